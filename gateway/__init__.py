@@ -1,0 +1,1 @@
+"""RTMPT gateway: RTMP in HTTP on the outside, plain RTMP connections to a media server inside."""
