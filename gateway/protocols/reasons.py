@@ -1,0 +1,26 @@
+"""Why a session or a relayed connection ended: one closed list, for the log, the metrics and the code.
+
+A reason is told once, at the one end of each session. ``ABANDONED`` is no failure: players race RTMPT
+against RTMP and drop the loser (PROTOCOL.md, What each client needs).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class EndReason(Enum):
+    """The value is the label that logs and metrics show."""
+
+    CLIENT_CLOSED = "client_closed"
+    CLIENT_SILENT = "client_silent"
+    CLIENT_STALLED = "client_stalled"
+    ABANDONED = "abandoned"
+    SEQUENCE_GAP = "sequence_gap"
+    WINDOW_FULL = "window_full"
+    UPSTREAM_CLOSED = "upstream_closed"
+    UPSTREAM_LOST = "upstream_lost"
+    UPSTREAM_STALLED = "upstream_stalled"
+    DRAINED = "drained"
+    ENDED_BY_OPERATOR = "ended_by_operator"
+    FAULT = "fault"

@@ -1,0 +1,491 @@
+"""One tunnel: commands in, answers out, and the upstream's byte stream woven between them.
+
+The rules (PROTOCOL.md, Sequence and Held idle; DESIGN.md, Rules of a session):
+
+- Commands take effect in the order of their numbers, each once. One that is early waits in the window;
+  a repeated one gets the answer it got before.
+- An answer is one interval byte and what the upstream has said since the last answer. An idle that would
+  get nothing is held until there is something, or until any other command of the session arrives.
+- The answer to a send is kept back while the upstream takes no more; nothing after it takes effect then.
+  It leaves all the same when the client has to read first for the upstream to go on.
+- When the upstream has ended, what it had said is answered first; the session ends with the last byte.
+  An ended session still repeats its last answers, until its deadline, and refuses everything else.
+
+A session is in one of these positions, and ``deadline`` is when ``expire`` has something to do there:
+
+    position   what happened                                  the deadline is that of
+    fresh      no command yet                                 an open that is never used
+    ordinary   the next number is awaited                     a client that went silent
+    holding    an idle is held                                the hold
+    keeping    a send's answer is kept back                   an upstream that takes nothing
+    waiting    commands are early, one is missing             the gap
+    ended      for the reason told to the upstream            repeating answers
+
+A held idle whose connection died is an orphan: data is not spent on it, and waits for the repetition or
+for the next command. The same holds for what FFmpeg does then: it never repeats the idle, but sends the
+idle's one byte ``00`` as a *send* under the next number, which would corrupt the stream (PROTOCOL.md, What
+each client needs); that one send is answered and its byte dropped.
+
+``receive`` returns the answer, or None when it comes later; the caller then owes ``wait``. Pure: the
+upstream and those who wait for answers are whoever has the methods declared here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, final
+
+from gateway.errors import BadRequest, NotFound, RequestRefused, UnknownSession
+from gateway.protocols.commands import Kind
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+
+# PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.
+INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
+EMPTY_ANSWERS_A_STEP = 10
+CLOSED = b"\x00"
+# The version bytes an RTMP or RTMPE handshake can begin with (PROTOCOL.md, The exchange).
+_HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
+_STRAY_BODY = b"\x00"
+# Small pieces from the upstream that nobody fetches are joined up to this size: each bytes object costs
+# some 40 bytes of its own, and a buffer of single bytes would be 40 times its bound.
+_JOINED_BYTES = 4096
+_NONE = -1
+
+
+class Upstream(Protocol):
+    """The session's RTMP connection, as far as the session needs to know it."""
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes were written that the upstream has not taken yet."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause(self) -> None:
+        """Read no more until ``resume``."""
+
+    def resume(self) -> None: ...
+
+    def end(self, reason: EndReason) -> None:
+        """The session has ended, just now and for this reason; called once."""
+
+
+class Reply(Protocol):
+    """Where the answer to one command goes; it must not call the session back before it returns."""
+
+    def answer(self, body: bytes) -> None: ...
+
+    def refuse(self, error: RequestRefused) -> None: ...
+
+
+@final
+class Session:
+    """The state of one tunnel. Times are seconds on one clock that never goes back."""
+
+    __slots__ = (
+        "_choked",
+        "_chunks",
+        "_down_bytes",
+        "_empty_answers",
+        "_ended",
+        "_first",
+        "_held",
+        "_hold_s",
+        "_kept",
+        "_last_words",
+        "_limits",
+        "_next",
+        "_ordinary",
+        "_paused",
+        "_replay",
+        "_replay_bytes",
+        "_stray",
+        "_upstream",
+        "_waiters",
+        "_window",
+        "_window_bytes",
+        "bytes_down",
+        "bytes_up",
+        "commands",
+        "deadline",
+        "pause_bytes",
+        "repeats",
+    )
+
+    def __init__(self, limits: Limits, upstream: Upstream, hold_s: float, now: float) -> None:
+        self._limits = limits
+        self._upstream = upstream
+        self._hold_s = hold_s
+        self._first = self._next = _NONE
+        self._ordinary = False
+        self._held = self._kept = self._stray = _NONE
+        self._window: dict[int, tuple[Kind, bytes]] = {}
+        self._window_bytes = 0
+        self._waiters: list[tuple[int, Reply]] = []
+        self._chunks: list[bytes] = []
+        self._down_bytes = 0
+        self._empty_answers = 0
+        self._replay: list[bytes | None] = [None] * limits.replay_answers
+        self._replay_bytes = 0
+        self._choked = self._paused = False
+        self._last_words: EndReason | None = None
+        self._ended: EndReason | None = None
+        self.deadline = now + limits.unused_session_s
+        self.pause_bytes = limits.down_buffer_bytes // 2
+        self.commands = self.repeats = self.bytes_up = self.bytes_down = 0
+
+    @property
+    def ended(self) -> EndReason | None:
+        """Why the session has ended; None while it lives."""
+        return self._ended
+
+    # From the client
+
+    def receive(
+        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool = True
+    ) -> bytes | None:
+        """Take one send, idle or close; the answer, or None when the caller owes ``wait`` at once.
+
+        ``may_hold`` is False when more bytes have already come on the command's connection.
+        Raises UnknownSession when there is no session any more, NotFound when the number is too old
+        to be repeated, BadRequest when an idle or close has a body it cannot have.
+        """
+        if len(body) > 1 and kind is not Kind.SEND:
+            raise BadRequest("an idle or close carries at most one byte")
+        self.commands += 1
+        if number == self._next and self._ordinary:
+            return self._take(kind, number, body, now, may_hold)
+        return self._take_out_of_order(kind, number, body, now, may_hold)
+
+    def close(self, now: float) -> bytes:
+        """Take a close that has no number: it takes effect at once, and again if repeated."""
+        self.commands += 1
+        if self._ended not in (None, EndReason.CLIENT_CLOSED):
+            raise UnknownSession("the session has ended")
+        self.end(EndReason.CLIENT_CLOSED, now)
+        return CLOSED
+
+    def wait(self, number: int, reply: Reply) -> None:
+        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
+        self._waiters.append((number, reply))
+
+    def forget(self, reply: Reply, now: float) -> None:
+        """The connection that ``reply`` was for is gone; a held idle becomes an orphan."""
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
+        if self._held != _NONE and not self._waiters:
+            self._stray = self._held + 1
+            self.deadline = now + self._limits.silent_session_s
+
+    def release(self, now: float) -> None:
+        """Answer a held idle now: more bytes have come on its connection."""
+        if self._held != _NONE:
+            self._release(now)
+
+    # From the upstream
+
+    def upstream_data(self, data: bytes, now: float) -> None:
+        """Take what the upstream has said: to the held idle, or kept for the next answer."""
+        self.bytes_down += len(data)
+        if self._ended:
+            return
+        self._append(data)
+        self._down_bytes += len(data)
+        if self._held != _NONE and self._waiters:
+            self._release(now)
+        elif self._down_bytes >= self.pause_bytes:
+            self._pause(now)
+
+    def upstream_full(self) -> None:
+        """The upstream takes no more: the answers to sends are kept back from now on."""
+        self._choked = True
+
+    def upstream_drained(self, now: float) -> None:
+        """The upstream has taken all: the kept answer leaves, and what waited behind it goes on."""
+        self._choked = False
+        if self._kept != _NONE:
+            self._let_go(now)
+
+    def upstream_ended(self, reason: EndReason, now: float) -> None:
+        """The upstream says no more; what it had said is still delivered before the session ends."""
+        if self._ended:
+            return
+        if not self._down_bytes:
+            self.end(reason, now)
+            return
+        self._last_words = reason
+        self.upstream_drained(now)
+
+    # From the clock and the operator
+
+    def expire(self, now: float) -> None:
+        """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
+        if self._held != _NONE and self._waiters:
+            self._release(now)
+        elif not self._ended:
+            self.end(self._overdue(), now)
+
+    def end(self, reason: EndReason, now: float) -> None:
+        """End the session, once: everybody who waits is refused and the upstream is told."""
+        if self._ended:
+            return
+        self._ended = reason
+        self._ordinary = False
+        self._held = self._kept = _NONE
+        self._chunks, self._down_bytes = [], 0
+        self._window, self._window_bytes = {}, 0
+        self.deadline = now + self._limits.silent_session_s
+        waiters, self._waiters = self._waiters, []
+        for _, reply in waiters:
+            reply.refuse(UnknownSession(reason.value))
+        self._upstream.end(reason)
+
+    # Order
+
+    def _take(
+        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
+    ) -> bytes | None:
+        """The command whose turn it is takes effect."""
+        if self._held != _NONE:
+            self._release(now)
+        self._next = number + 1
+        if kind is Kind.SEND:
+            self._write(number, body)
+            if self._choked and not self._must_read_first():
+                self._keep(number, now)
+                return None
+        elif kind is Kind.CLOSE:
+            return self._take_close(number, now)
+        elif may_hold and not self._down_bytes and self._hold_s:
+            self._held = number
+            self.deadline = now + self._hold_s
+            return None
+        self.deadline = now + self._limits.silent_session_s
+        return self._answer(number, now)
+
+    def _take_out_of_order(
+        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
+    ) -> bytes | None:
+        if self._next == _NONE and not self._ended and self._begins(kind, number, body):
+            self._first = self._next = number
+        if number == self._next and self._kept == _NONE and not self._ended:
+            answer = self._take(
+                kind, number, body, now, may_hold and number + 1 not in self._window
+            )
+            self._advance(now)
+            return answer
+        if number < self._next:
+            return self._repeat(kind, number, body, now)
+        if self._ended:
+            raise UnknownSession(self._ended.value)
+        self._put_in_window(kind, number, body, now)
+        return None
+
+    def _begins(self, kind: Kind, number: int, body: bytes) -> bool:
+        """Whether ``number`` is the session's first: 0, or 1 from a client that counts from there.
+
+        A 1 that overtook a 0 is told from it by what it carries: the stream begins with a handshake.
+        """
+        if number == 1:
+            return kind is not Kind.SEND or body[:1] in _HANDSHAKES
+        return number == 0
+
+    def _put_in_window(self, kind: Kind, number: int, body: bytes, now: float) -> None:
+        if number in self._window:
+            return
+        window_bytes = self._window_bytes + len(body)
+        if (
+            len(self._window) >= self._limits.window_commands
+            or window_bytes > self._limits.up_buffer_bytes
+        ):
+            self.end(EndReason.WINDOW_FULL, now)
+            raise UnknownSession("too many commands before their turn")
+        if self._held != _NONE:
+            self._release(now)
+        if not self._window and self._kept == _NONE:
+            self.deadline = now + self._limits.gap_s
+        self._window[number] = kind, body
+        self._window_bytes = window_bytes
+        self._ordinary = False
+
+    def _advance(self, now: float) -> None:
+        """Let the window's commands take effect as far as there is no gap."""
+        while self._kept == _NONE and self._next in self._window:
+            number = self._next
+            kind, body = self._window.pop(number)
+            self._window_bytes -= len(body)
+            answer = self._take(kind, number, body, now, number + 1 not in self._window)
+            if answer is not None:
+                self._deliver(number, answer)
+        self._ordinary = not (self._window or self._ended) and self._kept == _NONE
+        if self._window and self._kept == _NONE:
+            self.deadline = now + self._limits.gap_s
+
+    def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
+        """A number that had its turn: the same answer again."""
+        self.repeats += 1
+        self._stray = _NONE
+        if number == self._kept:
+            return None
+        if number == self._held:
+            return self._repeat_held(number, now)
+        if self._next - number > len(self._replay):
+            raise NotFound("the answer is no longer kept")
+        if number < self._first and not self._ended:
+            return self._take_overtaken(kind, number, body, now)
+        answer = self._replay[number % len(self._replay)]
+        if answer is None:
+            raise NotFound("the answer is no longer kept")
+        return answer
+
+    def _repeat_held(self, number: int, now: float) -> bytes | None:
+        """A held idle again: its connection died, or its client lost patience."""
+        if self._waiters:
+            self._release(now)
+            return self._replay[number % len(self._replay)]
+        if self._down_bytes:
+            self._held = _NONE
+            self.deadline = now + self._limits.silent_session_s
+            return self._answer(number, now)
+        self.deadline = now + self._hold_s
+        return None
+
+    def _take_overtaken(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
+        """Number 0 after 1 had begun the session: it took part in nothing yet, and gets nothing."""
+        if kind is Kind.SEND and body:
+            if self.bytes_up:
+                raise NotFound("the stream has begun without it")
+            self._write(number, body)
+        self._first = number
+        self._store(number, INTERVALS[0])
+        self.deadline = now + self._limits.silent_session_s
+        return INTERVALS[0]
+
+    # Up
+
+    def _write(self, number: int, body: bytes) -> None:
+        stray = number == self._stray and body == _STRAY_BODY
+        self._stray = _NONE
+        if body and not stray and self._last_words is None:
+            self.bytes_up += len(body)
+            self._upstream.write(body)
+
+    def _take_close(self, number: int, now: float) -> bytes:
+        self._store(number, CLOSED)
+        self.end(EndReason.CLIENT_CLOSED, now)
+        return CLOSED
+
+    def _keep(self, number: int, now: float) -> None:
+        self._kept = number
+        self._ordinary = False
+        self.deadline = now + self._limits.stalled_write_s
+
+    def _let_go(self, now: float) -> None:
+        """The kept answer leaves."""
+        number, self._kept = self._kept, _NONE
+        self.deadline = now + self._limits.silent_session_s
+        self._deliver(number, self._answer(number, now))
+        self._advance(now)
+
+    def _must_read_first(self) -> bool:
+        """Whether both directions are full: an upstream that waits to be read may take nothing either."""
+        return self._paused and self._upstream.unsent <= self._limits.up_buffer_bytes
+
+    def _overdue(self) -> EndReason:
+        if self._last_words:
+            return self._last_words
+        if self._kept != _NONE:
+            return EndReason.UPSTREAM_STALLED
+        if self._window:
+            return EndReason.SEQUENCE_GAP
+        return EndReason.CLIENT_SILENT if self.commands else EndReason.ABANDONED
+
+    # Down
+
+    def _append(self, data: bytes) -> None:
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) < _JOINED_BYTES:
+            chunks[-1] += data
+        else:
+            chunks.append(data)
+
+    def _pause(self, now: float) -> None:
+        if not self._paused:
+            self._paused = True
+            self._upstream.pause()
+        if self._kept != _NONE and self._must_read_first():
+            self._let_go(now)
+
+    def _release(self, now: float) -> None:
+        """Answer the held idle with what there is; an orphan's data is left for who comes next."""
+        number, self._held = self._held, _NONE
+        self.deadline = now + self._limits.silent_session_s
+        if self._waiters:
+            self._deliver(number, self._answer(number, now))
+        else:
+            self._store(number, INTERVALS[0])
+
+    def _deliver(self, number: int, answer: bytes) -> None:
+        waiters = self._waiters
+        if len(waiters) == 1 and waiters[0][0] == number:
+            waiters.pop()[1].answer(answer)
+            return
+        self._waiters = [waiter for waiter in waiters if waiter[0] != number]
+        for waited, reply in waiters:
+            if waited == number:
+                reply.answer(answer)
+
+    def _answer(self, number: int, now: float) -> bytes:
+        """The answer to ``number``, made and kept for its repetition."""
+        if self._down_bytes:
+            self._empty_answers = 0
+            answer = self._spend()
+        else:
+            step = self._empty_answers // EMPTY_ANSWERS_A_STEP
+            answer = INTERVALS[min(step, len(INTERVALS) - 1)]
+            self._empty_answers += 1
+        self._store(number, answer)
+        if self._last_words and not self._down_bytes:
+            self.end(self._last_words, now)
+        return answer
+
+    def _spend(self) -> bytes:
+        """The interval byte and as much of the buffer as one answer takes."""
+        most = self._limits.answer_bytes - 1
+        if self._down_bytes <= most:
+            answer = b"".join((INTERVALS[0], *self._chunks))
+            self._chunks.clear()
+            self._down_bytes = 0
+        else:
+            answer = b"".join((INTERVALS[0], *self._first_chunks(most)))
+            self._down_bytes -= most
+        if self._paused and self._down_bytes < self.pause_bytes // 2:
+            self._paused = False
+            self._upstream.resume()
+        return answer
+
+    def _first_chunks(self, size: int) -> list[bytes]:
+        """Take exactly ``size`` bytes off the front of the buffer, which has more."""
+        chunks = self._chunks
+        count = 0
+        while size >= len(chunks[count]):
+            size -= len(chunks[count])
+            count += 1
+        taken = chunks[:count]
+        taken.append(chunks[count][:size])
+        chunks[count] = chunks[count][size:]
+        del chunks[:count]
+        return taken
+
+    def _store(self, number: int, answer: bytes) -> None:
+        """Keep an answer for its repetition; the newest always, older ones within the bound."""
+        replay = self._replay
+        slot = number % len(replay)
+        self._replay_bytes += len(answer) - len(replay[slot] or b"")
+        replay[slot] = answer
+        oldest = slot
+        while self._replay_bytes > self._limits.replay_bytes:
+            oldest = (oldest + 1) % len(replay)
+            if oldest == slot:
+                return
+            self._replay_bytes -= len(replay[oldest] or b"")
+            replay[oldest] = None
