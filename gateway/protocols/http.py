@@ -1,0 +1,301 @@
+"""HTTP/1.x requests, read strictly, one at a time, when asked for.
+
+Bytes go in with ``receive``; the caller pulls the next head, then its body, and only then the head after
+it. Pulling is what gives back-pressure between pipelined requests and keeps their order: a request that
+nobody asked for is bytes in a bounded buffer and nothing else.
+
+Strict means DESIGN.md's rules: HTTP/1.0 or 1.1, one Host, one Content-Length of digits or ``chunked``
+alone, no folded lines, no bare LF or CR, no space before a colon, no control characters. What breaks one
+is ``BadRequest`` and the connection is lost, since the end of such a request cannot be known for sure.
+
+A client repeats its fields to the letter from one command to the next, and so does the next client of the
+same make: all that follows the target in a head is therefore parsed once and remembered by its bytes
+(``_fields_of``). That and pulling are why this is not httptools, whose callbacks run for every field of
+every request and for all requests of a segment at once; ``tests/bench`` has the figures.
+
+This module does not know what a request means, who sent it, or how long it took.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from attrs import field, frozen
+
+from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, HeadTooLarge
+from gateway.protocols.limits import Limits
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % _TOKEN)
+_VERSION_BYTES = len(b" HTTP/1.1\r\n")
+_FIELD_NAME = re.compile(_TOKEN)
+# Everything that may not stand in a head, CR LF as line ends apart (RFC 9110, 5.5).
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
+# RFC 9110, 7.2 and 4.2.2: a host and a port, no user, no list; a name's characters are not judged further.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+# A size of up to 2^32 and extensions, which nobody uses and RFC 9112, 7.1.1 wants ignored, up to a bound.
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
+_CHUNK_HEAD_BYTES = 256
+# Some 200 different clients' heads; each is at most head_bytes long.
+_REMEMBERED_HEADS = 256
+
+
+@frozen
+class Fields:
+    """What the head's version and fields say about the request, however it is meant.
+
+    ``items`` has the names in lower case and the values without the white space around them.
+    """
+
+    version: int
+    items: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    content_length: int
+    chunked: bool
+    persistent: bool
+    expects_continue: bool
+
+    def value(self, name: bytes) -> bytes | None:
+        """The first value of the field ``name`` (in lower case), or None."""
+        return next((value for key, value in self.items if key == name), None)
+
+
+class RequestReader:
+    """One connection's requests. ``method`` and ``target`` are those of the head pulled last.
+
+    ``buffer`` is what has arrived that no pull has taken yet.
+    """
+
+    __slots__ = ("_left", "_limits", "_pieces", "_size", "_step", "buffer", "method", "target")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.buffer = b""
+        # What reads the next bytes of the current body; None between requests.
+        self._step: Callable[[RequestReader], bytes | None] | None = None
+        self._left = 0
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.method = b""
+        self.target = b""
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a head was pulled whose body has not ended yet."""
+        return self._step is not None
+
+    @property
+    def body_begun(self) -> bool:
+        """Whether any byte of the current body has arrived."""
+        return bool(self.buffer or self._pieces)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the connection."""
+        self.buffer = self.buffer + data if self.buffer else data
+
+    def next_head(self) -> Fields | None:
+        """The next request's head, or None until it is whole. The body before it must have ended.
+
+        Raises BadRequest, HeadTooLarge.
+        """
+        buffer = self.buffer
+        end = buffer.find(b"\r\n\r\n") + 4
+        if end == 3:
+            self._check_unfinished_head(buffer)
+            return None
+        if end > self._limits.head_bytes:
+            raise HeadTooLarge("head over the limit")
+        match = _REQUEST.match(buffer)
+        if match is None:
+            raise BadRequest("malformed request line")
+        fields = _fields_of(buffer[match.end() : end])
+        if len(fields.items) > self._limits.head_fields:
+            raise HeadTooLarge("too many fields")
+        self.method, self.target = match.groups()
+        self.buffer = buffer[end:]
+        if fields.content_length:
+            self._step = _read_length
+            self._left = fields.content_length
+        elif fields.chunked:
+            self._step = _read_chunk_head
+        return fields
+
+    def whole_body(self) -> bytes | None:
+        """The current request's whole body, or None until it is all there. b"" if it has none.
+
+        Raises BodyTooLarge as soon as it is known to be longer than the limit, BadRequest.
+        """
+        if self._step is None and not self._pieces:
+            return b""
+        if self._step is _read_length:
+            if self._size + self._left > self._limits.body_bytes:
+                raise BodyTooLarge("body over the limit")
+            if len(self.buffer) >= self._left and not self._pieces:
+                return _read_length(self)
+        while piece := self.next_piece():
+            self._size += len(piece)
+            if self._size > self._limits.body_bytes:
+                raise BodyTooLarge("body over the limit")
+            self._pieces.append(piece)
+        if self.in_body:
+            return None
+        body = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return body
+
+    def next_piece(self) -> bytes:
+        """The next bytes of the current body; b"" when there are none now, or it has ended (``in_body``).
+
+        Raises BadRequest.
+        """
+        while self.buffer and self._step is not None:
+            piece = self._step(self)
+            if piece is not None:
+                return piece
+        return b""
+
+    def _check_unfinished_head(self, buffer: bytes) -> None:
+        if len(buffer) > self._limits.head_bytes:
+            raise HeadTooLarge("head over the limit")
+        # What can never become a head is refused now, not when its peer has run into the deadline.
+        if _FORBIDDEN.search(buffer[:-1] if buffer.endswith(b"\r") else buffer):
+            raise BadRequest("control character in a head")
+        if b"\n" in buffer[2:] and not _REQUEST.match(buffer):
+            raise BadRequest("malformed request line")
+
+    def _take(self, after: Callable[[RequestReader], bytes | None] | None) -> bytes:
+        """What there is of ``_left`` bytes; once there are no more to come, ``after`` is next."""
+        buffer = self.buffer
+        piece = buffer[: self._left]
+        self.buffer = buffer[self._left :]
+        self._left -= len(piece)
+        if not self._left:
+            self._step = after
+        return piece
+
+    # The steps of a body: each takes what it can off ``buffer``, which is not empty, and returns bytes of
+    # the body, b"" when it needs more, or None when another step is next.
+
+    def _read_length(self) -> bytes:
+        return self._take(None)
+
+    def _read_chunk_head(self) -> bytes | None:
+        match = _CHUNK_HEAD.match(self.buffer)
+        if match is None:
+            if b"\n" in self.buffer or len(self.buffer) > _CHUNK_HEAD_BYTES:
+                raise BadRequest("malformed chunk")
+            return b""
+        self.buffer = self.buffer[match.end() :]
+        self._left = int(match[1], 16)
+        self._step = _read_chunk_data if self._left else _read_trailer
+        return None
+
+    def _read_chunk_data(self) -> bytes:
+        return self._take(_read_chunk_end)
+
+    def _read_chunk_end(self) -> bytes | None:
+        if self.buffer == b"\r":
+            return b""
+        if not self.buffer.startswith(b"\r\n"):
+            raise BadRequest("chunk without its end")
+        self.buffer = self.buffer[2:]
+        self._step = _read_chunk_head
+        return None
+
+    def _read_trailer(self) -> bytes | None:
+        """Trailer fields are checked as fields are, and thrown away."""
+        end = 2 if self.buffer.startswith(b"\r\n") else self.buffer.find(b"\r\n\r\n") + 4
+        if end == 3:
+            if len(self.buffer) > self._limits.head_bytes:
+                raise HeadTooLarge("trailer over the limit")
+            return b""
+        _items_of(self.buffer[:end])
+        self.buffer = self.buffer[end:]
+        self._step = None
+        return None
+
+
+_read_length = RequestReader._read_length
+_read_chunk_head = RequestReader._read_chunk_head
+_read_chunk_data = RequestReader._read_chunk_data
+_read_chunk_end = RequestReader._read_chunk_end
+_read_trailer = RequestReader._read_trailer
+
+
+@lru_cache(maxsize=_REMEMBERED_HEADS)
+def _fields_of(rest: bytes) -> Fields:
+    """What follows the target in a head: `` HTTP/1.x``, CR LF, the fields, and the empty line."""
+    version = rest[_VERSION_BYTES - 3] - ord(b"0")
+    items = _items_of(rest[_VERSION_BYTES:])
+    _check_host(version, items)
+    connection = _tokens(items, b"connection")
+    return Fields(
+        version=version,
+        items=items,
+        content_length=_content_length(items),
+        chunked=_is_chunked(version, items),
+        persistent=b"close" not in connection if version else b"keep-alive" in connection,
+        expects_continue=_expects_continue(version, items),
+    )
+
+
+def _items_of(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The fields of lines that each end in CR LF, the last one empty."""
+    if _FORBIDDEN.search(block):
+        raise BadRequest("control character in a field")
+    return tuple(_item_of(line) for line in block.split(b"\r\n") if line)
+
+
+def _item_of(line: bytes) -> tuple[bytes, bytes]:
+    name, colon, value = line.partition(b":")
+    if not colon or not _FIELD_NAME.fullmatch(name):
+        raise BadRequest("malformed field")
+    return name.lower(), value.strip(b" \t")
+
+
+def _values(items: tuple[tuple[bytes, bytes], ...], name: bytes) -> list[bytes]:
+    return [value for key, value in items if key == name]
+
+
+def _tokens(items: tuple[tuple[bytes, bytes], ...], name: bytes) -> set[bytes]:
+    values = b",".join(_values(items, name))
+    return {token.strip(b" \t").lower() for token in values.split(b",")}
+
+
+def _check_host(version: int, items: tuple[tuple[bytes, bytes], ...]) -> None:
+    hosts = _values(items, b"host")
+    if len(hosts) > 1 or (version and not hosts):
+        raise BadRequest("not one Host")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise BadRequest("malformed Host")
+
+
+def _content_length(items: tuple[tuple[bytes, bytes], ...]) -> int:
+    lengths = _values(items, b"content-length")
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise BadRequest("not one Content-Length of digits")
+    if _values(items, b"transfer-encoding"):
+        raise BadRequest("both Content-Length and Transfer-Encoding")
+    return int(lengths[0])
+
+
+def _is_chunked(version: int, items: tuple[tuple[bytes, bytes], ...]) -> bool:
+    encodings = _values(items, b"transfer-encoding")
+    if not encodings:
+        return False
+    if not version or len(encodings) > 1 or encodings[0].lower() != b"chunked":
+        raise BadRequest("Transfer-Encoding other than chunked alone")
+    return True
+
+
+def _expects_continue(version: int, items: tuple[tuple[bytes, bytes], ...]) -> bool:
+    expectations = _values(items, b"expect")
+    if not expectations or not version:
+        return False
+    if len(expectations) > 1 or expectations[0].lower() != b"100-continue":
+        raise ExpectationFailed("an expectation other than 100-continue")
+    return True
