@@ -1,0 +1,195 @@
+"""Twisted's TCP transports with the write tried at once; the only code that knows them from inside.
+
+Twisted's own ``write`` puts the bytes into a buffer, asks the reactor to watch the socket for room, and
+sends on the next turn: two system calls for epoll and a turn's delay for each answer. Nearly always the
+kernel has room. ``EagerWrites`` sends first and hands over to Twisted's path only what the kernel did not
+take, so that back-pressure, half-close, loss and ordering stay Twisted's.
+
+What is used from inside, and what the tests hold on every supported Twisted: ``dataBuffer``, ``offset``,
+``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
+``Connector._makeTransport``, ``Port.transport``, and for ``dispatch_directly`` the ``_poller`` and
+``_selectables`` of ``EPollReactor``.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from select import EPOLLIN
+from typing import Any
+
+from twisted.internet import main, tcp, unix
+from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger
+from twisted.python import log
+
+# One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
+READ_BYTES = 64 * 1024
+# Above this, two buffers handed to the kernel in one call beat joining them first.
+_JOIN_BYTES = 16 * 1024
+
+_log = Logger()
+
+
+class EagerWrites:
+    """Mixed in before ``tcp.Connection``'s descendants.
+
+    ``high_water_bytes``: a registered streaming producer is paused while more than this is unsent, and
+    resumed when nothing is. 0 means: told as soon as the kernel does not take everything.
+    """
+
+    bufferSize = READ_BYTES
+    high_water_bytes = READ_BYTES
+
+    # Of tcp.Connection
+    socket: socket.socket
+    protocol: Any
+    connected: int
+    disconnecting: int
+    dataBuffer: bytes
+    offset: int
+    _tempDataBuffer: list[bytes]
+    _tempDataLen: int
+    _writeDisconnecting: bool
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes were written that the kernel has not taken yet."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, at once as far as the kernel takes it."""
+        if (
+            self.dataBuffer
+            or self._tempDataBuffer
+            or not self.connected
+            or self._writeDisconnecting
+        ):
+            super().write(data)  # type: ignore[misc]
+            return
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            # Would block, or is lost: either way Twisted's next attempt finds out and deals with it.
+            sent = 0
+        if sent < len(data):
+            super().write(data[sent:] if sent else data)  # type: ignore[misc]
+
+    def write_two(self, first: bytes, second: bytes) -> None:
+        """Send ``first`` and ``second`` as one write."""
+        if len(second) <= _JOIN_BYTES or self.dataBuffer or self._tempDataBuffer:
+            self.write(first + second)
+            return
+        try:
+            sent = self.socket.sendmsg((first, second))
+        except OSError:
+            sent = 0
+        if sent < len(first) + len(second):
+            self.write((first + second)[sent:])
+
+    def acknowledge_now(self) -> None:
+        """Have the kernel acknowledge what has come, instead of waiting up to 40 ms for an answer.
+
+        tcp(7), TCP_QUICKACK: not permanent, so it is asked for whenever it is needed.
+        """
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:
+            return
+
+    def doRead(self) -> Exception | None:
+        """As ``tcp.Connection``'s, without the two calls between the socket and the protocol."""
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    def _isSendBufferFull(self) -> bool:
+        return self.unsent > self.high_water_bytes
+
+
+class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
+    """A connection that a listener accepted."""
+
+    def __init__(self, sock: socket.socket, *args: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(sock, *args)
+
+
+class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
+    """A connection that a listener on a UNIX socket accepted."""
+
+
+class EagerUnixPort(unix.Port):
+    """A UNIX listener whose connections are ``EagerUnixServer``s."""
+
+    transport = EagerUnixServer
+
+
+class EagerPort(tcp.Port):
+    """A listener whose connections are ``EagerServer``s."""
+
+    transport = EagerServer  # type: ignore[assignment]
+
+
+class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
+    """A connection to an upstream."""
+
+    def createInternetSocket(self) -> socket.socket:
+        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return created
+
+
+class EagerConnector(tcp.Connector):
+    """A connector whose connections are ``EagerClient``s."""
+
+    def _makeTransport(self) -> EagerClient:
+        make: Any = EagerClient
+        return make(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-any-return]
+
+
+def dispatch_directly(reactor: object) -> bool:
+    """Have the epoll reactor call ``doRead`` straight from its loop; whether this reactor can.
+
+    Twisted enters a log context for each event, for the benefit of ``twisted.python.log`` users who want
+    a prefix. This program logs through ``twisted.logger`` and never from the hot path, so the readable
+    events of its own transports skip it. Everything else goes Twisted's way.
+    """
+    if type(reactor) is not EPollReactor:
+        return False
+    reactor.doIteration = partial(_poll, reactor)  # type: ignore[method-assign]
+    return True
+
+
+def _poll(reactor: EPollReactor, timeout: float | None) -> None:
+    selectables: dict[int, Any] = reactor._selectables
+    try:
+        events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables) or 1)
+    except InterruptedError:
+        return
+    for fd, event in events:
+        selectable = selectables.get(fd)
+        if selectable is None:
+            continue
+        if event == EPOLLIN and isinstance(selectable, EagerWrites):
+            _read(reactor, selectable)
+        else:
+            # As EPollReactor.doPoll does.
+            log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
+
+
+def _read(reactor: EPollReactor, selectable: Any) -> None:
+    try:
+        why = selectable.doRead()
+    except Exception as caught:
+        _log.failure("A connection failed")
+        why = caught
+    if why:
+        reactor._disconnectSelectable(selectable, why, True)
