@@ -79,3 +79,7 @@ class RTMPError(GatewayError):
 
     It ends the one connection that sent them; nothing after the bad byte can be trusted.
     """
+
+
+class BadProxyHeader(GatewayError):
+    """No PROXY protocol header where a trusted proxy owes one; it ends the connection, unanswered."""

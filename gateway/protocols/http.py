@@ -130,10 +130,14 @@ class RequestReader:
         if self._step is None and not self._pieces:
             return b""
         if self._step is _read_length:
-            if self._size + self._left > self._limits.body_bytes:
+            left = self._left
+            if self._size + left > self._limits.body_bytes:
                 raise BodyTooLarge("body over the limit")
-            if len(self.buffer) >= self._left and not self._pieces:
-                return _read_length(self)
+            buffer = self.buffer
+            if len(buffer) >= left and not self._pieces:
+                self.buffer = buffer[left:]
+                self._step = None
+                return buffer[:left]
         while piece := self.next_piece():
             self._size += len(piece)
             if self._size > self._limits.body_bytes:

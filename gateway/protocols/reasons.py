@@ -13,6 +13,7 @@ class EndReason(Enum):
     """The value is the label that logs and metrics show."""
 
     CLIENT_CLOSED = "client_closed"
+    CLIENT_LOST = "client_lost"
     CLIENT_SILENT = "client_silent"
     CLIENT_STALLED = "client_stalled"
     ABANDONED = "abandoned"
@@ -21,6 +22,7 @@ class EndReason(Enum):
     UPSTREAM_CLOSED = "upstream_closed"
     UPSTREAM_LOST = "upstream_lost"
     UPSTREAM_STALLED = "upstream_stalled"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     DRAINED = "drained"
     ENDED_BY_OPERATOR = "ended_by_operator"
     FAULT = "fault"

@@ -46,6 +46,10 @@ CLOSED = b"\x00"
 # The version bytes an RTMP or RTMPE handshake can begin with (PROTOCOL.md, The exchange).
 _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _STRAY_BODY = b"\x00"
+# Looking a member up in its Enum costs as much as a call; these are looked at for each command.
+_IDLE = Kind.IDLE
+_CLOSE = Kind.CLOSE
+_SEND = Kind.SEND
 # Small pieces from the upstream that nobody fetches are joined up to this size: each bytes object costs
 # some 40 bytes of its own, and a buffer of single bytes would be 40 times its bound.
 _JOINED_BYTES = 4096
@@ -99,6 +103,7 @@ class Session:
         "_paused",
         "_replay",
         "_replay_bytes",
+        "_silent_s",
         "_stray",
         "_upstream",
         "_waiters",
@@ -116,6 +121,7 @@ class Session:
         self._limits = limits
         self._upstream = upstream
         self._hold_s = hold_s
+        self._silent_s = limits.silent_session_s
         self._first = self._next = _NONE
         self._ordinary = False
         self._held = self._kept = self._stray = _NONE
@@ -150,7 +156,7 @@ class Session:
         Raises UnknownSession when there is no session any more, NotFound when the number is too old
         to be repeated, BadRequest when an idle or close has a body it cannot have.
         """
-        if len(body) > 1 and kind is not Kind.SEND:
+        if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
         if number == self._next and self._ordinary:
@@ -174,7 +180,7 @@ class Session:
         self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
         if self._held != _NONE and not self._waiters:
             self._stray = self._held + 1
-            self.deadline = now + self._limits.silent_session_s
+            self.deadline = now + self._silent_s
 
     def release(self, now: float) -> None:
         """Answer a held idle now: more bytes have come on its connection."""
@@ -233,7 +239,7 @@ class Session:
         self._held = self._kept = _NONE
         self._chunks, self._down_bytes = [], 0
         self._window, self._window_bytes = {}, 0
-        self.deadline = now + self._limits.silent_session_s
+        self.deadline = now + self._silent_s
         waiters, self._waiters = self._waiters, []
         for _, reply in waiters:
             reply.refuse(UnknownSession(reason.value))
@@ -248,18 +254,19 @@ class Session:
         if self._held != _NONE:
             self._release(now)
         self._next = number + 1
-        if kind is Kind.SEND:
+        if kind is _IDLE:
+            if may_hold and not self._down_bytes and self._hold_s:
+                self._held = number
+                self.deadline = now + self._hold_s
+                return None
+        elif kind is _CLOSE:
+            return self._take_close(number, now)
+        else:
             self._write(number, body)
             if self._choked and not self._must_read_first():
                 self._keep(number, now)
                 return None
-        elif kind is Kind.CLOSE:
-            return self._take_close(number, now)
-        elif may_hold and not self._down_bytes and self._hold_s:
-            self._held = number
-            self.deadline = now + self._hold_s
-            return None
-        self.deadline = now + self._limits.silent_session_s
+        self.deadline = now + self._silent_s
         return self._answer(number, now)
 
     def _take_out_of_order(
@@ -286,7 +293,7 @@ class Session:
         A 1 that overtook a 0 is told from it by what it carries: the stream begins with a handshake.
         """
         if number == 1:
-            return kind is not Kind.SEND or body[:1] in _HANDSHAKES
+            return kind is not _SEND or body[:1] in _HANDSHAKES
         return number == 0
 
     def _put_in_window(self, kind: Kind, number: int, body: bytes, now: float) -> None:
@@ -344,20 +351,20 @@ class Session:
             return self._replay[number % len(self._replay)]
         if self._down_bytes:
             self._held = _NONE
-            self.deadline = now + self._limits.silent_session_s
+            self.deadline = now + self._silent_s
             return self._answer(number, now)
         self.deadline = now + self._hold_s
         return None
 
     def _take_overtaken(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
         """Number 0 after 1 had begun the session: it took part in nothing yet, and gets nothing."""
-        if kind is Kind.SEND and body:
+        if kind is _SEND and body:
             if self.bytes_up:
                 raise NotFound("the stream has begun without it")
             self._write(number, body)
         self._first = number
         self._store(number, INTERVALS[0])
-        self.deadline = now + self._limits.silent_session_s
+        self.deadline = now + self._silent_s
         return INTERVALS[0]
 
     # Up
@@ -382,7 +389,7 @@ class Session:
     def _let_go(self, now: float) -> None:
         """The kept answer leaves."""
         number, self._kept = self._kept, _NONE
-        self.deadline = now + self._limits.silent_session_s
+        self.deadline = now + self._silent_s
         self._deliver(number, self._answer(number, now))
         self._advance(now)
 
@@ -418,7 +425,7 @@ class Session:
     def _release(self, now: float) -> None:
         """Answer the held idle with what there is; an orphan's data is left for who comes next."""
         number, self._held = self._held, _NONE
-        self.deadline = now + self._limits.silent_session_s
+        self.deadline = now + self._silent_s
         if self._waiters:
             self._deliver(number, self._answer(number, now))
         else:

@@ -1,0 +1,75 @@
+"""What a connection speaks, from its first bytes.
+
+Every port takes whatever arrives, so the first bytes are all there is to go by. Each speech is a table
+row: what may stand at each place. Rules:
+
+- A row decides when all of its places are filled, and drops out at the first byte that does not fit;
+  when none is left, the speech is unknown. No row is the beginning of another, so the answer does not
+  depend on how the bytes were cut into segments, and it never takes more than ``DECIDING_BYTES``.
+- Only what cannot be anything else decides. One capital letter could be SSH's greeting ("SSH-2.0") as
+  well as HTTP, so HTTP takes a whole method of up to three letters and its space, or four letters.
+- It says what a connection claims to speak, not that it speaks it well: that is for the one who reads on.
+
+It refuses to know which speeches a listener allows, and what is done with an unknown one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from string import ascii_uppercase
+from typing import Final
+
+
+class Speech(Enum):
+    """The value is the label that logs and metrics show."""
+
+    RTMP = "rtmp"
+    RTMPE = "rtmpe"
+    HTTP = "http"
+    TLS = "tls"
+    UNKNOWN = "unknown"
+
+
+# RFC 9110, Methods, lets a method be any token; all that are registered begin with letters, in capitals,
+# and have three or more of them.
+_LETTER: Final = ascii_uppercase.encode()
+_SPACE: Final = b" "
+
+# RFC 8446, 5.1: a record of type handshake, its version (3.1 by nearly all, 3.3 by some), and a length of
+# at most 2^14; then the type of the message, which is a ClientHello.
+_CLIENT_HELLO: Final = (
+    b"\x16",
+    b"\x03",
+    bytes(range(0x05)),
+    bytes(range(0x41)),
+    bytes(range(0x100)),
+    b"\x01",
+)
+
+# What may stand at each place.
+_ROWS: Final[tuple[tuple[Speech, tuple[bytes, ...]], ...]] = (
+    (Speech.RTMP, (b"\x03",)),
+    (Speech.RTMPE, (b"\x06\x08\x09",)),
+    (Speech.HTTP, (_LETTER, _SPACE)),
+    (Speech.HTTP, (_LETTER, _LETTER, _SPACE)),
+    (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _SPACE)),
+    (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _LETTER)),
+    (Speech.TLS, _CLIENT_HELLO),
+)
+
+DECIDING_BYTES: Final = max(len(places) for _, places in _ROWS)
+
+
+def speech_of(first_bytes: bytes) -> Speech | None:
+    """What the connection speaks; None while the bytes so far leave it open.
+
+    To be called with all bytes from the connection's first one on; more than ``DECIDING_BYTES`` do no
+    harm.
+    """
+    undecided = False
+    for speech, places in _ROWS:
+        if all(byte in place for byte, place in zip(first_bytes, places, strict=False)):
+            if len(first_bytes) >= len(places):
+                return speech
+            undecided = True
+    return None if undecided else Speech.UNKNOWN
