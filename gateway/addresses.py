@@ -1,0 +1,199 @@
+"""Addresses as an operator writes them: where to listen, whom to dial, which networks to know.
+
+A listening address is never a name: a name can mean several interfaces, or another one tomorrow. A
+server is a name or an address; the name is looked up by whoever dials, not here. This file reads
+text; it opens nothing and asks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from attrs import frozen
+
+RTMP_PORT = 1935
+HTTP_PORT = 80
+
+Network = IPv4Network | IPv6Network
+
+# As RFC 952 and 1123 have it, and the underscore that many inner networks use all the same.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
+)
+_PORT = re.compile(r"[0-9]{1,5}")
+_SOCKET_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}")  # systemd's FileDescriptorName: no colon
+# sun_path of Linux has 108 bytes, the last of which is the closing zero.
+_UNIX_PATH_BYTES = 107
+_SHOWN_CHARACTERS = 60
+
+_LISTENING_FORMS = 'such as "127.0.0.1:80", "[::]:80", "unix:/PATH" or "systemd:NAME"'
+
+
+@frozen
+class TcpAddress:
+    """An address of this machine and a port; port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        return ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return _joined(self.host, self.port)
+
+
+@frozen
+class UnixAddress:
+    """A socket in the file system; who may reach it is decided by the modes of its folder."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@frozen
+class SystemdAddress:
+    """A socket that systemd opened and hands over under this name (``FileDescriptorName=``)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+ListenAddress = TcpAddress | UnixAddress | SystemdAddress
+
+
+@frozen
+class ServerAddress:
+    """A server to dial: a host name, an IPv4 or an IPv6 address (without brackets), and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return _joined(self.host, self.port)
+
+
+def quoted(value: object) -> str:
+    """The value as one short line that no control character can break out of."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    line = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def parse_listen_address(text: object) -> ListenAddress:
+    """Read where to listen; raises ValueError that says what was expected."""
+    written = _text(text)
+    scheme, _, rest = written.partition(":")
+    return _LISTENING_SCHEMES.get(scheme, _parse_tcp)(written, rest)
+
+
+def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
+    """Read whom to dial; raises ValueError that says what was expected."""
+    written = _text(text)
+    host, port = _split(written)
+    if not (_is_version(host, IPv6Address) if "[" in written else _is_host(host)):
+        raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
+    number = default_port if port is None else _port(written, port)
+    if number == 0:
+        raise ValueError(f"{quoted(written)}: a server has no port 0")
+    return ServerAddress(host, number)
+
+
+def parse_website(text: object) -> ServerAddress:
+    """Read the web server behind the ports: like an upstream, but on port 80 unless it says."""
+    return parse_server(text, HTTP_PORT)
+
+
+def parse_network(text: object) -> Network:
+    """Read a network or one address; raises ValueError that says what was expected."""
+    written = _text(text)
+    try:
+        return ip_network(written)
+    except ValueError as error:
+        if "host bits" in str(error):
+            loose = ip_network(written, strict=False)
+            raise ValueError(
+                f"{quoted(written)}: no network; did you mean {quoted(str(loose))}?"
+            ) from None
+        raise ValueError(
+            f'{quoted(written)}: expected a network such as "10.0.0.0/8" or "2001:db8::/32"'
+        ) from None
+
+
+def _parse_tcp(written: str, _rest: str) -> TcpAddress:
+    host, port = _split(written)
+    version = IPv6Address if "[" in written else IPv4Address
+    if port is None or not _is_version(host, version):
+        raise ValueError(f"{quoted(written)}: expected an address {_LISTENING_FORMS}")
+    return TcpAddress(host, _port(written, port))
+
+
+def _parse_unix(written: str, path: str) -> UnixAddress:
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f'{quoted(written)}: expected "unix:" and an absolute path')
+    if len(path.encode()) > _UNIX_PATH_BYTES:
+        raise ValueError(
+            f"{quoted(written)}: path over {_UNIX_PATH_BYTES} bytes; use a shorter one"
+        )
+    return UnixAddress(path)
+
+
+def _parse_systemd(written: str, name: str) -> SystemdAddress:
+    if not _SOCKET_NAME.fullmatch(name):
+        raise ValueError(f'{quoted(written)}: expected "systemd:" and a FileDescriptorName')
+    return SystemdAddress(name)
+
+
+_LISTENING_SCHEMES: dict[str, Callable[[str, str], ListenAddress]] = {
+    "unix": _parse_unix,
+    "systemd": _parse_systemd,
+}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(value)}: expected a string in quotes")
+    return value
+
+
+def _split(written: str) -> tuple[str, str | None]:
+    """Cut the port off, and the brackets of an IPv6 address; no port is None."""
+    if written.startswith("["):
+        host, bracket, rest = written[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        return (host if bracket and colon in ("", ":") else ""), (port if colon else None)
+    host, colon, port = written.partition(":")
+    return host, (port if colon else None)
+
+
+def _port(written: str, digits: str) -> int:
+    if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
+        raise ValueError(f"{quoted(written)}: port {quoted(digits)} is not a number up to 65535")
+    return int(digits)
+
+
+def _is_host(host: str) -> bool:
+    """A name, or four numbers; what looks like numbers and dots must be an IPv4 address."""
+    if re.fullmatch(r"[0-9.]+", host):
+        return _is_version(host, IPv4Address)
+    return _HOST_NAME.fullmatch(host) is not None
+
+
+def _is_version(host: str, version: Callable[[str], object]) -> bool:
+    try:
+        version(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,345 @@
+"""What the operator wrote, as frozen classes: one class a table, one attribute a key.
+
+The file is TOML, and etc/rtmpt-gateway.toml explains every key. Reading finds all problems before
+it gives up, and names each on a line of its own: file, place, cause, what to do. A document that
+comes out of here is whole and consistent, but nothing in it was tried: whether a certificate can
+be read, a port is free or a server answers is found by whoever uses them. Knows no Twisted.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from gateway import structuring
+from gateway.addresses import (
+    ListenAddress,
+    Network,
+    ServerAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_listen_address,
+    parse_network,
+    parse_server,
+    parse_website,
+    quoted,
+)
+from gateway.errors import ConfigurationError
+from gateway.protocols.limits import Limits
+from gateway.structuring import Invalid, Problem
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+# PROTOCOL.md, Held idle: what Flash Media Server's settings of these names allow an idle's answer.
+LATENCIES: Mapping[str, float] = {"low": 0.25, "medium": 0.5, "high": 2.0}
+# RootEncoder gives a request up after 5 s; an answer held longer would look like a dead gateway.
+LONGEST_HOLD_S = 4.0
+# A day. Whoever writes more meant another unit.
+LONGEST_LIMIT_S = 86_400.0
+# No configuration is near this; without a bound, a wrong path (/dev/zero) would fill the memory.
+_FILE_BYTES = 1024 * 1024
+_WHERE = re.compile(r"(?P<cause>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
+
+
+def _parse_latency(value: Any) -> float:
+    """How long an idle is held, in seconds, by name or number; 0 never holds."""
+    if isinstance(value, str) and value in LATENCIES:
+        return LATENCIES[value]
+    if type(value) in (int, float) and 0 <= value <= LONGEST_HOLD_S:  # a bool is neither
+        return float(value)
+    names = ", ".join(quoted(name) for name in LATENCIES)
+    raise ValueError(f"{quoted(value)}: expected {names}, or 0 to {LONGEST_HOLD_S:g} seconds")
+
+
+def _parse_node(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
+        return value
+    raise ValueError(f'{quoted(value)}: expected two of 0-9 and a-z, in quotes, such as "00"')
+
+
+def _parse_name(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        return value
+    raise ValueError(f'{quoted(value)}: expected up to 64 letters, digits and "_", ".", "-"')
+
+
+def _not_empty(_: object, __: object, values: tuple[object, ...]) -> None:
+    if not values:
+        raise ValueError("empty; name at least one")
+
+
+def _parse_admin_address(value: object) -> ListenAddress:
+    address = parse_listen_address(value)
+    if isinstance(address, UnixAddress) or (
+        isinstance(address, TcpAddress) and address.is_loopback
+    ):
+        return address
+    raise ValueError(
+        f'{quoted(value)}: open to others; use "127.0.0.1:PORT", "[::1]:PORT" or "unix:/PATH"'
+    )
+
+
+@frozen
+class Listener:
+    """``[[listener]]``: a place where clients come in, and who may."""
+
+    address: ListenAddress
+    tls: bool = False
+    proxy_protocol: bool = False
+    trusted: tuple[Network, ...] = ()
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+
+@frozen
+class Upstream:
+    """``[[upstream]]``: RTMP servers that stand in for each other."""
+
+    servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+    name: str = field(default="default", metadata={"parse": _parse_name})
+
+
+@frozen
+class Tls:
+    """``[tls]``: PEM files, each a chain and its key, chosen by the name that a client asks for."""
+
+    certificates: tuple[str, ...] = ()
+
+
+@frozen
+class Website:
+    """``[website]``: the web server that gets every request which is no tunnel command."""
+
+    server: ServerAddress = field(metadata={"parse": parse_website})
+
+
+@frozen
+class Tunnel:
+    """``[tunnel]``: how a tunnel behaves."""
+
+    hold_s: float = field(
+        default=LATENCIES["low"], metadata={"key": "latency", "parse": _parse_latency}
+    )
+
+
+@frozen
+class Admin:
+    """``[admin]``: the operator's HTTP; it asks for no password, so it is never public."""
+
+    address: ListenAddress = field(
+        default=TcpAddress("127.0.0.1", 9935), metadata={"parse": _parse_admin_address}
+    )
+
+
+@frozen
+class Node:
+    """``[node]``: which of several gateways this one is; every session id begins with it."""
+
+    id: str = field(default="00", metadata={"parse": _parse_node})
+
+
+@frozen
+class Config:
+    """All of it. No upstream means the embedded origin; no website or admin means none."""
+
+    listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
+    upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
+    tls: Tls = Tls()
+    website: Website | None = None
+    tunnel: Tunnel = Tunnel()
+    admin: Admin | None = None
+    node: Node = Node()
+    limits: Limits = Limits()
+
+
+_CONVERTER = structuring.make_converter(
+    {
+        ListenAddress: parse_listen_address,
+        ServerAddress: parse_server,
+        Network: parse_network,
+    }
+)
+
+
+def from_file(path: Path) -> Config:
+    """Read and check a file; raises ConfigurationError with one line for each problem."""
+    source = str(path)
+    document = _parse_toml(source, _read_text(source, path))
+    return from_document(source, document)
+
+
+def from_document(source: str, document: Mapping[str, object]) -> Config:
+    """Check what a file held; ``source`` is what the problems call it."""
+    return _structure(source, document, _place_in_file)
+
+
+def from_options(listen: Sequence[str], upstream: Sequence[str]) -> Config:
+    """A configuration of the command line alone; raises ConfigurationError as ``from_file``."""
+    document: dict[str, object] = {
+        "listener": [{"address": address} for address in listen or [DEFAULT_LISTEN]]
+    }
+    if upstream:
+        document["upstream"] = [{"servers": list(upstream)}]
+    return _structure("command line", document, _place_in_options)
+
+
+def _read_text(source: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{source}: cannot be read: {error.strerror}") from None
+    if len(content) > _FILE_BYTES:
+        raise ConfigurationError(f"{source}: over {_FILE_BYTES} bytes; this is no configuration")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{source}: line {line}: not UTF-8; save it as UTF-8") from None
+
+
+def _parse_toml(source: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigurationError(f"{source}: nested too deeply") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: {_syntax_problem(str(error))}") from None
+
+
+def _syntax_problem(message: str) -> str:
+    found = _WHERE.fullmatch(message)
+    if not found:
+        return f"not TOML: {message}"
+    return f"line {found['line']}, column {found['column']}: not TOML: {found['cause']}"
+
+
+def _structure(
+    source: str, document: Mapping[str, object], place: Callable[[structuring.Path], str]
+) -> Config:
+    try:
+        config = structuring.structure(_CONVERTER, document, Config)
+        problems = list(_cross_check(config))
+    except Invalid as error:
+        problems = error.problems
+    if problems:
+        lines = [": ".join(filter(None, (source, place(p.path), p.cause))) for p in problems]
+        raise ConfigurationError("\n".join(lines))
+    return config
+
+
+def _place_in_file(path: structuring.Path) -> str:
+    """``[[listener]] 2, key "trusted", item 1``: as in the file, counted from 1."""
+    if not path:
+        return ""
+    table, rest = str(path[0]), path[1:]
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", table):
+        table = quoted(table)
+    parts = [f"[{table}]"]
+    if rest and isinstance(rest[0], int):
+        parts = [f"[[{table}]] {rest[0] + 1}"]
+        rest = rest[1:]
+    parts += [
+        f"item {step + 1}" if isinstance(step, int) else f"key {quoted(step)}" for step in rest
+    ]
+    return ", ".join(parts)
+
+
+def _place_in_options(path: structuring.Path) -> str:
+    return {"listener": "--listen", "upstream": "--upstream"}[str(path[0])]
+
+
+def _cross_check(config: Config) -> Iterator[Problem]:
+    """What no key can see alone."""
+    for check in _CHECKS:
+        yield from check(config)
+
+
+def _check_listeners(config: Config) -> Iterator[Problem]:
+    if not config.listeners:
+        yield Problem((), 'no [[listener]]; add one with its address, such as "0.0.0.0:80"')
+    addresses = [listener.address for listener in config.listeners]
+    for index, address in _repeated(addresses):
+        # Port 0 is another port each time.
+        if getattr(address, "port", None) != 0:
+            yield Problem(
+                ("listener", index, "address"),
+                f"{quoted(str(address))} is taken by an earlier listener; use another",
+            )
+
+
+def _check_tls(config: Config) -> Iterator[Problem]:
+    certificates = config.tls.certificates
+    for index, listener in enumerate(config.listeners):
+        if listener.tls and not certificates:
+            yield Problem(
+                ("listener", index, "tls"), "needs a certificate; name one in [tls], certificates"
+            )
+    for index, path in enumerate(certificates):
+        if not path:
+            yield Problem(("tls", "certificates", index), "empty; name a PEM file")
+    for index, path in _repeated(certificates):
+        yield Problem(("tls", "certificates", index), f"{quoted(path)} is named twice; remove one")
+
+
+def _check_proxy_protocol(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
+        if listener.proxy_protocol and not listener.trusted:
+            yield Problem(
+                ("listener", index, "proxy_protocol"),
+                'needs to know whom to believe; name the proxies\' networks in "trusted"',
+            )
+        if listener.trusted and not listener.proxy_protocol:
+            yield Problem(
+                ("listener", index, "trusted"),
+                "has no effect alone; add proxy_protocol = true, or remove it",
+            )
+
+
+def _check_upstreams(config: Config) -> Iterator[Problem]:
+    for index, name in _repeated([upstream.name for upstream in config.upstreams]):
+        yield Problem(
+            ("upstream", index, "name"),
+            f"an earlier upstream is called {quoted(name)} too; give each its own name",
+        )
+    for index, upstream in enumerate(config.upstreams):
+        for item, server in _repeated(upstream.servers):
+            yield Problem(
+                ("upstream", index, "servers", item),
+                f"{quoted(str(server))} is named twice; remove one",
+            )
+
+
+def _check_limits(config: Config) -> Iterator[Problem]:
+    limits = config.limits
+    for attribute in attrs.fields(Limits):
+        value = getattr(limits, attribute.name)
+        if attribute.name.endswith("_s") and value > LONGEST_LIMIT_S:
+            yield Problem(
+                ("limits", attribute.name), f"{value:g}: must be <= {LONGEST_LIMIT_S:g} seconds"
+            )
+    if limits.buffers_share > 1.0:
+        yield Problem(
+            ("limits", "buffers_share"), f"{limits.buffers_share:g}: a share of memory is <= 1"
+        )
+    if limits.body_bytes > limits.up_buffer_bytes:
+        yield Problem(
+            ("limits", "body_bytes"),
+            f"{limits.body_bytes}: a body must fit into up_buffer_bytes ({limits.up_buffer_bytes});"
+            " raise that too, or lower this",
+        )
+
+
+_CHECKS = (_check_listeners, _check_tls, _check_proxy_protocol, _check_upstreams, _check_limits)
+
+
+def _repeated(values: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Each value that an earlier one equals, with its index."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            yield index, value

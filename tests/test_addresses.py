@@ -1,0 +1,132 @@
+"""Addresses as an operator writes them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from gateway.addresses import (
+    ListenAddress,
+    ServerAddress,
+    SystemdAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_listen_address,
+    parse_network,
+    parse_server,
+    parse_website,
+    quoted,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:80", TcpAddress("0.0.0.0", 80)),
+        ("127.0.0.1:0", TcpAddress("127.0.0.1", 0)),
+        ("[::]:80", TcpAddress("::", 80)),
+        ("[fe80::1%eth0]:65535", TcpAddress("fe80::1%eth0", 65535)),
+        ("systemd:http", SystemdAddress("http")),
+        ("unix:/run/rtmpt-gateway/http.sock", UnixAddress("/run/rtmpt-gateway/http.sock")),
+    ],
+)
+def test_a_listening_address_is_read_and_written_alike(text: str, address: ListenAddress) -> None:
+    assert parse_listen_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "80", ":80", "*:80", "localhost:80", "0.0.0.0", "0.0.0.0:", "0.0.0.0:x"),
+        *("0.0.0.0:65536", "0.0.0.0:-1", "0.0.0.0:8 0", "0.0.0.0:80 ", "0.0.0.0:٣"),
+        *("::80", "[::]", "[::]80", "[::", "[0.0.0.0]:80", "[]:80", "1.2.3:80", "256.1.1.1:80"),
+        *("unix:", "unix:relative", "unix:/a\0b", "unix:/" + 107 * "a"),
+        *("systemd:", "systemd:a:b", "systemd:a b", "tcp:80"),
+        *(80, None, True, ["0.0.0.0:80"]),
+    ],
+)
+def test_what_is_no_listening_address_is_refused_with_what_was_written(text: object) -> None:
+    with pytest.raises(ValueError, match=r"expected|number up to 65535|shorter") as refusal:
+        parse_listen_address(text)
+    assert str(refusal.value).startswith(quoted(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("media.example.org:1936", "media.example.org", 1936),
+        ("media.example.org", "media.example.org", 1935),
+        ("media.example.org.", "media.example.org.", 1935),
+        ("media_1", "media_1", 1935),
+        ("127.0.0.1", "127.0.0.1", 1935),
+        ("127.0.0.1:19350", "127.0.0.1", 19350),
+        ("[::1]", "::1", 1935),
+        ("[2001:db8::1]:1936", "2001:db8::1", 1936),
+    ],
+)
+def test_a_server_is_on_rtmps_port_unless_it_says(text: str, host: str, port: int) -> None:
+    assert parse_server(text) == ServerAddress(host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            ":1935",
+            "media:",
+            "media:0",
+            "media:65536",
+            "media:rtmp",
+            "me dia",
+            "-media",
+            "a..b",
+        ),
+        *("::1", "[::1", "[media]:1", "300.1.1.1", "1.2.3", "rtmp://media/live", "media/live"),
+        *("user@media", "a" * 64, ".".join(["a" * 60] * 5), "media\n:1", 1935, None),
+    ],
+)
+def test_what_is_no_server_is_refused_with_what_was_written(text: object) -> None:
+    with pytest.raises(ValueError, match=r"expected|number up to 65535|port 0") as refusal:
+        parse_server(text)
+    assert str(refusal.value).startswith(quoted(text))
+
+
+def test_an_address_with_colons_is_written_in_brackets() -> None:
+    assert str(ServerAddress("::1", 1935)) == "[::1]:1935"
+    assert str(ServerAddress("media", 1935)) == "media:1935"
+
+
+def test_a_web_site_is_on_https_plain_port_unless_it_says() -> None:
+    assert parse_website("site") == ServerAddress("site", 80)
+    assert parse_website("site:8134") == ServerAddress("site", 8134)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"])
+def test_a_network_or_one_address_is_read(text: str) -> None:
+    assert parse_network(text) == ip_network(text)
+
+
+def test_an_address_inside_a_network_is_answered_with_the_network() -> None:
+    with pytest.raises(ValueError, match=r'did you mean "10\.0\.0\.0/8"'):
+        parse_network("10.1.2.3/8")
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0/33", "10.0.0", "example.org", 10, None, True])
+def test_what_is_no_network_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        parse_network(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::", False)]
+)
+def test_loopback_is_known(host: str, loopback: bool) -> None:
+    assert TcpAddress(host, 1).is_loopback is loopback
+
+
+def test_a_quoted_value_is_one_short_line() -> None:
+    assert quoted("é\n\x1b[31m\x9b\u2028") == '"é\\n\\u001b[31m\\u009b\\u2028"'
+    assert len(quoted("x" * 1000)) == 60
