@@ -1,0 +1,100 @@
+"""One connection to one RTMP server: the name looked up beforehand, the attempt bounded in time.
+
+Names are looked up when the gateway starts and again every minute, never while a client waits: a slow
+resolver must not hold up an open, and the look-up itself runs in the reactor's threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+from gateway.addresses import ServerAddress
+from gateway.errors import ConfigurationError
+from gateway.transport import EagerConnector
+
+
+@final
+class Server:
+    """An upstream server and the addresses its name stood for when it was last looked up."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self.address = address
+        self.name = str(address)
+        self._hosts: list[str] = []
+        self._turn = 0
+
+    async def look_up(self, reactor: Any) -> None:
+        """Learn the server's addresses. Raises ConfigurationError when the name has none.
+
+        Addresses learnt earlier are kept then: a resolver's bad minute is no reason to stop.
+        """
+        hosts = await _addresses_of(reactor, self.address.host)
+        if not hosts:
+            raise ConfigurationError(
+                f"upstream {self.name}: the name {self.address.host!r} is unknown; "
+                "check its spelling and this machine's resolver"
+            )
+        self._hosts = hosts
+
+    def next_host(self) -> str:
+        """The next of the server's addresses, in turn."""
+        self._turn += 1
+        return self._hosts[self._turn % len(self._hosts)]
+
+
+class _Resolution:
+    """Twisted's IResolutionReceiver: collects the addresses of one look-up."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.done: Deferred[list[str]] = Deferred()
+
+    def resolutionBegan(self, resolution: object) -> None:
+        """Nothing to do: a look-up is never cancelled."""
+
+    def addressResolved(self, address: Any) -> None:
+        if address.host not in self.hosts:
+            self.hosts.append(address.host)
+
+    def resolutionComplete(self) -> None:
+        self.done.callback(self.hosts)
+
+
+async def _addresses_of(reactor: Any, host: str) -> list[str]:
+    receiver = _Resolution()
+    reactor.nameResolver.resolveHostName(receiver, host)
+    return await receiver.done
+
+
+@final
+class _Attempt(ClientFactory):
+    """Twisted's client factory for one attempt. ``done`` fires when it stands or has failed."""
+
+    noisy = False
+
+    def __init__(self, protocol: IProtocol, reactor: Any) -> None:
+        self._protocol = protocol
+        self._reactor = reactor
+        self.done: Deferred[None] = Deferred()
+
+    def buildProtocol(self, addr: object) -> Any:
+        # Twisted calls the protocol's makeConnection once this has returned.
+        self._reactor.callLater(0, self.done.callback, None)
+        return self._protocol
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        self.done.errback(reason)
+
+
+def dial(
+    reactor: Any, host: str, port: int, protocol: IProtocol, timeout_s: float
+) -> Deferred[None]:
+    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin."""
+    attempt = _Attempt(protocol, reactor)
+    EagerConnector(host, port, attempt, timeout_s, None, reactor).connect()
+    return attempt.done
