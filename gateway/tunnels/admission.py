@@ -1,0 +1,60 @@
+"""How many sessions a worker takes, in all and for each client address, tunnelled or not.
+
+The bound on all buffers is kept here too: each session may use an equal part of the whole, and when that
+part would be of no use, no more sessions come in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import final
+
+from gateway.errors import CapacityReached
+from gateway.protocols.limits import Limits
+
+# A session that may buffer less than this is of no use: one answer would not fit.
+_LEAST_SHARE_BYTES = 64 * 1024
+
+
+@final
+class Admission:
+    """``buffers_bytes`` is for all sessions' buffers together."""
+
+    def __init__(self, limits: Limits, buffers_bytes: int) -> None:
+        self._limits = limits
+        self._buffers_bytes = buffers_bytes
+        self._per_address: Counter[str] = Counter()
+        self._closed = False
+        self.living = 0
+
+    def enter(self, address: str) -> None:
+        """Count one more session. Raises CapacityReached; else the caller owes ``leave``, once."""
+        if self._closed:
+            raise CapacityReached("the gateway is ending")
+        if self.living >= self._limits.sessions:
+            raise CapacityReached("sessions")
+        if self._per_address[address] >= self._limits.sessions_per_address:
+            raise CapacityReached("sessions of one address")
+        if self._share_bytes() < _LEAST_SHARE_BYTES:
+            raise CapacityReached("buffers")
+        self.living += 1
+        self._per_address[address] += 1
+
+    def leave(self, address: str) -> None:
+        """A session that entered has ended."""
+        self.living -= 1
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+
+    def close(self) -> None:
+        """Let no more sessions in."""
+        self._closed = True
+
+    def pause_bytes(self) -> int:
+        """How much a session may buffer before its upstream is paused: half of its part."""
+        part = min(self._share_bytes(), self._limits.down_buffer_bytes)
+        return max(part, _LEAST_SHARE_BYTES) // 2
+
+    def _share_bytes(self) -> int:
+        return self._buffers_bytes // max(1, self.living)

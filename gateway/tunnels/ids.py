@@ -1,0 +1,47 @@
+"""Session ids: unguessable, and saying which node and worker has the session.
+
+    two characters   the node, base 36
+    two characters   the worker, base 36
+    22 characters    128 bits from the operating system, base64url
+
+The prefix is there so that a command that reaches another worker or node can be passed on. An id is a
+credential; what logs, metrics and pages show is the alias, which counts a worker's sessions.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from typing import final
+
+_RANDOM_BYTES = 16
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+PREFIX_BYTES = 4
+
+
+def base36(number: int, width: int) -> str:
+    """``number`` in lower-case base 36, padded with zeros to at least ``width`` digits."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits.rjust(width, "0")
+
+
+@final
+class SessionIds:
+    """Makes the ids of one worker. ``random_bytes`` is the operating system's source (os.urandom)."""
+
+    def __init__(self, node: str, worker: int, random_bytes: Callable[[int], bytes]) -> None:
+        self._prefix = node + base36(worker, 2)
+        self._random_bytes = random_bytes
+        self._made = 0
+        if len(self._prefix) != PREFIX_BYTES:
+            raise ValueError(f"node and worker do not fit into {PREFIX_BYTES} characters")
+
+    def next(self) -> tuple[bytes, str]:
+        """A new session id and its alias."""
+        self._made += 1
+        secret = urlsafe_b64encode(self._random_bytes(_RANDOM_BYTES)).rstrip(b"=")
+        alias = f"{self._prefix}-{base36(self._made, 1)}"
+        return self._prefix.encode() + secret, alias

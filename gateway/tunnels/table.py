@@ -1,0 +1,157 @@
+"""All sessions of a worker: opened, found, swept, and the one place where a session ends.
+
+A session is in the table from the moment its upstream connection stands. It stays there after its end
+until its last deadline, so that a client whose connection was cut gets its last answers again; it counts
+against the caps only while it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gateway.errors import RequestRefused, ServiceUnavailable, UnknownSession
+from gateway.protocols.http import Fields
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.session import Reply, Session
+from gateway.tunnels.admission import Admission
+from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.tunnel import Tunnel
+
+_log = Logger()
+
+
+class Telemetry(Protocol):
+    """Who is told of sessions."""
+
+    def session_opened(self, tunnel: Tunnel) -> None: ...
+
+    def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None: ...
+
+    def open_refused(self, error: RequestRefused) -> None: ...
+
+
+@final
+class Opening:
+    """A session on its way: from the open command until its upstream connection stands."""
+
+    __slots__ = ("_abandoned", "_clock", "_reply", "tunnel")
+
+    def __init__(self, tunnel: Tunnel, reply: Reply, clock: Callable[[], float]) -> None:
+        self.tunnel = tunnel
+        self._reply = reply
+        self._clock = clock
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: it ends as soon as it stands."""
+        self._abandoned = True
+
+    def succeed(self) -> None:
+        """The upstream connection stands."""
+        if self._abandoned:
+            self.tunnel.session.end(EndReason.ABANDONED, self._clock())
+        else:
+            self._reply.answer(self.tunnel.session_id + b"\n")
+
+    def refuse(self, error: RequestRefused) -> None:
+        """No upstream connection can be had."""
+        if not self._abandoned:
+            self._reply.refuse(error)
+
+
+@final
+class SessionTable:
+    """``connect`` joins a tunnel to an upstream server and returns the server's name, or raises
+    UpstreamUnavailable."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        hold_s: float,
+        admission: Admission,
+        ids: SessionIds,
+        connect: Callable[[Tunnel], Awaitable[str]],
+        clock: Callable[[], float],
+        telemetry: Telemetry,
+    ) -> None:
+        self._limits = limits
+        self._hold_s = hold_s
+        self._admission = admission
+        self._ids = ids
+        self._connect = connect
+        self._clock = clock
+        self._telemetry = telemetry
+        self._tunnels: dict[bytes, Tunnel] = {}
+
+    def open(self, address: str, fields: Fields, reply: Reply) -> Opening:
+        """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
+
+        Raises CapacityReached.
+        """
+        try:
+            self._admission.enter(address)
+        except RequestRefused as error:
+            self._telemetry.open_refused(error)
+            raise
+        session_id, alias = self._ids.next()
+        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end)
+        tunnel.session = Session(self._limits, tunnel, self._hold_s, self._clock())
+        opening = Opening(tunnel, reply, self._clock)
+        Deferred.fromCoroutine(self._open(opening)).addErrback(
+            lambda failure: _log.failure("An open failed", failure)
+        )
+        return opening
+
+    def find(self, session_id: bytes) -> Session:
+        """The session of that id, living or not long ended. Raises UnknownSession."""
+        tunnel = self._tunnels.get(session_id)
+        if tunnel is None:
+            raise UnknownSession("no such session")
+        return tunnel.session
+
+    def sweep(self, now: float) -> None:
+        """Do what is due at ``now`` in every session, and forget those that are long ended."""
+        due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]
+        for tunnel in due:
+            if tunnel.session.ended:
+                del self._tunnels[tunnel.session_id]
+            else:
+                tunnel.session.expire(now)
+
+    def share_buffers(self) -> None:
+        """Set what each session may buffer before its upstream is paused."""
+        pause_bytes = self._admission.pause_bytes()
+        for tunnel in self._tunnels.values():
+            tunnel.session.pause_bytes = pause_bytes
+
+    def end_all(self, reason: EndReason) -> None:
+        """End every session."""
+        now = self._clock()
+        for tunnel in tuple(self._tunnels.values()):
+            tunnel.session.end(reason, now)
+
+    async def _open(self, opening: Opening) -> None:
+        tunnel = opening.tunnel
+        try:
+            tunnel.server = await self._connect(tunnel)
+        except RequestRefused as error:
+            self._admission.leave(tunnel.address)
+            self._telemetry.open_refused(error)
+            opening.refuse(error)
+            return
+        except BaseException:
+            self._admission.leave(tunnel.address)
+            opening.refuse(ServiceUnavailable("a fault of the gateway"))
+            raise
+        self._tunnels[tunnel.session_id] = tunnel
+        self._telemetry.session_opened(tunnel)
+        opening.succeed()
+
+    def _end(self, tunnel: Tunnel, reason: EndReason) -> None:
+        self._admission.leave(tunnel.address)
+        self._telemetry.session_ended(tunnel, reason)

@@ -1,0 +1,118 @@
+"""A session joined to its upstream connection: the upstream's protocol on one side, what the session
+calls its upstream on the other. It moves bytes and nothing else; the session decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, final
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.session import Session
+
+if TYPE_CHECKING:
+    from gateway.protocols.http import Fields
+
+
+@final
+@implementer(IProtocol, IPushProducer)
+class Tunnel:
+    """One tunnel. ``session_id`` is a credential: what is shown is ``alias``.
+
+    ``ended`` is called once, when the session has ended, with the tunnel and the reason.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_transport",
+        "address",
+        "alias",
+        "client",
+        "opened_at",
+        "server",
+        "session",
+        "session_id",
+    )
+
+    session: Session
+
+    def __init__(
+        self,
+        session_id: bytes,
+        alias: str,
+        address: str,
+        fields: Fields,
+        clock: Callable[[], float],
+        ended: Callable[[Tunnel, EndReason], None],
+    ) -> None:
+        self.session_id = session_id
+        self.alias = alias
+        self.address = address
+        self.client = fields
+        self.server = ""
+        self.opened_at = clock()
+        self._clock = clock
+        self._ended = ended
+        self._transport: Any = None
+
+    # The upstream's transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+        transport.registerProducer(self, True)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.session.upstream_data(data, self._clock())
+
+    def connectionLost(self, reason: Failure) -> None:
+        clean = reason.check(ConnectionDone) is not None
+        ended = EndReason.UPSTREAM_CLOSED if clean else EndReason.UPSTREAM_LOST
+        self._transport = None
+        self.session.upstream_ended(ended, self._clock())
+
+    def pauseProducing(self) -> None:
+        self.session.upstream_full()
+
+    def resumeProducing(self) -> None:
+        self.session.upstream_drained(self._clock())
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+
+    # The session calls
+
+    @property
+    def unsent(self) -> int:
+        return self._transport.unsent if self._transport is not None else 0
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        if self._transport is not None:
+            self._transport.resumeProducing()
+
+    def end(self, reason: EndReason) -> None:
+        transport = self._transport
+        if transport is not None:
+            transport.unregisterProducer()
+            if reason is EndReason.CLIENT_CLOSED:
+                # What the client sent before its close still goes up.
+                transport.loseConnection()
+            else:
+                transport.abortConnection()
+        self._ended(self, reason)
