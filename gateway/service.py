@@ -1,0 +1,189 @@
+"""The composition root: from twistd's command line to a running gateway, and to its exit status.
+
+The only file that names the reactor, and it does so inside a function: twistd imports this file
+while it still reads its own options, among them ``--reactor``.
+
+An operator who made a mistake gets one line a problem on standard error and a non-zero exit, never
+a traceback. Three moments need three ways:
+
+- while options are read, nothing runs yet: ``SystemExit`` with the lines;
+- in ``privilegedStartService``, where ports are bound before twistd gives up its user, the error is
+  raised: only so does twistd remove its pid file and, as a daemon, tell the waiting shell;
+- once the reactor runs, twistd leaves no way to return a status (it catches all that ``run`` raises,
+  then ends with 0), so the reactor is stopped, twistd tidies up, and the exit status is set last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from gateway import config
+from gateway.config import Config
+from gateway.errors import ConfigurationError, GatewayError
+from gateway.workers.worker import Worker
+
+# What can go wrong outside of this program: its text says it all, and a traceback would hide it.
+_EXPECTED = (GatewayError, CannotListenError, OSError)
+
+
+class Options(usage.Options):
+    """``twistd rtmpt-gateway``'s own options; ``configuration`` holds what they came to."""
+
+    synopsis = "[--config FILE | [--listen ADDRESS]... [--upstream SERVER]...] [--check]"
+    longdesc = (
+        "Puts RTMPT, RTMPTS, RTMPS and RTMP in front of RTMP servers. Either a file says it all, or "
+        "--listen and --upstream do. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
+        "systemd:NAME; a SERVER is HOST or HOST:PORT, and several stand in for each other. Without "
+        "a server the embedded origin serves: a small live relay, to publish and play at once."
+    )
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check", None, "Say whether the configuration is valid, and end."]
+    ]
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", None, "Read this configuration (TOML)."]
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.listen: list[str] = []
+        self.upstream: list[str] = []
+        self.configuration = Config()
+
+    def opt_listen(self, address: str) -> None:
+        """Take clients on this address; may be repeated. [default: 127.0.0.1:8080]"""
+        self.listen.append(address)
+
+    def opt_upstream(self, server: str) -> None:
+        """Relay to this RTMP server; may be repeated. [default: the embedded origin]"""
+        self.upstream.append(server)
+
+    def parseOptions(self, options: Any = None) -> None:
+        """As the base class, but an error is one line and not a page of usage."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            raise SystemExit(_lines(f"{error}; see twistd rtmpt-gateway --help")) from None
+
+    def parseArgs(self, *words: str) -> None:
+        if words:
+            raise usage.UsageError(f"unexpected {words[0]!r}: everything is said by options")
+
+    def postOptions(self) -> None:
+        try:
+            self.configuration = self._read()
+        except ConfigurationError as error:
+            raise SystemExit(_lines(str(error))) from None
+        if self["check"]:
+            print(f"{self['config'] or 'command line'}: configuration is valid")
+            raise SystemExit(0)
+
+    def _read(self) -> Config:
+        if self["config"] is None:
+            return config.from_options(self.listen, self.upstream)
+        if self.listen or self.upstream:
+            raise usage.UsageError("--config says it all: leave out --listen and --upstream")
+        return config.from_file(Path(self["config"]))
+
+
+class GatewayService(service.Service):
+    """The gateway as twistd starts and stops it."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        configuration: Config,
+        reactor: IReactorCore,
+        exit_with: Callable[[int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._worker = Worker(configuration, reactor, dict(os.environ))
+        self._exit_with = exit_with
+
+    def privilegedStartService(self) -> None:
+        """Bind every listening socket, while twistd may still be root."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        try:
+            self._bind()
+        except _EXPECTED as error:
+            _say(str(error))
+            # twistd lets the interpreter print what is raised here; without this, with its stack.
+            sys.tracebacklimit = 0
+            raise GatewayError(str(error)) from None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        # Not before the reactor runs: a reactor that does not run yet cannot be stopped.
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        Deferred.fromCoroutine(self._start()).addErrback(self._fail)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._worker.stop())
+
+    def _bind(self) -> None:
+        """Open the listening sockets; raises CannotListenError, OSError or GatewayError."""
+        self._worker.bind()
+
+    async def _start(self) -> None:
+        """Let clients in; whatever it raises ends twistd."""
+        await self._worker.start()
+
+    def _fail(self, failure: Failure) -> None:
+        """End twistd with status 1: the gateway cannot do what it was started for."""
+        if failure.check(*_EXPECTED):
+            message = failure.getErrorMessage()
+            self._log.critical("cannot start: {message}", message=message)
+        else:
+            message = f"cannot start: {failure.value!r}; see the log"
+            self._log.failure("cannot start", failure=failure)
+        _say(message)
+        self._exit_with(1)
+        self._reactor.stop()
+
+
+def makeService(options: Options) -> service.IService:
+    """What twistd runs: a gateway that does as the options say."""
+    from twisted.internet import reactor
+
+    return GatewayService(options.configuration, IReactorCore(reactor), exit_with)
+
+
+def exit_with(status: int) -> None:
+    """Have this process end with the status, when twistd has ended as if all were well.
+
+    ``atexit`` runs its last entry first, so what others registered is skipped; twistd's log is
+    written through at every line and loses nothing by that.
+    """
+    atexit.register(_exit, status)
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _say(message: str) -> None:
+    """To the real standard error: twistd has put its log in the place of ``sys.stderr``."""
+    if sys.__stderr__ is not None:
+        print(_lines(message), file=sys.__stderr__, flush=True)
+
+
+def _lines(message: str) -> str:
+    return "\n".join(f"rtmpt-gateway: {line}" for line in message.splitlines())

@@ -1,0 +1,142 @@
+"""The files that an operator copies: the example configuration and the systemd unit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import pytest
+
+from gateway import config
+from gateway.config import Config
+from gateway.protocols.limits import Limits
+from gateway.structuring import key_of
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "etc/rtmpt-gateway.toml"
+UNIT = ROOT / "deploy/systemd/rtmpt-gateway.service"
+
+
+# --- etc/rtmpt-gateway.toml ---
+
+
+def switched_on(text: str) -> str:
+    """The example with its switched-off settings on: "#" with no space behind it."""
+    return re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    path = tmp_path / "everything.toml"
+    path.write_text(switched_on(EXAMPLE.read_text()))
+    return path
+
+
+def test_the_example_is_valid_as_it_stands() -> None:
+    read = config.from_file(EXAMPLE)
+    assert [str(listener.address) for listener in read.listeners] == ["0.0.0.0:80"]
+    assert [str(server) for server in read.upstreams[0].servers] == ["127.0.0.1:1935"]
+
+
+def test_the_example_is_valid_with_everything_switched_on(everything: Path) -> None:
+    assert len(config.from_file(everything).listeners) == 2
+
+
+def keys_of(kind: type, table: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of a class and of the classes inside, with its table."""
+    for attribute in attrs.fields(attrs.resolve_types(kind)):
+        inner = next(
+            (part for part in (attribute.type, *get_args(attribute.type)) if attrs.has(part)), None
+        )
+        if inner and not table:
+            yield from keys_of(inner, key_of(attribute))
+        else:
+            yield table, key_of(attribute)
+
+
+def test_the_example_shows_every_key_there_is(everything: Path) -> None:
+    document: dict[str, Any] = tomllib.loads(everything.read_text())
+    shown = set()
+    for table, value in document.items():
+        for part in value if isinstance(value, list) else [value]:
+            shown |= {(table, key) for key in part}
+    assert shown == set(keys_of(Config))
+
+
+def test_the_keys_are_read_from_the_classes() -> None:
+    keys = set(keys_of(Config))
+    assert {("listener", "address"), ("tunnel", "latency"), ("limits", "gap_s")} <= keys
+
+
+def test_the_switched_off_settings_show_the_defaults(everything: Path) -> None:
+    read = config.from_file(everything)
+    assert read.limits == Limits()
+    assert read.tunnel == config.Tunnel()
+    assert read.node == config.Node()
+    assert read.admin == config.Admin()
+    assert read.upstreams[0].name == attrs.fields(config.Upstream).name.default
+
+
+def test_the_example_names_the_latencies_as_they_are() -> None:
+    text = EXAMPLE.read_text()
+    for name, hold_s in config.LATENCIES.items():
+        assert f'"{name}" ({hold_s:g})' in text
+
+
+# --- deploy/systemd/rtmpt-gateway.service ---
+
+
+@pytest.fixture
+def unit() -> ConfigParser:
+    parser = ConfigParser(strict=True, interpolation=None, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(UNIT)
+    return parser
+
+
+def test_the_unit_checks_the_file_that_it_starts_with(unit: ConfigParser) -> None:
+    check, start = unit["Service"]["ExecStartPre"], unit["Service"]["ExecStart"]
+    assert " --check " in check
+    assert check.rpartition("--config ")[2] == start.rpartition("--config ")[2]
+    assert check.split()[0] == start.split()[0]
+
+
+def test_the_unit_keeps_the_gateway_in_the_foreground(unit: ConfigParser) -> None:
+    assert "--nodaemon" in unit["Service"]["ExecStart"]
+    assert unit["Service"]["Type"] in {"exec", "notify", "notify-reload"}
+
+
+def test_the_unit_may_bind_low_ports_and_nothing_more(unit: ConfigParser) -> None:
+    assert unit["Service"]["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    assert unit["Service"]["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
+    assert unit["Service"]["DynamicUser"] == "yes"
+
+
+def test_the_unit_comes_back_after_a_failure_and_waits_for_the_drain(unit: ConfigParser) -> None:
+    assert unit["Service"]["Restart"] == "on-failure"
+    assert float(unit["Service"]["TimeoutStopSec"]) > Limits().drain_s
+
+
+def test_the_unit_allows_the_files_that_the_limits_need(unit: ConfigParser) -> None:
+    assert int(unit["Service"]["LimitNOFILE"]) > 2 * Limits().connections
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    # It asks whether the programs are there, which they are on the operator's machine only.
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/rtmpt-gateway/bin/twistd", "/bin/true"))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60
+    )
+    assert UNIT.name not in done.stderr
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,175 @@
+"""Imports go one way (DESIGN.md, Rooms): read from the sources, never by importing them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
+
+_GROUND = {"gateway.addresses", "gateway.errors", "gateway.protocols"}
+_UPSTREAMS = {*_GROUND, "gateway.transport"}
+_TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
+_CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
+
+# What each room or file may import, itself aside; a prefix stands for all that is under it. What
+# is not named here may not be there.
+ALLOWED: dict[str, set[str]] = {
+    "gateway.errors": set(),
+    "gateway.addresses": {"gateway.errors"},
+    "gateway.structuring": {"gateway.addresses", "gateway.errors"},
+    "gateway.config": {
+        "gateway.addresses",
+        "gateway.errors",
+        "gateway.protocols.limits",
+        "gateway.structuring",
+    },
+    "gateway.protocols": {"gateway.errors"},
+    "gateway.transport": set(),
+    "gateway.telemetry": {
+        "gateway.errors",
+        "gateway.protocols.limits",
+        "gateway.protocols.reasons",
+    },
+    "gateway.upstreams": _UPSTREAMS,
+    "gateway.tunnels": _TUNNELS,
+    "gateway.listeners": _CLIENT_SIDE,
+    "gateway.admin": {*_CLIENT_SIDE, "gateway.telemetry"},
+    # One process's share, put together.
+    "gateway.workers": {
+        *_CLIENT_SIDE,
+        "gateway.config",
+        "gateway.listeners",
+        "gateway.telemetry",
+    },
+    "gateway.service": {"gateway"},
+}
+
+# Who knows nothing of the world: no Twisted, and bytes in, bytes out.
+PURE = ("gateway.protocols", "gateway.errors")
+PURE_PACKAGES = {"attrs", "httptools"}
+IMPURE_STANDARD = {
+    *("asyncio", "concurrent", "multiprocessing", "queue", "sched", "signal", "subprocess"),
+    *("threading", "_thread", "contextvars"),
+    *("time", "datetime", "random", "secrets", "uuid"),
+    *("socket", "select", "selectors", "socketserver", "ssl", "http.client", "urllib.request"),
+    *("os", "io", "pathlib", "shutil", "tempfile", "glob", "mmap", "fcntl", "platform"),
+    *("logging", "warnings", "atexit", "importlib"),
+}
+# These may use other packages, but run without a reactor.
+NO_TWISTED = (*PURE, "gateway.addresses", "gateway.structuring", "gateway.config")
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Every module, or name of a module, that is imported anywhere in the source."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def under(name: str, prefixes: set[str] | tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What the module imports and should not."""
+    room = next((room for room in ALLOWED if under(module, {room})), None)
+    if room is None:
+        return [] if not list(imports_of(source)) else [f"{module}: is in no room"]
+    return [f"{module}: {name}" for name in imports_of(source) if is_wrong(module, room, name)]
+
+
+def is_wrong(module: str, room: str, name: str) -> bool:
+    if name.startswith("."):  # reads differently in every file, and hides the room
+        return True
+    if under(name, {"gateway"}):
+        return not under(name, {room, *ALLOWED[room]})
+    if under(name, {"twisted.internet.reactor"}) and module != "gateway.service":
+        return True
+    if under(module, NO_TWISTED) and under(name, {"twisted", "zope", "OpenSSL"}):
+        return True
+    return under(module, PURE) and not is_pure(name)
+
+
+def is_pure(name: str) -> bool:
+    package = name.partition(".")[0]
+    if package in PURE_PACKAGES:
+        return True
+    return package in sys.stdlib_module_names and not under(name, IMPURE_STANDARD)
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
+    assert violations(module_of(path), path.read_text()) == []
+
+
+def test_the_sources_are_found() -> None:
+    assert {"gateway.config", "gateway.service", "gateway.protocols.limits"} <= set(
+        map(module_of, SOURCES)
+    )
+
+
+def test_every_room_of_the_tree_has_a_rule() -> None:
+    rooms = {".".join(module_of(path).split(".")[:2]) for path in SOURCES} - {"gateway"}
+    assert rooms <= set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("gateway.protocols.session", "import time"),
+        ("gateway.protocols.session", "from time import monotonic"),
+        ("gateway.protocols.session", "def late():\n    import random"),
+        ("gateway.protocols.session", "from twisted.internet.defer import Deferred"),
+        ("gateway.protocols.session", "from gateway import transport"),
+        ("gateway.protocols.session", "from gateway.tunnels.table import SessionTable"),
+        ("gateway.protocols.rtmp.chunks", "import prometheus_client"),
+        ("gateway.protocols.rtmp.chunks", "from . import amf0"),
+        ("gateway.transport", "from gateway.listeners.http import HTTPConnection"),
+        ("gateway.upstreams.pool", "from gateway.tunnels import table"),
+        ("gateway.tunnels.table", "import gateway.listeners.http"),
+        ("gateway.tunnels.table", "from gateway.telemetry.ends import SessionRecords"),
+        ("gateway.listeners.http", "from gateway.config import Config"),
+        ("gateway.listeners.http", "from gateway import service"),
+        ("gateway.listeners.http", "def late():\n    from twisted.internet import reactor"),
+        ("gateway.workers.worker", "import twisted.internet.reactor"),
+        ("gateway.telemetry.ends", "from gateway.tunnels.table import SessionTable"),
+        ("gateway.config", "from gateway.upstreams.pool import Pool"),
+        ("gateway.config", "from twisted.python import usage"),
+        ("gateway.helpers", "import gateway.errors"),
+        (
+            "gateway.tunnels.table",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import gateway.admin",
+        ),
+    ],
+)
+def test_a_forbidden_import_is_caught(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("gateway.protocols.session", "from gateway.protocols.limits import Limits"),
+        ("gateway.protocols.http", "import re, httptools\nfrom http import HTTPStatus"),
+        ("gateway.upstreams.dial", "from gateway.transport import EagerConnector"),
+        ("gateway.listeners.http", "from gateway.tunnels.table import SessionTable\nimport socket"),
+        ("gateway.admin.server", "from gateway.telemetry import metrics"),
+        ("gateway.service", "from twisted.internet import reactor\nimport gateway.workers.worker"),
+    ],
+)
+def test_an_import_downward_is_allowed(module: str, source: str) -> None:
+    assert violations(module, source) == []

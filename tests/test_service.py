@@ -1,0 +1,253 @@
+"""What an operator sees of twistd: options, refusals and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.service import Options, makeService
+
+ROOT = Path(__file__).resolve().parent.parent
+LISTENER = '[[listener]]\naddress = "127.0.0.1:0"\n'
+
+Done = subprocess.CompletedProcess[str]
+
+
+def twistd(folder: Path, *words: str) -> Done:
+    """Run the real twistd from another folder, until it and any daemon that it made are gone."""
+    alive, held = os.pipe()
+    with os.fdopen(alive, "rb") as alive_end:
+        with os.fdopen(held, "wb"):
+            done = _run(folder, words, held)
+        # A daemon's shell is told before its log and its pid file are done; this ends with it.
+        ready, _, _ = select.select([alive_end], [], [], 60)
+        assert ready, "the daemon is still there"
+    return done
+
+
+def _run(folder: Path, words: Sequence[str], held: int) -> Done:
+    return subprocess.run(
+        [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        pass_fds=[held],
+    )
+
+
+def refused(done: Done, *lines: str) -> None:
+    """The run ended with status 1, and said this on standard error and nothing else there."""
+    assert done.stderr.splitlines() == [f"rtmpt-gateway: {line}" for line in lines]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.toml"
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+# --- Options ---
+
+
+def parsed(*words: str) -> Options:
+    options = Options()
+    options.parseOptions(list(words))
+    return options
+
+
+def test_no_option_means_the_embedded_origin_on_loopback() -> None:
+    assert parsed().configuration == config.from_options([], [])
+
+
+def test_listen_and_upstream_make_a_configuration() -> None:
+    options = parsed("--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--upstream", "media")
+    assert options.configuration == config.from_options(["127.0.0.1:1", "[::1]:2"], ["media"])
+
+
+@pytest.mark.parametrize("option", ["--config", "-c"])
+def test_a_file_makes_a_configuration(file: Path, option: str) -> None:
+    file.write_text(LISTENER)
+    assert parsed(option, str(file)).configuration == config.from_file(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["--bad"], "option --bad not recognized"),
+        (["--config"], "option --config requires argument"),
+        (["file.toml"], "unexpected 'file.toml': everything is said by options"),
+        (["--config", "a", "--listen", "127.0.0.1:1"], "--config says it all"),
+        (["--config", "a", "--upstream", "media"], "--config says it all"),
+    ],
+)
+def test_a_bad_option_is_one_line(words: list[str], cause: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        parsed(*words)
+    line = str(end.value.code)
+    assert line.startswith(f"rtmpt-gateway: {cause}")
+    assert line.endswith("; see twistd rtmpt-gateway --help")
+    assert "\n" not in line
+
+
+def test_the_service_is_made_from_the_options() -> None:
+    assert makeService(parsed()).running == 0
+
+
+# --- twistd, before anything runs ---
+
+
+def test_twistd_knows_the_gateway(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "--help")
+    assert "rtmpt-gateway" in done.stdout
+    assert done.returncode == 0
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "rtmpt-gateway", "--help")
+    assert done.returncode == 0
+    for word in ("--config", "-c,", "--listen", "--upstream", "--check", "embedded origin"):
+        assert word in done.stdout
+
+
+def test_check_says_that_a_file_is_valid_and_starts_nothing(
+    tmp_path: Path, file: Path, taken_port: int
+) -> None:
+    file.write_text(f'[[listener]]\naddress = "127.0.0.1:{taken_port}"')
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--check", "--config", "gateway.toml")
+    assert (done.stdout, done.stderr) == ("gateway.toml: configuration is valid\n", "")
+    assert done.returncode == 0
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_check_says_that_the_options_are_valid(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "rtmpt-gateway", "--check", "--listen", "127.0.0.1:0")
+    assert (done.stdout, done.stderr) == ("command line: configuration is valid\n", "")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
+    tmp_path: Path, file: Path, more: list[str]
+) -> None:
+    file.write_text(f"{LISTENER}adress = 1\n[node]\nid = 1\n")
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
+    refused(
+        done,
+        'gateway.toml: [[listener]] 1, key "adress": unknown key; did you mean "address"?',
+        'gateway.toml: [node], key "id": 1: expected two of 0-9 and a-z, in quotes, such as "00"',
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("daemon", [["-n"], []])
+def test_a_missing_file_ends_the_run(tmp_path: Path, daemon: list[str]) -> None:
+    done = twistd(tmp_path, *daemon, "rtmpt-gateway", "--config", "nowhere.toml")
+    refused(done, "nowhere.toml: cannot be read: No such file or directory")
+
+
+def test_an_unknown_option_ends_the_run(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--bad")
+    refused(done, "option --bad not recognized; see twistd rtmpt-gateway --help")
+    assert done.stdout == ""
+
+
+# --- twistd, when the start fails ---
+
+
+def test_a_port_in_use_ends_the_run(tmp_path: Path, taken_port: int) -> None:
+    address = f"127.0.0.1:{taken_port}"
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--listen", address)
+    (line,) = done.stderr.splitlines()
+    assert address in line
+    assert "Address already in use" in line
+    refused(done, line.removeprefix("rtmpt-gateway: "))
+
+
+def test_an_unknown_upstream_host_ends_the_run(tmp_path: Path) -> None:
+    done = twistd(
+        tmp_path, "-n", "rtmpt-gateway", "--listen", "127.0.0.1:0", "--upstream", "no.invalid"
+    )
+    (line,) = done.stderr.splitlines()
+    assert "no.invalid" in line
+    refused(done, line.removeprefix("rtmpt-gateway: "))
+
+
+TAC = """
+from twisted.application.service import Application
+from twisted.internet import defer, reactor
+from gateway.config import Config
+from gateway.errors import ConfigurationError
+from gateway.service import GatewayService, exit_with
+
+class Failing(GatewayService):
+{methods}
+
+application = Application("failing")
+Failing(Config(), reactor, exit_with).setServiceParent(application)
+"""
+FAIL_TO_BIND = """
+    def _bind(self):
+        raise {error}
+"""
+FAIL_TO_START = """
+    def _bind(self):
+        pass
+    async def _start(self):
+        await defer.Deferred.fromCoroutine(self._fail_later())
+    async def _fail_later(self):
+        later = defer.Deferred()
+        reactor.callLater(0, later.callback, None)
+        await later
+        raise {error}
+"""
+
+
+def twistd_failing(folder: Path, methods: str, error: str, *words: str) -> Done:
+    """Run a gateway that fails in a known place, with a twistd that is as real as any."""
+    (folder / "failing.tac").write_text(TAC.format(methods=methods.format(error=error)))
+    return twistd(folder, *words, "-y", "failing.tac")
+
+
+@pytest.mark.parametrize("methods", [FAIL_TO_BIND, FAIL_TO_START], ids=["bind", "start"])
+def test_a_failed_start_is_one_line_in_the_log_and_one_on_standard_error(
+    tmp_path: Path, methods: str
+) -> None:
+    done = twistd_failing(tmp_path, methods, 'ConfigurationError("no luck")', "-n")
+    refused(done, "no luck")
+    assert done.stdout.count("no luck") == 1
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_failed_bind_is_told_to_the_shell_that_waits_for_the_daemon(tmp_path: Path) -> None:
+    done = twistd_failing(tmp_path, FAIL_TO_BIND, 'ConfigurationError("no luck")')
+    assert "no luck" in done.stderr
+    assert done.returncode == 1
+    assert (tmp_path / "twistd.log").read_text().count("no luck") == 1
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_fault_of_our_own_keeps_its_traceback_in_the_log(tmp_path: Path) -> None:
+    done = twistd_failing(tmp_path, FAIL_TO_START, 'ZeroDivisionError("oops")', "-n")
+    (line,) = done.stderr.splitlines()
+    assert line == "rtmpt-gateway: cannot start: ZeroDivisionError('oops'); see the log"
+    assert "Traceback" in done.stdout
+    assert "_fail_later" in done.stdout
+    assert done.returncode == 1
