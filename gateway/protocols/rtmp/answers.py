@@ -1,0 +1,57 @@
+"""What a server says: results of calls, statuses of streams, notices.
+
+Codes are those of Adobe's ActionScript reference (``NetStatusEvent.info``); clients act on them, and on
+no other part of a status.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.commands import Command, ConnectRequest
+from gateway.protocols.rtmp.messages import Message
+
+# Clients look for this form and for a number not older than live streaming.
+_SERVER: Final = "FMS/3,5,7,7009"
+_CAPABILITIES: Final = 31.0
+# Enhanced RTMP: every codec can be forwarded (4), and multitrack (2), ModEx (4) and nanosecond
+# timestamps (8) pass as they are.
+_ENHANCED: Final[dict[str, Value]] = {
+    "fourCcList": ["*"],
+    "videoFourCcInfoMap": {"*": 4.0},
+    "audioFourCcInfoMap": {"*": 4.0},
+    "capsEx": 14.0,
+}
+
+
+def result(call: Command, command_object: Value, *arguments: Value) -> Message:
+    """The answer to ``call``."""
+    return Command("_result", call.transaction, command_object, arguments).message()
+
+
+def status(stream_id: int, code: str, description: str, level: str = "status") -> Message:
+    """An ``onStatus`` for one message stream; ``level`` is status, warning or error."""
+    return notice("onStatus", stream_id, code, description, level)
+
+
+def notice(
+    name: str, stream_id: int, code: str, description: str, level: str = "status"
+) -> Message:
+    """A call to the client that wants no answer, with an information object as its argument."""
+    information: Value = {"level": level, "code": code, "description": description}
+    return Command(name, 0.0, None, (information,), stream_id).message()
+
+
+def connect_result(call: Command, request: ConnectRequest) -> Message:
+    """The answer to a connect that is granted."""
+    server: dict[str, Value] = {"fmsVer": _SERVER, "capabilities": _CAPABILITIES, "mode": 1.0}
+    if request.enhanced:
+        server |= _ENHANCED
+    information: dict[str, Value] = {
+        "level": "status",
+        "code": "NetConnection.Connect.Success",
+        "description": "Connection succeeded.",
+        "objectEncoding": request.object_encoding,
+    }
+    return result(call, server, information)

@@ -1,0 +1,127 @@
+"""The chunk stream, written: a message to its chunks, each with the shortest header that says it.
+
+The format, and what its readers make of it, is at the head of ``chunks``. Messages are not interleaved
+here: a message's chunks leave together, in the order of the calls.
+
+Rules: format 0 for the first message of a chunk stream, for another message stream, and whenever time
+goes back or leaps; otherwise only what differs from the message before. A message never begins with
+format 3 right after format 0, which readers understand in two ways.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from gateway.protocols.rtmp.chunks import EXTENDED, FIRST_CHUNK_SIZE, HEADER_BYTES
+from gateway.protocols.rtmp.messages import Message, MessageType, read_figure
+
+# What goes on which chunk stream: Flash Media Server's numbers, which all clients take. Audio and
+# video on their own keep their headers short.
+_CONTROL_CHUNK_STREAM: Final = 2
+_COMMAND_CHUNK_STREAM: Final = 3
+_CHUNK_STREAMS: Final = {
+    MessageType.AUDIO: 4,
+    MessageType.DATA: 5,
+    MessageType.DATA_AMF3: 5,
+    MessageType.VIDEO: 6,
+    MessageType.AGGREGATE: 7,
+    MessageType.COMMAND: _COMMAND_CHUNK_STREAM,
+    MessageType.COMMAND_AMF3: _COMMAND_CHUNK_STREAM,
+}
+
+
+def chunk_stream_for(message_type: int) -> int:
+    """The chunk stream that a message of this type goes on by default."""
+    if message_type <= MessageType.SET_PEER_BANDWIDTH:
+        return _CONTROL_CHUNK_STREAM
+    return _CHUNK_STREAMS.get(message_type, 8)  # type: ignore[call-overload, no-any-return]
+
+
+@frozen
+class _Header:
+    """The header written last on a chunk stream; ``delta`` is None after one of format 0."""
+
+    stream_id: int
+    timestamp: int
+    type: int
+    length: int
+    delta: int | None
+
+
+class ChunkWriter:
+    """Messages to bytes, each with the shortest header that says it.
+
+    A set chunk size message takes effect once it is written, as it does on the other side.
+    """
+
+    __slots__ = ("_chunk_size", "_last")
+
+    def __init__(self) -> None:
+        self._chunk_size = FIRST_CHUNK_SIZE
+        self._last: dict[int, _Header] = {}
+
+    def write(self, message: Message, chunk_stream_id: int | None = None) -> bytes:
+        """The chunks of ``message``, whole; the messages of a connection must leave in this order."""
+        if chunk_stream_id is None:
+            chunk_stream_id = chunk_stream_for(message.type)
+        delta = self._delta(message, chunk_stream_id)
+        chunk_format = self._format(message, chunk_stream_id, delta)
+        self._last[chunk_stream_id] = _Header(
+            message.stream_id, message.timestamp, message.type, len(message.payload), delta
+        )
+        first = _write_header(message, chunk_stream_id, chunk_format, delta)
+        chunks = self._cut(message, chunk_stream_id, delta, first)
+        if message.type == MessageType.SET_CHUNK_SIZE:
+            self._chunk_size = read_figure(message)
+        return chunks
+
+    def _delta(self, message: Message, chunk_stream_id: int) -> int | None:
+        """By how much ``message`` is later than the one before, or None if it needs format 0."""
+        last = self._last.get(chunk_stream_id)
+        if last is None or last.stream_id != message.stream_id:
+            return None
+        delta = message.timestamp - last.timestamp
+        return delta if 0 <= delta < EXTENDED else None
+
+    def _format(self, message: Message, chunk_stream_id: int, delta: int | None) -> int:
+        if delta is None:
+            return 0
+        last = self._last[chunk_stream_id]
+        if (last.type, last.length) != (message.type, len(message.payload)):
+            return 1
+        return 3 if last.delta == delta else 2
+
+    def _cut(
+        self, message: Message, chunk_stream_id: int, delta: int | None, first: bytes
+    ) -> bytes:
+        payload, size = message.payload, self._chunk_size
+        if len(payload) <= size:
+            return first + payload
+        between = _write_basic_header(chunk_stream_id, 3)
+        if delta is None and message.timestamp >= EXTENDED:
+            between += message.timestamp.to_bytes(4, "big")
+        pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
+        return first + between.join(pieces)
+
+
+def _write_basic_header(chunk_stream_id: int, chunk_format: int) -> bytes:
+    top = chunk_format << 6
+    if chunk_stream_id < 64:
+        return bytes([top | chunk_stream_id])
+    if chunk_stream_id < 64 + 256:
+        return bytes([top, chunk_stream_id - 64])
+    return bytes([top | 1]) + (chunk_stream_id - 64).to_bytes(2, "little")
+
+
+def _write_header(
+    message: Message, chunk_stream_id: int, chunk_format: int, delta: int | None
+) -> bytes:
+    basic = _write_basic_header(chunk_stream_id, chunk_format)
+    time = message.timestamp if delta is None else delta
+    fields = min(time, EXTENDED).to_bytes(3, "big")
+    fields += len(message.payload).to_bytes(3, "big") + bytes([message.type])
+    fields += message.stream_id.to_bytes(4, "little")
+    extension = time.to_bytes(4, "big") if time >= EXTENDED else b""
+    return basic + fields[: HEADER_BYTES[chunk_format]] + extension

@@ -1,0 +1,253 @@
+"""The chunk stream, read: messages cut into chunks, several interleaved, on one connection.
+
+A chunk is a basic header (format and chunk stream id, 1 to 3 bytes), a message header of 11, 7, 3 or
+0 bytes by format, four bytes of extended timestamp if the timestamp field is ``FFFFFF``, and up to a
+chunk size of payload. Source: Adobe's *RTMP specification 1.0*, section 5.3.
+
+Rules where the specification is silent or its readers differ:
+
+- The extended timestamp is repeated on every chunk of format 3 of that message, as Flash, FFmpeg and
+  librtmp write and expect it.
+- A message that begins with format 3 repeats the last timestamp field as its delta, after format 0
+  too: FFmpeg and librtmp read it so. ``chunk_writer`` never sends one after format 0.
+- A chunk stream may begin with format 1, which some encoders send; with 2 or 3 it may not, since
+  there is no length to go by.
+- A message header inside an unfinished message is an error, never a silent new beginning.
+
+The reader keeps for itself the three messages that are about chunks (set chunk size, abort, window
+acknowledgement size) and hands out all others. It refuses to know what any of them means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, frozen
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp.messages import MAX_CHUNK_SIZE, Message, MessageType, read_figure
+
+FIRST_CHUNK_SIZE: Final = 128
+# What Flash Media Server announces; a sender waits for an acknowledgement after this much, if it
+# waits at all. Far smaller costs messages, far larger stops an encoder that counts.
+WINDOW_BYTES: Final = 2_500_000
+# The timestamp field's value that says: four bytes of timestamp follow the header.
+EXTENDED: Final = 0xFFFFFF
+# By the low six bits of the first byte; all other values are the chunk stream id itself.
+_BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
+# A message header's size by format.
+HEADER_BYTES: Final = (11, 7, 3, 0)
+_INCOMPLETE: Final = -1
+
+
+@frozen
+class ChunkLimits:
+    """What one connection may make its reader keep."""
+
+    # The wire can say 16 MiB less one; a 4K keyframe at 100 Mbit/s is about 2 MiB.
+    message_bytes: int = 8 * 1024 * 1024
+    # All unfinished messages by their declared length: one of the largest, and audio beside it.
+    assembling_bytes: int = 12 * 1024 * 1024
+    # Clients use fewer than ten; the wire can name 65,597.
+    chunk_streams: int = 64
+
+
+@define
+class _ChunkStream:
+    """The last header of one chunk stream, and what is there of its unfinished message."""
+
+    timestamp: int = 0
+    field: int = 0
+    extended: bool = False
+    length: int = 0
+    type: int = 0
+    stream_id: int = 0
+    unfinished: bool = False
+    body: bytes | bytearray = b""
+
+
+class ChunkReader:
+    """Bytes to messages, in whatever pieces the bytes come."""
+
+    __slots__ = (
+        "_acknowledged_bytes",
+        "_assembling_bytes",
+        "_chunk_left",
+        "_chunk_size",
+        "_current",
+        "_limits",
+        "_rest",
+        "_streams",
+        "_window_bytes",
+        "received_bytes",
+    )
+
+    def __init__(self, limits: ChunkLimits = ChunkLimits()) -> None:
+        self._limits = limits
+        self._chunk_size = FIRST_CHUNK_SIZE
+        self._streams: dict[int, _ChunkStream] = {}
+        self._current: _ChunkStream | None = None
+        self._chunk_left = 0
+        self._rest = b""
+        self._assembling_bytes = 0
+        self.received_bytes = 0
+        self._acknowledged_bytes = 0
+        self._window_bytes = WINDOW_BYTES
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes, in the order of their last chunks.
+
+        Raises ``RTMPError`` on a malformed chunk or past a bound; the reader is of no use after it,
+        and the messages before the bad chunk in ``data`` are lost with it.
+        """
+        self.received_bytes += len(data)
+        data = self._rest + data if self._rest else data
+        messages: list[Message] = []
+        at = 0
+        while True:
+            stream = self._current
+            if stream is None:
+                body_at = self._read_header(data, at)
+                if body_at == _INCOMPLETE:
+                    break
+                at = body_at
+                continue
+            end = min(at + self._chunk_left, len(data))
+            self._take_body(stream, data, at, end)
+            at = end
+            if self._chunk_left:
+                break
+            self._end_chunk(stream, messages)
+        self._rest = data[at:]
+        return messages
+
+    def acknowledgement_due(self) -> int | None:
+        """The figure to acknowledge, once for each window received; None while none is due."""
+        if self.received_bytes - self._acknowledged_bytes < self._window_bytes:
+            return None
+        self._acknowledged_bytes = self.received_bytes
+        return self.received_bytes & 0xFFFFFFFF
+
+    def _read_header(self, data: bytes, at: int) -> int:
+        """Where the payload of the chunk at ``at`` begins, or ``_INCOMPLETE``, having changed nothing."""
+        if at == len(data):
+            return _INCOMPLETE
+        chunk_format = data[at] >> 6
+        fields_at = at + _BASIC_HEADER_BYTES.get(data[at] & 63, 1)
+        end = fields_at + HEADER_BYTES[chunk_format]
+        if len(data) < end:
+            return _INCOMPLETE
+        stream = self._stream(_chunk_stream_id(data, at), chunk_format)
+        field = int.from_bytes(data[fields_at : fields_at + 3], "big")
+        extended = stream.extended if chunk_format == 3 else field == EXTENDED
+        if extended:
+            if len(data) < end + 4:
+                return _INCOMPLETE
+            field = int.from_bytes(data[end : end + 4], "big")
+            end += 4
+        elif chunk_format == 3:
+            field = stream.field
+        self._begin_chunk(stream, chunk_format, data[fields_at:end], field, extended)
+        return end
+
+    def _stream(self, chunk_stream_id: int, chunk_format: int) -> _ChunkStream:
+        stream = self._streams.get(chunk_stream_id)
+        if stream is None:
+            if chunk_format > 1:
+                raise RTMPError(f"chunk stream {chunk_stream_id} begins with format {chunk_format}")
+            if len(self._streams) >= self._limits.chunk_streams:
+                raise RTMPError(f"more than {self._limits.chunk_streams} chunk streams")
+            stream = self._streams[chunk_stream_id] = _ChunkStream()
+        return stream
+
+    def _begin_chunk(
+        self, stream: _ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
+    ) -> None:
+        if not stream.unfinished:
+            _read_fields(stream, chunk_format, fields, field, extended)
+            self._reserve(stream.length)
+            stream.unfinished = True
+        elif chunk_format != 3:
+            raise RTMPError("message header inside an unfinished message")
+        self._current = stream
+        self._chunk_left = min(self._chunk_size, stream.length - len(stream.body))
+
+    def _reserve(self, length: int) -> None:
+        if length > self._limits.message_bytes:
+            raise RTMPError(f"message of {length} bytes")
+        self._assembling_bytes += length
+        if self._assembling_bytes > self._limits.assembling_bytes:
+            raise RTMPError("too many bytes in unfinished messages")
+
+    def _take_body(self, stream: _ChunkStream, data: bytes, at: int, end: int) -> None:
+        self._chunk_left -= end - at
+        if end - at == stream.length:
+            # The common case, a message in one chunk: copied once, here.
+            stream.body = data[at:end]
+            return
+        if not stream.body:
+            stream.body = bytearray()
+        stream.body += memoryview(data)[at:end]
+
+    def _end_chunk(self, stream: _ChunkStream, messages: list[Message]) -> None:
+        self._current = None
+        if len(stream.body) < stream.length:
+            return
+        message = Message(stream.type, bytes(stream.body), stream.stream_id, stream.timestamp)
+        self._forget_message(stream)
+        keep = _OWN_MESSAGES.get(message.type)
+        if keep is None:
+            messages.append(message)
+        else:
+            keep(self, read_figure(message))
+
+    def _forget_message(self, stream: _ChunkStream) -> None:
+        stream.unfinished = False
+        stream.body = b""
+        self._assembling_bytes -= stream.length
+
+    def _set_chunk_size(self, size_bytes: int) -> None:
+        if not 1 <= size_bytes < 1 << 31:
+            raise RTMPError(f"chunk size {size_bytes}")
+        self._chunk_size = min(size_bytes, MAX_CHUNK_SIZE)
+
+    def _abort(self, chunk_stream_id: int) -> None:
+        stream = self._streams.get(chunk_stream_id)
+        if stream is not None and stream.unfinished:
+            self._forget_message(stream)
+
+    def _set_window(self, window_bytes: int) -> None:
+        self._window_bytes = window_bytes or WINDOW_BYTES
+
+
+_OWN_MESSAGES: Final[dict[int, Callable[[ChunkReader, int], None]]] = {
+    MessageType.SET_CHUNK_SIZE: ChunkReader._set_chunk_size,
+    MessageType.ABORT: ChunkReader._abort,
+    MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE: ChunkReader._set_window,
+}
+
+
+def _chunk_stream_id(data: bytes, at: int) -> int:
+    low = data[at] & 63
+    if low == 0:
+        return 64 + data[at + 1]
+    if low == 1:
+        return 64 + data[at + 1] + 256 * data[at + 2]
+    return low
+
+
+def _read_fields(
+    stream: _ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
+) -> None:
+    """Take the header of a new message; ``field`` is its timestamp, or by how much it is later."""
+    if chunk_format < 2:
+        stream.length = int.from_bytes(fields[3:6], "big")
+        stream.type = fields[6]
+    if chunk_format == 0:
+        stream.stream_id = int.from_bytes(fields[7:11], "little")
+        stream.timestamp = field
+    else:
+        stream.timestamp = (stream.timestamp + field) & 0xFFFFFFFF
+    stream.field = field
+    stream.extended = extended

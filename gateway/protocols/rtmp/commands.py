@@ -1,0 +1,98 @@
+"""Commands: the calls and answers in AMF0 that set an RTMP connection and its streams up.
+
+A command is a name, a transaction number (0 if no answer is wanted), a command object and arguments.
+``read_command`` takes any message; the views (``ConnectRequest``, ``stream_name``) say what a command
+asks for, and serve whoever only watches a connection as well as whoever answers on it.
+
+Flash Player with object encoding 3 sends its commands as type 17: a zero byte, then the same AMF0. It
+takes answers in plain type 20.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from attrs import frozen
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp import amf0
+from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.messages import Message, MessageType
+
+# The largest command seen is a connect with signed URLs in it, some 8 kB; decoding costs time per byte.
+COMMAND_BYTES: Final = 64 * 1024
+
+
+@frozen
+class Command:
+    """One call or answer; ``stream_id`` is that of the message it came in."""
+
+    name: str
+    transaction: float
+    object: Value = None
+    arguments: tuple[Value, ...] = ()
+    stream_id: int = 0
+
+    def argument(self, index: int) -> Value:
+        """The argument at ``index``, None if the command has fewer."""
+        return self.arguments[index] if index < len(self.arguments) else None
+
+    def message(self) -> Message:
+        """This command as a message to send."""
+        payload = amf0.encode(self.name, self.transaction, self.object, *self.arguments)
+        return Message(MessageType.COMMAND, payload, self.stream_id)
+
+
+@frozen
+class ConnectRequest:
+    """What a connect asks for. ``app`` is as the client sent it, query and all."""
+
+    app: str
+    tc_url: str
+    flash_version: str
+    object_encoding: float
+    enhanced: bool
+
+
+def read_command(message: Message) -> Command | None:
+    """The command in ``message``, or None if it is of another type; ``RTMPError`` if malformed."""
+    if message.type not in (MessageType.COMMAND, MessageType.COMMAND_AMF3):
+        return None
+    if len(message.payload) > COMMAND_BYTES:
+        raise RTMPError(f"command of {len(message.payload)} bytes")
+    start = 1 if message.type == MessageType.COMMAND_AMF3 else 0
+    values = amf0.decode(message.payload[start:])
+    if len(values) < 2 or not isinstance(values[0], str) or not isinstance(values[1], float):
+        raise RTMPError("a command without name and transaction")
+    command_object = values[2] if len(values) > 2 else None
+    return Command(values[0], values[1], command_object, tuple(values[3:]), message.stream_id)
+
+
+def read_connect(command: Command) -> ConnectRequest:
+    """The connect that ``command`` is; what a client left out is empty."""
+    given = command.object if isinstance(command.object, dict) else {}
+    encoding = given.get("objectEncoding")
+    return ConnectRequest(
+        app=_text(given.get("app")),
+        tc_url=_text(given.get("tcUrl")),
+        flash_version=_text(given.get("flashVer")),
+        object_encoding=encoding if isinstance(encoding, float) else 0.0,
+        enhanced="fourCcList" in given,
+    )
+
+
+def stream_name(command: Command) -> str:
+    """The name a publish, play, releaseStream, FCPublish or the like is about; empty if none."""
+    return _text(command.argument(0))
+
+
+def stream_number(value: Value) -> int:
+    """A message stream id given as an AMF0 number; 0, which is never one, if it is none."""
+    if isinstance(value, float) and math.isfinite(value) and 0 < value < 1 << 32:
+        return int(value)
+    return 0
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,278 @@
+"""A live server's side of one RTMP connection: handshake, commands, and media on to the relay.
+
+What it answers is a table of commands (at the end); what it does not know it answers with an empty
+result, since FFmpeg takes an error to a call it does not track for the end. It keeps to what the
+clients need, as seen on the wire with FFmpeg, OBS, librtmp and Flash:
+
+- after connect: window, bandwidth and chunk size before the result; FFmpeg sends in chunks of 128
+  bytes until it is told another size, and then takes ours for its own;
+- play is answered with reset and start at once, published or not; the media come when there are any;
+- a second publisher of a path is told ``NetStream.Publish.BadName`` and is left to close;
+- FMLE waits for ``onFCPublish``.
+
+It refuses to know the time, the transport and the log. Malformed input raises ``RTMPError``, after
+which the connection is to be ended, by its owner, with ``end``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.answers import connect_result, notice, result, status
+from gateway.protocols.rtmp.chunks import WINDOW_BYTES, ChunkReader
+from gateway.protocols.rtmp.commands import (
+    Command,
+    read_command,
+    read_connect,
+    stream_name,
+    stream_number,
+)
+from gateway.protocols.rtmp.handshake import ServerHandshake
+from gateway.protocols.rtmp.messages import (
+    BandwidthLimit,
+    Message,
+    MessageType,
+    UserControl,
+    acknowledgement,
+    read_ping_request,
+    set_chunk_size,
+    set_peer_bandwidth,
+    user_control,
+    window_acknowledgement_size,
+)
+from gateway.protocols.rtmp.outbox import Outbox, Wire
+from gateway.protocols.rtmp.relay import LiveStream, Player, StreamTable
+
+# Nearly every message in one chunk; Flash Player reads no chunks over 65,536 bytes.
+CHUNK_SIZE: Final = 60_000
+# Players open one or two message streams, conference clients a handful.
+NET_STREAMS: Final = 16
+# Application and name together; signed URLs are stripped of their query before they count.
+PATH_CHARACTERS: Final = 1_024
+_MEDIA: Final = {
+    MessageType.AUDIO,
+    MessageType.VIDEO,
+    MessageType.DATA,
+    MessageType.DATA_AMF3,
+    MessageType.AGGREGATE,
+}
+
+
+@define
+class _NetStream:
+    """One message stream of the connection, and what it does: publish, play or nothing."""
+
+    id: int
+    stream: LiveStream | None = None
+    player: Player | None = None
+
+    @property
+    def published(self) -> LiveStream | None:
+        return self.stream if self.player is None else None
+
+    @property
+    def published_path(self) -> str | None:
+        return self.published.path if self.published else None
+
+
+class ServerConnection:
+    """One client. The owner feeds it, tells it of the wire's back-pressure, and ends it once."""
+
+    __slots__ = ("_app", "_handshake", "_net_streams", "_outbox", "_reader", "_streams", "_wire")
+
+    def __init__(self, wire: Wire, streams: StreamTable, handshake: ServerHandshake) -> None:
+        self._wire = wire
+        self._streams = streams
+        self._handshake = handshake
+        self._reader = ChunkReader()
+        self._outbox = Outbox(wire)
+        self._app: str | None = None
+        self._net_streams: dict[int, _NetStream] = {}
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is through handshake and connect."""
+        return self._app is not None
+
+    def receive(self, data: bytes) -> None:
+        """Act on the client's bytes; raises ``RTMPError`` if they are malformed or past a bound."""
+        if not self._handshake.done:
+            answer = self._handshake.receive(data)
+            if answer:
+                self._wire.write(answer)
+            data = self._handshake.rest
+        for message in self._reader.feed(data):
+            self._take(message)
+        received_bytes = self._reader.acknowledgement_due()
+        if received_bytes is not None:
+            self._outbox.send(acknowledgement(received_bytes))
+
+    def hold(self) -> None:
+        """The wire takes no more for now; what comes is queued within bounds."""
+        self._outbox.hold()
+
+    def release(self) -> None:
+        """The wire takes bytes again."""
+        self._outbox.release()
+
+    def end(self) -> None:
+        """The connection is over: what it published ends, what it played is left."""
+        for net_stream in self._net_streams.values():
+            self._stop(net_stream)
+        self._net_streams.clear()
+
+    def _take(self, message: Message) -> None:
+        if message.type in _MEDIA:
+            self._relay(message)
+            return
+        ping_time = read_ping_request(message)
+        if ping_time is not None:
+            self._outbox.send(user_control(UserControl.PING_RESPONSE, ping_time))
+            return
+        command = read_command(message)
+        if command is not None:
+            self._obey(command)
+
+    def _relay(self, message: Message) -> None:
+        net_stream = self._net_streams.get(message.stream_id)
+        stream = net_stream.published if net_stream else None
+        if stream is not None:
+            stream.relay(message)
+
+    def _obey(self, command: Command) -> None:
+        if (command.name == "connect") == self.connected:
+            raise RTMPError(f"{command.name[:40]!r} out of turn")
+        _COMMANDS.get(command.name, ServerConnection._accept)(self, command)
+
+    def _accept(self, command: Command, *values: Value) -> None:
+        """The answer to a call that has nothing to say, or that is not known here."""
+        if command.transaction:
+            self._outbox.send(result(command, None, *values))
+
+    def _connect(self, command: Command) -> None:
+        request = read_connect(command)
+        self._app = request.app.partition("?")[0].strip("/")
+        self._outbox.send(
+            window_acknowledgement_size(WINDOW_BYTES),
+            set_peer_bandwidth(WINDOW_BYTES, BandwidthLimit.DYNAMIC),
+            set_chunk_size(CHUNK_SIZE),
+            connect_result(command, request),
+        )
+
+    def _create_stream(self, command: Command) -> None:
+        free = (number for number in range(1, NET_STREAMS + 1) if number not in self._net_streams)
+        number = next(free, None)
+        if number is None:
+            raise RTMPError(f"more than {NET_STREAMS} message streams")
+        self._net_streams[number] = _NetStream(number)
+        self._outbox.send(result(command, None, float(number)))
+
+    def _stream_length(self, command: Command) -> None:
+        self._accept(command, 0.0)
+
+    def _announce(self, command: Command) -> None:
+        self._accept(command)
+        name, code = _ANNOUNCEMENTS[command.name]
+        self._outbox.send(notice(name, 0, code, stream_name(command)))
+
+    def _publish(self, command: Command) -> None:
+        net_stream = self._net_stream(command)
+        self._stop(net_stream)
+        stream = self._streams.stream(self._path(command))
+        if not stream.publish(net_stream):
+            text = f"{stream.path} is already published"
+            self._outbox.send(status(net_stream.id, "NetStream.Publish.BadName", text, "error"))
+            return
+        net_stream.stream = stream
+        text = f"{stream.path} is now published"
+        self._outbox.send(status(net_stream.id, "NetStream.Publish.Start", text))
+
+    def _play(self, command: Command) -> None:
+        net_stream = self._net_stream(command)
+        self._stop(net_stream)
+        stream = self._streams.stream(self._path(command))
+        player = Player(self._outbox, net_stream.id)
+        net_stream.stream, net_stream.player = stream, player
+        stream.players[player] = None
+        self._outbox.send(
+            user_control(UserControl.STREAM_BEGIN, net_stream.id),
+            status(net_stream.id, "NetStream.Play.Reset", f"Playing and resetting {stream.path}"),
+            status(net_stream.id, "NetStream.Play.Start", f"Started playing {stream.path}"),
+        )
+
+    def _pause(self, command: Command) -> None:
+        player = self._net_stream(command).player
+        if player is None:
+            return
+        if command.argument(0) is True:
+            player.pause()
+            self._outbox.send(status(player.stream_id, "NetStream.Pause.Notify", "Paused"))
+        else:
+            player.resume()
+            self._outbox.send(status(player.stream_id, "NetStream.Unpause.Notify", "Unpaused"))
+
+    def _unpublish(self, command: Command) -> None:
+        path = self._path(command)
+        for net_stream in self._net_streams.values():
+            if net_stream.published_path == path:
+                self._stop(net_stream)
+        self._announce(command)
+
+    def _close_stream(self, command: Command) -> None:
+        self._stop(self._net_stream(command))
+
+    def _delete_stream(self, command: Command) -> None:
+        net_stream = self._net_streams.pop(stream_number(command.argument(0)), None)
+        if net_stream is not None:
+            self._stop(net_stream)
+
+    def _net_stream(self, command: Command) -> _NetStream:
+        net_stream = self._net_streams.get(command.stream_id)
+        if net_stream is None:
+            raise RTMPError(f"{command.name} on message stream {command.stream_id}, never created")
+        return net_stream
+
+    def _path(self, command: Command) -> str:
+        name = stream_name(command).partition("?")[0].strip("/")
+        path = f"{self._app}/{name}"
+        if len(path) > PATH_CHARACTERS:
+            raise RTMPError(f"a stream path of {len(path)} characters")
+        return path
+
+    def _stop(self, net_stream: _NetStream) -> None:
+        stream = net_stream.stream
+        if stream is None:
+            return
+        if net_stream.player is None:
+            stream.unpublish()
+        else:
+            del stream.players[net_stream.player]
+        net_stream.stream = net_stream.player = None
+        self._streams.drop(stream)
+
+
+_ANNOUNCEMENTS: Final = {
+    "FCPublish": ("onFCPublish", "NetStream.Publish.Start"),
+    "FCUnpublish": ("onFCUnpublish", "NetStream.Unpublish.Success"),
+    "FCSubscribe": ("onFCSubscribe", "NetStream.Play.Start"),
+}
+
+_COMMANDS: Final[dict[str, Callable[[ServerConnection, Command], None]]] = {
+    "connect": ServerConnection._connect,
+    "createStream": ServerConnection._create_stream,
+    "getStreamLength": ServerConnection._stream_length,
+    "FCPublish": ServerConnection._announce,
+    "FCSubscribe": ServerConnection._announce,
+    "FCUnpublish": ServerConnection._unpublish,
+    "publish": ServerConnection._publish,
+    "play": ServerConnection._play,
+    "pause": ServerConnection._pause,
+    "pauseRaw": ServerConnection._pause,
+    "closeStream": ServerConnection._close_stream,
+    "deleteStream": ServerConnection._delete_stream,
+}

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp.amf0 import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    UNDEFINED,
+    Date,
+    Decoder,
+    EcmaArray,
+    TypedObject,
+    Value,
+    decode,
+    encode,
+)
+
+VECTORS: list[tuple[Value, bytes]] = [
+    (1.0, b"\x00\x3f\xf0\x00\x00\x00\x00\x00\x00"),
+    (True, b"\x01\x01"),
+    (False, b"\x01\x00"),
+    ("live", b"\x02\x00\x04live"),
+    ("", b"\x02\x00\x00"),
+    ("ü", b"\x02\x00\x02\xc3\xbc"),
+    ({"a": None}, b"\x03\x00\x01a\x05\x00\x00\x09"),
+    (None, b"\x05"),
+    (UNDEFINED, b"\x06"),
+    (EcmaArray(a=True), b"\x08\x00\x00\x00\x01\x00\x01a\x01\x01\x00\x00\x09"),
+    ([None, "x"], b"\x0a\x00\x00\x00\x02\x05\x02\x00\x01x"),
+    (Date(0.0, 0), b"\x0b" + bytes(10)),
+    ("y" * 70_000, b"\x0c\x00\x01\x11\x70" + b"y" * 70_000),
+    (TypedObject("C", {"a": None}), b"\x10\x00\x01C\x00\x01a\x05\x00\x00\x09"),
+]
+
+
+@pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
+def test_each_type_has_its_bytes(value: Value, wire: bytes) -> None:
+    assert encode(value) == wire
+    assert decode(wire) == [value]
+    assert type(decode(wire)[0]) is type(value)
+
+
+@pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
+def test_a_value_cut_short_anywhere_is_malformed(value: Value, wire: bytes) -> None:
+    for end in range(1, min(len(wire), 40)):
+        with pytest.raises(RTMPError):
+            decode(wire[:end])
+
+
+@pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
+def test_a_decoder_stops_where_its_value_ends(value: Value, wire: bytes) -> None:
+    decoder = Decoder(wire + b"after")
+    assert decoder.value() == value
+    assert decoder.at == len(wire)
+
+
+SCALARS = st.one_of(
+    st.floats(allow_nan=False),
+    st.booleans(),
+    st.text(max_size=20),
+    st.none(),
+    st.just(UNDEFINED),
+    st.builds(Date, st.floats(allow_nan=False), st.integers(-720, 720)),
+)
+NAMES = st.text(min_size=1, max_size=8)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(NAMES, inner, max_size=4),
+        st.dictionaries(NAMES, inner, max_size=4).map(EcmaArray),
+        st.builds(TypedObject, NAMES, st.dictionaries(NAMES, inner, max_size=4)),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(VALUES, max_size=4))
+def test_what_is_written_is_read_back(values: list[Value]) -> None:
+    assert decode(encode(*values)) == values
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_values_or_an_rtmp_error(data: bytes) -> None:
+    with suppress(RTMPError):
+        decode(data)
+
+
+@pytest.mark.parametrize("marker", [0x04, 0x07, 0x09, 0x0D, 0x0E, 0x0F, 0x11, 0x12, 0xFF])
+def test_a_type_that_no_command_has_is_refused_by_its_marker(marker: int) -> None:
+    with pytest.raises(RTMPError, match=f"{marker:#04x}"):
+        decode(bytes([marker]))
+
+
+def test_depth_is_bounded() -> None:
+    array = b"\x0a\x00\x00\x00\x01"
+    assert decode(array * MAX_DEPTH + b"\x05")
+    with pytest.raises(RTMPError, match="deeper"):
+        decode(array * (MAX_DEPTH + 1) + b"\x05")
+
+
+def test_the_count_of_values_is_bounded() -> None:
+    assert len(decode(b"\x05" * MAX_VALUES)) == MAX_VALUES
+    with pytest.raises(RTMPError, match="more than"):
+        decode(b"\x05" * (MAX_VALUES + 1))
+
+
+def test_an_array_cannot_claim_more_than_its_message_holds() -> None:
+    with pytest.raises(RTMPError, match="longer"):
+        decode(b"\x0a\xff\xff\xff\xff\x05")
+
+
+def test_the_count_of_an_ecma_array_is_a_hint() -> None:
+    wire = b"\x08\xff\xff\xff\xff\x00\x01a\x05\x00\x00\x09"
+    assert decode(wire) == [EcmaArray(a=None)]
+
+
+def test_a_string_in_an_old_encoding_is_read_with_replacements() -> None:
+    assert decode(b"\x02\x00\x01\xfc") == ["\ufffd"]
+
+
+def test_not_a_number_is_a_number() -> None:
+    (value,) = decode(b"\x00" + struct.pack(">d", float("nan")))
+    assert value != value  # noqa: PLR0124
+
+
+def test_what_amf0_has_no_type_for_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        encode(b"bytes")  # type: ignore[arg-type]

@@ -1,0 +1,244 @@
+"""The servers of one upstream stand in for each other; over loopback, with names from a table."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
+
+from gateway.addresses import ServerAddress
+from gateway.errors import ConfigurationError, UpstreamUnavailable
+from gateway.protocols.limits import Limits
+from gateway.upstreams.pool import Pool
+
+LOOPBACK = "127.0.0.1"
+# Turns of the reactor, each at most this long, after which what did not happen never will.
+TURN_S = 0.05
+TURNS = 100
+
+
+class Names:
+    """Twisted's host name resolver, on a table instead of the network."""
+
+    def __init__(self, hosts: dict[str, list[str]]) -> None:
+        self.hosts = hosts
+
+    def resolveHostName(self, receiver: Any, host: str, *_: Any, **__: Any) -> Any:
+        receiver.resolutionBegan(None)
+        for address in self.hosts.get(host, []):
+            receiver.addressResolved(_Address(address))
+        receiver.resolutionComplete()
+        return receiver
+
+
+class _Address:
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+
+class Network:
+    """A reactor of its own, listening servers on it, and a clock for the pool."""
+
+    def __init__(self, reactor: EPollReactor, stack: ExitStack) -> None:
+        self.reactor = reactor
+        self.names = Names({LOOPBACK: [LOOPBACK]})
+        reactor.installNameResolver(self.names)
+        self.now = 100.0
+        self._stack = stack
+        self._dead: dict[ServerAddress, socket.socket] = {}
+
+    def server(self) -> ServerAddress:
+        """A server that takes connections."""
+        port = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface=LOOPBACK)
+        self._stack.callback(self._close, port)
+        return ServerAddress(LOOPBACK, port.getHost().port)
+
+    def dead_server(self) -> ServerAddress:
+        """A server that refuses: its port is bound by somebody who does not listen."""
+        taken = self._stack.enter_context(socket.socket())
+        taken.bind((LOOPBACK, 0))
+        address = ServerAddress(LOOPBACK, taken.getsockname()[1])
+        self._dead[address] = taken
+        return address
+
+    def revive(self, address: ServerAddress) -> None:
+        """The dead server listens."""
+        self._dead[address].listen()
+
+    def silent_server(self) -> ServerAddress:
+        """A server whose kernel answers no more connections: its queue is full."""
+        full = self._stack.enter_context(socket.socket())
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = self._stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        return ServerAddress(LOOPBACK, full.getsockname()[1])
+
+    def pool(self, *addresses: ServerAddress, limits: Limits | None = None) -> Pool:
+        """A pool whose names are looked up."""
+        pool = Pool(self.reactor, addresses, limits or Limits(), lambda: self.now)
+        self.result_of(pool.look_up())
+        return pool
+
+    def connect(self, pool: Pool) -> str:
+        """The name of the server that takes the next client."""
+        client = Protocol()
+        name: str = self.result_of(pool.connect(client))
+        transport: Any = client.transport
+        assert f"{transport.getPeer().host}:{transport.getPeer().port}" == name
+        return name
+
+    def result_of(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        results: list[Any] = []
+        errors: list[BaseException] = []
+        Deferred.fromCoroutine(coroutine).addCallbacks(
+            results.append, lambda failure: errors.append(failure.value)
+        )
+        for _ in range(TURNS):
+            if results or errors:
+                break
+            self.reactor.iterate(TURN_S)
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _close(self, port: Any) -> None:
+        port.stopListening()
+        self.reactor.iterate(0)
+
+
+@pytest.fixture(scope="module")
+def reactor() -> EPollReactor:
+    """Not the process's one: nothing is installed, and it turns only when a test says so."""
+    return EPollReactor()
+
+
+@pytest.fixture
+def network(reactor: EPollReactor) -> Iterator[Network]:
+    with ExitStack() as stack:
+        network = Network(reactor, stack)
+        yield network
+        for selectable in [*reactor.getReaders(), *reactor.getWriters()]:
+            if hasattr(selectable, "abortConnection"):
+                selectable.abortConnection()
+        for _ in range(3):
+            reactor.iterate(0)
+
+
+def test_a_client_gets_the_server_that_takes_it(network: Network) -> None:
+    server = network.server()
+    assert network.connect(network.pool(server)) == str(server)
+
+
+def test_servers_are_taken_in_turn(network: Network) -> None:
+    servers = [network.server() for _ in range(3)]
+    pool = network.pool(*servers)
+    names = [network.connect(pool) for _ in range(6)]
+    assert sorted(names[:3]) == sorted(map(str, servers))
+    assert names[3:] == names[:3]
+
+
+def test_the_next_server_takes_a_client_that_one_refused(network: Network) -> None:
+    dead, living = network.dead_server(), network.server()
+    pool = network.pool(dead, living)
+    assert [network.connect(pool) for _ in range(4)] == [str(living)] * 4
+
+
+def test_the_next_server_takes_a_client_that_one_did_not_answer_in_time(network: Network) -> None:
+    silent, living = network.silent_server(), network.server()
+    pool = network.pool(living, silent, limits=Limits(upstream_connect_s=0.1))
+    assert network.connect(pool) == str(living)
+    assert network.connect(pool) == str(living)
+
+
+def test_with_no_server_left_the_open_is_refused_with_503(network: Network) -> None:
+    pool = network.pool(network.dead_server(), network.dead_server())
+    with pytest.raises(UpstreamUnavailable) as caught:
+        network.connect(pool)
+    assert caught.value.status == 503
+
+
+def test_a_server_that_failed_is_tried_last_for_a_while_and_then_in_its_turn(
+    network: Network,
+) -> None:
+    returning, living = network.dead_server(), network.server()
+    pool = network.pool(living, returning)
+    assert network.connect(pool) == str(living)
+    network.revive(returning)
+    assert [network.connect(pool) for _ in range(4)] == [str(living)] * 4
+    network.now += 60.0
+    assert sorted(network.connect(pool) for _ in range(2)) == sorted((str(living), str(returning)))
+
+
+def test_a_server_that_failed_is_still_tried_when_no_other_is_there(network: Network) -> None:
+    returning = network.dead_server()
+    pool = network.pool(returning)
+    with pytest.raises(UpstreamUnavailable):
+        network.connect(pool)
+    network.revive(returning)
+    assert network.connect(pool) == str(returning)
+
+
+def test_a_server_that_is_back_is_in_its_turn_again_at_once(network: Network) -> None:
+    """It was tried last, for want of others, and took the client."""
+    returning, failing = network.dead_server(), network.dead_server()
+    pool = network.pool(failing, returning)
+    with pytest.raises(UpstreamUnavailable):
+        network.connect(pool)
+    network.revive(returning)
+    network.connect(pool)
+    network.revive(failing)
+    assert [network.connect(pool) for _ in range(4)] == [str(returning)] * 4
+
+
+def test_the_addresses_of_a_name_are_taken_in_turn(network: Network) -> None:
+    server = network.server()
+    network.names.hosts["media"] = ["127.0.0.1", "127.0.0.2"]
+    pool = network.pool(ServerAddress("media", server.port))
+    results = []
+    for _ in range(4):
+        try:
+            results.append(network.result_of(pool.connect(Protocol())))
+        except UpstreamUnavailable:
+            results.append(None)
+    # Nobody listens on the second address.
+    assert sorted(results, key=str) == [None, None, *[f"media:{server.port}"] * 2]
+    assert results[0] != results[1]
+
+
+def test_an_unknown_name_is_named_with_what_to_check(network: Network) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        network.pool(ServerAddress("no-such-host.example", 1936))
+    assert str(caught.value) == (
+        "upstream no-such-host.example:1936: the name 'no-such-host.example' is unknown; "
+        "check its spelling and this machine's resolver"
+    )
+
+
+def test_a_name_that_cannot_be_had_again_keeps_its_addresses(network: Network) -> None:
+    server = network.server()
+    network.names.hosts["media"] = [LOOPBACK]
+    pool = network.pool(ServerAddress("media", server.port))
+    network.names.hosts.clear()
+    network.result_of(pool.look_up_again())
+    assert network.result_of(pool.connect(Protocol())) == f"media:{server.port}"
+
+
+def test_one_name_that_cannot_be_had_again_does_not_keep_the_others_from_it(
+    network: Network,
+) -> None:
+    server = network.server()
+    network.names.hosts |= {"gone": ["127.0.0.2"], "moved": ["127.0.0.2"]}
+    pool = network.pool(ServerAddress("gone", server.port), ServerAddress("moved", server.port))
+    del network.names.hosts["gone"]
+    network.names.hosts["moved"] = [LOOPBACK]
+    network.result_of(pool.look_up_again())
+    assert network.result_of(pool.connect(Protocol())) == f"moved:{server.port}"
