@@ -74,6 +74,22 @@ class CapacityReached(ServiceUnavailable):
     """A cap on sessions, in all or for one address, or the bound on all buffers is reached."""
 
 
+class WebsiteUnavailable(RequestRefused):
+    """The website's server does not take connections, or breaks off before its answer has begun."""
+
+    status = 502
+
+
+class BadAnswer(WebsiteUnavailable):
+    """What the website's server says is not HTTP as RFC 9112 has it, or no answer to the request."""
+
+
+class WebsiteTimedOut(RequestRefused):
+    """The website's server takes too long to connect, to take the request, or to begin its answer."""
+
+    status = 504
+
+
 class RTMPError(GatewayError):
     """Bytes that are not RTMP as Adobe's specification and its clients have it, or past a bound.
 

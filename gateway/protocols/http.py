@@ -25,16 +25,13 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, HeadTooLarge
+from gateway.protocols.fields import FORBIDDEN, TOKEN, Items, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % _TOKEN)
+_REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % TOKEN)
 _VERSION_BYTES = len(b" HTTP/1.1\r\n")
-_FIELD_NAME = re.compile(_TOKEN)
-# Everything that may not stand in a head, CR LF as line ends apart (RFC 9110, 5.5).
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 # RFC 9110, 7.2 and 4.2.2: a host and a port, no user, no list; a name's characters are not judged further.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 # A size of up to 2^32 and extensions, which nobody uses and RFC 9112, 7.1.1 wants ignored, up to a bound.
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
@@ -51,7 +48,7 @@ class Fields:
     """
 
     version: int
-    items: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    items: Items = field(repr=False)
     content_length: int
     chunked: bool
     persistent: bool
@@ -164,7 +161,7 @@ class RequestReader:
         if len(buffer) > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
         # What can never become a head is refused now, not when its peer has run into the deadline.
-        if _FORBIDDEN.search(buffer[:-1] if buffer.endswith(b"\r") else buffer):
+        if FORBIDDEN.search(buffer[:-1] if buffer.endswith(b"\r") else buffer):
             raise BadRequest("control character in a head")
         if b"\n" in buffer[2:] and not _REQUEST.match(buffer):
             raise BadRequest("malformed request line")
@@ -215,7 +212,7 @@ class RequestReader:
             if len(self.buffer) > self._limits.head_bytes:
                 raise HeadTooLarge("trailer over the limit")
             return b""
-        _items_of(self.buffer[:end])
+        items_of(self.buffer[:end])
         self.buffer = self.buffer[end:]
         self._step = None
         return None
@@ -232,63 +229,40 @@ _read_trailer = RequestReader._read_trailer
 def _fields_of(rest: bytes) -> Fields:
     """What follows the target in a head: `` HTTP/1.x``, CR LF, the fields, and the empty line."""
     version = rest[_VERSION_BYTES - 3] - ord(b"0")
-    items = _items_of(rest[_VERSION_BYTES:])
+    items = items_of(rest[_VERSION_BYTES:])
     _check_host(version, items)
-    connection = _tokens(items, b"connection")
+    connection = tokens(items, b"connection")
     return Fields(
         version=version,
         items=items,
         content_length=_content_length(items),
         chunked=_is_chunked(version, items),
-        persistent=b"close" not in connection if version else b"keep-alive" in connection,
+        persistent=b"close" not in connection and (version == 1 or b"keep-alive" in connection),
         expects_continue=_expects_continue(version, items),
     )
 
 
-def _items_of(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The fields of lines that each end in CR LF, the last one empty."""
-    if _FORBIDDEN.search(block):
-        raise BadRequest("control character in a field")
-    return tuple(_item_of(line) for line in block.split(b"\r\n") if line)
-
-
-def _item_of(line: bytes) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(b":")
-    if not colon or not _FIELD_NAME.fullmatch(name):
-        raise BadRequest("malformed field")
-    return name.lower(), value.strip(b" \t")
-
-
-def _values(items: tuple[tuple[bytes, bytes], ...], name: bytes) -> list[bytes]:
-    return [value for key, value in items if key == name]
-
-
-def _tokens(items: tuple[tuple[bytes, bytes], ...], name: bytes) -> set[bytes]:
-    values = b",".join(_values(items, name))
-    return {token.strip(b" \t").lower() for token in values.split(b",")}
-
-
-def _check_host(version: int, items: tuple[tuple[bytes, bytes], ...]) -> None:
-    hosts = _values(items, b"host")
+def _check_host(version: int, items: Items) -> None:
+    hosts = values(items, b"host")
     if len(hosts) > 1 or (version and not hosts):
         raise BadRequest("not one Host")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not HOST.fullmatch(hosts[0]):
         raise BadRequest("malformed Host")
 
 
-def _content_length(items: tuple[tuple[bytes, bytes], ...]) -> int:
-    lengths = _values(items, b"content-length")
+def _content_length(items: Items) -> int:
+    lengths = values(items, b"content-length")
     if not lengths:
         return 0
     if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
         raise BadRequest("not one Content-Length of digits")
-    if _values(items, b"transfer-encoding"):
+    if values(items, b"transfer-encoding"):
         raise BadRequest("both Content-Length and Transfer-Encoding")
     return int(lengths[0])
 
 
-def _is_chunked(version: int, items: tuple[tuple[bytes, bytes], ...]) -> bool:
-    encodings = _values(items, b"transfer-encoding")
+def _is_chunked(version: int, items: Items) -> bool:
+    encodings = values(items, b"transfer-encoding")
     if not encodings:
         return False
     if not version or len(encodings) > 1 or encodings[0].lower() != b"chunked":
@@ -296,8 +270,8 @@ def _is_chunked(version: int, items: tuple[tuple[bytes, bytes], ...]) -> bool:
     return True
 
 
-def _expects_continue(version: int, items: tuple[tuple[bytes, bytes], ...]) -> bool:
-    expectations = _values(items, b"expect")
+def _expects_continue(version: int, items: Items) -> bool:
+    expectations = values(items, b"expect")
     if not expectations or not version:
         return False
     if len(expectations) > 1 or expectations[0].lower() != b"100-continue":

@@ -53,6 +53,13 @@ class Limits:
     silent_session_s: float = _seconds(30.0)
     upstream_connect_s: float = _seconds(3.0)
 
+    # The website
+    # From the request's last byte to the answer's head; nginx's proxy_read_timeout is 60 s too.
+    website_answer_s: float = _seconds(60.0)
+    # A body or WebSocket on which nobody says anything. Event streams and WebSockets send something
+    # every half a minute by custom; who does not is still let be for a while.
+    website_quiet_s: float = _seconds(600.0)
+
     # The worker
     sessions: int = _count(10_000)
     sessions_per_address: int = _count(1_000)

@@ -22,9 +22,17 @@ A session is in one of these positions, and ``deadline`` is when ``expire`` has 
     ended      for the reason told to the upstream            repeating answers
 
 A held idle whose connection died is an orphan: data is not spent on it, and waits for the repetition or
-for the next command. The same holds for what FFmpeg does then: it never repeats the idle, but sends the
-idle's one byte ``00`` as a *send* under the next number, which would corrupt the stream (PROTOCOL.md, What
-each client needs); that one send is answered and its byte dropped.
+for the next command.
+
+FFmpeg never repeats a number. An exchange that failed before it had read the answer's whole head is tried
+again on a new connection, under the next number, as a *send* of the same body; for an idle that is one byte
+``00``, which would corrupt the stream upstream (captured with FFmpeg 5.1, cut at every stage). So from a
+client that ``tries_again``, on another connection than its last command:
+
+- a send with the body of the command before it is that command again: its body is not sent upstream, and
+  the answer that was lost is given again;
+- one that leaves out exactly one number says that the command of that number was lost on its way;
+- a close that leaves one out is FFmpeg giving up: it waits for a moment, not for the gap.
 
 ``receive`` returns the answer, or None when it comes later; the caller then owes ``wait``. Pure: the
 upstream and those who wait for answers are whoever has the methods declared here.
@@ -32,6 +40,7 @@ upstream and those who wait for answers are whoever has the methods declared her
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, final
 
 from gateway.errors import BadRequest, NotFound, RequestRefused, UnknownSession
@@ -45,11 +54,17 @@ EMPTY_ANSWERS_A_STEP = 10
 CLOSED = b"\x00"
 # The version bytes an RTMP or RTMPE handshake can begin with (PROTOCOL.md, The exchange).
 _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
-_STRAY_BODY = b"\x00"
+_IDLE_BODY = b"\x00"
+# A body longer than this is a publisher's, and FFmpeg gives up when publishing fails.
+_TRIED_AGAIN_BYTES = 1024
+# For what is still in the old connection's socket to be read first; two sweeps.
+_CLOSE_GRACE_S = 0.1
 # Looking a member up in its Enum costs as much as a call; these are looked at for each command.
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
+# Commands whose moments its figures may keep uncounted.
+SETTLE_EVERY = 128
 # Small pieces from the upstream that nobody fetches are joined up to this size: each bytes object costs
 # some 40 bytes of its own, and a buffer of single bytes would be 40 times its bound.
 _JOINED_BYTES = 4096
@@ -82,29 +97,56 @@ class Reply(Protocol):
     def refuse(self, error: RequestRefused) -> None: ...
 
 
+class Figures(Protocol):
+    """Who is told of the moments that make a session's latencies; without one, none are made."""
+
+    # Pieces of the upstream's stream that no answer has taken; empty while there are none.
+    waiting: list[tuple[int, float]]
+    # Told how long after the last answer a command came; an attribute, being called for each one.
+    polled: Callable[[float], None]
+    # Owed after every so many commands.
+    settle: Callable[[], None]
+
+    def downstream_waits(self, received_bytes: int, now: float) -> None: ...
+
+    def downstream_answered(self, answered_bytes: int, answers: int, now: float) -> None: ...
+
+    def upstream_delayed(self, delay_s: float, sends: int) -> None: ...
+
+
 @final
 class Session:
-    """The state of one tunnel. Times are seconds on one clock that never goes back."""
+    """The state of one tunnel. Times are seconds on one clock that never goes back.
+
+    Its counts are plain attributes: ``commands`` with their ``repeats`` and those that came ``early``,
+    ``sends`` among those that took effect, ``holds``, and answers by whether they carried anything.
+    """
 
     __slots__ = (
+        "_answered_at",
         "_choked",
         "_chunks",
         "_down_bytes",
-        "_empty_answers",
+        "_empty_before",
         "_ended",
+        "_figures",
         "_first",
         "_held",
         "_hold_s",
         "_kept",
+        "_kept_since",
+        "_last_body",
         "_last_words",
         "_limits",
         "_next",
         "_ordinary",
         "_paused",
+        "_polled",
         "_replay",
         "_replay_bytes",
         "_silent_s",
-        "_stray",
+        "_source",
+        "_tries_again",
         "_upstream",
         "_waiters",
         "_window",
@@ -113,24 +155,44 @@ class Session:
         "bytes_up",
         "commands",
         "deadline",
+        "early",
+        "empty_answers",
+        "filled_answers",
+        "holds",
         "pause_bytes",
         "repeats",
+        "sends",
     )
 
-    def __init__(self, limits: Limits, upstream: Upstream, hold_s: float, now: float) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        upstream: Upstream,
+        hold_s: float,
+        now: float,
+        tries_again: bool = False,
+        figures: Figures | None = None,
+    ) -> None:
         self._limits = limits
         self._upstream = upstream
         self._hold_s = hold_s
         self._silent_s = limits.silent_session_s
         self._first = self._next = _NONE
         self._ordinary = False
-        self._held = self._kept = self._stray = _NONE
-        self._window: dict[int, tuple[Kind, bytes]] = {}
+        self._held = self._kept = _NONE
+        self._tries_again = tries_again
+        self._source = _NONE
+        self._last_body = b""
+        # Each with when it came.
+        self._window: dict[int, tuple[Kind, bytes, float]] = {}
         self._window_bytes = 0
         self._waiters: list[tuple[int, Reply]] = []
         self._chunks: list[bytes] = []
         self._down_bytes = 0
-        self._empty_answers = 0
+        self._empty_before = 0
+        self._answered_at = self._kept_since = now
+        self._figures = figures
+        self._polled = None if figures is None else figures.polled
         self._replay: list[bytes | None] = [None] * limits.replay_answers
         self._replay_bytes = 0
         self._choked = self._paused = False
@@ -138,28 +200,70 @@ class Session:
         self._ended: EndReason | None = None
         self.deadline = now + limits.unused_session_s
         self.pause_bytes = limits.down_buffer_bytes // 2
-        self.commands = self.repeats = self.bytes_up = self.bytes_down = 0
+        self.commands = self.repeats = self.early = self.sends = self.holds = 0
+        self.empty_answers = self.filled_answers = 0
+        self.bytes_up = self.bytes_down = 0
 
     @property
     def ended(self) -> EndReason | None:
         """Why the session has ended; None while it lives."""
         return self._ended
 
+    @property
+    def position(self) -> str:
+        """Where the session is: a row of the table at the head of this module."""
+        if self._ended:
+            return "ended"
+        if self._held != _NONE:
+            return "holding"
+        if self._kept != _NONE:
+            return "keeping"
+        if self._window:
+            return "waiting"
+        return "ordinary" if self.commands else "fresh"
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the session's own buffers hold."""
+        return self._down_bytes + self._window_bytes + self._replay_bytes
+
+    @property
+    def idles(self) -> int:
+        """How many idles took effect: of all the numbers that had their turn, what no other took."""
+        closes = self._ended is EndReason.CLIENT_CLOSED
+        return max(0, self._next - self._first - self.sends - closes)
+
     # From the client
 
     def receive(
-        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool = True
+        self,
+        kind: Kind,
+        number: int,
+        body: bytes,
+        now: float,
+        may_hold: bool = True,
+        source: int = 0,
     ) -> bytes | None:
         """Take one send, idle or close; the answer, or None when the caller owes ``wait`` at once.
 
-        ``may_hold`` is False when more bytes have already come on the command's connection.
+        ``may_hold`` is False when more bytes have already come on the command's connection, which
+        ``source`` tells from others.
         Raises UnknownSession when there is no session any more, NotFound when the number is too old
         to be repeated, BadRequest when an idle or close has a body it cannot have.
         """
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
+        if not self.commands % SETTLE_EVERY and self._figures is not None:
+            self._figures.settle()
+        if self._tries_again:
+            last_body, self._last_body = self._last_body, body[:_TRIED_AGAIN_BYTES]
+            if source != self._source:
+                kind, body = self._recognise(kind, number, body, body == last_body, now)
+                self._source = source
         if number == self._next and self._ordinary:
+            if self._polled is not None and self._held == _NONE:
+                self._polled(now - self._answered_at)
             return self._take(kind, number, body, now, may_hold)
         return self._take_out_of_order(kind, number, body, now, may_hold)
 
@@ -179,7 +283,6 @@ class Session:
         """The connection that ``reply`` was for is gone; a held idle becomes an orphan."""
         self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
         if self._held != _NONE and not self._waiters:
-            self._stray = self._held + 1
             self.deadline = now + self._silent_s
 
     def release(self, now: float) -> None:
@@ -198,7 +301,10 @@ class Session:
         self._down_bytes += len(data)
         if self._held != _NONE and self._waiters:
             self._release(now)
-        elif self._down_bytes >= self.pause_bytes:
+            return
+        if self._figures is not None:
+            self._figures.downstream_waits(self.bytes_down, now)
+        if self._down_bytes >= self.pause_bytes:
             self._pause(now)
 
     def upstream_full(self) -> None:
@@ -219,7 +325,9 @@ class Session:
             self.end(reason, now)
             return
         self._last_words = reason
+        self._ordinary = False
         self.upstream_drained(now)
+        self._conclude(now)
 
     # From the clock and the operator
 
@@ -236,6 +344,7 @@ class Session:
             return
         self._ended = reason
         self._ordinary = False
+        self._forget_answers(self._held, self._kept)
         self._held = self._kept = _NONE
         self._chunks, self._down_bytes = [], 0
         self._window, self._window_bytes = {}, 0
@@ -257,17 +366,80 @@ class Session:
         if kind is _IDLE:
             if may_hold and not self._down_bytes and self._hold_s:
                 self._held = number
+                self.holds += 1
                 self.deadline = now + self._hold_s
                 return None
         elif kind is _CLOSE:
             return self._take_close(number, now)
         else:
-            self._write(number, body)
+            self._write(body)
             if self._choked and not self._must_read_first():
                 self._keep(number, now)
                 return None
         self.deadline = now + self._silent_s
         return self._answer(number, now)
+
+    def _take_unawaited(self, kind: Kind, number: int, body: bytes, now: float) -> None:
+        """As ``_take``, for a command whose connection is gone: nothing is spent on its answer."""
+        if self._held != _NONE:
+            self._release(now)
+        self._next = number + 1
+        self.deadline = now + self._silent_s
+        if kind is _CLOSE:
+            self._take_close(number, now)
+            return
+        if kind is _SEND:
+            self._write(body)
+        self._store(number, INTERVALS[0])
+
+    def _conclude(self, now: float) -> None:
+        """End the session when the upstream has, and all that it had said is answered."""
+        if self._last_words and not self._down_bytes:
+            self.end(self._last_words, now)
+
+    def _is_waited_for(self, number: int) -> bool:
+        return any(waited == number for waited, _ in self._waiters)
+
+    def _recognise(
+        self, kind: Kind, number: int, body: bytes, again: bool, now: float
+    ) -> tuple[Kind, bytes]:
+        """What a command that came on another connection than the last one is meant to be.
+
+        ``again``: its body is that of the last command. See the head of this module.
+        """
+        missing = number - self._next
+        if (
+            kind is not _SEND
+            or missing not in (0, 1)
+            or self._window
+            or self._first == _NONE
+            or self._ended
+        ):
+            return kind, body
+        if missing:
+            self._skip(now)
+            again = again and body != _IDLE_BODY
+        if again:
+            self._take_back(number - 1 - missing, now)
+        return (_IDLE, b"") if again or (body == _IDLE_BODY and missing) else (kind, body)
+
+    def _skip(self, now: float) -> None:
+        """The command whose turn it is was lost on its way, and will not come."""
+        if self._held != _NONE:
+            self._release(now)
+        if self._kept == _NONE:
+            self._store(self._next, INTERVALS[0])
+            self._next += 1
+
+    def _take_back(self, number: int, now: float) -> None:
+        """The client read nothing of the answer to ``number``: what it carried is to be said again."""
+        if self._held != _NONE:
+            self._release(now)
+        answer = self._replay[number % len(self._replay)]
+        if number != self._kept and answer is not None and len(answer) > 1:
+            self._chunks.insert(0, answer[1:])
+            self._down_bytes += len(answer) - 1
+            self._store(number, INTERVALS[0])
 
     def _take_out_of_order(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
@@ -275,10 +447,9 @@ class Session:
         if self._next == _NONE and not self._ended and self._begins(kind, number, body):
             self._first = self._next = number
         if number == self._next and self._kept == _NONE and not self._ended:
-            answer = self._take(
-                kind, number, body, now, may_hold and number + 1 not in self._window
-            )
+            answer = self._take(kind, number, body, now, may_hold and not self._window)
             self._advance(now)
+            self._conclude(now)
             return answer
         if number < self._next:
             return self._repeat(kind, number, body, now)
@@ -309,8 +480,10 @@ class Session:
         if self._held != _NONE:
             self._release(now)
         if not self._window and self._kept == _NONE:
-            self.deadline = now + self._limits.gap_s
-        self._window[number] = kind, body
+            gave_up = self._tries_again and kind is _CLOSE and number == self._next + 1
+            self.deadline = now + (_CLOSE_GRACE_S if gave_up else self._limits.gap_s)
+        self._window[number] = kind, body, now
+        self.early += 1
         self._window_bytes = window_bytes
         self._ordinary = False
 
@@ -318,19 +491,25 @@ class Session:
         """Let the window's commands take effect as far as there is no gap."""
         while self._kept == _NONE and self._next in self._window:
             number = self._next
-            kind, body = self._window.pop(number)
+            kind, body, since = self._window.pop(number)
             self._window_bytes -= len(body)
-            answer = self._take(kind, number, body, now, number + 1 not in self._window)
-            if answer is not None:
-                self._deliver(number, answer)
-        self._ordinary = not (self._window or self._ended) and self._kept == _NONE
+            if self._is_waited_for(number):
+                answer = self._take(kind, number, body, now, not self._window)
+                if answer is not None:
+                    self._deliver(number, answer)
+            else:
+                self._take_unawaited(kind, number, body, now)
+            if kind is _SEND:
+                self._tell_delay(number, since, now)
+        self._ordinary = not (
+            self._window or self._ended or self._last_words or self._kept != _NONE
+        )
         if self._window and self._kept == _NONE:
             self.deadline = now + self._limits.gap_s
 
     def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
         """A number that had its turn: the same answer again."""
         self.repeats += 1
-        self._stray = _NONE
         if number == self._kept:
             return None
         if number == self._held:
@@ -352,7 +531,9 @@ class Session:
         if self._down_bytes:
             self._held = _NONE
             self.deadline = now + self._silent_s
-            return self._answer(number, now)
+            answer = self._answer(number, now)
+            self._conclude(now)
+            return answer
         self.deadline = now + self._hold_s
         return None
 
@@ -361,36 +542,47 @@ class Session:
         if kind is _SEND and body:
             if self.bytes_up:
                 raise NotFound("the stream has begun without it")
-            self._write(number, body)
+            self._write(body)
         self._first = number
         self._store(number, INTERVALS[0])
-        self.deadline = now + self._silent_s
         return INTERVALS[0]
 
     # Up
 
-    def _write(self, number: int, body: bytes) -> None:
-        stray = number == self._stray and body == _STRAY_BODY
-        self._stray = _NONE
-        if body and not stray and self._last_words is None:
+    def _write(self, body: bytes) -> None:
+        self.sends += 1
+        if body and self._last_words is None:
             self.bytes_up += len(body)
             self._upstream.write(body)
 
+    def _tell_delay(self, number: int, since: float, now: float) -> None:
+        """The send ``number``, which came at ``since``, went up now; if it is kept, it has not yet."""
+        if number == self._kept:
+            self._kept_since = since
+        elif self._figures is not None:
+            self._figures.upstream_delayed(now - since, self.sends)
+
     def _take_close(self, number: int, now: float) -> bytes:
         self._store(number, CLOSED)
+        self._deliver(number, CLOSED)
         self.end(EndReason.CLIENT_CLOSED, now)
         return CLOSED
 
     def _keep(self, number: int, now: float) -> None:
         self._kept = number
+        self._kept_since = now
         self._ordinary = False
         self.deadline = now + self._limits.stalled_write_s
 
     def _let_go(self, now: float) -> None:
         """The kept answer leaves."""
         number, self._kept = self._kept, _NONE
+        self._tell_delay(number, self._kept_since, now)
         self.deadline = now + self._silent_s
-        self._deliver(number, self._answer(number, now))
+        if self._is_waited_for(number):
+            self._deliver(number, self._answer(number, now))
+        else:
+            self._store(number, INTERVALS[0])
         self._advance(now)
 
     def _must_read_first(self) -> bool:
@@ -403,7 +595,9 @@ class Session:
         if self._kept != _NONE:
             return EndReason.UPSTREAM_STALLED
         if self._window:
-            return EndReason.SEQUENCE_GAP
+            last_kind = next(reversed(self._window.values()))[0]
+            gave_up = self._tries_again and last_kind is _CLOSE
+            return EndReason.CLIENT_CLOSED if gave_up else EndReason.SEQUENCE_GAP
         return EndReason.CLIENT_SILENT if self.commands else EndReason.ABANDONED
 
     # Down
@@ -443,16 +637,19 @@ class Session:
 
     def _answer(self, number: int, now: float) -> bytes:
         """The answer to ``number``, made and kept for its repetition."""
+        self._answered_at = now
         if self._down_bytes:
-            self._empty_answers = 0
+            self.filled_answers += 1
+            self._empty_before = self.empty_answers
             answer = self._spend()
+            if self._figures is not None and self._figures.waiting:
+                answered_bytes = self.bytes_down - self._down_bytes
+                self._figures.downstream_answered(answered_bytes, self.filled_answers, now)
         else:
-            step = self._empty_answers // EMPTY_ANSWERS_A_STEP
+            step = (self.empty_answers - self._empty_before) // EMPTY_ANSWERS_A_STEP
             answer = INTERVALS[min(step, len(INTERVALS) - 1)]
-            self._empty_answers += 1
+            self.empty_answers += 1
         self._store(number, answer)
-        if self._last_words and not self._down_bytes:
-            self.end(self._last_words, now)
         return answer
 
     def _spend(self) -> bytes:
@@ -494,5 +691,12 @@ class Session:
             oldest = (oldest + 1) % len(replay)
             if oldest == slot:
                 return
-            self._replay_bytes -= len(replay[oldest] or b"")
-            replay[oldest] = None
+            self._forget_answers(oldest)
+
+    def _forget_answers(self, *numbers: int) -> None:
+        """Empty the places of these numbers, which may hold answers to older ones."""
+        for number in numbers:
+            if number != _NONE:
+                slot = number % len(self._replay)
+                self._replay_bytes -= len(self._replay[slot] or b"")
+                self._replay[slot] = None

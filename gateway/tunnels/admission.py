@@ -24,12 +24,12 @@ class Admission:
         self._limits = limits
         self._buffers_bytes = buffers_bytes
         self._per_address: Counter[str] = Counter()
-        self._closed = False
+        self.closed = False
         self.living = 0
 
     def enter(self, address: str) -> None:
         """Count one more session. Raises CapacityReached; else the caller owes ``leave``, once."""
-        if self._closed:
+        if self.closed:
             raise CapacityReached("the gateway is ending")
         if self.living >= self._limits.sessions:
             raise CapacityReached("sessions")
@@ -49,12 +49,12 @@ class Admission:
 
     def close(self) -> None:
         """Let no more sessions in."""
-        self._closed = True
+        self.closed = True
 
     def pause_bytes(self) -> int:
         """How much a session may buffer before its upstream is paused: half of its part."""
-        part = min(self._share_bytes(), self._limits.down_buffer_bytes)
-        return max(part, _LEAST_SHARE_BYTES) // 2
+        part = max(self._share_bytes(), _LEAST_SHARE_BYTES)
+        return min(part, self._limits.down_buffer_bytes) // 2
 
     def _share_bytes(self) -> int:
         return self._buffers_bytes // max(1, self.living)

@@ -13,7 +13,12 @@ from typing import Protocol, final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gateway.errors import RequestRefused, ServiceUnavailable, UnknownSession
+from gateway.errors import (
+    RequestRefused,
+    ServiceUnavailable,
+    UnknownSession,
+    UpstreamUnavailable,
+)
 from gateway.protocols.http import Fields
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
@@ -23,6 +28,9 @@ from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
+
+# libavformat's User-Agent, whose way of repeating a command is its own (protocols/session.py).
+_FFMPEG = b"Lavf/"
 
 
 class Telemetry(Protocol):
@@ -100,7 +108,8 @@ class SessionTable:
             raise
         session_id, alias = self._ids.next()
         tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end)
-        tunnel.session = Session(self._limits, tunnel, self._hold_s, self._clock())
+        tries_again = (fields.value(b"user-agent") or b"").startswith(_FFMPEG)
+        tunnel.session = Session(self._limits, tunnel, self._hold_s, self._clock(), tries_again)
         opening = Opening(tunnel, reply, self._clock)
         Deferred.fromCoroutine(self._open(opening)).addErrback(
             lambda failure: _log.failure("An open failed", failure)
@@ -120,8 +129,9 @@ class SessionTable:
         for tunnel in due:
             if tunnel.session.ended:
                 del self._tunnels[tunnel.session_id]
+                tunnel.drop()
             else:
-                tunnel.session.expire(now)
+                self._expire(tunnel, now)
 
     def share_buffers(self) -> None:
         """Set what each session may buffer before its upstream is paused."""
@@ -134,6 +144,13 @@ class SessionTable:
         now = self._clock()
         for tunnel in tuple(self._tunnels.values()):
             tunnel.session.end(reason, now)
+
+    def _expire(self, tunnel: Tunnel, now: float) -> None:
+        try:
+            tunnel.session.expire(now)
+        except Exception:
+            _log.failure("Session {alias} failed and ends", alias=tunnel.alias)
+            tunnel.session.end(EndReason.FAULT, now)
 
     async def _open(self, opening: Opening) -> None:
         tunnel = opening.tunnel
@@ -148,10 +165,24 @@ class SessionTable:
             self._admission.leave(tunnel.address)
             opening.refuse(ServiceUnavailable("a fault of the gateway"))
             raise
-        self._tunnels[tunnel.session_id] = tunnel
+        self._stand(opening)
+
+    def _stand(self, opening: Opening) -> None:
+        """The upstream connection stands, or has stood."""
+        tunnel, session, now = opening.tunnel, opening.tunnel.session, self._clock()
+        if self._admission.closed:
+            session.end(EndReason.DRAINED, now)
+        if session.ended:
+            error = UpstreamUnavailable(session.ended.value)
+            self._telemetry.open_refused(error)
+            opening.refuse(error)
+            return
         self._telemetry.session_opened(tunnel)
+        self._tunnels[tunnel.session_id] = tunnel
+        session.deadline = now + self._limits.unused_session_s
         opening.succeed()
 
     def _end(self, tunnel: Tunnel, reason: EndReason) -> None:
         self._admission.leave(tunnel.address)
-        self._telemetry.session_ended(tunnel, reason)
+        if tunnel.session_id in self._tunnels:
+            self._telemetry.session_ended(tunnel, reason)

@@ -106,6 +106,11 @@ class Tunnel:
         if self._transport is not None:
             self._transport.resumeProducing()
 
+    def drop(self) -> None:
+        """Nobody asks for this tunnel any more: an upstream that still has bytes to take gets a reset."""
+        if self._transport is not None:
+            self._transport.abortConnection()
+
     def end(self, reason: EndReason) -> None:
         transport = self._transport
         if transport is not None:

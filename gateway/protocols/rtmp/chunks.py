@@ -15,7 +15,8 @@ Rules where the specification is silent or its readers differ:
 - A message header inside an unfinished message is an error, never a silent new beginning.
 
 The reader keeps for itself the three messages that are about chunks (set chunk size, abort, window
-acknowledgement size) and hands out all others. It refuses to know what any of them means.
+acknowledgement size) and hands out all others. It refuses to know what any of them means. Of types that
+are to be skipped it hands out the header alone, with an empty payload, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class _ChunkStream:
     type: int = 0
     stream_id: int = 0
     unfinished: bool = False
+    received: int = 0
     body: bytes | bytearray = b""
 
 
@@ -78,13 +80,17 @@ class ChunkReader:
         "_current",
         "_limits",
         "_rest",
+        "_skipped",
         "_streams",
         "_window_bytes",
         "received_bytes",
     )
 
-    def __init__(self, limits: ChunkLimits = ChunkLimits()) -> None:
+    def __init__(
+        self, limits: ChunkLimits = ChunkLimits(), skipped: frozenset[int] = frozenset()
+    ) -> None:
         self._limits = limits
+        self._skipped = skipped
         self._chunk_size = FIRST_CHUNK_SIZE
         self._streams: dict[int, _ChunkStream] = {}
         self._current: _ChunkStream | None = None
@@ -166,12 +172,13 @@ class ChunkReader:
     ) -> None:
         if not stream.unfinished:
             _read_fields(stream, chunk_format, fields, field, extended)
-            self._reserve(stream.length)
+            if stream.type not in self._skipped:
+                self._reserve(stream.length)
             stream.unfinished = True
         elif chunk_format != 3:
             raise RTMPError("message header inside an unfinished message")
         self._current = stream
-        self._chunk_left = min(self._chunk_size, stream.length - len(stream.body))
+        self._chunk_left = min(self._chunk_size, stream.length - stream.received)
 
     def _reserve(self, length: int) -> None:
         if length > self._limits.message_bytes:
@@ -182,6 +189,9 @@ class ChunkReader:
 
     def _take_body(self, stream: _ChunkStream, data: bytes, at: int, end: int) -> None:
         self._chunk_left -= end - at
+        stream.received += end - at
+        if stream.type in self._skipped:
+            return
         if end - at == stream.length:
             # The common case, a message in one chunk: copied once, here.
             stream.body = data[at:end]
@@ -192,7 +202,7 @@ class ChunkReader:
 
     def _end_chunk(self, stream: _ChunkStream, messages: list[Message]) -> None:
         self._current = None
-        if len(stream.body) < stream.length:
+        if stream.received < stream.length:
             return
         message = Message(stream.type, bytes(stream.body), stream.stream_id, stream.timestamp)
         self._forget_message(stream)
@@ -204,8 +214,10 @@ class ChunkReader:
 
     def _forget_message(self, stream: _ChunkStream) -> None:
         stream.unfinished = False
+        stream.received = 0
         stream.body = b""
-        self._assembling_bytes -= stream.length
+        if stream.type not in self._skipped:
+            self._assembling_bytes -= stream.length
 
     def _set_chunk_size(self, size_bytes: int) -> None:
         if not 1 <= size_bytes < 1 << 31:

@@ -108,9 +108,18 @@ def read_figure(message: Message) -> int:
 
 def read_ping_request(message: Message) -> int | None:
     """The time that a ping request wants back; None for any other message."""
+    return _read_user_control(message, UserControl.PING_REQUEST)
+
+
+def read_ping_response(message: Message) -> int | None:
+    """The time that a ping response brings back; None for any other message."""
+    return _read_user_control(message, UserControl.PING_RESPONSE)
+
+
+def _read_user_control(message: Message, event: UserControl) -> int | None:
     payload = message.payload
     if message.type != MessageType.USER_CONTROL or len(payload) < 6:
         return None
-    if int.from_bytes(payload[:2], "big") != UserControl.PING_REQUEST:
+    if int.from_bytes(payload[:2], "big") != event:
         return None
     return int.from_bytes(payload[2:6], "big")

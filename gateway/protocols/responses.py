@@ -1,0 +1,249 @@
+"""HTTP/1.x answers, read strictly: what the website's server says to one request.
+
+One reader an answer. Bytes go in with ``receive``; the caller pulls heads with ``next_head``, any number of
+interim ones (1xx) and one final, and then pieces of the body, each of them all that has come.
+
+The head is read with the checks that requests are read with, and the end of the body is known in one way:
+
+    framing       when                                              the body ends
+    none          HEAD, 1xx, 204, 304 (RFC 9112, 6.3)               with the head
+    length        one Content-Length of digits                      after so many bytes
+    chunked       ``Transfer-Encoding: chunked`` alone, on 1.1      with the last chunk
+    until close   neither                                           with the connection
+
+All else is BadAnswer: both lengths, two of one, another coding, a folded line, an unknown version. Chunks
+are llhttp's business, which is strict about them and does not slow down when they are tiny; lengths and
+closes are ours, since counted bytes need not be copied.
+
+This module does not know who asked, nor what becomes of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import final
+
+from attrs import field, frozen
+from httptools import HttpParserError, HttpResponseParser
+
+from gateway.errors import BadAnswer, BadRequest
+from gateway.protocols.fields import Items, items_of, tokens, values
+from gateway.protocols.limits import Limits
+
+# RFC 9112, 4. The phrase may be missing, and with it, from some servers, the space before it.
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+SWITCHING_PROTOCOLS = 101
+_WITHOUT_BODY = frozenset((204, 304))
+# RFC 9110, 8.6: these must not have one, so it says nothing of another message either.
+_WITHOUT_LENGTH = 204
+# What llhttp has to have read before it reads chunks. Closing makes it refuse what follows the last one.
+_BEFORE_CHUNKS = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Framing(Enum):
+    """How the end of a body is known."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+@frozen
+class Response:
+    """The head of an answer. ``content_length`` without a body is that of the body it stands for."""
+
+    status: int
+    reason: bytes
+    items: Items = field(repr=False)
+    framing: Framing
+    content_length: int | None
+    persistent: bool
+
+    @property
+    def interim(self) -> bool:
+        return self.status < 200
+
+
+@final
+class ResponseReader:
+    """The answer to one request; ``to_head`` says whether that was a HEAD.
+
+    ``buffer`` is what has arrived that no pull has taken yet; ``begun`` whether any byte ever has.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_framing",
+        "_left",
+        "_limits",
+        "_persistent",
+        "_to_head",
+        "begun",
+        "buffer",
+        "ended",
+    )
+
+    def __init__(self, limits: Limits, to_head: bool) -> None:
+        self._limits = limits
+        self._to_head = to_head
+        self._framing: Framing | None = None
+        self._left = 0
+        self._chunks: _Chunks | None = None
+        self._persistent = False
+        self.buffer = b""
+        self.begun = False
+        self.ended = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent on the connection that the answer came on."""
+        surplus = self.buffer or (self._chunks is not None and self._chunks.surplus)
+        return self.ended and self._persistent and not surplus
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the server."""
+        self.begun = True
+        self.buffer = self.buffer + data if self.buffer else data
+
+    def next_head(self) -> Response | None:
+        """The next head, or None until it is whole; the one after a final head is never there.
+
+        Raises BadAnswer.
+        """
+        if self._framing is not None:
+            return None
+        end = self.buffer.find(b"\r\n\r\n") + 4
+        if (len(self.buffer) if end == 3 else end) > self._limits.head_bytes:
+            raise BadAnswer("head over the limit")
+        if end == 3:
+            return None
+        response = _response_of(self.buffer[:end], self._to_head)
+        if len(response.items) > self._limits.head_fields:
+            raise BadAnswer("too many fields")
+        self.buffer = self.buffer[end:]
+        if not response.interim:
+            self._begin_body(response)
+        return response
+
+    def next_piece(self) -> bytes:
+        """All of the body that has arrived and was not pulled yet; b"" when there is none.
+
+        Raises BadAnswer.
+        """
+        if self.ended or not self.buffer or self._framing is None:
+            return b""
+        buffer, self.buffer = self.buffer, b""
+        if self._chunks is not None:
+            piece = self._chunks.decode(buffer)
+            self.ended = self._chunks.ended
+            return piece
+        if self._framing is Framing.UNTIL_CLOSE:
+            return buffer
+        piece = buffer[: self._left]
+        self._left -= len(piece)
+        self.ended = not self._left
+        if self.ended:
+            self.buffer = buffer[len(piece) :]
+        return piece
+
+    def close(self) -> None:
+        """The server has closed the connection, in order. Raises BadAnswer if the answer lacks its end."""
+        if not self.ended and self._framing is not Framing.UNTIL_CLOSE:
+            raise BadAnswer("closed before the end")
+        self.ended = True
+        self._persistent = False
+
+    def _begin_body(self, response: Response) -> None:
+        self._framing = response.framing
+        self._persistent = response.persistent
+        self._left = response.content_length or 0
+        if response.framing is Framing.CHUNKED:
+            self._chunks = _Chunks()
+        self.ended = response.framing is Framing.NONE or (
+            response.framing is Framing.LENGTH and not self._left
+        )
+
+
+@final
+class _Chunks:
+    """A chunked body. ``surplus``: more came behind its end, which is nobody's answer."""
+
+    __slots__ = ("_parser", "_pieces", "ended", "surplus")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.ended = False
+        self.surplus = False
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._parser.feed_data(_BEFORE_CHUNKS)
+
+    def decode(self, data: bytes) -> bytes:
+        """What the chunks in ``data`` carry; their extensions and the trailer end here."""
+        if self._parser is None:
+            self.surplus = True
+            return b""
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self.ended:
+                raise BadAnswer("malformed chunk") from error
+            self.surplus = True
+        if self.ended:
+            # It refers to us: without this the pair would wait for the garbage collector.
+            self._parser = None
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    # llhttp calls
+
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def _response_of(head: bytes, to_head: bool) -> Response:
+    match = _STATUS_LINE.match(head)
+    if match is None:
+        raise BadAnswer("malformed status line")
+    version, status = int(match[1]), int(match[2])
+    try:
+        items = items_of(head[match.end() :])
+    except BadRequest as error:
+        raise BadAnswer("malformed field") from error
+    length = _content_length(items)
+    connection = tokens(items, b"connection")
+    return Response(
+        status=status,
+        reason=match[3] or b"",
+        items=items,
+        framing=_framing(version, status, items, length, to_head),
+        content_length=None if status < 200 or status == _WITHOUT_LENGTH else length,
+        persistent=b"close" not in connection if version else b"keep-alive" in connection,
+    )
+
+
+def _content_length(items: Items) -> int | None:
+    lengths = values(items, b"content-length")
+    if not lengths:
+        return None
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise BadAnswer("not one Content-Length of digits")
+    if values(items, b"transfer-encoding"):
+        raise BadAnswer("both Content-Length and Transfer-Encoding")
+    return int(lengths[0])
+
+
+def _framing(version: int, status: int, items: Items, length: int | None, to_head: bool) -> Framing:
+    encodings = [value.lower() for value in values(items, b"transfer-encoding")]
+    if encodings and (encodings != [b"chunked"] or not version):
+        raise BadAnswer("Transfer-Encoding other than chunked alone")
+    if to_head or status < 200 or status in _WITHOUT_BODY:
+        return Framing.NONE
+    if encodings:
+        return Framing.CHUNKED
+    return Framing.UNTIL_CLOSE if length is None else Framing.LENGTH

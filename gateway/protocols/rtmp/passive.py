@@ -1,0 +1,205 @@
+"""Reading a connection's RTMP as it passes, to say what it is about, and how fast it is.
+
+Rules:
+
+- It is told of bytes and changes, delays and keeps none of them, but for the few of a chunk's header or of
+  a command that is not whole yet, within ``_LIMITS``. Audio, video and data are skipped, not kept.
+- It is over once a publish or play was seen, unless media figures are wanted: then pings of both sides and
+  the media's timestamps are read until the end.
+- It gives up for ever, and says nothing about it, on RTMPE, on what is no RTMP, and past a bound. What was
+  found until then stays.
+- Names are cut at the first ``?`` and at a length: what follows is where tokens and keys are.
+
+Media lateness: the timestamps of audio and video say when each message is due, counted from the one that
+came earliest by that reckoning; how much later a message came than that is its lateness. Drift is how much
+the reckoning itself has moved since the first message: an encoder whose clock is slow drifts upwards.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, final
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
+from gateway.protocols.rtmp.commands import (
+    COMMAND_BYTES,
+    Command,
+    read_command,
+    read_connect,
+    stream_name,
+)
+from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, VERSION
+from gateway.protocols.rtmp.messages import (
+    Message,
+    MessageType,
+    read_ping_request,
+    read_ping_response,
+)
+
+_LIMITS: Final = ChunkLimits(
+    message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunk_streams=64
+)
+_MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
+_SKIPPED: Final = frozenset({*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3})
+# Longer than any name seen on a server; what a client chose is kept for each session.
+_NAME_CHARACTERS: Final = 128
+_STREAM_COMMANDS: Final = {"publish": "publish", "play": "play", "play2": "play"}
+_HALF_TIME: Final = 1 << 31
+# A timestamp that is this far from where it is due begins a new reckoning: another clip, a seek.
+_JUMP_S: Final = 10.0
+
+
+class Figures(Protocol):
+    """Who is told of times; seconds all."""
+
+    def client_pinged(self, seconds: float) -> None: ...
+
+    def upstream_pinged(self, seconds: float) -> None: ...
+
+    def media_came(self, late_s: float) -> None: ...
+
+
+@final
+class Facts:
+    """What has been found out so far. ``action`` is "publish", "play", or "" while neither is known."""
+
+    __slots__ = ("action", "application", "drift_s", "flash_version", "stream")
+
+    def __init__(self) -> None:
+        self.application = self.stream = self.action = self.flash_version = ""
+        self.drift_s: float | None = None
+
+
+@final
+class PassiveReader:
+    """One connection's two directions. ``figures`` is given when media figures are wanted.
+
+    ``up`` and ``down`` take the next bytes and return the reader, or None when it has nothing more to
+    find: the caller forgets it then.
+    """
+
+    __slots__ = ("_down", "_down_skip", "_figures", "_from_client", "_from_upstream", "_media")
+    __slots__ += ("_up", "_up_skip", "facts")
+
+    def __init__(self, facts: Facts, figures: Figures | None = None) -> None:
+        self.facts = facts
+        self._figures = figures
+        self._up_skip = self._down_skip = HANDSHAKE_BYTES
+        self._up = ChunkReader(_LIMITS, _SKIPPED)
+        self._down = ChunkReader(_LIMITS, _SKIPPED) if figures else None
+        # The last ping of each side that has no response yet.
+        self._from_client = self._from_upstream = _NO_PING
+        self._media = _Reckoning()
+
+    def up(self, data: bytes, now: float) -> PassiveReader | None:
+        """Bytes of the client have come."""
+        try:
+            self._up_skip, rest = _after_handshake(self._up_skip, data)
+            for message in self._up.feed(rest) if rest else ():
+                if message.type in _MEDIA:
+                    self._take_media(message, now, "publish")
+                else:
+                    self._take_client_message(message, now)
+        except RTMPError:
+            return None
+        return None if self.facts.action and self._figures is None else self
+
+    def down(self, data: bytes, now: float) -> PassiveReader | None:
+        """Bytes of the upstream have come."""
+        if self._down is None:
+            return self
+        try:
+            self._down_skip, rest = _after_handshake(self._down_skip, data)
+            for message in self._down.feed(rest) if rest else ():
+                if message.type in _MEDIA:
+                    self._take_media(message, now, "play")
+                else:
+                    self._take_upstream_message(message, now)
+        except RTMPError:
+            return None
+        return self
+
+    def _take_client_message(self, message: Message, now: float) -> None:
+        if message.type == MessageType.USER_CONTROL:
+            if self._figures is not None:
+                self._take_client_ping(message, now, self._figures)
+            return
+        command = read_command(message)
+        if command is not None:
+            self._take_command(command)
+
+    def _take_command(self, command: Command) -> None:
+        facts = self.facts
+        if command.name == "connect":
+            request = read_connect(command)
+            facts.application = _name(request.app)
+            facts.flash_version = request.flash_version[:_NAME_CHARACTERS]
+        elif command.name in _STREAM_COMMANDS:
+            facts.action = _STREAM_COMMANDS[command.name]
+            facts.stream = _name(stream_name(command))
+
+    def _take_client_ping(self, message: Message, now: float, figures: Figures) -> None:
+        request, response = read_ping_request(message), read_ping_response(message)
+        if request is not None:
+            self._from_client = request, now
+        elif response is not None and response == self._from_upstream[0]:
+            figures.client_pinged(now - self._from_upstream[1])
+            self._from_upstream = _NO_PING
+
+    def _take_upstream_message(self, message: Message, now: float) -> None:
+        request, response = read_ping_request(message), read_ping_response(message)
+        if request is not None:
+            self._from_upstream = request, now
+        elif response is not None and response == self._from_client[0] and self._figures:
+            self._figures.upstream_pinged(now - self._from_client[1])
+            self._from_client = _NO_PING
+
+    def _take_media(self, message: Message, now: float, action: str) -> None:
+        if self._figures is not None and self.facts.action == action:
+            self._figures.media_came(self._media.late_s(message.timestamp, now))
+            self.facts.drift_s = self._media.drift_s
+
+
+_NO_PING: Final = (-1, 0.0)
+
+
+@final
+class _Reckoning:
+    """When media is due, by its timestamps."""
+
+    __slots__ = ("_earliest_s", "_first_s", "_media_s", "_timestamp")
+
+    def __init__(self) -> None:
+        self._timestamp: int | None = None
+        self._media_s = 0.0
+        # Arrival less media time: of the first message, and the least so far.
+        self._first_s = self._earliest_s = 0.0
+
+    @property
+    def drift_s(self) -> float:
+        return self._earliest_s - self._first_s
+
+    def late_s(self, timestamp: int, now: float) -> float:
+        """How late the message with this timestamp is, in milliseconds modulo 2**32, that came now."""
+        if self._timestamp is not None:
+            step = (timestamp - self._timestamp) & 0xFFFFFFFF
+            self._media_s += (step - (1 << 32) if step >= _HALF_TIME else step) / 1000
+        offset_s = now - self._media_s
+        if self._timestamp is None or abs(offset_s - self._earliest_s) > _JUMP_S:
+            self._first_s = self._earliest_s = offset_s
+        self._timestamp = timestamp
+        self._earliest_s = min(self._earliest_s, offset_s)
+        return offset_s - self._earliest_s
+
+
+def _after_handshake(left: int, data: bytes) -> tuple[int, bytes]:
+    """How much of the handshake is left after ``data``, and what of ``data`` follows it."""
+    if not left:
+        return 0, data
+    if left == HANDSHAKE_BYTES and data and data[0] != VERSION:
+        raise RTMPError(f"handshake version {data[0]}")
+    return max(0, left - len(data)), data[left:]
+
+
+def _name(text: str) -> str:
+    return text.partition("?")[0][:_NAME_CHARACTERS]

@@ -1,0 +1,181 @@
+"""What a session talks to, recorded, and a client that talks to it: shared by the tests of the session.
+
+A ``Conversation`` is one session with its client, its upstream and its clock. Every command of the client
+gives a ``Reply``, whether its answer came at once or later, so that a test reads the same in both cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.errors import RequestRefused
+from gateway.protocols.commands import Kind
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.session import Session
+
+# The longest that a session may do nothing about a silent world: every deadline is within this.
+LONGEST_S = 3600.0
+
+
+class RecordingUpstream:
+    """An upstream that takes everything, until a test sets ``high_water_bytes``.
+
+    It holds the session to its side: ``pause`` and ``resume`` in turn, ``end`` once and nothing after it.
+    """
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.written: list[bytes] = []
+        self.unsent = 0
+        self.high_water_bytes: int | None = None
+        self.full = False
+        self.paused = False
+        self.pauses = 0
+        self.ends: list[EndReason] = []
+
+    @property
+    def up(self) -> bytes:
+        """All that was written."""
+        return b"".join(self.written)
+
+    def write(self, data: bytes) -> None:
+        assert not self.ends, "written to after the end"
+        assert data, "an empty write"
+        self.written.append(data)
+        if self.high_water_bytes is None:
+            return
+        self.unsent += len(data)
+        if self.unsent > self.high_water_bytes and not self.full:
+            self.full = True
+            assert self.session is not None
+            self.session.upstream_full()
+
+    def pause(self) -> None:
+        assert not self.paused, "paused twice"
+        assert not self.ends, "paused after the end"
+        self.paused = True
+        self.pauses += 1
+
+    def resume(self) -> None:
+        assert self.paused, "resumed without a pause"
+        assert not self.ends, "resumed after the end"
+        self.paused = False
+
+    def end(self, reason: EndReason) -> None:
+        assert not self.ends, "ended twice"
+        self.ends.append(reason)
+
+
+class Reply:
+    """The answer to one command, or the refusal, or neither yet."""
+
+    def __init__(self) -> None:
+        self.body: bytes | None = None
+        self.refusal: RequestRefused | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self.body is None and self.refusal is None
+
+    @property
+    def status(self) -> int | None:
+        if self.refusal is not None:
+            return self.refusal.status
+        return None if self.body is None else 200
+
+    def answer(self, body: bytes) -> None:
+        assert self.waits, "answered twice"
+        self.body = body
+
+    def refuse(self, error: RequestRefused) -> None:
+        assert self.waits, "refused after an answer"
+        self.refusal = error
+
+
+class Conversation:
+    """One session, and time as a number that ``later`` moves on."""
+
+    def __init__(
+        self, limits: Limits | None = None, hold_s: float = 0.25, tries_again: bool = False
+    ) -> None:
+        self.now = 1000.0
+        self.limits = limits or Limits()
+        self.upstream = RecordingUpstream()
+        self.session = Session(self.limits, self.upstream, hold_s, self.now, tries_again)
+        # The connection that the client's commands come on.
+        self.source = 1
+        self.upstream.session = self.session
+
+    # The client
+
+    def send(self, number: int, body: bytes = b"x") -> Reply:
+        return self.command(Kind.SEND, number, body)
+
+    def idle(self, number: int, body: bytes = b"\x00", may_hold: bool = True) -> Reply:
+        return self.command(Kind.IDLE, number, body, may_hold)
+
+    def close(self, number: int | None = None) -> Reply:
+        if number is not None:
+            return self.command(Kind.CLOSE, number, b"\x00")
+        return self._ask(lambda: self.session.close(self.now), None)
+
+    def command(self, kind: Kind, number: int, body: bytes, may_hold: bool = True) -> Reply:
+        return self._ask(
+            lambda: self.session.receive(kind, number, body, self.now, may_hold, self.source),
+            number,
+        )
+
+    def cut(self, reply: Reply) -> None:
+        """The connection that waits for ``reply`` dies."""
+        self.session.forget(reply, self.now)
+
+    # The upstream
+
+    def say(self, data: bytes) -> None:
+        self.session.upstream_data(data, self.now)
+
+    def fill(self) -> None:
+        """The upstream takes no more."""
+        self.upstream.high_water_bytes = 0
+        self.upstream.full = True
+        self.session.upstream_full()
+
+    def drain(self) -> None:
+        """The upstream has taken all, and goes on taking."""
+        self.upstream.unsent, self.upstream.full = 0, False
+        self.upstream.high_water_bytes = None
+        self.session.upstream_drained(self.now)
+
+    def upstream_ends(self, reason: EndReason = EndReason.UPSTREAM_CLOSED) -> None:
+        self.session.upstream_ended(reason, self.now)
+
+    # The clock
+
+    def later(self, seconds: float) -> None:
+        """Let time pass; what is due is done at its moment, as a sweep without any delay does."""
+        until = self.now + seconds
+        for _ in range(100):
+            if self.session.ended or self.session.deadline > until:
+                self.now = until
+                return
+            self.now = max(self.now, self.session.deadline)
+            self.session.expire(self.now)
+        raise AssertionError("a deadline that passes without an end and without progress")
+
+    @property
+    def ended(self) -> EndReason | None:
+        return self.session.ended
+
+    def _ask(self, ask: Callable[[], bytes | None], number: int | None) -> Reply:
+        reply = Reply()
+        try:
+            answer = ask()
+        except RequestRefused as error:
+            reply.refuse(error)
+            return reply
+        if answer is not None:
+            reply.answer(answer)
+        elif number is not None:
+            self.session.wait(number, reply)
+        return reply

@@ -1,0 +1,401 @@
+"""Every session ends once, for one reason, and loses nothing that it was still told."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from gateway.errors import NotFound, UnknownSession
+from gateway.protocols.commands import Kind
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from tests.protocols.recording import LONGEST_S, Conversation, Reply
+
+SMALL = Limits(answer_bytes=4096)
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    """A session whose first send is answered."""
+    talk = Conversation(SMALL)
+    talk.send(0)
+    return talk
+
+
+# The upstream ends
+
+
+def test_the_upstreams_last_words_are_delivered_and_then_every_command_is_refused(
+    talk: Conversation,
+) -> None:
+    talk.say(b"last words")
+    talk.upstream_ends()
+    assert talk.ended is None
+    assert talk.idle(1).body == b"\x01last words"
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+    refused = talk.idle(2)
+    assert isinstance(refused.refusal, UnknownSession)
+    assert refused.status == 404
+    assert talk.send(3).status == 404
+
+
+def test_last_words_longer_than_an_answer_are_delivered_whole(talk: Conversation) -> None:
+    said = b"".join(b"%05d" % number for number in range(2000))
+    talk.say(said)
+    talk.upstream_ends()
+    brought = b""
+    for number in range(1, 10):
+        answer = talk.idle(number)
+        if answer.status != 200:
+            break
+        brought += (answer.body or b"")[1:]
+    assert brought == said
+    assert number == 4
+
+
+def test_the_last_answer_can_be_had_again_after_the_end(talk: Conversation) -> None:
+    talk.say(b"last words")
+    talk.upstream_ends()
+    talk.idle(1)
+    assert talk.idle(1).body == b"\x01last words"
+    assert talk.send(0).body == b"\x01"
+    assert talk.idle(2).status == 404
+
+
+def test_with_nothing_more_to_say_the_end_comes_at_once_and_refuses_the_held_idle(
+    talk: Conversation,
+) -> None:
+    held = talk.idle(1)
+    talk.upstream_ends(EndReason.UPSTREAM_LOST)
+    assert held.status == 404
+    assert talk.ended is EndReason.UPSTREAM_LOST
+    assert talk.upstream.ends == [EndReason.UPSTREAM_LOST]
+
+
+def test_a_kept_send_gets_the_last_words(talk: Conversation) -> None:
+    talk.fill()
+    kept = talk.send(1)
+    talk.say(b"last words")
+    talk.upstream_ends()
+    assert kept.body == b"\x01last words"
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+def test_an_early_command_gets_the_last_words_in_its_turn(talk: Conversation) -> None:
+    early = talk.idle(2)
+    said = bytes(range(256)) * 20
+    talk.say(said)
+    talk.upstream_ends()
+    first = talk.idle(1)
+    assert (first.body or b"")[1:] + (early.body or b"")[1:] == said
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+def test_what_is_behind_the_command_with_the_last_words_is_refused(talk: Conversation) -> None:
+    behind = talk.idle(2)
+    talk.say(b"last words")
+    talk.upstream_ends()
+    assert talk.idle(1).body == b"\x01last words"
+    assert behind.status == 404
+
+
+def test_an_orphan_gets_the_last_words_when_it_is_repeated(talk: Conversation) -> None:
+    talk.cut(talk.idle(1))
+    talk.say(b"last words")
+    talk.upstream_ends()
+    assert talk.ended is None
+    assert talk.idle(1).body == b"\x01last words"
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+def test_what_the_client_sends_after_the_upstreams_end_goes_nowhere(talk: Conversation) -> None:
+    talk.say(b"last words")
+    talk.upstream_ends()
+    assert talk.send(1, b"late").body == b"\x01last words"
+    assert talk.upstream.up == b"x"
+    assert talk.session.bytes_up == 1
+
+
+def test_last_words_that_nobody_fetches_end_with_the_upstreams_reason(talk: Conversation) -> None:
+    talk.say(b"last words")
+    talk.upstream_ends(EndReason.UPSTREAM_LOST)
+    talk.later(talk.limits.silent_session_s)
+    assert talk.ended is EndReason.UPSTREAM_LOST
+
+
+def test_an_upstream_that_ends_while_paused_is_heard_to_the_end() -> None:
+    talk = Conversation(Limits(answer_bytes=4096, down_buffer_bytes=8192))
+    talk.say(bytes(5000))
+    assert talk.upstream.paused
+    talk.upstream_ends()
+    answers = [talk.send(number).body or b"" for number in range(2)]
+    assert sum(len(answer) - 1 for answer in answers) == 5000
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+# The client closes
+
+
+def test_a_close_is_answered_with_one_zero_byte_and_ends_the_session(talk: Conversation) -> None:
+    assert talk.close(1).body == b"\x00"
+    assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
+    assert talk.idle(2).status == 404
+
+
+def test_a_close_repeated_is_answered_again(talk: Conversation) -> None:
+    assert talk.close(1).body == talk.close(1).body == b"\x00"
+    assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
+
+
+def test_a_close_without_a_number_takes_effect_at_once_and_again_if_repeated(
+    talk: Conversation,
+) -> None:
+    held = talk.idle(1)
+    assert talk.close().body == talk.close().body == b"\x00"
+    assert held.status == 404
+    assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
+
+
+def test_a_close_without_a_number_is_refused_when_the_session_ended_otherwise(
+    talk: Conversation,
+) -> None:
+    talk.upstream_ends()
+    assert isinstance(talk.close().refusal, UnknownSession)
+
+
+def test_a_close_may_be_the_first_command() -> None:
+    talk = Conversation()
+    assert talk.close(0).body == b"\x00"
+    assert talk.ended is EndReason.CLIENT_CLOSED
+
+
+def test_a_close_answers_the_held_idle_before_it(talk: Conversation) -> None:
+    held = talk.idle(1)
+    talk.close(2)
+    assert held.body == b"\x01"
+
+
+def test_a_close_waits_for_the_upstream_to_take_what_is_before_it(talk: Conversation) -> None:
+    talk.fill()
+    kept = talk.send(1, b"y")
+    close = talk.close(2)
+    assert close.waits
+    talk.drain()
+    assert kept.body == b"\x01"
+    assert close.body == b"\x00"
+    assert talk.ended is EndReason.CLIENT_CLOSED
+
+
+# The clock
+
+
+def test_a_session_never_used_ends_as_abandoned() -> None:
+    talk = Conversation()
+    talk.later(talk.limits.unused_session_s - 0.01)
+    assert talk.ended is None
+    talk.later(0.01)
+    assert talk.ended is EndReason.ABANDONED
+
+
+def test_a_session_whose_client_goes_silent_ends(talk: Conversation) -> None:
+    talk.later(talk.limits.silent_session_s - 0.01)
+    assert talk.ended is None
+    talk.later(0.01)
+    assert talk.ended is EndReason.CLIENT_SILENT
+
+
+def test_upstream_bytes_are_no_sign_of_the_client(talk: Conversation) -> None:
+    for _ in range(30):
+        talk.later(1.0)
+        talk.say(b"words")
+    assert talk.ended is EndReason.CLIENT_SILENT
+
+
+def test_each_command_gives_the_client_its_time_again(talk: Conversation) -> None:
+    for number in range(1, 10):
+        talk.later(talk.limits.silent_session_s - 0.01)
+        assert talk.send(number).status == 200
+
+
+def _fresh(_: Conversation) -> None:
+    return
+
+
+def _ordinary(talk: Conversation) -> None:
+    talk.send(0)
+
+
+def _holding(talk: Conversation) -> None:
+    talk.idle(0)
+
+
+def _orphaned(talk: Conversation) -> None:
+    talk.cut(talk.idle(0))
+
+
+def _keeping(talk: Conversation) -> None:
+    talk.fill()
+    talk.send(0)
+
+
+def _waiting(talk: Conversation) -> None:
+    talk.send(0)
+    talk.send(2)
+
+
+def _waiting_behind_a_hold(talk: Conversation) -> None:
+    talk.send(0)
+    talk.send(3)
+    talk.idle(1)
+
+
+def _waiting_to_begin(talk: Conversation) -> None:
+    talk.send(1)
+
+
+def _ending(talk: Conversation) -> None:
+    talk.send(0)
+    talk.say(b"last words")
+    talk.upstream_ends()
+
+
+POSITIONS = [
+    _fresh,
+    _ordinary,
+    _holding,
+    _orphaned,
+    _keeping,
+    _waiting,
+    _waiting_behind_a_hold,
+    _waiting_to_begin,
+    _ending,
+]
+
+
+@pytest.mark.parametrize("take", POSITIONS)
+def test_no_position_lasts_for_ever(take: Callable[[Conversation], None]) -> None:
+    talk = Conversation()
+    take(talk)
+    talk.later(LONGEST_S)
+    assert len(talk.upstream.ends) == 1
+
+
+# The end
+
+
+@pytest.mark.parametrize("take", POSITIONS)
+@pytest.mark.parametrize("reason", [EndReason.DRAINED, EndReason.ENDED_BY_OPERATOR])
+def test_an_end_from_outside_happens_once_and_tells_the_upstream_once(
+    take: Callable[[Conversation], None], reason: EndReason
+) -> None:
+    talk = Conversation()
+    take(talk)
+    talk.session.end(reason, talk.now)
+    talk.session.end(EndReason.FAULT, talk.now)
+    talk.upstream_ends()
+    talk.session.expire(talk.session.deadline)
+    talk.session.upstream_drained(talk.now)
+    talk.session.upstream_data(b"late", talk.now)
+    talk.session.release(talk.now)
+    assert talk.ended is reason
+    assert talk.upstream.ends == [reason]
+    assert talk.session.deadline == talk.now + talk.limits.silent_session_s
+
+
+def test_an_end_refuses_everybody_who_waits(talk: Conversation) -> None:
+    talk.fill()
+    waiting = [talk.send(1), talk.send(1), talk.send(2), talk.idle(5)]
+    talk.session.end(EndReason.DRAINED, talk.now)
+    assert [reply.status for reply in waiting] == [404] * 4
+    assert all(str(reply.refusal) == EndReason.DRAINED.value for reply in waiting)
+
+
+def test_what_an_end_refused_is_refused_again_when_repeated() -> None:
+    """The place that an answer would have taken still holds the one of ten commands before."""
+    talk = Conversation(hold_s=0.25)
+    for number in range(12):
+        talk.say(b"%d" % number)
+        talk.send(number)
+    assert talk.idle(12).waits
+    talk.upstream_ends()
+    assert isinstance(talk.idle(12).refusal, NotFound)
+    assert talk.send(11).body == b"\x0111"
+
+
+def test_a_kept_send_that_an_end_refused_is_refused_again_when_repeated() -> None:
+    talk = Conversation()
+    for number in range(12):
+        talk.say(b"%d" % number)
+        talk.send(number)
+    talk.fill()
+    assert talk.send(12).waits
+    talk.session.end(EndReason.DRAINED, talk.now)
+    assert isinstance(talk.send(12).refusal, NotFound)
+
+
+def test_an_orphan_that_an_end_overtook_is_refused_when_repeated() -> None:
+    talk = Conversation()
+    for number in range(12):
+        talk.say(b"%d" % number)
+        talk.send(number)
+    talk.cut(talk.idle(12))
+    talk.later(talk.limits.silent_session_s)
+    assert isinstance(talk.idle(12).refusal, NotFound)
+
+
+def test_a_session_that_ended_before_its_first_command_refuses_it() -> None:
+    talk = Conversation()
+    talk.upstream_ends()
+    for number in (0, 1):
+        for kind in (Kind.SEND, Kind.IDLE, Kind.CLOSE):
+            assert isinstance(talk.command(kind, number, b"").refusal, UnknownSession)
+    assert talk.upstream.written == []
+
+
+class _WatchedBody(bytearray):
+    """A body that can be watched, as plain bytes cannot."""
+
+
+def test_an_end_frees_what_was_kept_for_later() -> None:
+    talk = Conversation()
+    talk.send(0)
+    watched = [_WatchedBody(b"early"), _WatchedBody(b"early too")]
+    gone = [weakref.ref(body) for body in watched]
+    for number, body in enumerate(watched, 2):
+        talk.send(number, body)
+    del watched, body
+    assert all(watch() is not None for watch in gone)
+    talk.session.end(EndReason.DRAINED, talk.now)
+    gc.collect()
+    assert [watch() for watch in gone] == [None, None]
+
+
+def test_an_end_frees_the_replies(talk: Conversation) -> None:
+    talk.fill()
+    watch = weakref.ref(talk.send(1))
+    gc.collect()
+    assert isinstance(watch(), Reply)
+    talk.session.end(EndReason.DRAINED, talk.now)
+    gc.collect()
+    assert watch() is None
+
+
+# The counters
+
+
+def test_the_counters_count_commands_repeats_and_bytes(talk: Conversation) -> None:
+    talk.say(b"12345")
+    talk.send(1, b"abc")
+    talk.send(1, b"abc")
+    talk.idle(2, may_hold=False)
+    talk.send(4, b"early")
+    session = talk.session
+    assert (session.commands, session.repeats) == (5, 1)
+    assert (session.bytes_up, session.bytes_down) == (4, 5)
+    talk.send(3, b"late")
+    talk.close()
+    assert (session.commands, session.repeats) == (7, 1)
+    assert session.bytes_up == len(talk.upstream.up) == 13

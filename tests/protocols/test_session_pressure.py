@@ -1,0 +1,319 @@
+"""Back-pressure both ways, and the bounds of what a session keeps."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from gateway.errors import NotFound
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from tests.protocols.recording import Conversation
+
+# Small bounds, so that a test can fill what it means to fill.
+SMALL = Limits(
+    answer_bytes=4096,
+    down_buffer_bytes=16384,
+    up_buffer_bytes=8192,
+    replay_bytes=8192,
+)
+PAUSE_BYTES = 8192
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    """A session with small bounds whose first send is answered."""
+    talk = Conversation(SMALL)
+    talk.send(0)
+    return talk
+
+
+def heard(talk: Conversation, number: int, answers: int) -> bytes:
+    """What that many idles bring, beginning with ``number``."""
+    return b"".join(
+        (talk.idle(number + count, may_hold=False).body or b"\x01")[1:] for count in range(answers)
+    )
+
+
+# Up
+
+
+def test_the_answer_to_a_send_is_kept_back_while_the_upstream_is_full(talk: Conversation) -> None:
+    talk.fill()
+    kept = talk.send(1, b"y")
+    assert kept.waits
+    assert talk.upstream.up == b"xy"
+    talk.drain()
+    assert kept.body == b"\x01"
+
+
+def test_a_send_that_fills_the_upstream_is_itself_kept(talk: Conversation) -> None:
+    talk.upstream.high_water_bytes = 3
+    assert talk.send(1, b"123").body == b"\x01"
+    kept = talk.send(2, b"4")
+    assert kept.waits
+    talk.drain()
+    assert kept.body == b"\x01"
+
+
+def test_an_idle_is_answered_while_the_upstream_is_full(talk: Conversation) -> None:
+    talk.fill()
+    talk.say(b"words")
+    assert talk.idle(1).body == b"\x01words"
+
+
+def test_nothing_after_a_kept_answer_takes_effect(talk: Conversation) -> None:
+    talk.fill()
+    kept, behind, idle = talk.send(1, b"1"), talk.send(2, b"2"), talk.idle(3)
+    talk.say(b"words")
+    assert kept.waits
+    assert behind.waits
+    assert idle.waits
+    assert talk.upstream.up == b"x1"
+    talk.drain()
+    assert talk.upstream.up == b"x12"
+    assert (kept.body, behind.body) == (b"\x01words", b"\x01")
+    assert idle.waits
+
+
+def test_what_waits_behind_a_kept_answer_is_kept_in_its_turn(talk: Conversation) -> None:
+    talk.fill()
+    kept, behind = talk.send(1, b"1"), talk.send(2, b"2")
+    talk.upstream.full = False
+    talk.session.upstream_drained(talk.now)
+    assert kept.body == b"\x01"
+    assert talk.upstream.full
+    assert behind.waits
+    talk.drain()
+    assert behind.body == b"\x01"
+    assert talk.send(3).body == b"\x01"
+
+
+def test_a_kept_answer_is_no_gap(talk: Conversation) -> None:
+    talk.fill()
+    talk.send(1)
+    behind = talk.send(2)
+    talk.later(talk.limits.gap_s + 1)
+    assert talk.ended is None
+    talk.drain()
+    assert behind.body == b"\x01"
+
+
+def test_a_gap_behind_a_kept_answer_has_its_time_once_that_has_left(talk: Conversation) -> None:
+    talk.fill()
+    talk.send(1)
+    behind = talk.send(3)
+    talk.later(talk.limits.gap_s + 1)
+    talk.drain()
+    talk.later(talk.limits.gap_s - 0.01)
+    assert talk.ended is None
+    talk.later(0.01)
+    assert talk.ended is EndReason.SEQUENCE_GAP
+    assert behind.status == 404
+
+
+def test_a_kept_send_repeated_waits_too_and_goes_up_once(talk: Conversation) -> None:
+    talk.fill()
+    first, again = talk.send(1, b"y"), talk.send(1, b"y")
+    assert again.waits
+    talk.say(b"words")
+    talk.drain()
+    assert first.body == again.body == b"\x01words"
+    assert talk.upstream.up == b"xy"
+
+
+def test_a_kept_answer_whose_connection_died_can_be_had_again(talk: Conversation) -> None:
+    talk.fill()
+    talk.cut(talk.send(1, b"y"))
+    talk.say(b"words")
+    talk.drain()
+    again, following = talk.send(1, b"y").body or b"", talk.idle(2, may_hold=False).body or b""
+    assert again[1:] + following[1:] == b"words"
+    assert talk.upstream.up == b"xy"
+
+
+def test_an_upstream_that_takes_nothing_in_time_ends_the_session(talk: Conversation) -> None:
+    talk.fill()
+    kept = talk.send(1)
+    talk.later(talk.limits.stalled_write_s - 0.01)
+    assert talk.ended is None
+    assert kept.waits
+    talk.later(0.01)
+    assert talk.ended is EndReason.UPSTREAM_STALLED
+    assert kept.status == 404
+
+
+def test_a_client_that_sends_ahead_of_a_full_upstream_costs_the_window_and_no_more(
+    talk: Conversation,
+) -> None:
+    talk.fill()
+    for number in range(1, 100):
+        if talk.send(number, bytes(1000)).status == 404:
+            break
+    assert talk.ended is EndReason.WINDOW_FULL
+    assert number == 10
+
+
+def test_a_kept_answer_leaves_when_the_client_must_read_first(talk: Conversation) -> None:
+    talk.fill()
+    kept = talk.send(1)
+    talk.say(bytes(PAUSE_BYTES - 1))
+    assert kept.waits
+    talk.say(b"1")
+    assert talk.upstream.pauses == 1
+    assert kept.body == b"\x01" + bytes(SMALL.answer_bytes - 1)
+
+
+def test_a_send_is_not_kept_when_the_client_must_read_first(talk: Conversation) -> None:
+    talk.say(bytes(PAUSE_BYTES))
+    talk.fill()
+    assert talk.send(1).body == b"\x01" + bytes(SMALL.answer_bytes - 1)
+
+
+def test_a_client_that_never_stops_sending_costs_the_up_buffer_and_no_more(
+    talk: Conversation,
+) -> None:
+    talk.fill()
+    number = 1
+    for number in range(1, 200):
+        # The upstream fills the other direction whenever it may.
+        if not talk.upstream.paused:
+            talk.say(bytes(PAUSE_BYTES))
+        if talk.send(number, bytes(1000)).waits:
+            break
+    assert number < 200
+    assert SMALL.up_buffer_bytes < talk.upstream.unsent <= SMALL.up_buffer_bytes + 1000
+
+
+# Down
+
+
+def test_a_session_over_its_mark_stops_reading_until_it_is_under_half_of_it(
+    talk: Conversation,
+) -> None:
+    assert talk.session.pause_bytes == PAUSE_BYTES
+    talk.say(bytes(PAUSE_BYTES - 1))
+    assert not talk.upstream.paused
+    talk.say(b"1")
+    assert talk.upstream.paused
+    talk.idle(1)
+    assert talk.upstream.paused
+    talk.idle(2)
+    assert not talk.upstream.paused
+    assert talk.upstream.pauses == 1
+
+
+def test_what_was_on_its_way_when_reading_stopped_is_kept(talk: Conversation) -> None:
+    first, second = b"a" * PAUSE_BYTES, b"b" * 1000
+    talk.say(first)
+    talk.say(second)
+    assert heard(talk, 1, 3) == first + second
+    assert not talk.upstream.paused
+
+
+def test_pause_and_resume_take_turns_over_many_rounds(talk: Conversation) -> None:
+    total, number = 0, 1
+    for _ in range(30):
+        while not talk.upstream.paused:
+            talk.say(bytes(3000))
+            total += 3000
+        while talk.upstream.paused:
+            total -= len(heard(talk, number, 1))
+            number += 1
+    assert talk.upstream.pauses == 30
+    assert total == len(heard(talk, number, 10))
+
+
+def test_the_mark_can_be_moved_while_the_session_lives(talk: Conversation) -> None:
+    talk.session.pause_bytes = 1000
+    talk.say(bytes(999))
+    assert not talk.upstream.paused
+    talk.say(b"1")
+    assert talk.upstream.paused
+    talk.idle(1)
+    assert not talk.upstream.paused
+
+
+def test_answers_are_cut_and_nothing_is_lost_at_the_cut(talk: Conversation) -> None:
+    said = b"".join(b"%06d" % number for number in range(1300))
+    for begin in range(0, len(said), 700):
+        talk.say(said[begin : begin + 700])
+    first, second = talk.idle(1).body or b"", talk.idle(2).body or b""
+    assert len(first) == SMALL.answer_bytes
+    assert first[1:] + second[1:] == said
+    assert talk.idle(3, may_hold=False).body == b"\x01"
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_an_answer_is_full_with_its_interval_byte(talk: Conversation, more: int) -> None:
+    talk.say(bytes(SMALL.answer_bytes - 1 + more))
+    assert len(talk.idle(1).body or b"") == SMALL.answer_bytes + min(more, 0)
+    assert len(talk.idle(2, may_hold=False).body or b"") == (2 if more == 1 else 1)
+
+
+def test_single_bytes_from_the_upstream_cost_little_more_than_themselves() -> None:
+    talk = Conversation(Limits(down_buffer_bytes=128 * 1024))
+    talk.send(0)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        said = 0
+        while not talk.upstream.paused:
+            # Three, since Python keeps the single bytes ready.
+            talk.say(said.to_bytes(3, "big"))
+            said += 3
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said == pytest.approx(64 * 1024, abs=3)
+    assert after - before < 1.25 * said
+
+
+# Replay
+
+
+def test_kept_answers_stay_within_their_bytes_and_the_oldest_go_first(talk: Conversation) -> None:
+    for number in range(1, 6):
+        talk.say(b"%d" % number * 3000)
+        talk.idle(number)
+    assert isinstance(talk.idle(3).refusal, NotFound)
+    assert talk.idle(4).body == b"\x01" + b"4" * 3000
+    assert talk.idle(5).body == b"\x01" + b"5" * 3000
+
+
+def test_the_newest_answer_is_always_kept() -> None:
+    talk = Conversation(Limits(replay_bytes=4096))
+    talk.say(bytes(60_000))
+    for number in range(12):
+        talk.say(bytes([number]) * 100)
+        answer = talk.idle(number, may_hold=False).body
+        assert talk.idle(number).body == answer
+    talk.say(bytes(60_000))
+    assert talk.idle(12).body == b"\x01" + bytes(60_000)
+    assert talk.idle(12).body == b"\x01" + bytes(60_000)
+    assert isinstance(talk.idle(11).refusal, NotFound)
+
+
+def test_the_bytes_of_forgotten_answers_are_not_held_against_later_ones(
+    talk: Conversation,
+) -> None:
+    for number in range(1, 60):
+        talk.say(bytes(3500))
+        talk.idle(number)
+        if number > 1:
+            assert talk.idle(number - 1).status == 200
+
+
+def test_an_answer_lost_while_many_waited_unread_can_still_be_had(talk: Conversation) -> None:
+    """Data is not spent on those that nobody waits for: their answers would push each other out."""
+    replies = [talk.idle(number) for number in range(2, 6)]
+    for reply in replies:
+        talk.cut(reply)
+    said = b"".join(b"%04d" % number for number in range(4096))[: PAUSE_BYTES * 2]
+    talk.say(said)
+    last = talk.idle(1).body or b""
+    answers = [talk.idle(number, may_hold=False) for number in range(2, 6)]
+    assert [answer.status for answer in answers] == [200] * 4
+    brought = last[1:] + b"".join((answer.body or b"")[1:] for answer in answers)
+    assert brought + heard(talk, 6, 5) == said

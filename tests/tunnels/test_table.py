@@ -1,0 +1,467 @@
+"""The table of sessions: opened, capped, found, swept, ended once."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gateway.errors import (
+    CapacityReached,
+    RequestRefused,
+    UnknownSession,
+    UpstreamUnavailable,
+)
+from gateway.protocols.commands import Kind
+from gateway.protocols.http import Fields
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.session import Session
+from gateway.tunnels.admission import Admission
+from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.table import Opening, SessionTable
+from gateway.tunnels.tunnel import Tunnel
+from tests.protocols.recording import Reply
+from tests.tunnels.upstream import UpstreamTransport
+
+MIB = 1024 * 1024
+
+
+def fields_of(user_agent: bytes) -> Fields:
+    """The fields of an open command from that client."""
+    return Fields(
+        version=1,
+        items=((b"host", b"gateway"), (b"user-agent", user_agent)),
+        content_length=1,
+        chunked=False,
+        persistent=True,
+        expects_continue=False,
+    )
+
+
+class Records:
+    """What telemetry is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def session_opened(self, tunnel: Tunnel) -> None:
+        self.told.append(("opened", tunnel.alias))
+
+    def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None:
+        self.told.append(("ended", reason))
+
+    def open_refused(self, error: RequestRefused) -> None:
+        self.told.append(("refused", type(error)))
+
+
+class Node:
+    """A table with its clock, and upstream connections that a test lets stand or fail."""
+
+    def __init__(self, limits: Limits | None = None, buffers_bytes: int = 1024 * MIB) -> None:
+        self.limits = limits or Limits()
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        self.records = Records()
+        self.dialling: list[tuple[Tunnel, Deferred[str]]] = []
+        self.transports: list[UpstreamTransport] = []
+        secrets = iter(range(1, 10_000))
+        self.admission = Admission(self.limits, buffers_bytes)
+        self.table = SessionTable(
+            self.limits,
+            0.25,
+            self.admission,
+            SessionIds("n1", 0, lambda size: next(secrets).to_bytes(size, "big")),
+            self._connect,
+            self.clock.seconds,
+            self.records,
+        )
+
+    async def _connect(self, tunnel: Tunnel) -> str:
+        standing: Deferred[str] = Deferred()
+        self.dialling.append((tunnel, standing))
+        return await standing
+
+    def ask(
+        self, address: str = "192.0.2.1", user_agent: bytes = b"Shockwave Flash"
+    ) -> tuple[Opening, Reply]:
+        """An open command whose upstream connection is on its way."""
+        reply = Reply()
+        return self.table.open(address, fields_of(user_agent), reply), reply
+
+    def stand(self) -> UpstreamTransport:
+        """The oldest connection on its way stands."""
+        tunnel, standing = self.dialling.pop(0)
+        transport = UpstreamTransport(tunnel)
+        self.transports.append(transport)
+        tunnel.makeConnection(transport)
+        standing.callback("server:1935")
+        return transport
+
+    def fail(self, error: Exception | None = None) -> None:
+        """The oldest connection on its way cannot be had."""
+        _, standing = self.dialling.pop(0)
+        standing.errback(error or UpstreamUnavailable("none"))
+
+    def opened(self, address: str = "192.0.2.1") -> tuple[bytes, Session]:
+        """An open session: its id and itself."""
+        _, reply = self.ask(address)
+        self.stand()
+        assert reply.body is not None
+        session_id = reply.body.removesuffix(b"\n")
+        return session_id, self.table.find(session_id)
+
+    def later(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.table.sweep(self.clock.seconds())
+
+    def is_known(self, session_id: bytes) -> bool:
+        try:
+            self.table.find(session_id)
+        except UnknownSession:
+            return False
+        return True
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+# Opening
+
+
+def test_an_open_is_answered_with_id_and_newline_once_the_upstream_stands(node: Node) -> None:
+    opening, reply = node.ask()
+    assert reply.waits
+    node.stand()
+    assert reply.body == opening.tunnel.session_id + b"\n"
+    assert node.table.find(opening.tunnel.session_id) is opening.tunnel.session
+    assert opening.tunnel.server == "server:1935"
+    assert node.records.told == [("opened", opening.tunnel.alias)]
+
+
+def test_a_session_cannot_be_found_before_its_upstream_stands(node: Node) -> None:
+    opening, _ = node.ask()
+    assert not node.is_known(opening.tunnel.session_id)
+
+
+def test_an_unknown_session_is_a_404(node: Node) -> None:
+    node.opened()
+    with pytest.raises(UnknownSession) as caught:
+        node.table.find(b"n100AAAAAAAAAAAAAAAAAAAAAA")
+    assert caught.value.status == 404
+
+
+def test_an_open_without_an_upstream_is_a_503_and_leaves_nothing(node: Node) -> None:
+    _, reply = node.ask()
+    assert node.admission.living == 1
+    node.fail()
+    assert reply.status == 503
+    assert node.admission.living == 0
+    assert node.records.told == [("refused", UpstreamUnavailable)]
+
+
+def test_opens_are_answered_each_with_its_own_id_in_any_order(node: Node) -> None:
+    asked = [node.ask() for _ in range(3)]
+    node.dialling.reverse()
+    for _ in range(3):
+        node.stand()
+    assert [reply.body for _, reply in asked] == [
+        opening.tunnel.session_id + b"\n" for opening, _ in asked
+    ]
+    assert len({reply.body for _, reply in asked}) == 3
+
+
+def test_an_abandoned_open_ends_as_soon_as_it_stands_and_is_no_failure(node: Node) -> None:
+    opening, reply = node.ask()
+    opening.abandon()
+    transport = node.stand()
+    assert reply.waits
+    assert transport.disconnected
+    assert node.admission.living == 0
+    assert node.records.told[-1] == ("ended", EndReason.ABANDONED)
+
+
+def test_an_abandoned_open_that_fails_tells_nobody_but_the_records(node: Node) -> None:
+    opening, reply = node.ask()
+    opening.abandon()
+    node.fail()
+    assert reply.waits
+    assert node.admission.living == 0
+
+
+def test_a_fault_while_opening_is_a_503_and_leaves_nothing(node: Node) -> None:
+    _, reply = node.ask()
+    node.fail(ZeroDivisionError())
+    assert reply.status == 503
+    assert node.admission.living == 0
+
+
+def test_a_session_never_used_is_reaped_with_its_upstream(node: Node) -> None:
+    _, session = node.opened()
+    node.later(node.limits.unused_session_s)
+    assert session.ended is EndReason.ABANDONED
+    assert node.transports[0].disconnected
+    assert node.admission.living == 0
+
+
+def test_the_time_of_an_unused_session_runs_from_the_answer_to_its_open(node: Node) -> None:
+    """Several dead servers before the one that stands can take longer than that time."""
+    _, reply = node.ask()
+    node.later(node.limits.unused_session_s)
+    node.stand()
+    session = node.table.find((reply.body or b"").rstrip())
+    node.later(node.limits.unused_session_s - 0.1)
+    assert session.ended is None
+    node.later(0.1)
+    assert session.ended is EndReason.ABANDONED
+
+
+def test_an_upstream_that_hangs_up_while_the_open_is_answered_is_told_of_in_order(
+    node: Node,
+) -> None:
+    _, reply = node.ask()
+    tunnel, standing = node.dialling.pop()
+    transport = UpstreamTransport(tunnel)
+    tunnel.makeConnection(transport)
+    transport.hang_up()
+    standing.callback("server:1935")
+    assert node.admission.living == 0
+    assert reply.status == 503
+    assert "ended" not in [what for what, _ in node.records.told[:1]]
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "goes_up"),
+    [(b"Lavf/59.27.100", b"x"), (b"Shockwave Flash", b"x\x00"), (b"no Lavf/59", b"x\x00")],
+)
+def test_only_ffmpeg_is_known_to_try_again_under_the_next_number(
+    node: Node, user_agent: bytes, goes_up: bytes
+) -> None:
+    opening, _ = node.ask(user_agent=user_agent)
+    transport = node.stand()
+    session, now = opening.tunnel.session, node.clock.seconds()
+    session.receive(Kind.SEND, 0, b"x", now, True, 1)
+    session.receive(Kind.IDLE, 1, b"\x00", now, False, 1)
+    session.receive(Kind.SEND, 2, b"\x00", now, True, 2)
+    assert transport.value() == goes_up
+
+
+# Caps
+
+
+def test_there_are_no_more_sessions_than_the_cap_in_all() -> None:
+    node = Node(Limits(sessions=2))
+    node.opened("192.0.2.1")
+    node.opened("192.0.2.2")
+    with pytest.raises(CapacityReached) as caught:
+        node.ask("192.0.2.3")
+    assert caught.value.status == 503
+    assert node.records.told[-1] == ("refused", CapacityReached)
+    assert node.admission.living == 2
+
+
+def test_there_are_no_more_sessions_than_the_cap_of_one_address() -> None:
+    node = Node(Limits(sessions_per_address=2))
+    node.opened("192.0.2.1")
+    node.opened("192.0.2.1")
+    with pytest.raises(CapacityReached):
+        node.ask("192.0.2.1")
+    assert node.opened("192.0.2.2")
+
+
+def test_opens_on_their_way_count_against_the_caps() -> None:
+    node = Node(Limits(sessions_per_address=1))
+    node.ask()
+    with pytest.raises(CapacityReached):
+        node.ask()
+    node.fail()
+    assert node.ask()
+
+
+def test_an_ended_session_counts_no_more_though_it_lingers() -> None:
+    node = Node(Limits(sessions=1, sessions_per_address=1))
+    for _ in range(5):
+        session_id, session = node.opened()
+        session.close(node.clock.seconds())
+        assert node.is_known(session_id)
+        assert node.admission.living == 0
+
+
+def test_an_ended_session_gives_its_place_back_once() -> None:
+    node = Node(Limits(sessions_per_address=2))
+    _, session = node.opened()
+    node.opened()
+    session.close(node.clock.seconds())
+    node.transports[0].hang_up()
+    node.later(node.limits.silent_session_s / 2)
+    node.later(node.limits.silent_session_s / 2)
+    assert node.admission.living == 0
+
+
+def test_no_session_is_opened_without_buffers_for_it() -> None:
+    node = Node(buffers_bytes=4 * 64 * 1024)
+    for count in range(4):
+        node.opened(f"192.0.2.{count}")
+    node.ask()
+    with pytest.raises(CapacityReached):
+        node.ask()
+
+
+# Shares of the buffers
+
+
+def test_each_session_may_buffer_its_share() -> None:
+    node = Node(Limits(down_buffer_bytes=MIB), buffers_bytes=MIB)
+    sessions = [node.opened()[1] for _ in range(4)]
+    node.table.share_buffers()
+    assert {session.pause_bytes for session in sessions} == {MIB // 4 // 2}
+    node.transports[0].say(bytes(MIB // 4 // 2))
+    assert node.transports[0].producerState == "paused"
+
+
+def test_a_share_is_never_more_than_a_sessions_own_limit() -> None:
+    node = Node(Limits(down_buffer_bytes=MIB))
+    _, session = node.opened()
+    node.table.share_buffers()
+    assert session.pause_bytes == MIB // 2
+
+
+def test_a_small_limit_of_a_session_stays_its_limit() -> None:
+    node = Node(Limits(down_buffer_bytes=8192))
+    _, session = node.opened()
+    node.table.share_buffers()
+    assert session.pause_bytes <= 4096
+
+
+def test_shares_grow_again_when_sessions_end() -> None:
+    node = Node(Limits(down_buffer_bytes=MIB), buffers_bytes=MIB)
+    _, living = node.opened()
+    others = [node.opened()[1] for _ in range(7)]
+    node.table.share_buffers()
+    assert living.pause_bytes == MIB // 16
+    for session in others:
+        session.close(node.clock.seconds())
+    node.table.share_buffers()
+    assert living.pause_bytes == MIB // 2
+
+
+# The sweep
+
+
+def test_a_sweep_does_what_is_due_and_nothing_else(node: Node) -> None:
+    _, due = node.opened()
+    node.later(1.0)
+    _, not_due = node.opened()
+    node.later(node.limits.unused_session_s - 1.0)
+    assert due.ended is EndReason.ABANDONED
+    assert not_due.ended is None
+
+
+def test_a_sweep_ends_holds(node: Node) -> None:
+    _, session = node.opened()
+    assert session.receive(Kind.IDLE, 0, b"", node.clock.seconds()) is None
+    reply = Reply()
+    session.wait(0, reply)
+    node.later(0.24)
+    assert reply.waits
+    node.later(0.02)
+    assert reply.body == b"\x01"
+
+
+def test_an_ended_session_lingers_and_repeats_its_answers_until_it_is_forgotten(
+    node: Node,
+) -> None:
+    session_id, session = node.opened()
+    now = node.clock.seconds()
+    session.receive(Kind.SEND, 0, b"x", now)
+    session.receive(Kind.CLOSE, 1, b"", now)
+    node.later(node.limits.silent_session_s - 0.1)
+    found = node.table.find(session_id)
+    assert found.receive(Kind.CLOSE, 1, b"", node.clock.seconds()) == b"\x00"
+    node.later(0.1)
+    assert not node.is_known(session_id)
+
+
+def test_a_vanished_client_is_reaped_and_then_forgotten(node: Node) -> None:
+    session_id, session = node.opened()
+    session.receive(Kind.SEND, 0, b"x", node.clock.seconds())
+    node.later(node.limits.silent_session_s)
+    assert session.ended is EndReason.CLIENT_SILENT
+    assert node.transports[0].disconnected
+    assert node.is_known(session_id)
+    node.later(node.limits.silent_session_s)
+    assert not node.is_known(session_id)
+
+
+def test_an_upstream_that_never_takes_a_closed_sessions_last_bytes_is_dropped(node: Node) -> None:
+    _, session = node.opened()
+    transport = node.transports[0]
+    transport.high_water_bytes = 0
+    session.receive(Kind.SEND, 0, bytes(100), node.clock.seconds())
+    session.close(node.clock.seconds())
+    assert not transport.disconnected
+    for _ in range(2):
+        node.later(node.limits.silent_session_s)
+    assert transport.disconnected
+
+
+def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: Node) -> None:
+    class Broken(Reply):
+        def answer(self, body: bytes) -> None:
+            raise ZeroDivisionError
+
+    _, first = node.opened()
+    _, second = node.opened()
+    now = node.clock.seconds()
+    first.receive(Kind.IDLE, 0, b"", now)
+    first.wait(0, Broken())
+    second.receive(Kind.IDLE, 0, b"", now)
+    reply = Reply()
+    second.wait(0, reply)
+    node.later(1.0)
+    assert reply.body == b"\x01"
+    assert second.ended is None
+
+
+# The end of all
+
+
+def test_a_drain_ends_every_session_with_its_reason_and_opens_no_more(node: Node) -> None:
+    sessions = [node.opened()[1] for _ in range(3)]
+    node.admission.close()
+    node.table.end_all(EndReason.DRAINED)
+    assert [session.ended for session in sessions] == [EndReason.DRAINED] * 3
+    assert all(transport.disconnected for transport in node.transports)
+    assert node.admission.living == 0
+    with pytest.raises(CapacityReached):
+        node.ask()
+
+
+def test_a_drain_does_not_end_a_session_twice(node: Node) -> None:
+    _, session = node.opened()
+    session.close(node.clock.seconds())
+    node.table.end_all(EndReason.DRAINED)
+    ends = [reason for what, reason in node.records.told if what == "ended"]
+    assert ends == [EndReason.CLIENT_CLOSED]
+
+
+def test_an_open_on_its_way_when_all_ends_becomes_no_session(node: Node) -> None:
+    _, reply = node.ask()
+    node.admission.close()
+    node.table.end_all(EndReason.DRAINED)
+    transport = node.stand()
+    assert reply.status == 503
+    assert transport.disconnected
+    assert node.admission.living == 0
+
+
+def test_every_end_is_told_once(node: Node) -> None:
+    _, session = node.opened()
+    session.receive(Kind.SEND, 0, b"x", node.clock.seconds())
+    node.transports[0].hang_up()
+    session.end(EndReason.FAULT, node.clock.seconds())
+    node.later(100.0)
+    assert [what for what, _ in node.records.told] == ["opened", "ended"]
+    assert node.records.told[-1] == ("ended", EndReason.UPSTREAM_CLOSED)

@@ -1,0 +1,152 @@
+"""A session joined to its upstream connection: bytes both ways, back-pressure, and the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.protocols.commands import Kind
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.session import Session
+from gateway.tunnels.tunnel import Tunnel
+from tests.protocols.recording import Reply
+from tests.tunnels.upstream import UpstreamTransport
+
+LIMITS = Limits(answer_bytes=4096, down_buffer_bytes=8192)
+
+
+class Joined:
+    """A tunnel on an upstream transport; what it told of its end is in ``ends``."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.ends: list[tuple[Tunnel, EndReason]] = []
+        self.tunnel = Tunnel(
+            b"secret",
+            "alias",
+            "192.0.2.1",
+            None,  # type: ignore[arg-type]
+            lambda: self.now,
+            lambda tunnel, reason: self.ends.append((tunnel, reason)),
+        )
+        self.session = Session(LIMITS, self.tunnel, 0.25, self.now)
+        self.tunnel.session = self.session
+        self.transport = UpstreamTransport(self.tunnel)
+        self.tunnel.makeConnection(self.transport)
+
+    def send(self, number: int, body: bytes) -> bytes | None:
+        return self.session.receive(Kind.SEND, number, body, self.now)
+
+    def idle(self, number: int) -> bytes | None:
+        return self.session.receive(Kind.IDLE, number, b"", self.now, False)
+
+
+@pytest.fixture
+def joined() -> Joined:
+    return Joined()
+
+
+def test_bytes_go_through_unchanged_both_ways(joined: Joined) -> None:
+    every = bytes(range(256))
+    assert joined.send(0, every) == b"\x01"
+    assert joined.transport.value() == every
+    joined.transport.say(every)
+    assert joined.idle(1) == b"\x01" + every
+
+
+def test_the_tunnel_is_the_transports_streaming_producer(joined: Joined) -> None:
+    assert joined.transport.producer is joined.tunnel
+    assert joined.transport.streaming is True
+
+
+def test_time_is_the_clocks(joined: Joined) -> None:
+    assert joined.tunnel.opened_at == 50.0
+    joined.session.receive(Kind.IDLE, 0, b"", joined.now)
+    reply = Reply()
+    joined.session.wait(0, reply)
+    joined.now = 60.0
+    joined.transport.say(b"words")
+    assert reply.body == b"\x01words"
+    assert joined.session.deadline == 60.0 + LIMITS.silent_session_s
+
+
+def test_a_full_transport_keeps_answers_back_until_it_is_empty(joined: Joined) -> None:
+    joined.transport.high_water_bytes = 10
+    assert joined.send(0, bytes(10)) == b"\x01"
+    assert joined.send(1, b"1") is None
+    reply = Reply()
+    joined.session.wait(1, reply)
+    assert joined.tunnel.unsent == 11
+    joined.now += 1
+    joined.transport.drain()
+    assert reply.body == b"\x01"
+    assert joined.tunnel.unsent == 0
+    assert joined.session.deadline == joined.now + LIMITS.silent_session_s
+
+
+def test_a_session_that_is_not_read_stops_reading_and_begins_again(joined: Joined) -> None:
+    joined.transport.say(bytes(4096))
+    assert joined.transport.producerState == "paused"
+    joined.idle(0)
+    assert joined.transport.producerState == "producing"
+
+
+@pytest.mark.parametrize(
+    ("clean", "reason"), [(True, EndReason.UPSTREAM_CLOSED), (False, EndReason.UPSTREAM_LOST)]
+)
+def test_the_upstreams_end_ends_the_session_after_its_last_words(
+    joined: Joined, clean: bool, reason: EndReason
+) -> None:
+    joined.transport.say(b"last words")
+    joined.transport.hang_up(clean)
+    assert joined.ends == []
+    assert joined.send(0, b"late") == b"\x01last words"
+    assert joined.ends == [(joined.tunnel, reason)]
+    assert joined.transport.value() == b""
+
+
+def test_a_session_whose_upstream_is_gone_touches_the_transport_no_more(joined: Joined) -> None:
+    joined.transport.say(bytes(4096))
+    joined.transport.hang_up()
+    joined.idle(0)
+    joined.idle(1)
+    assert joined.ends == [(joined.tunnel, EndReason.UPSTREAM_CLOSED)]
+    assert joined.tunnel.unsent == 0
+    assert joined.transport.producerState == "paused"
+    assert not joined.transport.disconnecting
+
+
+def test_a_closed_session_lets_the_upstream_have_what_was_sent_before(joined: Joined) -> None:
+    joined.transport.high_water_bytes = 100
+    joined.send(0, bytes(50))
+    joined.session.close(joined.now)
+    assert joined.transport.disconnecting
+    assert not joined.transport.disconnected
+    assert joined.transport.producer is None
+    assert joined.ends == [(joined.tunnel, EndReason.CLIENT_CLOSED)]
+
+
+@pytest.mark.parametrize(
+    "reason", [reason for reason in EndReason if reason is not EndReason.CLIENT_CLOSED]
+)
+def test_any_other_end_drops_the_upstream_connection_at_once(
+    joined: Joined, reason: EndReason
+) -> None:
+    joined.session.end(reason, joined.now)
+    assert joined.transport.disconnected
+    assert joined.transport.producer is None
+    assert joined.ends == [(joined.tunnel, reason)]
+
+
+def test_the_loss_that_follows_an_end_is_no_second_end(joined: Joined) -> None:
+    joined.session.end(EndReason.CLIENT_SILENT, joined.now)
+    joined.transport.hang_up(clean=False)
+    assert joined.ends == [(joined.tunnel, EndReason.CLIENT_SILENT)]
+
+
+def test_what_the_upstream_still_says_after_the_end_goes_nowhere(joined: Joined) -> None:
+    joined.session.close(joined.now)
+    for _ in range(100):
+        joined.transport.say(bytes(1000))
+    assert joined.transport.producerState == "producing"
+    assert joined.session.ended is EndReason.CLIENT_CLOSED

@@ -1,0 +1,48 @@
+"""The upstream side of a tunnel without a network: shared by the tests of tunnels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+
+class UpstreamTransport(StringTransport):
+    """As the eager transport, whose high-water mark a test sets: all is taken until then."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.high_water_bytes: int | None = None
+        self.unsent = 0
+        self.producer_paused = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.high_water_bytes is None:
+            return
+        self.unsent += len(data)
+        if self.unsent > self.high_water_bytes and not self.producer_paused:
+            self.producer_paused = True
+            self.producer.pauseProducing()
+
+    def drain(self) -> None:
+        """The upstream takes all."""
+        self.unsent, self.high_water_bytes = 0, None
+        if self.producer_paused:
+            self.producer_paused = False
+            self.producer.resumeProducing()
+
+    def say(self, data: bytes) -> None:
+        """The upstream says ``data``; a transport that is paused would not read it."""
+        assert self.producerState == "producing"
+        self.protocol.dataReceived(data)
+
+    def hang_up(self, clean: bool = True) -> None:
+        """The upstream ends the connection."""
+        if self.producer is not None:
+            self.producer.stopProducing()
+        self.connected = False
+        self.protocol.connectionLost(Failure(ConnectionDone() if clean else ConnectionLost()))
