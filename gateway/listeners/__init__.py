@@ -1,0 +1,1 @@
+"""The client side: ports, and what speaks on the connections they accept."""

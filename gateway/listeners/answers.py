@@ -1,0 +1,61 @@
+"""The bytes of every answer the gateway gives itself, made ready before they are needed.
+
+``HTTP/1.1 200 `` and ``Content-Length: N`` with one space are to the letter what librtmp looks for, and
+HaishinKit wants exactly this Content-Type (PROTOCOL.md, What each client needs). An answer to HTTP/1.0
+says that the connection stays, since silence means the opposite there. ``no-cache`` is Flash Media
+Server's own, for the proxies in between.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import final
+
+from gateway.errors import RequestRefused
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@final
+class Answers:
+    """The answers to requests after which the connection fares alike, as ``connection_field`` says.
+
+    ``one_byte[n]`` is the whole answer 200 with the body ``n``.
+    """
+
+    __slots__ = ("_field", "_head", "closes", "one_byte")
+
+    def __init__(self, connection_field: bytes, closes: bool = False) -> None:
+        self.closes = closes
+        self._field = connection_field
+        self._head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\nCache-Control: no-cache\r\n"
+            + connection_field
+            + b"Content-Length: "
+        )
+        self.one_byte = [b"%b1\r\n\r\n%c" % (self._head, octet) for octet in range(256)]
+
+    def head(self, body_bytes: int) -> bytes:
+        """The head of the answer 200 with a body of that length."""
+        return b"%b%d\r\n\r\n" % (self._head, body_bytes)
+
+    def refusal(self, error: RequestRefused) -> bytes:
+        """The whole answer to a refused request: its body is empty, and the cause stays inside."""
+        status = HTTPStatus(error.status)
+        return b"HTTP/1.1 %d %b\r\n%bContent-Length: 0\r\n\r\n" % (
+            status,
+            status.phrase.encode(),
+            self._field,
+        )
+
+
+STAYS = Answers(b"")
+STAYS_AS_ASKED = Answers(b"Connection: keep-alive\r\n")
+CLOSES = Answers(b"Connection: close\r\n", closes=True)
+
+
+def answers_to(version: int, persistent: bool) -> Answers:
+    """The answers for a request of HTTP/1.``version`` whose client wants the connection to persist."""
+    if not persistent:
+        return CLOSES
+    return STAYS if version else STAYS_AS_ASKED

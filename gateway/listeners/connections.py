@@ -1,0 +1,57 @@
+"""How many connections a worker has, in all and for each client address, and their deadlines.
+
+The connections of all listeners of a worker are in one set, since their caps and their deadlines are the
+worker's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol, final
+
+from gateway.protocols.limits import Limits
+
+
+class Connection(Protocol):
+    """What can be swept and counted."""
+
+    address: str
+    deadline: float
+
+    def expire(self, now: float) -> None:
+        """Called when ``deadline`` has passed."""
+
+
+@final
+class ConnectionSet:
+    """All client connections of a worker."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._connections: set[Connection] = set()
+        self._per_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def has_room(self, address: str | None = None) -> bool:
+        """Whether one more connection may come in, from ``address`` if that is known."""
+        if len(self._connections) >= self._limits.connections:
+            return False
+        return address is None or self._per_address[address] < self._limits.connections_per_address
+
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._per_address[connection.address] += 1
+
+    def remove(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._per_address[connection.address] -= 1
+        if not self._per_address[connection.address]:
+            del self._per_address[connection.address]
+
+    def sweep(self, now: float) -> None:
+        """Let every connection whose deadline has passed do what is due."""
+        due = [connection for connection in self._connections if connection.deadline <= now]
+        for connection in due:
+            connection.expire(now)

@@ -1,0 +1,231 @@
+"""A connection from its acceptance until it is known what it speaks; then it is handed over.
+
+    [PROXY header, where the listener has it]  →  first bytes  →  RTMP, RTMPE   the raw relay
+                                                                 HTTP          tunnel commands, web site
+                                                                 TLS           the handshake, and once more
+                                                                 anything else closed, nothing sent
+
+Every listener takes whatever arrives: clients try one port and way after the other, and each dead try can
+cost a viewer 20 seconds. TLS needs a listener with certificates. The PROXY protocol is never guessed: a
+listener has it or not, and believes the networks it names.
+
+The deadline is absolute and covers everything up to the first bytes, and again the handshake.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, final
+
+from attrs import define, field
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import BadProxyHeader
+from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.tls import TLSConnection
+from gateway.protocols.limits import Limits
+from gateway.protocols.networks import Admission, Networks
+from gateway.protocols.proxy import ProxyHeaderReader
+from gateway.protocols.sniff import Speech, speech_of
+
+
+@define
+class Door:
+    """What all connections of one listener share.
+
+    ``http`` makes the protocol for a client's address, within TLS or not; ``relay`` takes a client's
+    address, its transport, and its first bytes, which have been read already. ``context`` gives what a
+    TLS handshake begins with, and is None without certificates. ``counts`` are connections by what they
+    turned out to be.
+    """
+
+    limits: Limits
+    connections: ConnectionSet
+    http: Callable[[str, bool], Any]
+    relay: Callable[[str, Any, bytes], None]
+    clock: Callable[[], float]
+    admission: Admission
+    trusted: Networks
+    proxy_protocol: bool = False
+    context: Callable[[], ssl.SSLContext] | None = None
+    counts: Counter[str] = field(factory=Counter)
+
+    def refusal(self, address: str) -> str | None:
+        """Why a connection from ``address`` may not come in, in a word; None when it may."""
+        if self.proxy_protocol:
+            # The client's own address is known once the header is read.
+            if address and not self.trusted.holds(address):
+                return "untrusted_proxy"
+            return None if self.connections.has_room() else "full"
+        return self.refusal_of_client(address)
+
+    def refusal_of_client(self, address: str) -> str | None:
+        """As ``refusal``, for the client's own address."""
+        if not self.admission.permits(address):
+            return "denied"
+        return None if self.connections.has_room(address) else "full"
+
+
+@final
+class Listener(ServerFactory):
+    """Twisted's factory of one listening port."""
+
+    noisy = False
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    def buildProtocol(self, addr: Any) -> Entry | None:  # type: ignore[override]
+        """The protocol of a new connection; None closes it (Twisted's IProtocolFactory)."""
+        address = getattr(addr, "host", "")
+        cause = self.door.refusal(address)
+        if cause is not None:
+            self.door.counts[cause] += 1
+            return None
+        return Entry(self.door, address)
+
+
+@final
+@implementer(IProtocol)
+class Entry:
+    """The first protocol of a connection, and of what is inside its TLS (``secure``)."""
+
+    __slots__ = (
+        "_door",
+        "_first",
+        "_handshaking",
+        "_proxy",
+        "_secure",
+        "_transport",
+        "address",
+        "deadline",
+    )
+
+    def __init__(self, door: Door, address: str, secure: bool = False) -> None:
+        self._door = door
+        self._secure = secure
+        self._first = b""
+        self._handshaking = False
+        self._proxy = ProxyHeaderReader() if door.proxy_protocol and not secure else None
+        self._transport: Any = None
+        self.address = address
+        self.deadline = door.clock() + door.limits.first_bytes_s
+
+    # The transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+        self._door.connections.add(self)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._proxy is not None:
+            data = self._read_proxy_header(self._proxy, data)
+        if not data:
+            return
+        self._first += data
+        speech = speech_of(self._first)
+        if speech is not None:
+            _HAND_OVER[speech](self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._handshaking:
+            self._count("tls_failed")
+        self._door.connections.remove(self)
+
+    # The sweep calls
+
+    def expire(self, now: float) -> None:
+        """``deadline`` has passed."""
+        self._count("silent")
+        self._transport.abortConnection()
+
+    # What comes before the first bytes
+
+    def _read_proxy_header(self, reader: ProxyHeaderReader, data: bytes) -> bytes:
+        """What of ``data`` is behind the header."""
+        try:
+            used = reader.receive(data)
+        except BadProxyHeader:
+            self._refuse("bad_proxy_header")
+            return b""
+        if reader.header is None:
+            return b""
+        self._proxy = None
+        source = reader.header.source
+        if source is not None and not self._come_from(source.address):
+            return b""
+        return data[used:]
+
+    def _come_from(self, address: str) -> bool:
+        """The client's own address is known: whether it may come in."""
+        self._door.connections.remove(self)
+        self.address = address
+        cause = self._door.refusal_of_client(address)
+        self._door.connections.add(self)
+        if cause is not None:
+            self._refuse(cause)
+        return cause is None
+
+    # What the connection speaks
+
+    def _speak_http(self) -> None:
+        self._hand_over(self._door.http(self.address, self._secure), "http")
+
+    def _speak_rtmp(self) -> None:
+        self._count("rtmp")
+        self._door.connections.remove(self)
+        self._door.relay(self.address, self._transport, self._first)
+
+    def _speak_tls(self) -> None:
+        if self._door.context is None or self._secure:
+            self._speak_unknown()
+            return
+        self.deadline = self._door.clock() + self._door.limits.tls_handshake_s
+        self._handshaking = True
+        # Until the handshake is done, this entry keeps its place, and its deadline runs.
+        tls = TLSConnection(self._door.context(), self._handshaken)
+        tls.protocol = self
+        self._transport.protocol = tls
+        tls.makeConnection(self._transport)
+        tls.dataReceived(self._first)
+
+    def _handshaken(self, tls: TLSConnection) -> None:
+        self._count("tls")
+        self._door.connections.remove(self)
+        inside = Entry(self._door, self.address, secure=True)
+        tls.protocol = inside
+        inside.makeConnection(tls)
+
+    def _speak_unknown(self) -> None:
+        self._refuse("unknown")
+
+    def _hand_over(self, protocol: Any, name: str) -> None:
+        self._count(name)
+        self._door.connections.remove(self)
+        self._transport.protocol = protocol
+        protocol.makeConnection(self._transport)
+        protocol.dataReceived(self._first)
+
+    def _refuse(self, cause: str) -> None:
+        self._count(cause)
+        self._transport.abortConnection()
+
+    def _count(self, name: str) -> None:
+        self._door.counts[name] += 1
+
+
+_HAND_OVER: dict[Speech, Callable[[Entry], None]] = {
+    Speech.HTTP: Entry._speak_http,
+    Speech.RTMP: Entry._speak_rtmp,
+    Speech.RTMPE: Entry._speak_rtmp,
+    Speech.TLS: Entry._speak_tls,
+    Speech.UNKNOWN: Entry._speak_unknown,
+}

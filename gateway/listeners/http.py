@@ -1,0 +1,490 @@
+"""One HTTP connection of a client, or of a proxy that carries many: requests in, answers out in order.
+
+The reader is pulled request by request. A command that can be answered is answered with one write before
+the next request is looked at. One whose answer comes later (a held idle, an early command, an open) takes
+its place in ``_pending``; the requests after it are still read, up to a bound, because the command that
+it waits for may be among them. More bytes end a hold (DESIGN.md, Rules of a session).
+
+What is no command is the website's, if there is one. It begins when all earlier answers have been written;
+the connection's bytes are then lent to whoever forwards it, and nothing behind it is looked at until they
+are given back.
+
+While the kernel has not taken all that was written, nothing is read and no request is looked at: a client
+that never reads costs its last answer and no more. Every phase has an absolute deadline, kept in
+``deadline`` and swept with all others.
+
+This module does not know what the bytes of a session mean, and never ends one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, Protocol, final
+
+from attrs import define, field
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import NotFound, RequestRefused
+from gateway.listeners.answers import CLOSES, CONTINUE, STAYS, Answers, answers_to
+from gateway.protocols.commands import Command, Kind, command_of
+from gateway.protocols.forwarding import Request
+from gateway.protocols.http import Fields, RequestReader
+from gateway.protocols.limits import Limits
+from gateway.protocols.origin import Origin
+from gateway.protocols.session import Reply, Session
+
+_log = Logger()
+
+# How long a connection of ours that is closed may still be sent to; nginx's lingering_timeout is 5 s.
+_LINGER_S = 2.0
+# What may wait in the reader behind requests that wait themselves; one read may come on top.
+_AHEAD_BYTES = 64 * 1024
+
+
+class Opening(Protocol):
+    """A session on its way."""
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+
+
+class Tunnels(Protocol):
+    """Where sessions are opened and found."""
+
+    def open(self, address: str, fields: Fields, reply: Reply, origin: Origin) -> Opening:
+        """Open a session; ``reply`` gets its id. Raises RequestRefused when none may be had."""
+
+    def find(self, session_id: bytes) -> Session:
+        """Raises UnknownSession."""
+
+
+class Borrower(Protocol):
+    """Who has the connection's bytes: what happens to it is told to nobody else."""
+
+    def client_data(self, data: bytes) -> None: ...
+
+    def client_full(self) -> None:
+        """The kernel did not take all that was written."""
+
+    def client_drained(self) -> None: ...
+
+    def client_ended(self) -> None:
+        """The client says no more, and may still listen."""
+
+    def client_lost(self) -> None: ...
+
+    def expire(self, now: float) -> None:
+        """The connection's ``deadline``, which the borrower sets, has passed."""
+
+
+class Forwarding(Borrower, Protocol):
+    """A request on its way to the website."""
+
+    def start(self) -> None:
+        """Begin; called once, and last."""
+
+
+class Website(Protocol):
+    """Where HTTP that is no tunnel command goes."""
+
+    def forward(
+        self, client: HTTPConnection, reader: RequestReader, transport: Any, request: Request
+    ) -> Forwarding:
+        """A request whose head was pulled. Raises BadRequest."""
+
+
+class Connections(Protocol):
+    """All connections of the worker."""
+
+    def add(self, connection: HTTPConnection) -> None: ...
+
+    def remove(self, connection: HTTPConnection) -> None: ...
+
+
+@define
+class HTTPService:
+    """What all HTTP connections share."""
+
+    limits: Limits
+    tunnels: Tunnels
+    connections: Connections
+    clock: Callable[[], float]
+    later: Callable[[Callable[[], None]], object]
+    website: Website | None = None
+    serials: Iterator[int] = field(factory=count)
+
+
+@final
+class Exchange:
+    """A request whose answer comes later, in its place among its connection's answers."""
+
+    __slots__ = ("_answers", "_connection", "opening", "output", "session")
+
+    def __init__(self, connection: HTTPConnection, answers: Answers) -> None:
+        self._connection = connection
+        self._answers = answers
+        self.session: Session | None = None
+        self.opening: Opening | None = None
+        self.output: tuple[bytes, bytes] | None = None
+
+    def answer(self, body: bytes) -> None:
+        if len(body) == 1:
+            self.output = self._answers.one_byte[body[0]], b""
+        else:
+            self.output = self._answers.head(len(body)), body
+        self._connection.flush()
+
+    def refuse(self, error: RequestRefused) -> None:
+        self.output = self._answers.refusal(error), b""
+        self._connection.flush()
+
+    def abandon(self, now: float) -> None:
+        """The connection is gone, and the answer with it."""
+        if self.session is not None:
+            self.session.forget(self, now)
+        if self.opening is not None and self.output is None:
+            self.opening.abandon()
+
+
+@final
+@implementer(IProtocol, IHalfCloseableProtocol)
+class HTTPConnection:
+    """The protocol of a connection that speaks HTTP.
+
+    ``address`` is the client's, as far as it is known; ``secure`` says whether the connection is TLS;
+    ``listener`` is the address it came in at, as the operator wrote it.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_borrower",
+        "_command",
+        "_fields",
+        "_full",
+        "_in_phase",
+        "_last",
+        "_listener",
+        "_pending",
+        "_reader",
+        "_secure",
+        "_seen",
+        "_serial",
+        "_service",
+        "_transport",
+        "address",
+        "deadline",
+    )
+
+    def __init__(
+        self, service: HTTPService, address: str, secure: bool = False, listener: str = ""
+    ) -> None:
+        self._service = service
+        self._secure = secure
+        self._listener = listener
+        # The id of the session whose command came last.
+        self._seen = b""
+        self._reader = RequestReader(service.limits)
+        # Tells this connection from all others, for a client that changes them in the middle.
+        self._serial = next(service.serials)
+        self._transport: Any = None
+        self._fields: Fields | None = None
+        self._command: Command | None = None
+        self._answers = STAYS
+        # The requests that are not answered yet, and those answered behind them, in order.
+        self._pending: list[Exchange] = []
+        self._borrower: Borrower | None = None
+        self._full = False
+        self._in_phase = False
+        self._last = False
+        self.address = address
+        self.deadline = service.clock() + service.limits.first_bytes_s
+
+    # Twisted calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+        transport.high_water_bytes = 0
+        transport.registerProducer(self, True)
+        self._service.connections.add(self)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        now = self._service.clock()
+        if self._last:
+            return
+        if self._borrower is not None:
+            self._borrower.client_data(data)
+            return
+        self._reader.receive(data)
+        if self._pending:
+            self._end_holds(now)
+        self._proceed(now)
+        if self._pending and len(self._reader.buffer) >= _AHEAD_BYTES and self._must_wait():
+            self._transport.stopReading()
+
+    def readConnectionLost(self) -> None:
+        """The client says no more: only a WebSocket is of use to it then (IHalfCloseableProtocol)."""
+        if self._borrower is not None:
+            self._borrower.client_ended()
+        else:
+            self._transport.unregisterProducer()
+            self._transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Part of IHalfCloseableProtocol; we asked for it."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._service.connections.remove(self)
+        if self._borrower is not None:
+            self._borrower.client_lost()
+        self._full = self._last = True
+        pending, self._pending = self._pending, []
+        now = self._service.clock()
+        for exchange in pending:
+            exchange.abandon(now)
+
+    def pauseProducing(self) -> None:
+        """The kernel did not take all that was written."""
+        self._full = True
+        if self._borrower is not None:
+            self._borrower.client_full()
+        else:
+            self._await_room()
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        if self._borrower is not None:
+            self._borrower.client_drained()
+            return
+        now = self._service.clock()
+        self._set_idle_deadline(now)
+        if not self._last:
+            self._transport.startReading()
+            self._proceed(now)
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+
+    # The sweep, the exchanges and the borrower call
+
+    def expire(self, now: float) -> None:
+        """``deadline`` has passed."""
+        if self._borrower is not None:
+            self._borrower.expire(now)
+        elif self._pending and not self._full:
+            self._set_idle_deadline(now)
+        else:
+            self._transport.abortConnection()
+
+    def flush(self) -> None:
+        """Write the answers that are there, as far as none before them is missing."""
+        while self._pending and (output := self._pending[0].output) is not None:
+            del self._pending[0]
+            self._transport.write_two(*output)
+        if self._last and not self._pending:
+            self._close()
+        elif (self._reader.buffer or self._fields is not None) and not self._full:
+            # Not at once: this is called from inside a session, which must not be called back.
+            self._service.later(self._proceed_later)
+
+    def forwarded(self, error: RequestRefused | None, closes: bool) -> None:
+        """What was lent is given back: the website's answer is written, or ``error`` is to be."""
+        self._borrower = None
+        self._last = closes or self._answers.closes
+        self._set_idle_deadline(self._service.clock())
+        if error is not None:
+            self._transport.write((CLOSES if self._last else self._answers).refusal(error))
+        if self._last:
+            self._close()
+        elif self._full:
+            self._await_room()
+        else:
+            self._service.later(self._proceed_later)
+
+    def upgraded(self, relay: Borrower) -> None:
+        """What was lent is ``relay``'s for good."""
+        self._borrower = relay
+
+    def _proceed_later(self) -> None:
+        if self._borrower is None and not self._full and not self._last:
+            self._transport.startReading()
+            self._proceed(self._service.clock())
+
+    def _await_room(self) -> None:
+        self._transport.stopReading()
+        self.deadline = self._service.clock() + self._service.limits.stalled_write_s
+
+    def _must_wait(self) -> bool:
+        """Whether no request can be taken before one that waits is answered."""
+        if len(self._pending) >= self._service.limits.pipelined_requests:
+            return True
+        is_known = self._fields is not None and self._command is None
+        return is_known and self._service.website is not None
+
+    # Requests
+
+    def _proceed(self, now: float) -> None:
+        try:
+            while (
+                (self._reader.buffer or self._fields is not None)
+                and not self._full
+                and not self._last
+                and len(self._pending) < self._service.limits.pipelined_requests
+                and self._take_request(now)
+            ):
+                pass
+        except RequestRefused as error:
+            self._last = True
+            self._respond(CLOSES.refusal(error))
+        except Exception:
+            _log.failure("A request failed; its connection is closed")
+            self._transport.abortConnection()
+
+    def _take_request(self, now: float) -> bool:
+        """Serve the next request; False when it is not whole yet."""
+        fields = self._fields
+        if fields is None:
+            fields = self._reader.next_head()
+            if fields is None:
+                self._await_head(now)
+                return False
+            self._begin_request(fields)
+        website = self._service.website
+        if self._command is None and website is not None:
+            if not self._pending:
+                self._forward(website, fields)
+            return False
+        body = self._reader.whole_body()
+        if body is None:
+            self._await_body(fields, now)
+            return False
+        self._fields = None
+        self._in_phase = False
+        self._set_idle_deadline(now)
+        self._last = self._answers.closes
+        try:
+            self._serve(fields, body, now)
+        except RequestRefused as error:
+            if error.closes:
+                raise
+            self._respond(self._answers.refusal(error))
+        return True
+
+    def _begin_request(self, fields: Fields) -> None:
+        self._fields = fields
+        self._in_phase = False
+        self._command = command_of(self._reader.method, self._reader.target)
+        self._answers = answers_to(fields.version, fields.persistent)
+
+    def _forward(self, website: Website, fields: Fields) -> None:
+        self._fields = None
+        self._in_phase = False
+        request = Request(
+            self._reader.method, self._reader.target, fields, self.address, self._secure
+        )
+        forwarding = website.forward(self, self._reader, self._transport, request)
+        self._borrower = forwarding
+        forwarding.start()
+
+    def _await_head(self, now: float) -> None:
+        if not self._in_phase:
+            self._in_phase = True
+            self.deadline = now + self._service.limits.head_s
+
+    def _await_body(self, fields: Fields, now: float) -> None:
+        if self._in_phase:
+            return
+        self._in_phase = True
+        self.deadline = now + self._service.limits.body_s
+        if self._reader.body_begun:
+            return
+        if fields.expects_continue and not self._pending:
+            self._transport.write(CONTINUE)
+        else:
+            # FFmpeg sends head and body in two segments, and its kernel the second one only when the
+            # first is acknowledged: without this each of its requests takes 40 ms more.
+            self._transport.acknowledge_now()
+
+    def _set_idle_deadline(self, now: float) -> None:
+        # Longer than any answer can take (hold, gap, stalled upstream), so it need not be set again
+        # when the answer leaves.
+        self.deadline = now + self._service.limits.keep_alive_s
+
+    # Commands
+
+    def _serve(self, fields: Fields, body: bytes, now: float) -> None:
+        if self._command is None:
+            raise NotFound("no tunnel command")
+        kind, session_id, number = self._command
+        if kind is Kind.OPEN:
+            self._open(fields)
+            return
+        if kind is Kind.IDENT:
+            raise NotFound("go on with open")
+        session = self._service.tunnels.find(session_id)
+        if session_id != self._seen:
+            self._seen = session_id
+            session.carried_by(self._transport, fields.value(b"via"))
+        if number is None:
+            answer: bytes | None = session.close(now)
+        else:
+            may_hold = not self._reader.buffer
+            answer = session.receive(kind, number, body, now, may_hold, self._serial)
+        if answer is not None:
+            self._answer(answer)
+        elif number is not None:
+            exchange = self._later_answer()
+            exchange.session = session
+            session.wait(number, exchange)
+
+    def _open(self, fields: Fields) -> None:
+        exchange = self._later_answer()
+        try:
+            exchange.opening = self._service.tunnels.open(
+                self.address, fields, exchange, self._origin()
+            )
+        except RequestRefused as error:
+            exchange.refuse(error)
+
+    def _origin(self) -> Origin:
+        return Origin("rtmpts" if self._secure else "rtmpt", self._listener)
+
+    def _later_answer(self) -> Exchange:
+        exchange = Exchange(self, self._answers)
+        self._pending.append(exchange)
+        return exchange
+
+    def _answer(self, body: bytes) -> None:
+        if len(body) == 1:
+            self._respond(self._answers.one_byte[body[0]])
+        else:
+            self._respond(self._answers.head(len(body)), body)
+
+    def _respond(self, first: bytes, second: bytes = b"") -> None:
+        """Write an answer now, or in its place behind those that are not there yet."""
+        if self._pending:
+            self._later_answer().output = first, second
+        elif second:
+            self._transport.write_two(first, second)
+        else:
+            self._transport.write(first)
+        if self._last and not self._pending:
+            self._close()
+
+    def _end_holds(self, now: float) -> None:
+        for exchange in tuple(self._pending):
+            if exchange.session is not None:
+                exchange.session.release(now)
+
+    def _close(self) -> None:
+        """End our side, and read on a little: closing over unread bytes would reset the connection, and
+        the client might never see its last answer."""
+        self._transport.unregisterProducer()
+        self._transport.loseWriteConnection()
+        self.deadline = self._service.clock() + _LINGER_S

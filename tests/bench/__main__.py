@@ -1,0 +1,194 @@
+"""The benchmark: the gateway against HAProxy as a plain TCP proxy, in one run, in ratios.
+
+    python -m tests.bench                  all scenarios, about five minutes
+    python -m tests.bench live polls       some of them
+    python -m tests.bench --quick          half a minute: checks the data, not the figures
+    python -m tests.bench --markdown       the table for the README
+
+Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy and
+gcc. The load (media server and clients in one C program, load/main.c) runs on one core, what is
+measured on another. Gateway and HAProxy take turns, several rounds of each, so that what else the
+machine does meets both; a figure is the median over the rounds, with the least and the most.
+
+Every record that travels is numbered and checked byte for byte. The exit status is 1 if one was
+lost, doubled, reordered or changed; 2 if something is missing; and 0 otherwise, whatever the
+figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from . import report
+from .generator import DataDamaged, Generator, compile_generator
+from .machine import Cores, choose_cores, description, raise_open_files
+from .report import FOREIGN_SHARE, Round
+from .scenarios import QUICK, SCENARIOS, Result, Rounds, Scenario
+from .targets import CannotRun, RunningTarget, gateway, haproxy
+
+# How many runs of a scenario are repeated because other work disturbed them.
+_REPEATS = 3
+
+
+@frozen
+class Bench:
+    """What every scenario needs."""
+
+    generator: Generator
+    cores: Cores
+    folder: Path
+    twistd: str | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
+    scenarios = [
+        _quick(scenario) if options.quick else scenario
+        for scenario in SCENARIOS
+        if not options.scenario or scenario.name in options.scenario
+    ]
+    show = report.markdown if options.markdown else report.text
+    try:
+        _run(scenarios, options, show)
+    except CannotRun as problem:
+        print(f"cannot run: {problem}", file=sys.stderr)
+        return 2
+    except DataDamaged as problem:
+        print(f"FAILED: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    names = [scenario.name for scenario in SCENARIOS]
+    listing = "\n".join(f"  {scenario.name:12} {scenario.heading}" for scenario in SCENARIOS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        epilog=f"scenarios:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenario", nargs="*", help="names of scenarios; none means all")
+    parser.add_argument("--quick", action="store_true", help="one short round of each")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--twistd", help="run the gateway with another Python's twistd")
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="run load and targets ahead of all other work, where others use the machine (root)",
+    )
+    options = parser.parse_args(arguments)
+    for name in options.scenario:
+        if name not in names:
+            parser.error(f"no scenario {name!r}; there are {', '.join(names)}")
+    return options
+
+
+def _quick(scenario: Scenario) -> Scenario:
+    return evolve(scenario, rounds=QUICK, load=scenario.quick_load or scenario.load)
+
+
+def _run(
+    scenarios: Sequence[Scenario], options: argparse.Namespace, show: Callable[..., str]
+) -> None:
+    if not raise_open_files():
+        _say("few files may be open here (ulimit -Hn): the memory scenario will fail")
+    cores = choose_cores(options.real_time)
+    if cores.shared:
+        _say("one core only: load and target share it, and the latencies mean little")
+    print(description() + "\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="rtmpt-bench-") as folder, ExitStack() as stack:
+        generator = Generator(compile_generator(Path(folder)), cores)
+        stack.callback(generator.close)
+        bench = Bench(generator, cores, Path(folder), options.twistd)
+        for number, scenario in enumerate(scenarios, 1):
+            _say(f"[{number}/{len(scenarios)}] {scenario.name}: {scenario.heading}")
+            rounds, notes = _measure(bench, scenario)
+            print(show(scenario.heading, report.rows(scenario, rounds), notes), flush=True)
+
+
+def _measure(bench: Bench, scenario: Scenario) -> tuple[list[Round], list[str]]:
+    port, cores = bench.generator.upstream_port, bench.cores
+    with ExitStack() as stack:
+        ours = stack.enter_context(
+            gateway(scenario.settings, port, cores, bench.folder, bench.twistd)
+        )
+        plain = stack.enter_context(haproxy(port, cores, bench.folder)) if scenario.plain else None
+        rounds = list(_rounds(bench.generator, scenario, ours, plain))
+        return rounds, list(_notes(bench.generator, scenario, rounds))
+
+
+def _rounds(
+    generator: Generator,
+    scenario: Scenario,
+    ours: RunningTarget,
+    plain: RunningTarget | None,
+) -> Iterator[Round]:
+    once = generator.memory if scenario.memory else generator.run
+    repeats = iter(range(0 if scenario.rounds == QUICK else _REPEATS))
+    for number in range(1, scenario.rounds.count + 1):
+        of_gateway = _undisturbed(once, ours, scenario, repeats)
+        of_plain = _undisturbed(once, plain, scenario, repeats) if plain is not None else None
+        done = Round(of_gateway, of_plain)
+        _say(f"  round {number} of {scenario.rounds.count}: {_summary(scenario, done)}")
+        yield done
+
+
+def _undisturbed(
+    once: Callable[[RunningTarget, Mapping[str, int], Rounds], Result],
+    target: RunningTarget,
+    scenario: Scenario,
+    repeats: Iterator[int],
+) -> Result:
+    """The result of a run during which the machine did little else, or the last there may be."""
+    while True:
+        result = once(target, scenario.load, scenario.rounds)
+        foreign = result.get("foreign", 0.0)
+        if foreign <= FOREIGN_SHARE or next(repeats, None) is None:
+            return result
+        _say(f"  again: other work on this machine took {foreign:.0%} of a core")
+
+
+def _summary(scenario: Scenario, done: Round) -> str:
+    figures = []
+    for row in report.rows(scenario, [done]):
+        ratio = f" ({row.ratio.middle:.2f}x)" if row.ratio else ""
+        figures.append(f"{row.figure.label} {row.gateway.middle:,.{row.figure.digits}f}{ratio}")
+    return ", ".join(figures)
+
+
+def _notes(generator: Generator, scenario: Scenario, rounds: Sequence[Round]) -> Iterator[str]:
+    """How far the generator was from being what is measured, and whether others disturbed."""
+    results = [result for each in rounds for result in (each.gateway, each.plain) if result]
+    if scenario.ceiling:
+        yield _headroom(generator.ceiling(scenario.load, scenario.rounds), rounds)
+    if "lag_p99_us" in results[0]:
+        lag_us = max(result["lag_p99_us"] for result in results)
+        yield f"99 of 100 records left the generator within {lag_us:.0f} µs of their time."
+    foreign = max(each.foreign for each in rounds)
+    if foreign > FOREIGN_SHARE:
+        yield f"Disturbed: other work on this machine took up to {foreign:.0%} of a core."
+
+
+def _headroom(ceiling: Result, rounds: Sequence[Round]) -> str:
+    most = ceiling["answers"] / ceiling["wall_s"]
+    done = max(each.gateway["answers"] / each.gateway["wall_s"] for each in rounds)
+    return (
+        f"With an answerer that does next to nothing, the generator does {most:,.0f} polls/s: "
+        f"{most / done:.1f} times as many."
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,209 @@
+"""What is measured, as data: each scenario's load, its runs, and the figures read from them.
+
+A load is what load/main.c takes as options; it is the same for the gateway and for the plain proxy,
+except that the gateway's clients speak RTMPT. A figure is read from the result of one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+from attrs import field, frozen
+
+Result = Mapping[str, float]
+
+RECORD_BYTES = 2500  # as load/load.h
+# The options of a load that say how many sessions there are.
+_ROLES = ("quiet", "play", "publish", "flood_down", "flood_up")
+# FFmpeg sleeps this long after an empty answer.
+_PAUSE_MS = 50
+_HELD = '[tunnel]\nlatency = "low"\n'
+
+
+class Better(Enum):
+    """How a figure meets its target."""
+
+    RATIO_AT_MOST = "≤ {:g}x"
+    AT_LEAST = "≥ {:,.0f}"
+    AT_MOST = "≤ {:g}"
+
+
+@frozen
+class Target:
+    """What a figure should come to: its ratio to the plain proxy's, or its own value."""
+
+    better: Better
+    bound: float
+
+    def __str__(self) -> str:
+        return self.better.value.format(self.bound)
+
+
+@frozen
+class Figure:
+    """One line of the table."""
+
+    label: str
+    unit: str
+    of: Callable[[Result], float]
+    target: Target | None = None
+    digits: int = 1
+
+
+@frozen
+class Rounds:
+    """How often, and how long each time."""
+
+    count: int
+    warm_s: float
+    measure_s: float
+
+
+@frozen
+class Scenario:
+    """Something to measure.
+
+    ``settings`` is what the gateway's configuration says beyond addresses and limits;
+    ``{sessions}`` in the title stands for how many the load has.
+    """
+
+    name: str
+    title: str
+    load: Mapping[str, int]
+    figures: tuple[Figure, ...]
+    rounds: Rounds
+    settings: str = _HELD
+    # Whether the same load also runs through the plain proxy.
+    plain: bool = True
+    # Whether the generator's own ceiling is measured, with the same load on a trivial answerer.
+    ceiling: bool = False
+    # Whether the result is the target's memory with all sessions open, and not a load's figures.
+    memory: bool = False
+    quick_load: Mapping[str, int] = field(factory=dict)
+
+    @property
+    def heading(self) -> str:
+        return self.title.format(sessions=sum(self.load.get(role, 0) for role in _ROLES))
+
+
+def _at_most(ratio: float) -> Target:
+    return Target(Better.RATIO_AT_MOST, ratio)
+
+
+def _named(name: str) -> Callable[[Result], float]:
+    return lambda result: result[name]
+
+
+def _processor_share(result: Result) -> float:
+    return 100 * result["target_cpu_s"] / result["wall_s"]
+
+
+def _answers_per_s(result: Result) -> float:
+    return result["answers"] / result["wall_s"]
+
+
+def _answers_per_processor_s(result: Result) -> float:
+    return result["answers"] / result["target_cpu_s"]
+
+
+def _gigabytes(result: Result) -> float:
+    return result["records"] * RECORD_BYTES / 1e9
+
+
+def _processor_per_gigabyte(result: Result) -> float:
+    return result["target_cpu_s"] / _gigabytes(result)
+
+
+def _gigabytes_per_s(result: Result) -> float:
+    return _gigabytes(result) / result["wall_s"]
+
+
+_LIVE = {"play": 100, "publish": 100, "records_per_s": 50, "pause_ms": _PAUSE_MS}
+_LIVE_FIGURES = (
+    Figure("downstream latency, median", "µs", _named("down_p50_us"), _at_most(1.2)),
+    Figure("downstream latency, p99", "µs", _named("down_p99_us"), _at_most(3)),
+    Figure("upstream latency, median", "µs", _named("up_p50_us"), _at_most(1.2)),
+    Figure("upstream latency, p99", "µs", _named("up_p99_us"), _at_most(3)),
+    Figure("processor", "% of a core", _processor_share, _at_most(2)),
+)
+_BULK_FIGURES = (
+    Figure("processor per gigabyte", "s", _processor_per_gigabyte, digits=2),
+    Figure("throughput", "GB/s", _gigabytes_per_s, digits=2),
+)
+
+SCENARIOS = (
+    Scenario(
+        "live",
+        "{sessions} sessions of 1 Mbit/s, 100 playing and 100 publishing, 50 records a second each",
+        load=_LIVE,
+        figures=_LIVE_FIGURES,
+        rounds=Rounds(5, warm_s=1.0, measure_s=5.0),
+    ),
+    Scenario(
+        "live-awake",
+        "the same, but the load never sleeps, so that no time goes into waking it up",
+        load=_LIVE | {"spin": 1},
+        figures=_LIVE_FIGURES,
+        rounds=Rounds(3, warm_s=1.0, measure_s=5.0),
+    ),
+    Scenario(
+        "live-ffmpeg",
+        "the first again, as FFmpeg sends: head and body in two segments, Nagle's algorithm on",
+        load=_LIVE | {"two_segments": 1},
+        figures=_LIVE_FIGURES,
+        rounds=Rounds(3, warm_s=1.0, measure_s=5.0),
+    ),
+    Scenario(
+        "polls",
+        "{sessions} sessions that poll without pause, idles never held, nothing to say",
+        # Awake: on one machine, waking a client that sleeps costs its server more than answering it.
+        load={"quiet": 100, "pause_ms": 0, "spin": 1},
+        figures=(
+            Figure("empty polls", "1/s", _answers_per_s, digits=0),
+            Figure(
+                "empty polls per processor second",
+                "1/s",
+                _answers_per_processor_s,
+                Target(Better.AT_LEAST, 100_000),
+                digits=0,
+            ),
+        ),
+        rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
+        settings="[tunnel]\nlatency = 0\n",
+        plain=False,
+        ceiling=True,
+    ),
+    Scenario(
+        "bulk-down",
+        "{sessions} sessions, upstream writes as fast as it can",
+        load={"flood_down": 20, "pause_ms": _PAUSE_MS},
+        figures=_BULK_FIGURES,
+        rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
+    ),
+    Scenario(
+        "bulk-up",
+        "{sessions} sessions, clients send 25 kB at a time as fast as they can",
+        load={"flood_up": 20, "records_per_send": 10, "pause_ms": _PAUSE_MS},
+        figures=_BULK_FIGURES,
+        rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
+    ),
+    Scenario(
+        "memory",
+        "{sessions} open sessions, each polling at FFmpeg's pace with its idles held",
+        load={"quiet": 3000, "pause_ms": _PAUSE_MS},
+        figures=(
+            Figure(
+                "memory per session, the kernel's apart",
+                "KiB",
+                _named("kib_per_session"),
+                Target(Better.AT_MOST, 8),
+            ),
+        ),
+        rounds=Rounds(1, warm_s=1.5, measure_s=0.0),
+        memory=True,
+        quick_load={"quiet": 300, "pause_ms": _PAUSE_MS},
+    ),
+)
+
+QUICK = Rounds(1, warm_s=0.3, measure_s=1.2)

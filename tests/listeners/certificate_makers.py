@@ -1,0 +1,78 @@
+"""Chains of certificates with whatever is wrong with them, for the tests of TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+NOW_S = NOW.timestamp()
+DAY = timedelta(days=1)
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+@frozen
+class Identity:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return key_pem(self.key)
+
+
+def key_pem(key: object, password: bytes | None = None, traditional: bool = False) -> bytes:
+    formats = serialization.PrivateFormat
+    encryption = serialization.BestAvailableEncryption(password) if password else None
+    return key.private_bytes(  # type: ignore[attr-defined,no-any-return]
+        serialization.Encoding.PEM,
+        formats.TraditionalOpenSSL if traditional else formats.PKCS8,
+        encryption or serialization.NoEncryption(),
+    )
+
+
+def issue(
+    subject: str,
+    issuer: Identity | None = None,
+    *,
+    names: Sequence[str] = (),
+    authority: bool = False,
+    start: datetime = NOW - DAY,
+    end: datetime = NOW + 30 * DAY,
+    key: object = None,
+    usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
+) -> Identity:
+    """A certificate for ``subject``, signed by ``issuer`` or by itself."""
+    own = key or ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(issuer.certificate.subject if issuer else name(subject))
+        .public_key(own.public_key())  # type: ignore[attr-defined]
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(authority, None), critical=True)
+    )
+    if names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(text) for text in names])
+        builder = builder.add_extension(alternatives, critical=False)
+    if usage and not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    signed = builder.sign(issuer.key if issuer else own, hashes.SHA256())  # type: ignore[arg-type]
+    return Identity(signed, own)  # type: ignore[arg-type]

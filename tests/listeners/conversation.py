@@ -1,0 +1,261 @@
+"""A client's connection in memory, with the real sessions behind it and an upstream that the test plays.
+
+``Wire`` behaves towards its protocol as ``gateway.transport.EagerServer`` does: it takes a write at once as
+far as there is room, tells its producer when it could not take all, and again when it has; it delivers
+nothing while reading is stopped, and lets a half-closed side still read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.python.failure import Failure
+
+from gateway.errors import UpstreamUnavailable
+from gateway.listeners.http import HTTPConnection, HTTPService
+from gateway.listeners.listener import ConnectionSet
+from gateway.protocols.limits import Limits
+from gateway.telemetry.ends import SessionRecords
+from gateway.tunnels.admission import Admission
+from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.table import SessionTable
+from gateway.tunnels.tunnel import Tunnel
+
+HOLD_S = 0.5
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Upstream:
+    """The transport of a tunnel's upstream connection."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self.tunnel = tunnel
+        self.received: list[bytes] = []
+        self.unsent = 0
+        self.reading = True
+        self.ended = ""
+        tunnel.makeConnection(self)
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        assert (producer, streaming) == (self.tunnel, True)
+
+    def unregisterProducer(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        self.received.append(data)
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def loseConnection(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abortConnection(self) -> None:
+        self.ended = "aborted"
+
+    def says(self, data: bytes) -> None:
+        assert self.reading
+        self.tunnel.dataReceived(data)
+
+    def closes(self) -> None:
+        self.tunnel.connectionLost(Failure(ConnectionDone()))
+
+
+class Wire:
+    """The transport of a client's connection. ``room`` is how many bytes the kernel still takes."""
+
+    def __init__(self) -> None:
+        self.protocol: Any = None
+        self.writes: list[bytes] = []
+        self.room: float = float("inf")
+        self.unsent = b""
+        self.high_water_bytes = 65536
+        self.acknowledged = 0
+        self.reading = True
+        self.write_closed = False
+        self.closing = False
+        self.aborted = False
+        self.lost = False
+        self._arrived = b""
+        self._producer: Any = None
+        self._paused = False
+        self._half_closing = False
+
+    # What the connection calls
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        assert self._producer is None
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        assert not self.lost
+        assert not self.write_closed
+        if self.aborted:
+            return
+        taken = 0 if self.unsent else int(min(self.room, len(data)))
+        self.room -= taken
+        if not self.unsent:
+            self.writes.append(data[:taken])
+        self.unsent += data[taken:]
+        if self._producer is not None and len(self.unsent) > self.high_water_bytes:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def write_two(self, first: bytes, second: bytes) -> None:
+        self.write(first + second)
+
+    def acknowledge_now(self) -> None:
+        assert not self.lost
+        self.acknowledged += 1
+
+    def stopReading(self) -> None:
+        self.reading = False
+
+    def startReading(self) -> None:
+        assert not self.aborted
+        self.reading = True
+
+    def loseWriteConnection(self) -> None:
+        self._half_closing = True
+        if not self.unsent:
+            self.write_closed = True
+
+    def loseConnection(self) -> None:
+        self.closing = True
+        self.reading = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.reading = False
+
+    # What the client and the kernel do
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes come in; they wait in the kernel while nobody reads."""
+        self._arrived += data
+        self.turn()
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait in the kernel."""
+        return len(self._arrived)
+
+    def turn(self) -> None:
+        """A turn of the reactor: what has arrived is delivered, if it is read."""
+        if self.reading and self._arrived and not self.lost:
+            data, self._arrived = self._arrived, b""
+            self.protocol.dataReceived(data)
+
+    def drain(self, room: float = float("inf")) -> None:
+        """The client reads: all that is unsent leaves, and there is this much room."""
+        assert not self.aborted
+        if self.unsent:
+            self.writes.append(self.unsent)
+            self.unsent = b""
+        self.room = room
+        if self._producer is not None and self._paused:
+            self._paused = False
+            self._producer.resumeProducing()
+        elif self._half_closing:
+            self.write_closed = True
+        self.turn()
+
+    def end(self) -> None:
+        """The client says no more, and reads on."""
+        self.turn()
+        self.protocol.readConnectionLost()
+
+    def lose(self) -> None:
+        """The connection is gone, once."""
+        assert not self.lost
+        self.lost = True
+        reason = ConnectionAborted() if self.aborted else ConnectionDone()
+        self.protocol.connectionLost(Failure(reason))
+
+
+class Gateway:
+    """A worker's parts without its reactor. An open waits for ``connects`` when ``dialling`` is set."""
+
+    def __init__(self, limits: Limits = Limits(), hold_s: float = HOLD_S) -> None:
+        self.limits = limits
+        self.clock = Clock()
+        self.records = SessionRecords(self.clock)
+        self.connections = ConnectionSet(limits)
+        self.upstreams: list[Upstream] = []
+        self.refuses = False
+        self.dialling = False
+        self.dials: list[Deferred[None]] = []
+        self.soon: list[Callable[[], None]] = []
+        self._made = 0
+        self.admission = Admission(limits, 1 << 30)
+        self.sessions = SessionTable(
+            limits,
+            hold_s,
+            self.admission,
+            SessionIds("aa", 0, self._random),
+            self._connect,
+            self.clock,
+            self.records,
+        )
+        self.service = HTTPService(
+            limits, self.sessions, self.connections, self.clock, self.soon.append
+        )
+
+    def _random(self, size: int) -> bytes:
+        self._made += 1
+        return self._made.to_bytes(size, "big")
+
+    async def _connect(self, tunnel: Tunnel) -> str:
+        if self.dialling:
+            dial: Deferred[None] = Deferred()
+            self.dials.append(dial)
+            await dial
+        if self.refuses:
+            raise UpstreamUnavailable("no server")
+        self.upstreams.append(Upstream(tunnel))
+        return "upstream:1935"
+
+    def accept(self, address: str = "192.0.2.1") -> Wire:
+        wire = Wire()
+        wire.protocol = HTTPConnection(self.service, address)
+        wire.protocol.makeConnection(wire)
+        return wire
+
+    def turn(self) -> None:
+        """What was put off is done."""
+        while self.soon:
+            calls, self.soon[:] = list(self.soon), []
+            for call in calls:
+                call()
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, and the sweep finds what is due."""
+        self.clock.now += seconds
+        self.sessions.sweep(self.clock.now)
+        self.connections.sweep(self.clock.now)
+        self.turn()
+
+    def connects(self) -> None:
+        """The oldest dial has its outcome."""
+        self.dials.pop(0).callback(None)
+        self.turn()

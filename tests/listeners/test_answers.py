@@ -1,0 +1,95 @@
+"""Some clients compare answers by the byte: these are the bytes (PROTOCOL.md, What each client needs)."""
+
+from __future__ import annotations
+
+import h11
+import pytest
+
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CapacityReached,
+    ExpectationFailed,
+    HeadTooLarge,
+    NotFound,
+    RequestRefused,
+    UnknownSession,
+    UpstreamUnavailable,
+)
+from gateway.listeners.answers import (
+    CLOSES,
+    CONTINUE,
+    STAYS,
+    STAYS_AS_ASKED,
+    Answers,
+    answers_to,
+)
+
+REFUSALS = {
+    BadRequest: 400,
+    NotFound: 404,
+    UnknownSession: 404,
+    BodyTooLarge: 413,
+    ExpectationFailed: 417,
+    HeadTooLarge: 431,
+    UpstreamUnavailable: 503,
+    CapacityReached: 503,
+}
+FIELDS = [
+    (STAYS, b""),
+    (STAYS_AS_ASKED, b"Connection: keep-alive\r\n"),
+    (CLOSES, b"Connection: close\r\n"),
+]
+
+
+@pytest.mark.parametrize(("answers", "field"), FIELDS)
+def test_an_answer_is_this_to_the_letter(answers: Answers, field: bytes) -> None:
+    before = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\nCache-Control: no-cache\r\n"
+        + field
+        + b"Content-Length: "
+    )
+    for size in (0, 1, 10, 65536):
+        assert answers.head(size) == before + b"%d\r\n\r\n" % size
+    for octet in range(256):
+        assert answers.one_byte[octet] == before + b"1\r\n\r\n" + bytes([octet])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), REFUSALS.items(), ids=lambda part: getattr(part, "__name__", None)
+)
+@pytest.mark.parametrize(("answers", "field"), FIELDS)
+def test_a_refusal_is_its_status_and_nothing_else(
+    error: type[RequestRefused], status: int, answers: Answers, field: bytes
+) -> None:
+    sent = answers.refusal(error("what only the operator may know"))
+    line, rest = sent.split(b"\r\n", 1)
+    assert line.startswith(b"HTTP/1.1 %d " % status)
+    assert rest == field + b"Content-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(("answers", "_field"), FIELDS)
+def test_another_reader_of_http_understands_every_answer(answers: Answers, _field: bytes) -> None:
+    refusals = [answers.refusal(error("")) for error in REFUSALS]
+    for sent in (answers.one_byte[1], answers.head(3) + b"\x01ab", *refusals):
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(CONTINUE + sent)
+        assert client.next_event().status_code == 100
+        assert type(client.next_event()) is h11.Response
+        while type(event := client.next_event()) is h11.Data:
+            pass
+        assert type(event) is h11.EndOfMessage
+        closes = client.their_state is h11.MUST_CLOSE or client.their_state is h11.CLOSED
+        assert closes is answers.closes
+
+
+@pytest.mark.parametrize(
+    ("version", "persistent", "answers"),
+    [(1, True, STAYS), (1, False, CLOSES), (0, True, STAYS_AS_ASKED), (0, False, CLOSES)],
+)
+def test_1_0_is_told_that_the_connection_stays_and_1_1_that_it_does_not(
+    version, persistent, answers
+) -> None:
+    assert answers_to(version, persistent) is answers

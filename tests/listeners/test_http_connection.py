@@ -1,0 +1,998 @@
+"""HTTP connections: requests in, answers out in order, and every bound on the way."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogLevel, globalLogPublisher
+
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from tests.listeners.conversation import HOLD_S, Gateway, Upstream, Wire
+from tests.protocols.malformed import MALFORMED, NEXT, Malformed
+
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\n((?:[^\r]+\r\n)*)\r\n")
+
+
+def request(
+    target: bytes, body: bytes | None = b"", *fields: bytes, version: bytes = b"1.1"
+) -> bytes:
+    """A POST as clients send it; no Content-Length when ``body`` is None."""
+    lines = [b"POST %b HTTP/%b" % (target, version), b"Host: a", *fields]
+    if body is not None:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
+
+
+def answers(wire: Wire) -> list[tuple[int, bytes]]:
+    """The status and body of every answer that has left so far; takes them."""
+    sent, wire.writes = b"".join(wire.writes), []
+    found = []
+    while sent:
+        match = _STATUS.match(sent)
+        assert match is not None, sent
+        length = re.search(rb"(?m)^Content-Length: (\d+)\r$", match[2])
+        end = match.end() + (int(length[1]) if length else 0)
+        found.append((int(match[1]), sent[match.end() : end]))
+        sent = sent[end:]
+    return found
+
+
+def open_session(gateway: Gateway, wire: Wire) -> tuple[bytes, Upstream]:
+    wire.arrive(request(b"/open/1", b"\0"))
+    ((status, body),) = answers(wire)
+    assert status == 200
+    return body.rstrip(b"\n"), gateway.upstreams[-1]
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+def wire(gateway: Gateway) -> Wire:
+    return gateway.accept()
+
+
+@pytest.fixture
+def session(gateway: Gateway, wire: Wire) -> tuple[bytes, Upstream]:
+    return open_session(gateway, wire)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """The errors that are logged; the test takes those it expects."""
+    events: list[dict[str, Any]] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event["log_level"] >= LogLevel.error:
+            events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield events
+    globalLogPublisher.removeObserver(observe)
+    assert not events
+
+
+# --- Commands ---
+
+
+@pytest.mark.parametrize("body", [None, b"", b"\0"])
+def test_open_is_answered_with_the_id_and_one_newline(gateway: Gateway, wire: Wire, body) -> None:
+    wire.arrive(request(b"/open/1", body))
+    ((status, said),) = answers(wire)
+    assert status == 200
+    assert re.fullmatch(rb"aa00[A-Za-z0-9_-]{22}\n", said)
+    assert gateway.admission.living == 1
+
+
+@pytest.mark.parametrize("body", [None, b"", b"\0"])
+def test_ident2_is_404_with_an_empty_body_and_the_connection_goes_on(wire: Wire, body) -> None:
+    wire.arrive(request(b"/fcs/ident2", body))
+    assert answers(wire) == [(404, b"")]
+    wire.arrive(request(b"/open/1"))
+    assert answers(wire)[0][0] == 200
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_send_goes_up_and_its_answer_carries_what_the_upstream_said(
+    wire: Wire, session, first: int
+) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/send/%b/%d" % (session_id, first), b"\x03handshake"))
+    assert upstream.received == [b"\x03handshake"]
+    assert answers(wire) == [(200, b"\x01")]
+    upstream.says(b"hello")
+    wire.arrive(request(b"/send/%b/%d" % (session_id, first + 1), b"more"))
+    assert upstream.received == [b"\x03handshake", b"more"]
+    assert answers(wire) == [(200, b"\x01hello")]
+
+
+@pytest.mark.parametrize("body", [None, b"", b"\0"])
+def test_an_idle_is_held_until_the_upstream_speaks(wire: Wire, session, body) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/idle/%b/0" % session_id, body))
+    assert answers(wire) == []
+    upstream.says(b"hello")
+    assert answers(wire) == [(200, b"\x01hello")]
+    assert upstream.received == []
+
+
+def test_an_idle_is_held_no_longer_than_the_hold(gateway: Gateway, wire: Wire, session) -> None:
+    session_id, _ = session
+    wire.arrive(request(b"/idle/%b/0" % session_id, b"\0"))
+    gateway.passes(HOLD_S / 2)
+    assert answers(wire) == []
+    gateway.passes(HOLD_S / 2)
+    assert answers(wire) == [(200, b"\x01")]
+
+
+@pytest.mark.parametrize("number", [b"", b"/0"])
+@pytest.mark.parametrize("body", [None, b"", b"\0"])
+def test_a_close_ends_the_session_with_or_without_a_number(
+    gateway, wire, session, number, body
+) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/close/" + session_id + number, body))
+    assert answers(wire) == [(200, b"\0")]
+    assert upstream.ended == "closed"
+    assert gateway.records.ended[EndReason.CLIENT_CLOSED] == 1
+    wire.arrive(request(b"/send/%b/1" % session_id, b"a"))
+    assert answers(wire) == [(404, b"")]
+
+
+def test_an_absolute_target_is_the_same_command(gateway: Gateway, wire: Wire) -> None:
+    wire.arrive(request(b"http://media.example:80/open/1"))
+    ((_, said),) = answers(wire)
+    wire.arrive(request(b"HTTP://media.example/send/%b/0" % said.strip(), b"\x03"))
+    assert answers(wire) == [(200, b"\x01")]
+    assert gateway.upstreams[0].received == [b"\x03"]
+
+
+def test_a_chunked_body_goes_up_without_its_chunks(wire: Wire, session) -> None:
+    session_id, upstream = session
+    wire.arrive(
+        request(b"/send/%b/0" % session_id, None, b"Transfer-Encoding: chunked")
+        + b"1\r\n\x03\r\n4;x\r\nabcd\r\n0\r\n\r\n"
+    )
+    assert answers(wire) == [(200, b"\x01")]
+    assert b"".join(upstream.received) == b"\x03abcd"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(b"/send/nobody/0", b"/idle/nobody/0", b"/close/nobody/0", b"/close/nobody"),
+        *(b"/", b"/open/2", b"/open", b"/send/x", b"/send/x/y", b"/fcs/ident", b"*", b"//open/1"),
+    ],
+)
+def test_what_is_unknown_is_404_with_an_empty_body_and_the_connection_goes_on(
+    wire: Wire, target: bytes
+) -> None:
+    wire.arrive(request(target, b"\0"))
+    assert answers(wire) == [(404, b"")]
+    wire.arrive(request(b"/fcs/ident2"))
+    assert answers(wire) == [(404, b"")]
+    assert not wire.write_closed
+
+
+def test_a_get_is_no_command(gateway: Gateway, wire: Wire) -> None:
+    wire.arrive(b"GET /open/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answers(wire) == [(404, b"")]
+    assert gateway.admission.living == 0
+
+
+def test_an_open_that_finds_no_upstream_is_503_and_the_connection_goes_on(
+    gateway: Gateway, wire: Wire
+) -> None:
+    gateway.refuses = True
+    wire.arrive(request(b"/open/1", b"\0"))
+    assert answers(wire) == [(503, b"")]
+    gateway.refuses = False
+    wire.arrive(request(b"/open/1", b"\0"))
+    assert answers(wire)[0][0] == 200
+
+
+def test_an_open_over_the_cap_is_503() -> None:
+    gateway = Gateway(Limits(sessions=1))
+    wire = gateway.accept()
+    open_session(gateway, wire)
+    wire.arrive(request(b"/open/1", b"\0"))
+    assert answers(wire) == [(503, b"")]
+    assert len(gateway.upstreams) == 1
+
+
+def test_open_is_answered_when_the_upstream_stands_and_not_before(
+    gateway: Gateway, wire: Wire
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1", b"\0"))
+    assert answers(wire) == []
+    gateway.connects()
+    assert answers(wire)[0][0] == 200
+
+
+@pytest.mark.parametrize("kind", [b"idle", b"close"])
+def test_an_idle_or_close_with_a_longer_body_is_400_and_the_connection_closed(
+    wire, session, kind
+) -> None:
+    session_id, _ = session
+    wire.arrive(request(b"/%b/%b/0" % (kind, session_id), b"ab"))
+    assert answers(wire) == [(400, b"")]
+    assert wire.write_closed
+
+
+# --- Bytes ---
+
+
+@given(places=st.sets(st.integers(0, 400), max_size=30))
+def test_however_the_bytes_come_the_session_is_the_same(places: set[int]) -> None:
+    gateway = Gateway(hold_s=0.0)
+    wire = gateway.accept()
+    session_id, upstream = open_session(gateway, wire)
+    sent = b"".join(
+        (
+            request(b"/send/%b/0" % session_id, b"\x03abc"),
+            request(b"/send/%b/1" % session_id, None, b"Transfer-Encoding: chunked")
+            + b"3\r\ndef\r\n0\r\n\r\n",
+            request(b"/idle/%b/2" % session_id, b"\0"),
+            request(b"/close/%b/3" % session_id, b"\0"),
+        )
+    )
+    ends = sorted({place for place in places if 0 < place < len(sent)} | {0, len(sent)})
+    for start, end in itertools.pairwise(ends):
+        wire.arrive(sent[start:end])
+    assert b"".join(upstream.received) == b"\x03abcdef"
+    assert answers(wire) == [(200, b"\x01"), (200, b"\x01"), (200, b"\x01"), (200, b"\0")]
+
+
+def test_byte_by_byte_each_answer_leaves_with_its_requests_last_byte(wire: Wire, session) -> None:
+    session_id, _ = session
+    for number in range(3):
+        sent = request(b"/send/%b/%d" % (session_id, number), b"\x03")
+        for at in range(len(sent)):
+            assert answers(wire) == []
+            wire.arrive(sent[at : at + 1])
+        assert answers(wire) == [(200, b"\x01")]
+
+
+def test_an_answer_is_one_write(wire: Wire, session) -> None:
+    session_id, upstream = session
+    upstream.says(b"a" * 50_000)
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
+    assert len(wire.writes) == 1
+    assert answers(wire) == [(200, b"\x01" + b"a" * 50_000)]
+    wire.arrive(request(b"/idle/%b/1" % session_id))
+    upstream.says(b"b")
+    assert len(wire.writes) == 1
+
+
+def test_a_head_that_grows_with_every_request_is_served(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    for number in range(300):
+        wire.arrive(
+            request(b"/send/%b/%d" % (session_id, number), b"\x03", b"X: " + b"a" * 100 * number)
+        )
+        assert [status for status, _ in answers(wire)] == [200]
+    assert len(upstream.received) == 300
+    wire.arrive(
+        request(b"/send/%b/300" % session_id, b"\x03", b"X: " + b"a" * gateway.limits.head_bytes)
+    )
+    assert answers(wire) == [(431, b"")]
+    assert wire.write_closed
+
+
+# --- The connection after an answer ---
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "says", "closes"),
+    [
+        (b"1.1", (), b"", False),
+        (b"1.1", (b"Connection: Keep-Alive",), b"", False),
+        (b"1.1", (b"Connection: close",), b"Connection: close\r\n", True),
+        (b"1.0", (), b"Connection: close\r\n", True),
+        (b"1.0", (b"Connection: keep-alive",), b"Connection: keep-alive\r\n", False),
+    ],
+)
+@pytest.mark.parametrize("target", [b"/open/1", b"/fcs/ident2", b"/idle/nobody/1"])
+def test_the_answer_says_whether_the_connection_stays_and_it_does(
+    gateway: Gateway, wire: Wire, target, version, fields, says, closes
+) -> None:
+    wire.arrive(request(target, b"\0", *fields, version=version) + NEXT)
+    head = wire.writes[0].partition(b"\r\n\r\n")[0] + b"\r\n"
+    found = re.findall(rb"Connection: [^\r]*\r\n", head)
+    assert b"".join(found) == says
+    assert len(answers(wire)) == (1 if closes else 2)
+    assert wire.write_closed is closes
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_nothing_behind_a_last_request_is_served(
+    gateway: Gateway, wire: Wire, segments: int
+) -> None:
+    sent = request(b"/open/1", b"", b"Connection: close"), request(b"/open/1")
+    for segment in (b"".join(sent),) if segments == 1 else sent:
+        wire.arrive(segment)
+    assert len(answers(wire)) == 1
+    assert gateway.admission.living == 1
+
+
+def test_a_last_request_whose_answer_comes_later_closes_after_it(
+    gateway: Gateway, wire: Wire
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1", b"", b"Connection: close"))
+    assert not wire.write_closed
+    gateway.connects()
+    assert answers(wire)[0][0] == 200
+    assert wire.write_closed
+
+
+def test_a_connection_that_we_closed_is_read_on_for_a_little_and_then_cut(
+    gateway: Gateway, wire: Wire
+) -> None:
+    wire.arrive(request(b"/fcs/ident2", b"", b"Connection: close"))
+    assert wire.write_closed
+    wire.arrive(b"more that nobody asked for" * 100)
+    assert wire.unread == 0
+    assert not wire.aborted
+    gateway.passes(2.0)
+    assert wire.aborted
+
+
+# --- Refused requests ---
+
+
+@pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)
+def test_a_malformed_request_gets_one_answer_and_nothing_of_it_is_done(
+    gateway: Gateway, wire: Wire, malformed: Malformed
+) -> None:
+    wire.arrive(malformed.wire + NEXT)
+    ((status, body),) = answers(wire)
+    assert status in (400, 413, 431)
+    assert body == b""
+    assert wire.write_closed
+    wire.arrive(request(b"/open/1"))
+    assert answers(wire) == []
+    assert gateway.records.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (request(b"/open/1", None, b"X : a"), 400),
+        (request(b"/open/1", None, b"Content-Length: 1048577"), 413),
+        (request(b"/open/1", None, b"Expect: 200-ok"), 417),
+        (request(b"/open/1", None, *[b"X: a"] * 100), 431),
+    ],
+)
+def test_a_refused_request_closes_the_connection_and_says_so(
+    wire: Wire, sent: bytes, status: int
+) -> None:
+    wire.arrive(sent)
+    assert b"\r\nConnection: close\r\n" in wire.writes[0]
+    assert answers(wire) == [(status, b"")]
+    assert wire.write_closed
+
+
+def test_a_refused_request_is_answered_behind_those_before_it(gateway: Gateway, wire: Wire) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + b"nonsense\r\n\r\n" + NEXT)
+    assert answers(wire) == []
+    assert not wire.write_closed
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200, 400]
+    assert wire.write_closed
+
+
+def test_requests_before_a_malformed_one_are_served(gateway: Gateway, wire: Wire) -> None:
+    wire.arrive(request(b"/open/1") + request(b"/fcs/ident2") + b"nonsense\r\n\r\n" + NEXT)
+    assert [status for status, _ in answers(wire)] == [200, 404, 400]
+
+
+# --- Order ---
+
+
+def test_pipelined_requests_are_answered_in_order(wire: Wire, session) -> None:
+    session_id, upstream = session
+    upstream.says(b"hello")
+    wire.arrive(
+        request(b"/send/%b/0" % session_id, b"\x03")
+        + request(b"/fcs/ident2")
+        + request(b"/send/%b/1" % session_id, b"a")
+        + request(b"/close/%b/2" % session_id)
+    )
+    assert answers(wire) == [(200, b"\x01hello"), (404, b""), (200, b"\x01"), (200, b"\0")]
+    assert upstream.received == [b"\x03", b"a"]
+
+
+def test_librtmps_last_send_and_close_in_one_segment_lose_nothing(wire: Wire, session) -> None:
+    session_id, upstream = session
+    wire.arrive(
+        request(b"/send/%b/0" % session_id, b"\x03last")
+        + request(b"/close/%b/1" % session_id, b"\0")
+    )
+    assert upstream.received == [b"\x03last"]
+    assert upstream.ended == "closed"
+
+
+def test_no_answer_overtakes_an_open_that_is_on_its_way(gateway: Gateway, wire: Wire) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + request(b"/fcs/ident2") + request(b"/open/1"))
+    assert answers(wire) == []
+    gateway.dials.pop(1).callback(None)
+    assert answers(wire) == []
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200, 404, 200]
+
+
+def test_more_bytes_on_its_connection_end_a_hold(wire: Wire, session) -> None:
+    session_id, _ = session
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    assert answers(wire) == []
+    wire.arrive(b"P")
+    assert answers(wire) == [(200, b"\x01")]
+
+
+@pytest.mark.parametrize("behind", [b"P", request(b"/fcs/ident2")])
+def test_an_idle_with_more_bytes_behind_it_is_not_held(wire: Wire, session, behind: bytes) -> None:
+    session_id, _ = session
+    wire.arrive(request(b"/idle/%b/0" % session_id) + behind)
+    assert answers(wire)[0] == (200, b"\x01")
+
+
+def test_a_hold_ends_when_another_command_comes_on_another_connection(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    other = gateway.accept()
+    other.arrive(request(b"/send/%b/1" % session_id, b"\x03"))
+    assert answers(wire) == [(200, b"\x01")]
+    assert answers(other) == [(200, b"\x01")]
+    assert upstream.received == [b"\x03"]
+
+
+def test_an_early_command_pipelined_before_the_one_it_waits_for_is_answered_first(
+    wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
+    wire.arrive(
+        request(b"/send/%b/2" % session_id, b"two") + request(b"/send/%b/1" % session_id, b"one")
+    )
+    assert answers(wire) == [(200, b"\x01")] * 3
+    assert upstream.received == [b"\x03", b"one", b"two"]
+
+
+def test_an_early_command_waits_for_one_on_another_connection(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    other = gateway.accept()
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
+    wire.arrive(request(b"/send/%b/2" % session_id, b"two") + request(b"/fcs/ident2"))
+    assert answers(wire) == [(200, b"\x01")]
+    other.arrive(request(b"/send/%b/1" % session_id, b"one"))
+    assert answers(other) == [(200, b"\x01")]
+    assert answers(wire) == [(200, b"\x01"), (404, b"")]
+    assert upstream.received == [b"\x03", b"one", b"two"]
+
+
+def test_several_sessions_share_one_connection_and_their_answers_keep_its_order(
+    gateway, wire
+) -> None:
+    first, first_upstream = open_session(gateway, wire)
+    second, second_upstream = open_session(gateway, wire)
+    wire.arrive(request(b"/idle/%b/0" % first))
+    assert answers(wire) == []
+    wire.arrive(request(b"/idle/%b/0" % second))
+    assert answers(wire) == [(200, b"\x01")]
+    second_upstream.says(b"second")
+    assert answers(wire) == [(200, b"\x01second")]
+    wire.arrive(
+        request(b"/send/%b/1" % first, b"\x03a") + request(b"/send/%b/1" % second, b"\x03b")
+    )
+    assert answers(wire) == [(200, b"\x01")] * 2
+    assert (first_upstream.received, second_upstream.received) == ([b"\x03a"], [b"\x03b"])
+
+
+def test_what_was_left_for_want_of_room_is_served_when_there_is_room() -> None:
+    gateway = Gateway(Limits(pipelined_requests=2))
+    wire = gateway.accept()
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") * 3 + request(b"/fcs/ident2"))
+    assert len(gateway.dials) == 2
+    gateway.connects()
+    assert len(gateway.dials) == 2
+    gateway.connects()
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200, 200, 200, 404]
+
+
+def test_a_client_that_pipelines_without_end_costs_no_more_than_the_bounds() -> None:
+    """What nobody may ask for yet waits in the kernel, not here."""
+    gateway = Gateway(Limits(pipelined_requests=2))
+    wire = gateway.accept()
+    gateway.dialling = True
+    for _ in range(300):
+        wire.arrive(request(b"/send/nobody/0", b"a" * 4096))
+        if not wire.reading:
+            break
+        wire.arrive(request(b"/open/1"))
+    assert not wire.reading
+    while gateway.dials:
+        gateway.connects()
+        wire.turn()
+    assert wire.reading
+    assert wire.unread == 0
+
+
+# --- Expect: 100-continue ---
+
+
+def test_100_continue_is_said_before_the_body_only(wire: Wire, session) -> None:
+    session_id, upstream = session
+    wire.arrive(
+        request(b"/send/%b/0" % session_id, None, b"Expect: 100-continue", b"Content-Length: 2")
+    )
+    assert wire.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+    assert answers(wire) == [(100, b"")]
+    wire.arrive(b"\x03")
+    wire.arrive(b"a")
+    assert answers(wire) == [(200, b"\x01")]
+    assert upstream.received == [b"\x03a"]
+
+
+@pytest.mark.parametrize("body", [b"\x03", b"\x03a"])
+def test_100_continue_is_not_said_to_a_body_that_comes_along(
+    wire: Wire, session, body: bytes
+) -> None:
+    session_id, _ = session
+    head = request(b"/send/%b/0" % session_id, None, b"Expect: 100-continue", b"Content-Length: 2")
+    wire.arrive(head + body)
+    wire.arrive(b"\x03a"[len(body) :])
+    assert answers(wire) == [(200, b"\x01")]
+
+
+def test_100_continue_is_not_said_to_a_body_over_the_limit(wire: Wire) -> None:
+    wire.arrive(request(b"/open/1", None, b"Expect: 100-continue", b"Content-Length: 1048577"))
+    assert answers(wire) == [(413, b"")]
+
+
+def test_100_continue_is_not_said_to_1_0(wire: Wire) -> None:
+    fields = b"Expect: 100-continue", b"Content-Length: 1"
+    wire.arrive(request(b"/open/1", None, *fields, version=b"1.0"))
+    assert answers(wire) == []
+    wire.arrive(b"\0")
+    assert [status for status, _ in answers(wire)] == [200]
+
+
+def test_100_continue_is_not_said_when_there_is_no_body(wire: Wire) -> None:
+    wire.arrive(request(b"/fcs/ident2", b"", b"Expect: 100-continue"))
+    assert answers(wire) == [(404, b"")]
+
+
+def test_100_continue_keeps_its_place_behind_earlier_answers(gateway: Gateway, wire: Wire) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1"))
+    wire.arrive(request(b"/fcs/ident2", None, b"Expect: 100-continue", b"Content-Length: 1"))
+    assert answers(wire) == []
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200, 100]
+    wire.arrive(b"\0")
+    assert answers(wire) == [(404, b"")]
+
+
+# --- Acknowledging at once ---
+
+
+def test_a_head_without_its_body_is_acknowledged_at_once(wire: Wire, session) -> None:
+    session_id, _ = session
+    for number in range(3):
+        before = wire.acknowledged
+        sent = request(b"/send/%b/%d" % (session_id, number), b"\x03abc")
+        wire.arrive(sent[:-4])
+        assert wire.acknowledged == before + 1
+        wire.arrive(sent[-4:-2])
+        wire.arrive(sent[-2:])
+        assert wire.acknowledged == before + 1
+    assert len(answers(wire)) == 3
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_nothing_is_acknowledged_when_the_body_has_come_or_begun(
+    wire: Wire, session, missing: int
+) -> None:
+    session_id, _ = session
+    sent = request(b"/send/%b/0" % session_id, b"\x03abc")
+    wire.arrive(sent[: len(sent) - missing])
+    wire.arrive(sent[len(sent) - missing :])
+    assert wire.acknowledged == 0
+
+
+def test_nothing_is_acknowledged_for_a_part_of_a_head(wire: Wire) -> None:
+    wire.arrive(b"POST /open/1 HTTP/1.1\r\n")
+    assert wire.acknowledged == 0
+
+
+# --- A client that does not read ---
+
+
+def test_while_the_kernel_is_full_nothing_is_read_or_served(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.room = 10
+    wire.arrive(
+        request(b"/send/%b/0" % session_id, b"\x03") + request(b"/send/%b/1" % session_id, b"a")
+    )
+    assert not wire.reading
+    wire.arrive(request(b"/send/%b/2" % session_id, b"b"))
+    gateway.turn()
+    assert upstream.received == [b"\x03"]
+    wire.drain()
+    assert upstream.received == [b"\x03", b"a", b"b"]
+    assert answers(wire) == [(200, b"\x01")] * 3
+    assert wire.reading
+
+
+def test_a_connection_is_told_of_the_first_byte_that_the_kernel_does_not_take(
+    wire: Wire, session
+) -> None:
+    session_id, _ = session
+    wire.room = len(request(b"/fcs/ident2"))
+    wire.arrive(request(b"/fcs/ident2") + request(b"/send/%b/0" % session_id, b"\x03"))
+    assert wire.high_water_bytes == 0
+
+
+def test_a_client_that_never_reads_is_cut_at_the_deadline(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, _ = session
+    wire.room = 0
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
+    gateway.passes(gateway.limits.stalled_write_s - 0.1)
+    assert not wire.aborted
+    gateway.passes(0.1)
+    assert wire.aborted
+
+
+def test_a_client_that_reads_in_time_is_not_cut(gateway: Gateway, wire: Wire, session) -> None:
+    session_id, _ = session
+    for number in range(5):
+        wire.room = 0
+        wire.arrive(request(b"/send/%b/%d" % (session_id, number), b"\x03"))
+        gateway.passes(gateway.limits.stalled_write_s - 1)
+        assert not wire.aborted
+        wire.drain()
+        assert answers(wire) == [(200, b"\x01")]
+    gateway.passes(gateway.limits.stalled_write_s + 1)
+    assert not wire.aborted
+
+
+def test_later_answers_do_not_put_off_the_deadline_of_a_client_that_never_reads(
+    gateway, wire
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") * 2)
+    wire.room = 0
+    gateway.connects()
+    gateway.passes(gateway.limits.stalled_write_s - 5)
+    gateway.connects()
+    gateway.passes(5)
+    assert wire.aborted
+
+
+def test_a_last_answer_has_the_time_of_any_answer_to_be_read(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    upstream.says(b"a" * 60_000)
+    wire.room = 20_000
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x03", b"Connection: close"))
+    gateway.passes(gateway.limits.stalled_write_s - 1)
+    assert not wire.aborted
+    wire.drain()
+    assert answers(wire) == [(200, b"\x01" + b"a" * 60_000)]
+    assert wire.write_closed
+
+
+# --- Deadlines ---
+
+
+def dripping(gateway: Gateway, wire: Wire, sent: Iterator[bytes]) -> float:
+    """How long a client that sends one piece a second lasts."""
+    begun = gateway.clock.now
+    for piece in sent:
+        wire.arrive(piece)
+        gateway.passes(1.0)
+        if wire.aborted:
+            break
+    return gateway.clock.now - begun
+
+
+def test_a_connection_without_a_byte_is_cut(gateway: Gateway, wire: Wire) -> None:
+    gateway.passes(gateway.limits.first_bytes_s - 0.1)
+    assert not wire.aborted
+    gateway.passes(0.1)
+    assert wire.aborted
+
+
+def test_a_head_of_a_byte_a_second_is_cut_at_its_deadline(gateway: Gateway, wire: Wire) -> None:
+    endless = (
+        bytes([octet]) for octet in b"POST /open/1 HTTP/1.1\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    )
+    assert dripping(gateway, wire, endless) == gateway.limits.head_s
+
+
+def test_a_head_of_a_line_a_second_is_cut_at_its_deadline(gateway: Gateway, wire: Wire) -> None:
+    lines = (line for line in [b"POST /open/1 HTTP/1.1\r\n", *[b"X: a\r\n"] * 60])
+    assert dripping(gateway, wire, lines) == gateway.limits.head_s
+
+
+def test_empty_lines_before_a_head_gain_no_time(gateway: Gateway, wire: Wire) -> None:
+    assert dripping(gateway, wire, iter([b"\r", b"\n", *[b"P"] * 60])) == gateway.limits.head_s
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+def test_a_body_of_a_byte_a_second_is_cut_at_its_deadline(
+    gateway: Gateway, wire: Wire, framing: bytes
+) -> None:
+    wire.arrive(request(b"/open/1", None, framing))
+    assert (
+        dripping(gateway, wire, iter([b"1", b"0", b"\r", b"\n", *[b"a"] * 60]))
+        == gateway.limits.body_s
+    )
+
+
+def test_a_head_just_in_time_gives_the_body_its_own_time(gateway: Gateway, wire: Wire) -> None:
+    sent = request(b"/open/1", None, b"Content-Length: 2")
+    wire.arrive(sent[:-1])
+    gateway.passes(gateway.limits.head_s - 1)
+    wire.arrive(sent[-1:] + b"a")
+    gateway.passes(gateway.limits.body_s - 1)
+    assert not wire.aborted
+    wire.arrive(b"b")
+    assert [status for status, _ in answers(wire)] == [200]
+
+
+def test_a_connection_that_is_kept_alive_has_the_time_between_requests_and_no_more(
+    gateway, wire
+) -> None:
+    for _ in range(3):
+        wire.arrive(request(b"/fcs/ident2"))
+        gateway.passes(gateway.limits.keep_alive_s - 0.1)
+        assert not wire.aborted
+    wire.arrive(request(b"/fcs/ident2"))
+    gateway.passes(gateway.limits.keep_alive_s)
+    assert wire.aborted
+
+
+@pytest.mark.parametrize("begun", [b"P", b"\r", b"\r\n"])
+def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
+    gateway, wire, begun: bytes
+) -> None:
+    wire.arrive(request(b"/fcs/ident2"))
+    gateway.passes(gateway.limits.keep_alive_s - 1)
+    wire.arrive(begun)
+    gateway.passes(gateway.limits.head_s - 1)
+    assert not wire.aborted
+    gateway.passes(1)
+    assert wire.aborted
+
+
+def test_bytes_that_come_with_a_request_begin_the_next_heads_deadline(
+    gateway: Gateway, wire: Wire
+) -> None:
+    wire.arrive(request(b"/fcs/ident2") + b"P")
+    gateway.passes(gateway.limits.head_s)
+    assert wire.aborted
+
+
+def test_a_connection_whose_answer_is_awaited_is_not_cut(gateway: Gateway, wire: Wire) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1"))
+    gateway.passes(gateway.limits.keep_alive_s + 1)
+    assert not wire.aborted
+    gateway.connects()
+    assert answers(wire)[0][0] == 200
+    gateway.passes(gateway.limits.keep_alive_s + 1)
+    assert wire.aborted
+
+
+@pytest.mark.parametrize(
+    "begun", [b"POST /open", request(b"/open/1", None, b"Content-Length: 9") + b"a"]
+)
+def test_a_slow_request_is_cut_at_its_deadline_though_an_earlier_answer_is_awaited(
+    gateway: Gateway, wire: Wire, begun: bytes
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + begun)
+    gateway.passes(gateway.limits.head_s)
+    assert wire.aborted
+
+
+def test_a_slow_head_gains_no_time_by_not_reading(gateway: Gateway, wire: Wire) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + b"POST /open")
+    wire.room = 0
+    gateway.connects()
+    wire.drain()
+    gateway.passes(gateway.limits.head_s)
+    assert wire.aborted
+
+
+# --- Lost connections ---
+
+
+def test_a_connection_lost_while_it_opens_a_session_abandons_it(
+    gateway: Gateway, wire: Wire
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1"))
+    wire.lose()
+    gateway.connects()
+    assert gateway.upstreams[0].ended == "aborted"
+    assert gateway.records.ended[EndReason.ABANDONED] == 1
+    assert gateway.admission.living == 0
+
+
+def test_a_connection_lost_while_an_open_fails_is_no_fault(
+    gateway: Gateway, wire: Wire, logged
+) -> None:
+    gateway.dialling = gateway.refuses = True
+    wire.arrive(request(b"/open/1"))
+    wire.lose()
+    gateway.connects()
+    assert gateway.admission.living == 0
+
+
+def test_a_session_opened_before_its_connection_was_lost_lives(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.lose()
+    other = gateway.accept()
+    other.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
+    assert answers(other) == [(200, b"\x01")]
+    assert upstream.received == [b"\x03"]
+
+
+def test_a_connection_lost_while_an_idle_is_held_loses_nothing(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    wire.lose()
+    upstream.says(b"hello")
+    other = gateway.accept()
+    other.arrive(request(b"/idle/%b/0" % session_id))
+    assert answers(other) == [(200, b"\x01hello")]
+
+
+@pytest.mark.parametrize("missing", [1, 3, 30])
+def test_a_connection_cut_in_a_request_sends_nothing_of_it_upstream(
+    gateway, wire, session, missing
+) -> None:
+    session_id, upstream = session
+    sent = request(b"/send/%b/0" % session_id, b"\x03abc")
+    wire.arrive(sent[:-missing])
+    wire.lose()
+    assert upstream.received == []
+    other = gateway.accept()
+    other.arrive(sent)
+    assert upstream.received == [b"\x03abc"]
+    assert answers(other) == [(200, b"\x01")]
+
+
+def test_a_connection_cut_in_an_answer_gets_it_whole_on_the_next(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    upstream.says(b"hello")
+    wire.room = 50
+    sent = request(b"/send/%b/0" % session_id, b"\x03")
+    wire.arrive(sent)
+    wire.lose()
+    other = gateway.accept()
+    other.arrive(sent)
+    assert answers(other) == [(200, b"\x01hello")]
+    assert upstream.received == [b"\x03"]
+
+
+def test_a_client_that_says_no_more_gets_what_is_answered_and_the_connection_closed(
+    wire: Wire,
+) -> None:
+    wire.arrive(request(b"/fcs/ident2"))
+    wire.end()
+    assert wire.closing
+    assert not wire.aborted
+    assert answers(wire) == [(404, b"")]
+
+
+def test_a_lost_connection_is_counted_no_more(gateway: Gateway, wire: Wire) -> None:
+    assert len(gateway.connections) == 1
+    wire.lose()
+    assert len(gateway.connections) == 0
+
+
+def test_an_upstreams_last_words_are_answered_and_then_404(wire: Wire, session) -> None:
+    session_id, upstream = session
+    upstream.says(b"bye")
+    upstream.closes()
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    wire.arrive(request(b"/idle/%b/1" % session_id))
+    assert answers(wire) == [(200, b"\x01bye"), (404, b"")]
+
+
+def test_a_held_idle_is_refused_when_the_upstream_ends(wire: Wire, session) -> None:
+    session_id, upstream = session
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    upstream.closes()
+    assert answers(wire) == [(404, b"")]
+    wire.arrive(request(b"/fcs/ident2"))
+    assert answers(wire) == [(404, b"")]
+
+
+# --- Faults ---
+
+
+class Broken:
+    """Tunnels with a fault."""
+
+    def open(self, *_: object) -> object:
+        raise ZeroDivisionError("a fault")
+
+    def find(self, session_id: bytes) -> object:
+        raise ZeroDivisionError("a fault")
+
+
+@pytest.mark.parametrize("target", [b"/open/1", b"/send/x/0"])
+def test_a_fault_in_a_request_closes_that_connection_alone_and_is_logged(
+    gateway: Gateway, wire: Wire, logged: list[dict[str, Any]], target: bytes
+) -> None:
+    other = gateway.accept()
+    sound, gateway.service.tunnels = gateway.service.tunnels, Broken()
+    wire.arrive(request(target, b"\0") + NEXT)
+    gateway.service.tunnels = sound
+    assert wire.aborted
+    assert answers(wire) == []
+    (event,) = logged
+    assert event["log_failure"].type is ZeroDivisionError
+    assert (
+        "in open" in event["log_failure"].getTraceback()
+        or "in find" in event["log_failure"].getTraceback()
+    )
+    logged.clear()
+    wire.lose()
+    other.arrive(request(b"/open/1"))
+    assert answers(other)[0][0] == 200
+
+
+def test_nothing_is_served_after_a_fault(gateway: Gateway, logged: list[dict[str, Any]]) -> None:
+    gateway = Gateway(Limits(pipelined_requests=1))
+    wire = gateway.accept()
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + request(b"/send/x/0") + request(b"/open/1"))
+    (dial,) = gateway.dials
+    dial.callback(None)
+    assert gateway.soon
+    sound, gateway.service.tunnels = gateway.service.tunnels, Broken()
+    wire.arrive(b"P")
+    gateway.service.tunnels = sound
+    assert wire.aborted
+    gateway.turn()
+    assert len(gateway.dials) == 1
+    assert len(logged) == 1
+    logged.clear()

@@ -1,0 +1,305 @@
+"""Listening on real sockets: the system's choice of port, UNIX sockets, and what systemd hands over."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from gateway.addresses import SystemdAddress, TcpAddress, UnixAddress
+from gateway.errors import ConfigurationError
+from gateway.listeners.ports import address_of, listen
+from gateway.transport import EagerServer, EagerUnixServer
+from tests.turning import Turning
+
+FIRST_DESCRIPTOR = 3
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Echo(Protocol):
+    def connectionMade(self) -> None:
+        self.factory.connected.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class Echoes(ServerFactory):
+    noisy = False
+    protocol = Echo
+
+    def __init__(self) -> None:
+        self.connected: list[Any] = []
+
+
+@pytest.fixture
+def turning() -> Iterator[Turning]:
+    turning = Turning()
+    yield turning
+    turning.close()
+
+
+@pytest.fixture
+def echoes() -> Echoes:
+    return Echoes()
+
+
+def answers(turning: Turning, address: Any, family: int = socket.AF_INET) -> bool:
+    """Whether somebody there gives back what it gets, and closes when it is closed."""
+    with socket.socket(family) as client:
+        client.connect(address)
+        client.setblocking(False)
+        client.sendall(b"hello")
+        got: list[bytes] = []
+
+        def heard() -> bool:
+            try:
+                got.append(client.recv(100))
+            except BlockingIOError:
+                return False
+            return True
+
+        turning.until(heard)
+        return got == [b"hello"]
+
+
+def stop(turning: Turning, port: Any) -> None:
+    stopped: list[object] = []
+    port.stopListening().addCallback(stopped.append)
+    turning.until(lambda: stopped)
+
+
+def test_port_0_is_one_that_the_system_chose(turning: Turning, echoes: Echoes) -> None:
+    port = listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {})
+    chosen = address_of(port)
+    assert chosen.port > 0
+    assert answers(turning, (chosen.host, chosen.port))
+
+
+def test_a_connection_has_the_eager_transport_and_sends_small_writes_at_once(
+    turning, echoes
+) -> None:
+    port = listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {})
+    assert answers(turning, ("127.0.0.1", address_of(port).port))
+    (echo,) = echoes.connected
+    assert type(echo.transport) is EagerServer
+    assert echo.transport.getTcpNoDelay()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_ipv6_address_is_listened_on(turning: Turning, echoes: Echoes) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    port = listen(turning.reactor, TcpAddress("::1", 0), echoes, {})
+    assert answers(turning, ("::1", address_of(port).port), socket.AF_INET6)
+
+
+def test_a_port_in_use_is_an_error_that_names_it(turning: Turning, echoes: Echoes) -> None:
+    taken = address_of(listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {}))
+    with pytest.raises(CannotListenError, match=str(taken.port)):
+        listen(turning.reactor, taken, echoes, {})
+
+
+# --- UNIX sockets ---
+
+# Twisted's unix.Port does, when it cannot bind; the collector closes it.
+_leaves_a_socket_open = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.sock"
+
+
+def test_a_unix_socket_is_listened_on_and_removed_at_the_end(
+    turning: Turning, echoes: Echoes, path: Path
+) -> None:
+    port = listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+    assert answers(turning, str(path), socket.AF_UNIX)
+    (echo,) = echoes.connected
+    assert type(echo.transport) is EagerUnixServer
+    echo.transport.acknowledge_now()
+    stop(turning, port)
+    assert not path.exists()
+
+
+def test_what_a_killed_gateway_left_is_replaced(
+    turning: Turning, echoes: Echoes, path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    assert path.is_socket()
+    listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+    assert answers(turning, str(path), socket.AF_UNIX)
+
+
+@_leaves_a_socket_open
+def test_a_socket_that_somebody_listens_on_is_in_use_and_stays(
+    turning: Turning, echoes: Echoes, path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(path))
+        living.listen()
+        with pytest.raises(CannotListenError):
+            listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+@_leaves_a_socket_open
+def test_a_file_that_is_no_socket_stays(turning: Turning, echoes: Echoes, path: Path) -> None:
+    path.write_text("somebody's")
+    with pytest.raises(CannotListenError):
+        listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+    assert path.read_text() == "somebody's"
+
+
+def test_a_busy_listener_is_asked_without_waiting_for_it(path: Path) -> None:
+    """Its backlog is full: a connect that waits would hold up the start for ever."""
+    script = """
+        import socket, sys
+        from pathlib import Path
+        from gateway.listeners.ports import _remove_dead_socket
+        path = sys.argv[1]
+        busy = socket.socket(socket.AF_UNIX)
+        busy.bind(path)
+        busy.listen(0)
+        clients = []
+        for _ in range(3):
+            clients.append(socket.socket(socket.AF_UNIX))
+            clients[-1].setblocking(False)
+            try:
+                clients[-1].connect(path)
+            except BlockingIOError:
+                break
+        _remove_dead_socket(Path(path))
+        assert Path(path).is_socket()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+    assert subprocess.run(command, cwd=ROOT, timeout=5).returncode == 0
+
+
+# --- systemd's ---
+
+
+@pytest.fixture
+def third_descriptor() -> Iterator[None]:
+    """The descriptor that systemd would hand over first is free for the test, and put back after it."""
+    try:
+        kept = os.dup(FIRST_DESCRIPTOR)
+    except OSError:
+        kept = -1
+    yield
+    if kept >= 0:
+        os.dup2(kept, FIRST_DESCRIPTOR)
+        os.close(kept)
+    else:
+        os.close(FIRST_DESCRIPTOR)
+
+
+def handed_over(listening: socket.socket, at: int = FIRST_DESCRIPTOR) -> None:
+    os.dup2(listening.fileno(), at)
+
+
+def environment(names: str) -> dict[str, str]:
+    count = len(names.split(":"))
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names}
+
+
+@pytest.mark.usefixtures("third_descriptor")
+def test_a_tcp_socket_that_systemd_hands_over_is_served(turning: Turning, echoes: Echoes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        handed_over(listening)
+        port = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
+        assert address_of(port) == TcpAddress("127.0.0.1", listening.getsockname()[1])
+        assert answers(turning, listening.getsockname())
+        assert type(echoes.connected[0].transport) is EagerServer
+
+
+@pytest.mark.usefixtures("third_descriptor")
+def test_a_tcp_socket_that_systemd_handed_over_goes_on_listening_without_us(
+    turning, echoes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        handed_over(listening)
+        port = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
+        stop(turning, port)
+        with socket.create_connection(listening.getsockname()):
+            pass
+
+
+@pytest.fixture
+def unix_listening(path: Path, third_descriptor: None) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o660)
+        listening.listen(100)
+        handed_over(listening)
+        yield listening
+
+
+def test_a_unix_socket_that_systemd_hands_over_is_served(
+    turning, echoes, path, unix_listening
+) -> None:
+    listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
+    assert answers(turning, str(path), socket.AF_UNIX)
+    assert type(echoes.connected[0].transport) is EagerUnixServer
+
+
+def test_a_unix_socket_that_systemd_hands_over_keeps_its_mode(
+    turning, echoes, path, unix_listening
+) -> None:
+    """SocketMode= says who may connect; it is not ours to widen."""
+    listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_unix_socket_that_systemd_handed_over_is_still_there_after_us(
+    turning, echoes, path, unix_listening
+) -> None:
+    """systemd goes on listening on it for the next start."""
+    port = listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
+    stop(turning, port)
+    assert path.is_socket()
+
+
+@pytest.mark.usefixtures("third_descriptor")
+def test_a_socket_is_found_by_its_name_among_several(turning: Turning, echoes: Echoes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as wanted:
+        handed_over(wanted)
+        for names in ("http", "http:other", "http::x"):
+            port = listen(turning.reactor, SystemdAddress("http"), echoes, environment(names))
+            assert address_of(port).port == wanted.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"},
+        {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "other"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "httpx"},
+    ],
+)
+def test_a_socket_that_was_not_handed_over_is_a_mistake_of_the_configuration(
+    turning, echoes, given
+) -> None:
+    with pytest.raises(ConfigurationError, match="http"):
+        listen(turning.reactor, SystemdAddress("http"), echoes, given)

@@ -1,0 +1,49 @@
+"""A real reactor of a test's own, turned by hand until something has come about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger
+
+_log = Logger()
+
+# A condition on loopback is met in milliseconds; this is for a machine that is busy with other things.
+_PATIENCE_S = 10.0
+
+
+class Turning:
+    """``reactor`` is not installed and never runs; it turns inside ``until`` and ``turn`` only."""
+
+    def __init__(self) -> None:
+        self.reactor: Any = EPollReactor()
+
+    def turn(self, wait_s: float = 0.0) -> None:
+        """One turn, as Twisted's main loop takes it: what is raised there is logged and left behind."""
+        with _log.failuresHandled("The reactor's turn failed"):
+            self.reactor.runUntilCurrent()
+            self.reactor.doIteration(wait_s)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Turn until the condition holds; fail when it does not come about."""
+        end = time.monotonic() + _PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end, "it did not come about"
+            self.turn(0.01)
+
+    def settle(self) -> None:
+        """Turn until nothing more is due or ready."""
+        for _ in range(5):
+            self.turn()
+
+    def close(self) -> None:
+        """Let go of all that the reactor holds."""
+        self.reactor.disconnectAll()
+        self.settle()
+        for reader in tuple(self.reactor._internalReaders):
+            self.reactor._removeInternalReader(reader)
+            reader.connectionLost(None)
+        self.reactor._poller.close()
