@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import ge
 
 from gateway import structuring
 from gateway.addresses import (
@@ -136,6 +137,36 @@ class Admin:
     )
 
 
+def _parse_format(value: object) -> str:
+    if value in ("text", "json"):
+        return str(value)
+    raise ValueError(f'{quoted(value)}: expected "text" or "json"')
+
+
+def _parse_path(value: object) -> str:
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        return value
+    raise ValueError(f"{quoted(value)}: expected a path from the root, such as /var/log/...")
+
+
+@frozen
+class Telemetry:
+    """``[telemetry]``: what is measured of sessions, and how many are shown one by one."""
+
+    enabled: bool = True
+    media: bool = False
+    session_series: int = field(default=1000, validator=ge(0))
+
+
+@frozen
+class Log:
+    """``[log]``: how log lines look, how many there may be, and where the access log goes."""
+
+    format: str = field(default="text", metadata={"parse": _parse_format})
+    lines_per_s: int = field(default=100, validator=ge(1))
+    access: str | None = field(default=None, metadata={"parse": _parse_path})
+
+
 @frozen
 class Node:
     """``[node]``: which of several gateways this one is; every session id begins with it."""
@@ -154,6 +185,8 @@ class Config:
     tunnel: Tunnel = Tunnel()
     admin: Admin | None = None
     node: Node = Node()
+    telemetry: Telemetry = Telemetry()
+    log: Log = Log()
     limits: Limits = Limits()
 
 

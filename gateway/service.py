@@ -18,21 +18,25 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 
 from gateway import config
 from gateway.config import Config
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.telemetry.lines import make_observer
 from gateway.workers.worker import Worker
 
 # What can go wrong outside of this program: its text says it all, and a traceback would hide it.
@@ -108,10 +112,18 @@ class GatewayService(service.Service):
         configuration: Config,
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
+        observer: ILogObserver | None = None,
     ) -> None:
+        self._observer = observer
         self._reactor = reactor
         self._worker = Worker(configuration, reactor, dict(os.environ))
         self._exit_with = exit_with
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of twistd's application, which is where it looks for a log observer."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Bind every listening socket, while twistd may still be root."""
@@ -133,7 +145,7 @@ class GatewayService(service.Service):
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._worker.stop())
 
     def _bind(self) -> None:
@@ -161,7 +173,29 @@ def makeService(options: Options) -> service.IService:
     """What twistd runs: a gateway that does as the options say."""
     from twisted.internet import reactor
 
-    return GatewayService(options.configuration, IReactorCore(reactor), exit_with)
+    observer = _observer(options.configuration.log, options.parent)
+    return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
+
+
+def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> ILogObserver | None:
+    """The observer of log events; None where twistd's options name one, or syslog."""
+    if twistd is None or twistd.get("logger") or twistd.get("syslog"):
+        return None
+    name = twistd.get("logfile")
+    if name == "-" or (not name and twistd.get("nodaemon")):
+        # By and by twistd puts its log in the place of ``sys.stdout``.
+        return make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
+    file = LogFile.fromFullPath(name or "twistd.log")
+    return make_observer(log.format, file, log.lines_per_s, monotonic)
+
+
+def _is_journal() -> bool:
+    """Whether standard output goes to journald (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(1)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def exit_with(status: int) -> None:

@@ -14,8 +14,12 @@ What is used from inside, and what the tests hold on every supported Twisted: ``
 from __future__ import annotations
 
 import socket
+import sys
+from contextlib import suppress
+from fcntl import ioctl
 from functools import partial
 from select import EPOLLIN
+from termios import TIOCOUTQ
 from typing import Any
 
 from twisted.internet import main, tcp, unix
@@ -51,19 +55,37 @@ class EagerWrites:
     _tempDataBuffer: list[bytes]
     _tempDataLen: int
     _writeDisconnecting: bool
+    _aborting: bool
+    producerPaused: bool
 
     @property
     def unsent(self) -> int:
         """How many bytes were written that the kernel has not taken yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many bytes were written that the peer's kernel has not got yet (tcp(7), SIOCOUTQ).
+
+        When it shrinks, the peer takes: a buffer that stays full does not say so.
+        """
+        if not self.connected:
+            return 0
+        try:
+            in_kernel = ioctl(self.socket, TIOCOUTQ, bytes(4))
+        except OSError:
+            return self.unsent
+        return self.unsent + int.from_bytes(in_kernel, sys.byteorder)
+
     def write(self, data: bytes) -> None:
         """Send ``data``, at once as far as the kernel takes it."""
+        # ``_must_queue``, without the call: this runs for each command.
         if (
             self.dataBuffer
             or self._tempDataBuffer
             or not self.connected
             or self._writeDisconnecting
+            or self._aborting
         ):
             super().write(data)  # type: ignore[misc]
             return
@@ -77,7 +99,7 @@ class EagerWrites:
 
     def write_two(self, first: bytes, second: bytes) -> None:
         """Send ``first`` and ``second`` as one write."""
-        if len(second) <= _JOIN_BYTES or self.dataBuffer or self._tempDataBuffer:
+        if len(second) <= _JOIN_BYTES or self._must_queue():
             self.write(first + second)
             return
         try:
@@ -92,10 +114,9 @@ class EagerWrites:
 
         tcp(7), TCP_QUICKACK: not permanent, so it is asked for whenever it is needed.
         """
-        try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        except OSError:
-            return
+        if self.connected:
+            with suppress(OSError):
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def doRead(self) -> Exception | None:
         """As ``tcp.Connection``'s, without the two calls between the socket and the protocol."""
@@ -110,8 +131,23 @@ class EagerWrites:
         self.protocol.dataReceived(data)
         return None
 
+    def _must_queue(self) -> bool:
+        """Whether a write is Twisted's: behind what is queued already, or after the end of writing."""
+        return bool(
+            self.dataBuffer
+            or self._tempDataBuffer
+            or not self.connected
+            or self._writeDisconnecting
+            or self._aborting
+        )
+
     def _isSendBufferFull(self) -> bool:
         return self.unsent > self.high_water_bytes
+
+    def _maybePauseProducer(self) -> None:
+        # Twisted pauses again at each write over the mark; here a pause starts a deadline.
+        if not self.producerPaused:
+            super()._maybePauseProducer()  # type: ignore[misc]
 
 
 class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]

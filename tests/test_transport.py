@@ -287,6 +287,54 @@ def test_all_bytes_arrive_in_order_at_a_slow_reader(make) -> None:
     assert speaker.transport.unsent == 0
 
 
+def fill_kernel(transport: Any) -> bytes:
+    """Leave the kernel no room, and the transport's own buffer empty."""
+    taken = b""
+    with suppress(BlockingIOError):
+        while True:
+            piece = pattern(3000, start=len(taken))
+            taken += piece[: transport.socket.send(piece)]
+    assert transport.unsent == 0
+    return taken
+
+
+@pytest.mark.parametrize("room", [0, 1, 50])
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_what_the_kernel_takes_nothing_or_little_of_is_sent_whole_later(
+    make, size: int, room: int
+) -> None:
+    speaker, peer = make()
+    parts = pattern(100), pattern(size, start=5000)
+    before = fill_kernel(speaker.transport)
+    if room:
+        peer.read(room)
+    speaker.transport.write_two(*parts)
+    speaker.transport.write(b"last")
+    peer.read_until(len(before) + 100 + size + 4)
+    assert bytes(peer.received) == before + parts[0] + parts[1] + b"last"
+
+
+def test_unsent_shrinks_as_the_kernel_takes(turning: Turning, make) -> None:
+    speaker, peer = make()
+    transport = speaker.transport
+    before = len(fill_kernel(transport))
+    transport.write(pattern(300_000))
+    assert transport.unsent == 300_000
+
+    def some_taken() -> bool:
+        peer.read(5000)
+        return transport.unsent < 250_000
+
+    turning.until(some_taken)
+    assert 0 < transport.unsent <= before + 300_000 - len(peer.received)
+
+
+def test_a_read_that_finds_nothing_is_no_end(make) -> None:
+    speaker, _ = make()
+    assert speaker.transport.doRead() is None
+    assert speaker.received == []
+
+
 _writes = st.lists(
     st.tuples(
         st.sampled_from(["write", "write_two", "read", "turn"]),
@@ -360,6 +408,17 @@ def test_a_producer_is_paused_once_and_resumed_once(
         turning.until(lambda: not transport.unsent)
         turning.settle()
         assert producer.told == ["pause", "resume"]
+
+
+def test_as_much_as_the_high_water_does_not_pause_and_one_byte_more_does(make) -> None:
+    speaker, _ = make()
+    speaker.transport.high_water_bytes = 1000
+    producer = Producer(speaker.transport)
+    fill_kernel(speaker.transport)
+    speaker.transport.write(bytes(1000))
+    assert producer.told == []
+    speaker.transport.write(b"a")
+    assert producer.told == ["pause"]
 
 
 def test_with_a_high_water_of_0_a_producer_hears_of_the_first_byte_left_over(make) -> None:

@@ -1,19 +1,24 @@
 """How many connections a worker has, in all and for each client address, and their deadlines.
 
 The connections of all listeners of a worker are in one set, since their caps and their deadlines are the
-worker's.
+worker's. A connection is in it from its acceptance until it is lost, whatever it speaks meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import Protocol, final
+
+from twisted.logger import Logger
 
 from gateway.protocols.limits import Limits
 
+_log = Logger()
+
 
 class Connection(Protocol):
-    """What can be swept and counted."""
+    """What can be swept and counted. ``address`` does not change while it is in the set."""
 
     address: str
     deadline: float
@@ -45,7 +50,8 @@ class ConnectionSet:
         self._per_address[connection.address] += 1
 
     def remove(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        """Forget a connection that was added; raises KeyError for any other."""
+        self._connections.remove(connection)
         self._per_address[connection.address] -= 1
         if not self._per_address[connection.address]:
             del self._per_address[connection.address]
@@ -54,4 +60,9 @@ class ConnectionSet:
         """Let every connection whose deadline has passed do what is due."""
         due = [connection for connection in self._connections if connection.deadline <= now]
         for connection in due:
-            connection.expire(now)
+            try:
+                connection.expire(now)
+            except Exception:
+                # It must not keep the others from their deadlines, now or at the next sweep.
+                connection.deadline = inf
+                _log.failure("A connection's deadline failed")

@@ -5,8 +5,15 @@ What arrives is decrypted as far as it goes and handed up joined; what is writte
 so a short answer is one TLS record in one segment. Nothing is queued here: the engine's two memory buffers
 are emptied at each turn, and back-pressure is the transport's below.
 
-A peer that breaks off, sends garbage or wants to renegotiate (which the contexts forbid) costs its own
-connection. The deadline of the handshake is its owner's, who is told by ``handshaken``.
+    the peer                                      the protocol above is told
+    says goodbye (close_notify), or ends its      that it says no more, and may still listen, if it can be
+      stream without                                told (IHalfCloseableProtocol); else the connection closes
+    sends what is no TLS, or an alert             what came before it, then that the connection is lost
+    wants to renegotiate                          nothing; the contexts forbid it, and who insists is lost
+
+All this costs the peer's own connection and no other. An end without goodbye is as good as one with it:
+HTTP and RTMP know by themselves where a message ends, and players close without a word. The deadline of
+the handshake is its owner's, who is told by ``handshaken``.
 """
 
 from __future__ import annotations
@@ -14,26 +21,42 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from typing import Any, final
 
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 # No record is longer (RFC 8446, 5.1), so one call empties one.
 _RECORD_BYTES = 16 * 1024
+# How often reading alone may make us answer: the refusals of renegotiations, which a peer could ask for
+# faster than it takes their refusals. OpenSSL's own clients take one for an answer.
+_MOST_REFUSALS = 8
+
+
+class _Stream(Enum):
+    """Where the peer's stream is."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    BROKEN = "broken"
 
 
 @final
-@implementer(IProtocol)
+@implementer(IProtocol, IHalfCloseableProtocol)
 class TLSConnection:
     """``handshaken`` is called once, with this as the transport, and sets ``protocol``."""
 
     __slots__ = (
         "_closing",
+        "_deaf",
         "_handshaken",
         "_incoming",
+        "_lost",
         "_outgoing",
+        "_refusals",
         "_tls",
         "_transport",
         "protocol",
@@ -47,7 +70,11 @@ class TLSConnection:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._handshaken: Callable[[TLSConnection], None] | None = handshaken
         self._transport: Any = None
+        self._refusals = 0
+        # What comes after the end is not kept: the engine would not read it.
+        self._deaf = False
         self._closing = False
+        self._lost: Failure | None = None
         self.protocol: Any = None
 
     # The transport below calls
@@ -59,19 +86,23 @@ class TLSConnection:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
 
     def dataReceived(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._incoming.write(data)
-        try:
-            if self._handshaken is not None and not self._shake_hands():
-                return
+        if self._handshaken is None or self._shake_hands():
             self._hand_up()
-        except ssl.SSLError:
-            # An alert may be waiting to be sent; the peer learns from it what it did wrong.
-            self._flush()
-            self._transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        self._end_reading()
+
+    def writeConnectionLost(self) -> None:
+        """Part of IHalfCloseableProtocol; the protocol above asked for it."""
 
     def connectionLost(self, reason: Failure) -> None:
-        if self.protocol is not None:
-            self.protocol.connectionLost(reason)
+        self._deaf = self._closing = True
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(self._lost or reason)
 
     # The protocol above calls
 
@@ -112,10 +143,14 @@ class TLSConnection:
     # The engine
 
     def _shake_hands(self) -> bool:
+        """Whether the handshake is done."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
+            return False
+        except ssl.SSLError as error:
+            self._break_off(error)
             return False
         self._flush()
         handshaken, self._handshaken = self._handshaken, None
@@ -124,28 +159,57 @@ class TLSConnection:
         return True
 
     def _hand_up(self) -> None:
-        pieces, ended = self._decrypt()
+        pieces, stream = self._decrypt()
+        if self._outgoing.pending:
+            self._refusals += 1
+            self._flush()
+        # A broken engine takes nothing to write any more.
+        self._closing = self._closing or stream is _Stream.BROKEN
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        self._flush()
-        if ended:
-            self.loseConnection()
+        if stream is _Stream.ENDED:
+            self._end_reading()
+        elif stream is _Stream.BROKEN or self._refusals > _MOST_REFUSALS:
+            self._break_off(ConnectionLost("not TLS any more"))
 
-    def _decrypt(self) -> tuple[list[bytes], bool]:
-        """What has come, and whether the peer says that it is all."""
+    def _decrypt(self) -> tuple[list[bytes], _Stream]:
+        """What has come, and where the peer's stream is after it."""
         pieces: list[bytes] = []
         try:
             # At the end of a record there is no need to be told so by an exception, which costs more.
             while self._incoming.pending:
                 piece = self._tls.read(_RECORD_BYTES)
                 if not piece:
-                    return pieces, True
+                    return pieces, _Stream.ENDED
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            return pieces, True
-        return pieces, False
+            return pieces, _Stream.ENDED
+        except ssl.SSLError:
+            return pieces, _Stream.BROKEN
+        return pieces, _Stream.OPEN
+
+    def _end_reading(self) -> None:
+        """The peer says no more."""
+        if self._deaf:
+            return
+        self._deaf = True
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self.protocol.readConnectionLost()
+        else:
+            self.loseConnection()
+
+    def _break_off(self, cause: Exception) -> None:
+        """Close after an error, of which an alert tells the peer if it takes it at once."""
+        self._deaf = self._closing = True
+        self._lost = Failure(cause)
+        self._flush()
+        self._transport.unregisterProducer()
+        if self._transport.unsent:
+            self._transport.abortConnection()
+        else:
+            self._transport.loseConnection()
 
     def _say_goodbye(self) -> None:
         if self._closing or self._handshaken is not None:

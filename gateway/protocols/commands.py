@@ -23,7 +23,6 @@ class Kind(Enum):
 # ident and open. A tuple, since one is made for every request.
 Command = tuple[Kind, bytes, int | None]
 
-SESSION_ID_BYTES = 31
 # Ten digits count four years of commands at 60 a second; more would only make int() slow.
 NUMBER_DIGITS = 10
 

@@ -65,13 +65,30 @@ class RequestReader:
     ``buffer`` is what has arrived that no pull has taken yet.
     """
 
-    __slots__ = ("_left", "_limits", "_pieces", "_size", "_step", "buffer", "method", "target")
+    __slots__ = (
+        "_at",
+        "_begun",
+        "_left",
+        "_limits",
+        "_pieces",
+        "_seen",
+        "_size",
+        "_step",
+        "buffer",
+        "method",
+        "target",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.buffer = b""
         # What reads the next bytes of the current body; None between requests.
         self._step: Callable[[RequestReader], bytes | None] | None = None
+        # How far the steps of a body have read ``buffer``; 0 whenever nobody is reading.
+        self._at = 0
+        # How far an unfinished head has been looked at.
+        self._seen = 0
+        self._begun = False
         self._left = 0
         self._pieces: list[bytes] = []
         self._size = 0
@@ -86,7 +103,7 @@ class RequestReader:
     @property
     def body_begun(self) -> bool:
         """Whether any byte of the current body has arrived."""
-        return bool(self.buffer or self._pieces)
+        return self._begun or bool(self.buffer)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the connection."""
@@ -98,10 +115,11 @@ class RequestReader:
         Raises BadRequest, HeadTooLarge.
         """
         buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n") + 4
+        end = buffer.find(b"\r\n\r\n", self._seen) + 4
         if end == 3:
             self._check_unfinished_head(buffer)
             return None
+        self._seen = 0
         if end > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
         match = _REQUEST.match(buffer)
@@ -112,6 +130,7 @@ class RequestReader:
             raise HeadTooLarge("too many fields")
         self.method, self.target = match.groups()
         self.buffer = buffer[end:]
+        self._begun = False
         if fields.content_length:
             self._step = _read_length
             self._left = fields.content_length
@@ -127,19 +146,19 @@ class RequestReader:
         if self._step is None and not self._pieces:
             return b""
         if self._step is _read_length:
+            self._check_size()
             left = self._left
-            if self._size + left > self._limits.body_bytes:
-                raise BodyTooLarge("body over the limit")
             buffer = self.buffer
             if len(buffer) >= left and not self._pieces:
                 self.buffer = buffer[left:]
+                self._left = 0
                 self._step = None
                 return buffer[:left]
         while piece := self.next_piece():
             self._size += len(piece)
-            if self._size > self._limits.body_bytes:
-                raise BodyTooLarge("body over the limit")
             self._pieces.append(piece)
+            self._check_size()
+        self._check_size()
         if self.in_body:
             return None
         body = b"".join(self._pieces)
@@ -147,48 +166,67 @@ class RequestReader:
         return body
 
     def next_piece(self) -> bytes:
-        """The next bytes of the current body; b"" when there are none now, or it has ended (``in_body``).
+        """What has come of the current body; b"" when there is none now, or it has ended (``in_body``).
 
         Raises BadRequest.
         """
-        while self.buffer and self._step is not None:
-            piece = self._step(self)
+        pieces: list[bytes] = []
+        while self._step is not None and self._at < len(self.buffer):
+            try:
+                piece = self._step(self)
+            except BadRequest:
+                if not pieces:
+                    raise
+                break
+            if piece == b"":
+                break
             if piece is not None:
-                return piece
-        return b""
+                pieces.append(piece)
+        self._begun = self._begun or self._at > 0
+        # Once for all pieces: a body can be in chunks of one byte each.
+        self.buffer = self.buffer[self._at :]
+        self._at = 0
+        return b"".join(pieces)
+
+    def _check_size(self) -> None:
+        if self._size + self._left > self._limits.body_bytes:
+            raise BodyTooLarge("body over the limit")
 
     def _check_unfinished_head(self, buffer: bytes) -> None:
         if len(buffer) > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
-        # What can never become a head is refused now, not when its peer has run into the deadline.
-        if FORBIDDEN.search(buffer[:-1] if buffer.endswith(b"\r") else buffer):
+        # What can never become a head is refused now, not when its peer has run into the deadline; what
+        # has been looked at before is not looked at again, since a head can come byte by byte.
+        whole = len(buffer) - buffer.endswith(b"\r")
+        if FORBIDDEN.search(buffer, self._seen, whole):
             raise BadRequest("control character in a head")
-        if b"\n" in buffer[2:] and not _REQUEST.match(buffer):
+        if buffer.find(b"\n", max(self._seen, 2)) >= 0 and not _REQUEST.match(buffer):
             raise BadRequest("malformed request line")
+        self._seen = max(0, whole - 3)
 
     def _take(self, after: Callable[[RequestReader], bytes | None] | None) -> bytes:
         """What there is of ``_left`` bytes; once there are no more to come, ``after`` is next."""
-        buffer = self.buffer
-        piece = buffer[: self._left]
-        self.buffer = buffer[self._left :]
+        piece = self.buffer[self._at : self._at + self._left]
+        self._at += len(piece)
         self._left -= len(piece)
         if not self._left:
             self._step = after
         return piece
 
-    # The steps of a body: each takes what it can off ``buffer``, which is not empty, and returns bytes of
-    # the body, b"" when it needs more, or None when another step is next.
+    # The steps of a body: each takes what it can of ``buffer`` from ``_at`` on, where there is at least one
+    # byte, and returns bytes of the body, b"" when it needs more, or None when another step is next.
 
     def _read_length(self) -> bytes:
         return self._take(None)
 
     def _read_chunk_head(self) -> bytes | None:
-        match = _CHUNK_HEAD.match(self.buffer)
+        most = self._at + _CHUNK_HEAD_BYTES
+        match = _CHUNK_HEAD.match(self.buffer, self._at, most)
         if match is None:
-            if b"\n" in self.buffer or len(self.buffer) > _CHUNK_HEAD_BYTES:
+            if self.buffer.find(b"\n", self._at, most) >= 0 or len(self.buffer) >= most:
                 raise BadRequest("malformed chunk")
             return b""
-        self.buffer = self.buffer[match.end() :]
+        self._at = match.end()
         self._left = int(match[1], 16)
         self._step = _read_chunk_data if self._left else _read_trailer
         return None
@@ -197,23 +235,27 @@ class RequestReader:
         return self._take(_read_chunk_end)
 
     def _read_chunk_end(self) -> bytes | None:
-        if self.buffer == b"\r":
+        end = self.buffer[self._at : self._at + 2]
+        if end == b"\r":
             return b""
-        if not self.buffer.startswith(b"\r\n"):
+        if end != b"\r\n":
             raise BadRequest("chunk without its end")
-        self.buffer = self.buffer[2:]
+        self._at += 2
         self._step = _read_chunk_head
         return None
 
     def _read_trailer(self) -> bytes | None:
         """Trailer fields are checked as fields are, and thrown away."""
-        end = 2 if self.buffer.startswith(b"\r\n") else self.buffer.find(b"\r\n\r\n") + 4
+        at, most = self._at, self._at + self._limits.head_bytes
+        end = at + 2
+        if not self.buffer.startswith(b"\r\n", at):
+            end = self.buffer.find(b"\r\n\r\n", at, most) + 4
         if end == 3:
-            if len(self.buffer) > self._limits.head_bytes:
+            if len(self.buffer) >= most:
                 raise HeadTooLarge("trailer over the limit")
             return b""
-        items_of(self.buffer[:end])
-        self.buffer = self.buffer[end:]
+        items_of(self.buffer[at:end])
+        self._at = end
         self._step = None
         return None
 

@@ -41,7 +41,8 @@ class Limits:
     pipelined_requests: int = _count(32)
 
     # A session
-    answer_bytes: int = _count(64 * 1024, 4096)
+    # One read of 64 KiB and the interval byte: a little less, and each full answer would cut a chunk.
+    answer_bytes: int = _count(64 * 1024 + 1, 4096)
     down_buffer_bytes: int = _count(1024 * 1024, 8192)
     up_buffer_bytes: int = _count(1024 * 1024, 8192)
     # Commands that came before their turn; Flash opens at most a handful of connections at once.

@@ -57,6 +57,8 @@ _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _IDLE_BODY = b"\x00"
 # A body longer than this is a publisher's, and FFmpeg gives up when publishing fails.
 _TRIED_AGAIN_BYTES = 1024
+# The largest answer that a session closed by its client still repeats.
+_LINGERING_BYTES = 1024
 # For what is still in the old connection's socket to be read first; two sweeps.
 _CLOSE_GRACE_S = 0.1
 # Looking a member up in its Enum costs as much as a call; these are looked at for each command.
@@ -112,6 +114,8 @@ class Figures(Protocol):
     def downstream_answered(self, answered_bytes: int, answers: int, now: float) -> None: ...
 
     def upstream_delayed(self, delay_s: float, sends: int) -> None: ...
+
+    def carried_by(self, transport: object, via: bytes | None) -> None: ...
 
 
 @final
@@ -230,8 +234,17 @@ class Session:
     @property
     def idles(self) -> int:
         """How many idles took effect: of all the numbers that had their turn, what no other took."""
-        closes = self._ended is EndReason.CLIENT_CLOSED
-        return max(0, self._next - self._first - self.sends - closes)
+        return max(0, self._next - self._first - self.sends - self.closes)
+
+    @property
+    def closes(self) -> int:
+        """Whether a close took effect, as a count."""
+        return int(self._ended is EndReason.CLIENT_CLOSED)
+
+    @property
+    def moments(self) -> tuple[int, int]:
+        """How many sends went up and how many answers carried something: what can be late."""
+        return self.sends, self.filled_answers
 
     # From the client
 
@@ -284,6 +297,11 @@ class Session:
         self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
         if self._held != _NONE and not self._waiters:
             self.deadline = now + self._silent_s
+
+    def carried_by(self, transport: object, via: bytes | None) -> None:
+        """Commands come on a connection that carried none before; ``via`` names proxies on its way."""
+        if self._figures is not None:
+            self._figures.carried_by(transport, via)
 
     def release(self, now: float) -> None:
         """Answer a held idle now: more bytes have come on its connection."""
@@ -350,9 +368,11 @@ class Session:
         self._window, self._window_bytes = {}, 0
         self.deadline = now + self._silent_s
         waiters, self._waiters = self._waiters, []
-        for _, reply in waiters:
-            reply.refuse(UnknownSession(reason.value))
-        self._upstream.end(reason)
+        try:
+            for _, reply in waiters:
+                reply.refuse(UnknownSession(reason.value))
+        finally:
+            self._upstream.end(reason)
 
     # Order
 
@@ -390,6 +410,9 @@ class Session:
             return
         if kind is _SEND:
             self._write(body)
+            if self._choked:
+                self._keep(number, now)
+                return
         self._store(number, INTERVALS[0])
 
     def _conclude(self, now: float) -> None:
@@ -510,6 +533,8 @@ class Session:
     def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
         """A number that had its turn: the same answer again."""
         self.repeats += 1
+        if self._ordinary and self._held == _NONE:
+            self.deadline = now + self._silent_s
         if number == self._kept:
             return None
         if number == self._held:
@@ -563,6 +588,7 @@ class Session:
             self._figures.upstream_delayed(now - since, self.sends)
 
     def _take_close(self, number: int, now: float) -> bytes:
+        self._forget_large_answers()
         self._store(number, CLOSED)
         self._deliver(number, CLOSED)
         self.end(EndReason.CLIENT_CLOSED, now)
@@ -661,22 +687,24 @@ class Session:
             self._down_bytes = 0
         else:
             answer = b"".join((INTERVALS[0], *self._first_chunks(most)))
-            self._down_bytes -= most
+            self._down_bytes -= len(answer) - 1
         if self._paused and self._down_bytes < self.pause_bytes // 2:
             self._paused = False
             self._upstream.resume()
         return answer
 
     def _first_chunks(self, size: int) -> list[bytes]:
-        """Take exactly ``size`` bytes off the front of the buffer, which has more."""
+        """Take whole chunks of up to ``size`` bytes in all off the buffer, or a part of the first one."""
         chunks = self._chunks
+        if len(chunks[0]) > size:
+            taken = [chunks[0][:size]]
+            chunks[0] = chunks[0][size:]
+            return taken
         count = 0
         while size >= len(chunks[count]):
             size -= len(chunks[count])
             count += 1
         taken = chunks[:count]
-        taken.append(chunks[count][:size])
-        chunks[count] = chunks[count][size:]
         del chunks[:count]
         return taken
 
@@ -692,6 +720,12 @@ class Session:
             if oldest == slot:
                 return
             self._forget_answers(oldest)
+
+    def _forget_large_answers(self) -> None:
+        """A client that closes has read what it wanted; clients that come and go must not pile up."""
+        for slot, answer in enumerate(self._replay):
+            if answer is not None and len(answer) > _LINGERING_BYTES:
+                self._forget_answers(slot)
 
     def _forget_answers(self, *numbers: int) -> None:
         """Empty the places of these numbers, which may hold answers to older ones."""

@@ -41,7 +41,10 @@ class SessionIds:
 
     def next(self) -> tuple[bytes, str]:
         """A new session id and its alias."""
-        self._made += 1
         secret = urlsafe_b64encode(self._random_bytes(_RANDOM_BYTES)).rstrip(b"=")
-        alias = f"{self._prefix}-{base36(self._made, 1)}"
-        return self._prefix.encode() + secret, alias
+        return self._prefix.encode() + secret, self.next_alias()
+
+    def next_alias(self) -> str:
+        """An alias for a session that needs no id."""
+        self._made += 1
+        return f"{self._prefix}-{base36(self._made, 1)}"

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from gateway.errors import RequestRefused
 from gateway.protocols.limits import Limits
+from gateway.protocols.origin import RTMP, Origin
 from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
 
@@ -51,14 +52,23 @@ class Telemetry(Protocol):
 class Side:
     """One of a relay's two connections, and the protocol of its transport."""
 
-    __slots__ = ("_relay", "bytes_read", "ended", "full_since", "other", "reasons", "transport")
+    __slots__ = (
+        "_relay",
+        "bytes_read",
+        "ended",
+        "full_since",
+        "other",
+        "reads",
+        "reasons",
+        "transport",
+    )
 
     def __init__(self, relay: Relay, reasons: _Reasons) -> None:
         self._relay = relay
         self.reasons = reasons
         self.transport: Any = None
         self.other: Side = self
-        self.bytes_read = 0
+        self.bytes_read = self.reads = 0
         self.ended = False
         self.full_since = inf
 
@@ -73,6 +83,9 @@ class Side:
 
     def dataReceived(self, data: bytes) -> None:
         self.bytes_read += len(data)
+        self.reads += 1
+        if self._relay.reading is not None:
+            self._relay.read(self, data)
         self.other.transport.write(data)
 
     def pauseProducing(self) -> None:
@@ -82,6 +95,7 @@ class Side:
             self.other.transport.stopReading()
 
     def resumeProducing(self) -> None:
+        self._relay.taken_late(self)
         self.full_since = inf
         if self.other.transport is not None and not self.other.ended:
             self.other.transport.startReading()
@@ -134,17 +148,34 @@ class Relay:
         "client",
         "clock",
         "ended",
+        "figures",
         "opened_at",
+        "origin",
+        "reading",
         "server",
         "unused_until",
         "upstream",
     )
 
-    def __init__(self, table: RelayTable, alias: str, address: str, limits: Limits) -> None:
+    # What a tunnel's session counts and a relay has none of.
+    sends = idles = closes = holds = empty_answers = filled_answers = repeats = early = 0
+
+    def __init__(
+        self,
+        table: RelayTable,
+        alias: str,
+        address: str,
+        limits: Limits,
+        origin: Origin = RTMP,
+        figures: Any = None,
+    ) -> None:
         self._table = table
         self._stalled_write_s = limits.stalled_write_s
         self.alias = alias
         self.address = address
+        self.origin = origin
+        self.figures = figures
+        self.reading: Any = figures.take_reading() if figures is not None else None
         self.server = ""
         self.clock = table.clock
         self.opened_at = table.clock()
@@ -162,11 +193,62 @@ class Relay:
     def bytes_down(self) -> int:
         return self.upstream.bytes_read
 
+    # Telemetry and the operator call
+
+    @property
+    def opening_fields(self) -> None:
+        """No request opened it."""
+
+    @property
+    def counted(self) -> Relay:
+        """Who keeps the counts."""
+        return self
+
+    @property
+    def moments(self) -> tuple[int, int]:
+        """How many pieces were read of each side: what can be late."""
+        return self.client.reads, self.upstream.reads
+
+    @property
+    def position(self) -> str:
+        """As a session's; a relay knows two."""
+        return "ended" if self.ended else "ordinary"
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was read from one side and not taken by the other yet."""
+        sides = (self.client, self.upstream)
+        return sum(side.transport.unsent for side in sides if side.transport is not None)
+
+    def dismiss(self, reason: EndReason) -> None:
+        """End the relay."""
+        self.end(reason)
+
+    # The sides call
+
+    def read(self, side: Side, data: bytes) -> None:
+        """Let whoever reads the stream as it passes see ``data`` of one side."""
+        if side is self.client:
+            self.reading = self.reading.up(data, self.clock())
+        else:
+            self.reading = self.reading.down(data, self.clock())
+
+    def taken_late(self, side: Side) -> None:
+        """What was read last from the other side has been taken by this one only now."""
+        if self.figures is None or side.full_since == inf:
+            return
+        late_s = self.clock() - side.full_since
+        if side is self.client:
+            self.figures.downstream_wait.add_late(late_s, self.upstream.reads)
+        else:
+            self.figures.upstream_delayed(late_s, self.client.reads)
+
     def end(self, reason: EndReason) -> None:
         """End the relay, once; what was read from a side that closed is still written to the other."""
         if self.ended:
             return
         self.ended = reason
+        self.reading = None
         orderly = reason in (EndReason.CLIENT_CLOSED, EndReason.UPSTREAM_CLOSED)
         for side in (self.client, self.upstream):
             if side.transport is None:
@@ -202,24 +284,32 @@ class RelayTable:
         connect: Callable[[Side], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
+        measure: Callable[[Origin], Any] = lambda origin: None,
     ) -> None:
         self._limits = limits
         self._admission = admission
         self._next_alias = next_alias
         self._connect = connect
         self._telemetry = telemetry
+        self._measure = measure
         self._relays: set[Relay] = set()
         self.clock = clock
 
-    def open(self, address: str, transport: Any, first: bytes) -> None:
+    def open(
+        self, address: str, transport: Any, first: bytes, origin: Origin = RTMP
+    ) -> None:
         """Relay the client at ``transport``, whose ``first`` bytes have been read already."""
         try:
             self._admission.enter(address)
         except RequestRefused as error:
             self._refuse(transport, error)
             return
-        relay = Relay(self, self._next_alias(), address, self._limits)
+        figures = self._measure(origin)
+        relay = Relay(self, self._next_alias(), address, self._limits, origin, figures)
         relay.client.bytes_read = len(first)
+        if figures is not None:
+            figures.carried_by(transport, None)
+            relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client
         # Nothing is read until there is somebody to write it to.

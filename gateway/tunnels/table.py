@@ -8,7 +8,7 @@ against the caps only while it lives.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.protocols.http import Fields
 from gateway.protocols.limits import Limits
+from gateway.protocols.origin import RTMPT, Origin
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Reply, Session
 from gateway.tunnels.admission import Admission
@@ -29,8 +30,9 @@ from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
 
-# libavformat's User-Agent, whose way of repeating a command is its own (protocols/session.py).
-_FFMPEG = b"Lavf/"
+# FFmpeg's way of repeating a command is its own (protocols/session.py). It passes for Flash Player in
+# its User-Agent, but no Flash Player asks for Shoutcast's metadata (captured with FFmpeg 5.1).
+_FFMPEGS_OWN = b"icy-metadata"
 
 
 class Telemetry(Protocol):
@@ -75,7 +77,7 @@ class Opening:
 @final
 class SessionTable:
     """``connect`` joins a tunnel to an upstream server and returns the server's name, or raises
-    UpstreamUnavailable."""
+    UpstreamUnavailable; ``measure`` makes the figures of a session, or None."""
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class SessionTable:
         connect: Callable[[Tunnel], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
+        measure: Callable[[Origin], Any] = lambda origin: None,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -94,9 +97,12 @@ class SessionTable:
         self._connect = connect
         self._clock = clock
         self._telemetry = telemetry
+        self._measure = measure
         self._tunnels: dict[bytes, Tunnel] = {}
 
-    def open(self, address: str, fields: Fields, reply: Reply) -> Opening:
+    def open(
+        self, address: str, fields: Fields, reply: Reply, origin: Origin = RTMPT
+    ) -> Opening:
         """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
 
         Raises CapacityReached.
@@ -107,9 +113,12 @@ class SessionTable:
             self._telemetry.open_refused(error)
             raise
         session_id, alias = self._ids.next()
-        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end)
-        tries_again = (fields.value(b"user-agent") or b"").startswith(_FFMPEG)
-        tunnel.session = Session(self._limits, tunnel, self._hold_s, self._clock(), tries_again)
+        figures = self._measure(origin)
+        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end, origin, figures)
+        tries_again = fields.value(_FFMPEGS_OWN) is not None
+        tunnel.session = Session(
+            self._limits, tunnel, self._hold_s, self._clock(), tries_again, figures
+        )
         opening = Opening(tunnel, reply, self._clock)
         Deferred.fromCoroutine(self._open(opening)).addErrback(
             lambda failure: _log.failure("An open failed", failure)
@@ -180,6 +189,7 @@ class SessionTable:
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel
         session.deadline = now + self._limits.unused_session_s
+        session.pause_bytes = self._admission.pause_bytes()
         opening.succeed()
 
     def _end(self, tunnel: Tunnel, reason: EndReason) -> None:

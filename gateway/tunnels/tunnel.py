@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.protocols.origin import RTMPT, Origin
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class Tunnel:
     """One tunnel. ``session_id`` is a credential: what is shown is ``alias``.
 
-    ``ended`` is called once, when the session has ended, with the tunnel and the reason.
+    ``ended`` is called once, when the session has ended, with the tunnel and the reason. ``figures`` is
+    what telemetry keeps of it, and ``reading`` who reads the stream as it passes, until it is done.
     """
 
     __slots__ = (
@@ -34,7 +36,10 @@ class Tunnel:
         "address",
         "alias",
         "client",
+        "figures",
         "opened_at",
+        "origin",
+        "reading",
         "server",
         "session",
         "session_id",
@@ -50,6 +55,8 @@ class Tunnel:
         fields: Fields,
         clock: Callable[[], float],
         ended: Callable[[Tunnel, EndReason], None],
+        origin: Origin = RTMPT,
+        figures: Any = None,
     ) -> None:
         self.session_id = session_id
         self.alias = alias
@@ -57,6 +64,9 @@ class Tunnel:
         self.client = fields
         self.server = ""
         self.opened_at = clock()
+        self.origin = origin
+        self.figures = figures
+        self.reading: Any = figures.take_reading() if figures is not None else None
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
@@ -71,7 +81,10 @@ class Tunnel:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.session.upstream_data(data, self._clock())
+        now = self._clock()
+        if self.reading is not None:
+            self.reading = self.reading.down(data, now)
+        self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
         clean = reason.check(ConnectionDone) is not None
@@ -95,6 +108,8 @@ class Tunnel:
         return self._transport.unsent if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
+        if self.reading is not None:
+            self.reading = self.reading.up(data, self._clock())
         if self._transport is not None:
             self._transport.write(data)
 
@@ -120,4 +135,21 @@ class Tunnel:
                 transport.loseConnection()
             else:
                 transport.abortConnection()
+        self.reading = None
         self._ended(self, reason)
+
+    # The operator and telemetry call
+
+    @property
+    def opening_fields(self) -> Fields:
+        """Those of the request that opened it."""
+        return self.client
+
+    @property
+    def counted(self) -> Session:
+        """Who keeps the counts."""
+        return self.session
+
+    def dismiss(self, reason: EndReason) -> None:
+        """End the session."""
+        self.session.end(reason, self._clock())

@@ -1,4 +1,4 @@
-"""One connection to one RTMP server: the name looked up beforehand, the attempt bounded in time.
+"""One connection to one server: the name looked up beforehand, the attempt bounded in time.
 
 Names are looked up when the gateway starts and again every minute, never while a client waits: a slow
 resolver must not hold up an open, and the look-up itself runs in the reactor's threads.
@@ -20,11 +20,15 @@ from gateway.transport import EagerConnector
 
 @final
 class Server:
-    """An upstream server and the addresses its name stood for when it was last looked up."""
+    """A server and the addresses its name stood for when it was last looked up.
 
-    def __init__(self, address: ServerAddress) -> None:
+    ``role`` is what the operator's file calls its place.
+    """
+
+    def __init__(self, address: ServerAddress, role: str = "upstream") -> None:
         self.address = address
         self.name = str(address)
+        self._role = role
         self._hosts: list[str] = []
         self._turn = 0
 
@@ -36,10 +40,15 @@ class Server:
         hosts = await _addresses_of(reactor, self.address.host)
         if not hosts:
             raise ConfigurationError(
-                f"upstream {self.name}: the name {self.address.host!r} is unknown; "
+                f"{self._role} {self.name}: the name {self.address.host!r} is unknown; "
                 "check its spelling and this machine's resolver"
             )
         self._hosts = hosts
+
+    @property
+    def hosts(self) -> list[str]:
+        """All of the server's addresses."""
+        return list(self._hosts)
 
     def next_host(self) -> str:
         """The next of the server's addresses, in turn."""

@@ -7,7 +7,7 @@ timeout and not every client.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
@@ -24,6 +24,14 @@ _log = Logger()
 _AVOIDED_S = 10.0
 
 
+class Telemetry(Protocol):
+    """Who is told what connecting to each server came to."""
+
+    def connected(self, server: str, seconds: float) -> None: ...
+
+    def failed(self, server: str) -> None: ...
+
+
 @final
 class Pool:
     """``reactor`` dials and looks names up; ``clock`` gives seconds that never go back."""
@@ -34,7 +42,9 @@ class Pool:
         addresses: Sequence[ServerAddress],
         limits: Limits,
         clock: Callable[[], float],
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry
         self._reactor = reactor
         self._servers = [Server(address) for address in addresses]
         self._limits = limits
@@ -61,6 +71,7 @@ class Pool:
         Raises UpstreamUnavailable when none did, each within its time.
         """
         for server in self._in_turn():
+            began = self._clock()
             try:
                 await dial(
                     self._reactor,
@@ -73,8 +84,17 @@ class Pool:
                 self._avoid(server, error)
             else:
                 self._avoided_until.pop(server, None)
+                if self._telemetry is not None:
+                    self._telemetry.connected(server.name, self._clock() - began)
                 return server.name
         raise UpstreamUnavailable("no upstream server took the connection")
+
+    def health(self) -> list[tuple[str, bool]]:
+        """Each server's name, and whether it is tried in its turn: it did not fail lately."""
+        now = self._clock()
+        return [
+            (server.name, self._avoided_until.get(server, 0.0) <= now) for server in self._servers
+        ]
 
     def _in_turn(self) -> list[Server]:
         """All servers, beginning with the next; those that failed lately at the end."""
@@ -85,6 +105,8 @@ class Pool:
 
     def _avoid(self, server: Server, error: Exception) -> None:
         now = self._clock()
+        if self._telemetry is not None:
+            self._telemetry.failed(server.name)
         # One line an outage, not one a client.
         if self._avoided_until.get(server, 0.0) <= now:
             _log.warn("upstream {server}: {error}", server=server.name, error=error)

@@ -7,8 +7,9 @@ runs, ``stop`` at the end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from time import monotonic
+from collections.abc import Callable, Coroutine
+from functools import partial
+from time import monotonic, time
 from typing import Any, final
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -17,24 +18,37 @@ from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress, TcpAddress
 from gateway.config import Config
+from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
+from gateway.listeners.certificates import CertificateStore
+from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
-from gateway.listeners.listener import ConnectionSet, Listener
 from gateway.listeners.ports import address_of, listen
+from gateway.listeners.tls import TLSConnection
+from gateway.listeners.website import Website
+from gateway.protocols.networks import Admission as AddressRules
+from gateway.protocols.networks import Networks
+from gateway.protocols.origin import Origin
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.ends import SessionRecords
+from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
+from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.website import WebServer
+from gateway.workers.figures import WorkerFigures
 
 _log = Logger()
 
 # The one coarse timer. A hold is longer by half of this on average, which no client notices; a sweep of
 # 5,000 sessions takes some 0.3 ms.
 _SWEEP_S = 0.05
-_SHARE_BUFFERS_S = 1.0
+# What need not be so exact: buffers' shares, and relays that are stalled or unused.
+_SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
 
 
@@ -47,29 +61,51 @@ class Worker:
         self._reactor = reactor
         self._environment = environment
         limits = configuration.limits
-        self._records = SessionRecords(monotonic)
         self._connections = ConnectionSet(limits)
+        self._doors: dict[str, Door] = {}
         self._pool: Pool | None = None
-        self._admission = Admission(limits, _memory_bytes(limits.buffers_share))
+        buffers_bytes = _memory_bytes(limits.buffers_share)
+        self._admission = Admission(limits, buffers_bytes)
+        # What telemetry knows, for whoever shows it.
+        self.figures = WorkerFigures(
+            configuration, _SWEEP_S, buffers_bytes, self._connections, self._doors
+        )
+        telemetry = self.figures.sessions
+        ids = SessionIds(configuration.node.id, 0, os.urandom)
         self._sessions = SessionTable(
             limits,
             configuration.tunnel.hold_s,
             self._admission,
-            SessionIds(configuration.node.id, 0, os.urandom),
+            ids,
             self._connect,
             monotonic,
-            self._records,
+            telemetry,
+            telemetry.measure,
         )
         self._http = HTTPService(
             limits, self._sessions, self._connections, monotonic, self._call_soon
         )
+        self._relays = RelayTable(
+            limits,
+            self._admission,
+            ids.next_alias,
+            self._connect,
+            monotonic,
+            telemetry,
+            telemetry.measure,
+        )
+        paths = configuration.tls.certificates
+        self._certificates = CertificateStore(paths, time()) if paths else None
+        self.figures.certificates = self._certificates
+        self._web = self._make_website()
         self._ports: list[Any] = []
         self._timers: list[LoopingCall] = []
 
     def bind(self) -> None:
         """Open the listening sockets. Raises CannotListenError, OSError, ConfigurationError."""
         for listener in self._configuration.listeners:
-            factory = Listener(self._connections, self._speak)
+            door = self._doors[str(listener.address)] = self._door(listener)
+            factory = Listener(door)
             port = listen(self._reactor, listener.address, factory, self._environment)
             self._ports.append(port)
             is_tcp = isinstance(listener.address, TcpAddress)
@@ -77,16 +113,29 @@ class Worker:
             _log.info("listening on {address}", address=address)
 
     async def start(self) -> None:
-        """Know the upstream, then run. Raises ConfigurationError when a server's name is unknown."""
+        """Know the servers, then run.
+
+        Raises ConfigurationError when a server's name is unknown, or a log cannot be opened.
+        """
+        self.figures.open_logs()
         pool = Pool(
-            self._reactor, await self._server_addresses(), self._configuration.limits, monotonic
+            self._reactor,
+            await self._server_addresses(),
+            self._configuration.limits,
+            monotonic,
+            self.figures.upstreams,
         )
         await pool.look_up()
-        self._pool = pool
+        self._pool = self.figures.pool = pool
+        if self._web is not None:
+            await self._web.look_up()
+            _log.info("other HTTP goes to {server}", server=self._web.name.decode())
+            self._every(_LOOK_UP_S, partial(_run, self._web.look_up_again))
         dispatch_directly(self._reactor)
         self._every(_SWEEP_S, self._sweep)
-        self._every(_SHARE_BUFFERS_S, self._sessions.share_buffers)
-        self._every(_LOOK_UP_S, lambda: Deferred.fromCoroutine(pool.look_up_again()))
+        self._every(_SLOW_SWEEP_S, self._sweep_slowly)
+        self._every(TURN_S, self.figures.sessions.turn)
+        self._every(_LOOK_UP_S, partial(_run, pool.look_up_again))
 
     async def stop(self) -> None:
         """Take no more connections, end all sessions."""
@@ -96,14 +145,50 @@ class Worker:
         await DeferredList([port.stopListening() for port in ports if port.connected])
         self._admission.close()
         self._sessions.end_all(EndReason.DRAINED)
+        self._relays.end_all(EndReason.DRAINED)
+        self.figures.close()
+        if self._web is not None:
+            self._web.close()
 
-    def _speak(self, address: str) -> HTTPConnection:
-        return HTTPConnection(self._http, address)
+    def reload(self) -> None:
+        """Read the certificates again, and begin anew the logs whose files were moved away.
+
+        Raises ConfigurationError, and the old certificates stay in use.
+        """
+        self.figures.reopen_logs()
+        if self._certificates is not None:
+            self._certificates.reload(time())
+
+    def _door(self, listener: ListenerConfig) -> Door:
+        certificates = self._certificates if listener.tls else None
+        return Door(
+            self._configuration.limits,
+            self._connections,
+            partial(HTTPConnection, self._http, listener=str(listener.address)),
+            partial(self._relay, str(listener.address)),
+            monotonic,
+            AddressRules.of(listener.allow, listener.deny),
+            Networks.of(listener.trusted),
+            listener.proxy_protocol,
+            None if certificates is None else lambda: certificates.context,
+        )
+
+    def _relay(self, listener: str, address: str, transport: Any, first: bytes) -> None:
+        protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
+        self._relays.open(address, transport, first, Origin(protocol, listener))
 
     async def _connect(self, tunnel: Any) -> str:
         if self._pool is None:
             raise UpstreamUnavailable("the gateway is starting")
         return await self._pool.connect(tunnel)
+
+    def _make_website(self) -> WebServer | None:
+        website, limits = self._configuration.website, self._configuration.limits
+        if website is None:
+            return None
+        server = WebServer(self._reactor, website.server, limits, monotonic)
+        self._http.website = Website(server, limits, monotonic)
+        return server
 
     async def _server_addresses(self) -> list[ServerAddress]:
         servers = [
@@ -111,16 +196,19 @@ class Worker:
         ]
         if servers:
             return servers
-        from gateway.upstreams.origin import listen_origin
-
         port = listen_origin(self._reactor)
         self._ports.append(port)
         address = address_of(port)
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
         return [ServerAddress(address.host, address.port)]
 
+    def _sweep_slowly(self) -> None:
+        self._sessions.share_buffers()
+        self._relays.sweep(monotonic())
+
     def _sweep(self) -> None:
         now = monotonic()
+        self.figures.loop.sample(now)
         self._sessions.sweep(now)
         self._connections.sweep(now)
 
@@ -134,6 +222,10 @@ class Worker:
             lambda failure: _log.failure("a timer ended", failure)
         )
         self._timers.append(timer)
+
+
+def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
+    return Deferred.fromCoroutine(call())
 
 
 def _memory_bytes(share: float) -> int:

@@ -15,10 +15,10 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
 from gateway.errors import UpstreamUnavailable
+from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.http import HTTPConnection, HTTPService
-from gateway.listeners.listener import ConnectionSet
 from gateway.protocols.limits import Limits
-from gateway.telemetry.ends import SessionRecords
+from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import SessionTable
@@ -199,7 +199,7 @@ class Gateway:
     def __init__(self, limits: Limits = Limits(), hold_s: float = HOLD_S) -> None:
         self.limits = limits
         self.clock = Clock()
-        self.records = SessionRecords(self.clock)
+        self.records = Sessions(self.clock, self.clock)
         self.connections = ConnectionSet(limits)
         self.upstreams: list[Upstream] = []
         self.refuses = False
@@ -216,6 +216,7 @@ class Gateway:
             self._connect,
             self.clock,
             self.records,
+            self.records.measure,
         )
         self.service = HTTPService(
             limits, self.sessions, self.connections, self.clock, self.soon.append

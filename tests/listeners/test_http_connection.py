@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from twisted.logger import LogLevel, globalLogPublisher
 
 from gateway.protocols.limits import Limits
-from gateway.protocols.reasons import EndReason
 from tests.listeners.conversation import HOLD_S, Gateway, Upstream, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
@@ -143,7 +143,7 @@ def test_a_close_ends_the_session_with_or_without_a_number(
     wire.arrive(request(b"/close/" + session_id + number, body))
     assert answers(wire) == [(200, b"\0")]
     assert upstream.ended == "closed"
-    assert gateway.records.ended[EndReason.CLIENT_CLOSED] == 1
+    assert gateway.records.ended["rtmpt", "client_closed"] == 1
     wire.arrive(request(b"/send/%b/1" % session_id, b"a"))
     assert answers(wire) == [(404, b"")]
 
@@ -338,6 +338,31 @@ def test_a_last_request_whose_answer_comes_later_closes_after_it(
     assert wire.write_closed
 
 
+def test_a_last_answer_behind_one_that_is_awaited_closes_and_that_one_does_not(
+    gateway, wire
+) -> None:
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1") + request(b"/open/1", b"", b"Connection: close"))
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200]
+    assert not wire.write_closed
+    gateway.connects()
+    assert [status for status, _ in answers(wire)] == [200]
+    assert wire.write_closed
+
+
+def test_what_comes_after_the_last_request_is_thrown_away(wire: Wire) -> None:
+    wire.arrive(request(b"/fcs/ident2", b"", b"Connection: close"))
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            wire.arrive(bytes(128 * 1024))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 256 * 1024
+
+
 def test_a_connection_that_we_closed_is_read_on_for_a_little_and_then_cut(
     gateway: Gateway, wire: Wire
 ) -> None:
@@ -364,7 +389,7 @@ def test_a_malformed_request_gets_one_answer_and_nothing_of_it_is_done(
     assert wire.write_closed
     wire.arrive(request(b"/open/1"))
     assert answers(wire) == []
-    assert gateway.records.opened == 0
+    assert gateway.records.opened.total() == 0
 
 
 @pytest.mark.parametrize(
@@ -681,6 +706,17 @@ def test_a_client_that_reads_in_time_is_not_cut(gateway: Gateway, wire: Wire, se
     assert not wire.aborted
 
 
+def test_a_client_that_never_reads_is_cut_though_an_answer_is_awaited(
+    gateway: Gateway, wire: Wire
+) -> None:
+    gateway.dialling = True
+    wire.room = 0
+    wire.arrive(request(b"/open/1") * 2)
+    gateway.connects()
+    gateway.passes(gateway.limits.stalled_write_s)
+    assert wire.aborted
+
+
 def test_later_answers_do_not_put_off_the_deadline_of_a_client_that_never_reads(
     gateway, wire
 ) -> None:
@@ -779,6 +815,18 @@ def test_a_connection_that_is_kept_alive_has_the_time_between_requests_and_no_mo
     assert wire.aborted
 
 
+def test_a_body_in_two_parts_leaves_the_next_head_its_deadline(
+    gateway: Gateway, wire: Wire
+) -> None:
+    sent = request(b"/fcs/ident2", b"ab")
+    wire.arrive(sent[:-1])
+    wire.arrive(sent[-1:])
+    gateway.passes(1)
+    wire.arrive(b"P")
+    gateway.passes(gateway.limits.head_s)
+    assert wire.aborted
+
+
 @pytest.mark.parametrize("begun", [b"P", b"\r", b"\r\n"])
 def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
     gateway, wire, begun: bytes
@@ -844,7 +892,7 @@ def test_a_connection_lost_while_it_opens_a_session_abandons_it(
     wire.lose()
     gateway.connects()
     assert gateway.upstreams[0].ended == "aborted"
-    assert gateway.records.ended[EndReason.ABANDONED] == 1
+    assert gateway.records.ended["rtmpt", "abandoned"] == 1
     assert gateway.admission.living == 0
 
 

@@ -383,6 +383,14 @@ def test_a_body_announced_over_the_limit_is_refused_with_its_head() -> None:
     assert read([head], SMALL) == Outcome((), BodyTooLarge)
 
 
+def test_a_length_that_no_body_has_is_refused_with_its_head_whoever_reads_the_body() -> None:
+    for length in (b"9" * 16, b"0" * 20 + b"1"):
+        reader = RequestReader(Limits())
+        reader.receive(post(b"Content-Length: " + length))
+        with pytest.raises(BadRequest):
+            reader.next_head()
+
+
 def test_a_chunk_announced_over_the_limit_is_refused_with_its_size() -> None:
     """``whole_body``: as soon as it is known to be longer than the limit."""
     assert read([chunked(b"ffffffff\r\na")], SMALL) == Outcome((), BodyTooLarge)

@@ -373,6 +373,18 @@ def test_an_end_frees_what_was_kept_for_later() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
+def test_an_end_frees_what_nobody_fetched_and_keeps_nothing_that_comes_after_it() -> None:
+    talk = Conversation()
+    before, after = _WatchedBody(10_000), _WatchedBody(10_000)
+    gone = [weakref.ref(before), weakref.ref(after)]
+    talk.say(before)
+    talk.session.end(EndReason.DRAINED, talk.now)
+    talk.say(after)
+    del before, after
+    gc.collect()
+    assert [watch() for watch in gone] == [None, None]
+
+
 def test_an_end_frees_the_replies(talk: Conversation) -> None:
     talk.fill()
     watch = weakref.ref(talk.send(1))

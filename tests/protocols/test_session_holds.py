@@ -152,6 +152,15 @@ def test_the_repetition_of_an_orphan_gets_the_data_that_came_meanwhile(talk: Con
     assert talk.send(2).body == b"\x01"
 
 
+def test_the_repetition_of_an_orphan_gives_the_client_its_time_again(talk: Conversation) -> None:
+    talk.cut(talk.idle(1))
+    talk.later(talk.limits.silent_session_s - 1)
+    talk.say(b"words")
+    talk.idle(1)
+    talk.later(talk.limits.silent_session_s - 1)
+    assert talk.ended is None
+
+
 def test_the_repetition_of_an_orphan_is_held_anew(talk: Conversation) -> None:
     talk.cut(talk.idle(1))
     talk.later(1.0)

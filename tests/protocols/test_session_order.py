@@ -146,6 +146,17 @@ def test_an_early_close_takes_effect_in_its_turn_and_is_answered() -> None:
     assert close.body == b"\x00"
 
 
+def test_an_early_close_takes_effect_though_its_connection_died() -> None:
+    """librtmp sends its last send together with close, and reads neither answer."""
+    talk = Conversation()
+    talk.send(0)
+    talk.cut(talk.close(2))
+    talk.send(1, b"last")
+    assert talk.upstream.up == b"xlast"
+    assert talk.ended is EndReason.CLIENT_CLOSED
+    assert talk.close(2).body == b"\x00"
+
+
 def test_what_is_behind_a_close_is_refused_and_never_sent_upstream() -> None:
     talk = Conversation()
     talk.send(0)
@@ -178,6 +189,16 @@ def test_the_window_takes_as_many_bytes_as_the_limit_and_ends_with_one_more() ->
     assert talk.send(4, b"1").status == 404
     assert talk.ended is EndReason.WINDOW_FULL
     assert first.status == second.status == 404
+
+
+def test_an_early_command_repeated_takes_room_once() -> None:
+    talk = Conversation(Limits(up_buffer_bytes=8192, window_commands=2))
+    talk.send(0)
+    for _ in range(3):
+        assert talk.send(2, bytes(5000)).waits
+    assert talk.send(3, bytes(3000)).waits
+    assert talk.send(1).status == 200
+    assert len(talk.upstream.up) == 8002
 
 
 def test_the_window_has_its_bytes_back_when_a_gap_is_filled() -> None:
@@ -295,6 +316,17 @@ def test_the_early_number_of_a_dead_connection_is_answered_on_the_new_one() -> N
     assert talk.send(1, b"one").body == b"\x01words"
     assert again.body == b"\x01"
     assert dead.waits
+
+
+def test_nobody_gets_the_answer_of_an_early_number_whose_connection_died() -> None:
+    talk = Conversation(Limits(answer_bytes=4096))
+    talk.send(0)
+    talk.cut(talk.idle(2))
+    living = talk.idle(3)
+    talk.say(b"".join(b"%05d" % number for number in range(2000)))
+    talk.idle(1)
+    assert living.body == talk.idle(3).body
+    assert living.body != talk.idle(2).body
 
 
 def test_a_repeated_answer_is_not_counted_twice() -> None:

@@ -79,15 +79,27 @@ def test_nothing_after_a_kept_answer_takes_effect(talk: Conversation) -> None:
 
 def test_what_waits_behind_a_kept_answer_is_kept_in_its_turn(talk: Conversation) -> None:
     talk.fill()
-    kept, behind = talk.send(1, b"1"), talk.send(2, b"2")
+    kept, behind, last = talk.send(1, b"1"), talk.send(2, b"2"), talk.send(3, b"3")
     talk.upstream.full = False
     talk.session.upstream_drained(talk.now)
     assert kept.body == b"\x01"
     assert talk.upstream.full
     assert behind.waits
+    assert talk.upstream.up == b"x12"
+    talk.later(talk.limits.gap_s + 1)
+    assert talk.ended is None
     talk.drain()
-    assert behind.body == b"\x01"
-    assert talk.send(3).body == b"\x01"
+    assert behind.body == last.body == b"\x01"
+    assert talk.upstream.up == b"x123"
+    assert talk.send(4).body == b"\x01"
+
+
+def test_a_client_whose_kept_answer_has_left_has_its_time_again(talk: Conversation) -> None:
+    talk.fill()
+    talk.send(1)
+    talk.drain()
+    talk.later(talk.limits.silent_session_s - 0.01)
+    assert talk.ended is None
 
 
 def test_a_kept_answer_is_no_gap(talk: Conversation) -> None:
@@ -184,6 +196,16 @@ def test_a_client_that_never_stops_sending_costs_the_up_buffer_and_no_more(
             break
     assert number < 200
     assert SMALL.up_buffer_bytes < talk.upstream.unsent <= SMALL.up_buffer_bytes + 1000
+
+
+def test_early_sends_of_dead_connections_cost_the_up_buffer_and_no_more(
+    talk: Conversation,
+) -> None:
+    talk.fill()
+    for number in range(1, 41, 2):
+        talk.cut(talk.send(number + 1, bytes(4000)))
+        talk.idle(number, may_hold=False)
+    assert talk.upstream.unsent <= SMALL.up_buffer_bytes + 4000
 
 
 # Down
@@ -303,6 +325,16 @@ def test_the_bytes_of_forgotten_answers_are_not_held_against_later_ones(
         talk.idle(number)
         if number > 1:
             assert talk.idle(number - 1).status == 200
+
+
+def test_the_bytes_of_answers_out_of_reach_are_not_held_against_later_ones(
+    talk: Conversation,
+) -> None:
+    for number in range(1, 200):
+        talk.say(bytes(500))
+        talk.idle(number)
+        if number > 10:
+            assert talk.idle(number - 9).status == 200
 
 
 def test_an_answer_lost_while_many_waited_unread_can_still_be_had(talk: Conversation) -> None:

@@ -56,6 +56,7 @@ class Tunnel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.issued: dict[int, tuple[Kind, bytes]] = {}
+        self.arrived: set[int] = set()
         self.waiting: list[tuple[int, Reply, bool]] = []
         self.lost: list[Reply] = []
         self.answers: dict[int, bytes] = {}
@@ -103,6 +104,20 @@ class Tunnel(RuleBasedStateMachine):
             kind, body = Kind.IDLE, b""
         self.issued[number] = kind, body
 
+    @rule(
+        kinds=st.lists(st.sampled_from((Kind.SEND, Kind.IDLE)), min_size=2, max_size=5),
+        data=st.data(),
+    )
+    def issue_on_several_connections(self, kinds: list[Kind], data: st.DataObject) -> None:
+        """All of them arrive, in any order."""
+        before = max(self.issued)
+        for kind in kinds:
+            if self.may_issue():
+                self.issue(100, kind)
+        newest = range(before + 1, max(self.issued) + 1)
+        for number in data.draw(st.permutations(newest)):
+            self._ask(number, True, False)
+
     def _begins_late(self) -> bool:
         """No client sends before its handshake is answered; an idle 1 may overtake the handshake 0."""
         return self.first in self.open and self.issued.get(1, (None,))[0] is Kind.IDLE
@@ -133,6 +148,7 @@ class Tunnel(RuleBasedStateMachine):
 
     def _ask(self, number: int, may_hold: bool, answer_is_lost: bool) -> Reply:
         kind, body = self.issued[number]
+        self.arrived.add(number)
         reply = self.wire.command(kind, number, body, may_hold)
         self.waiting.append((number, reply, answer_is_lost))
         self._read_answers()
@@ -177,7 +193,7 @@ class Tunnel(RuleBasedStateMachine):
     # The upstream
 
     @precondition(lambda self: not (self.wire.upstream.paused or self.wire.upstream.ends))
-    @rule(size=st.one_of(st.integers(1, 20), st.integers(1, 6000)))
+    @rule(size=st.sampled_from((1, 20, 700, 4094, 4095, 4096, 7000)))
     def say(self, size: int) -> None:
         if not self.upstream_closed:
             self.wire.say_more(size)
@@ -250,6 +266,7 @@ class Tunnel(RuleBasedStateMachine):
         elif self.ending == "client closes" and self.may_issue() and self.first not in self.open:
             self.issued[max(self.issued) + 1] = Kind.CLOSE, b"\x00"
             self._ask(max(self.issued), False, False)
+        self._nobody_waits_for_what_has_its_turn()
         for _ in range(200):
             self.drain()
             for number in self.open:
@@ -272,6 +289,17 @@ class Tunnel(RuleBasedStateMachine):
             if not self.upstream_closed:
                 assert self.wire.upstream.up == self._all_bodies()
 
+    def _nobody_waits_for_what_has_its_turn(self) -> None:
+        """Once the upstream takes everything, only a held idle waits, or what is behind a gap."""
+        for _ in range(REPEATABLE):
+            self.drain()
+        self._read_answers()
+        number = self.first
+        while number + 1 in self.arrived:
+            number += 1
+        waiting = {waiting for waiting, _, _ in self.waiting if waiting <= number}
+        assert self.first not in self.arrived or waiting <= {number}
+
     def _all_bodies(self, until: int | None = None) -> bytes:
         return b"".join(
             body
@@ -288,7 +316,7 @@ class Tunnel(RuleBasedStateMachine):
 
 TestTunnel = Tunnel.TestCase
 TestTunnel.settings = settings(
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     database=None,

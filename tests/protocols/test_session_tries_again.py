@@ -32,13 +32,17 @@ def test_the_single_00_after_an_idle_that_died_held_never_goes_upstream(
     assert ffmpeg.upstream.up == b"x"
 
 
-def test_the_answer_that_was_lost_is_given_again_to_the_single_00(ffmpeg: Conversation) -> None:
-    ffmpeg.say(b"words")
-    assert ffmpeg.idle(1).body == b"\x01words"
+@pytest.mark.parametrize("words", [b"w", b"words"])
+def test_the_answer_that_was_lost_is_given_again_to_the_single_00(
+    ffmpeg: Conversation, words: bytes
+) -> None:
+    ffmpeg.say(words)
+    assert ffmpeg.idle(1).body == b"\x01" + words
     ffmpeg.say(b" and more")
     ffmpeg.source = 2
-    assert ffmpeg.send(2, b"\x00").body == b"\x01words and more"
+    assert ffmpeg.send(2, b"\x00").body == b"\x01" + words + b" and more"
     assert ffmpeg.idle(3, may_hold=False).body == b"\x01"
+    assert ffmpeg.idle(1).body == b"\x01"
     assert ffmpeg.upstream.up == b"x"
 
 
@@ -96,10 +100,15 @@ def test_a_send_lost_on_its_way_leaves_out_its_number_and_goes_upstream_once(
 
 def test_two_numbers_left_out_are_a_gap(ffmpeg: Conversation) -> None:
     ffmpeg.source = 2
-    assert ffmpeg.send(3, b"late").waits
+    assert ffmpeg.send(3, b"3").waits
+    ffmpeg.source = 1
+    ffmpeg.send(1, b"1")
+    ffmpeg.send(2, b"2")
+    assert ffmpeg.upstream.up == b"x123"
+    ffmpeg.source = 2
+    ffmpeg.send(6, b"6")
     ffmpeg.later(ffmpeg.limits.gap_s)
     assert ffmpeg.ended is EndReason.SEQUENCE_GAP
-    assert ffmpeg.upstream.up == b"x"
 
 
 def test_a_close_that_leaves_one_out_ends_the_session_after_a_moment(

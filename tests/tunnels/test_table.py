@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -27,11 +29,11 @@ from tests.tunnels.upstream import UpstreamTransport
 MIB = 1024 * 1024
 
 
-def fields_of(user_agent: bytes) -> Fields:
-    """The fields of an open command from that client."""
+def fields_of(*own: tuple[bytes, bytes]) -> Fields:
+    """The fields of an open command from a client that has these of its own."""
     return Fields(
         version=1,
-        items=((b"host", b"gateway"), (b"user-agent", user_agent)),
+        items=((b"host", b"gateway"), *own),
         content_length=1,
         chunked=False,
         persistent=True,
@@ -83,11 +85,11 @@ class Node:
         return await standing
 
     def ask(
-        self, address: str = "192.0.2.1", user_agent: bytes = b"Shockwave Flash"
+        self, address: str = "192.0.2.1", own: tuple[bytes, bytes] = (b"accept", b"*/*")
     ) -> tuple[Opening, Reply]:
         """An open command whose upstream connection is on its way."""
         reply = Reply()
-        return self.table.open(address, fields_of(user_agent), reply), reply
+        return self.table.open(address, fields_of(own), reply), reply
 
     def stand(self) -> UpstreamTransport:
         """The oldest connection on its way stands."""
@@ -233,13 +235,17 @@ def test_an_upstream_that_hangs_up_while_the_open_is_answered_is_told_of_in_orde
 
 
 @pytest.mark.parametrize(
-    ("user_agent", "goes_up"),
-    [(b"Lavf/59.27.100", b"x"), (b"Shockwave Flash", b"x\x00"), (b"no Lavf/59", b"x\x00")],
+    ("own", "goes_up"),
+    [
+        ((b"icy-metadata", b"1"), b"x"),
+        ((b"user-agent", b"Shockwave Flash"), b"x\x00"),
+        ((b"x-icy-metadata", b"1"), b"x\x00"),
+    ],
 )
 def test_only_ffmpeg_is_known_to_try_again_under_the_next_number(
-    node: Node, user_agent: bytes, goes_up: bytes
+    node: Node, own: tuple[bytes, bytes], goes_up: bytes
 ) -> None:
-    opening, _ = node.ask(user_agent=user_agent)
+    opening, _ = node.ask(own=own)
     transport = node.stand()
     session, now = opening.tunnel.session, node.clock.seconds()
     session.receive(Kind.SEND, 0, b"x", now, True, 1)
@@ -307,6 +313,19 @@ def test_no_session_is_opened_without_buffers_for_it() -> None:
     node.ask()
     with pytest.raises(CapacityReached):
         node.ask()
+
+
+def test_an_address_without_sessions_is_not_remembered() -> None:
+    admission = Admission(Limits(), 1024 * MIB)
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            admission.enter(f"192.0.2.{number}")
+            admission.leave(f"192.0.2.{number}")
+        remembered, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered < 2000 * 10
 
 
 # Shares of the buffers

@@ -11,12 +11,14 @@ Rules:
 - Names are cut at the first ``?`` and at a length: what follows is where tokens and keys are.
 
 Media lateness: the timestamps of audio and video say when each message is due, counted from the one that
-came earliest by that reckoning; how much later a message came than that is its lateness. Drift is how much
-the reckoning itself has moved since the first message: an encoder whose clock is slow drifts upwards.
+came earliest by that reckoning in the last minute; how much later a message came than that is its lateness.
+Drift is how much the reckoning itself has moved since the first message: upwards when the sender's clock is
+slow, or when what is on the way grows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol, final
 
 from gateway.errors import RTMPError
@@ -40,13 +42,16 @@ _LIMITS: Final = ChunkLimits(
     message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunk_streams=64
 )
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
-_SKIPPED: Final = frozenset({*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3})
+_SKIPPED: Final = frozenset(
+    {*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3}
+)
 # Longer than any name seen on a server; what a client chose is kept for each session.
 _NAME_CHARACTERS: Final = 128
 _STREAM_COMMANDS: Final = {"publish": "publish", "play": "play", "play2": "play"}
 _HALF_TIME: Final = 1 << 31
 # A timestamp that is this far from where it is due begins a new reckoning: another clip, a seek.
 _JUMP_S: Final = 10.0
+_SLICE_S: Final = 30.0
 
 
 class Figures(Protocol):
@@ -61,11 +66,15 @@ class Figures(Protocol):
 
 @final
 class Facts:
-    """What has been found out so far. ``action`` is "publish", "play", or "" while neither is known."""
+    """What has been found out so far. ``action`` is "publish", "play", or "" while neither is known.
 
-    __slots__ = ("action", "application", "drift_s", "flash_version", "stream")
+    ``noticed``, if any, is called once, when it is.
+    """
+
+    __slots__ = ("action", "application", "drift_s", "flash_version", "noticed", "stream")
 
     def __init__(self) -> None:
+        self.noticed: Callable[[], None] | None = None
         self.application = self.stream = self.action = self.flash_version = ""
         self.drift_s: float | None = None
 
@@ -78,8 +87,17 @@ class PassiveReader:
     find: the caller forgets it then.
     """
 
-    __slots__ = ("_down", "_down_skip", "_figures", "_from_client", "_from_upstream", "_media")
-    __slots__ += ("_up", "_up_skip", "facts")
+    __slots__ = (
+        "_down",
+        "_down_skip",
+        "_figures",
+        "_from_client",
+        "_from_upstream",
+        "_media",
+        "_up",
+        "_up_skip",
+        "facts",
+    )
 
     def __init__(self, facts: Facts, figures: Figures | None = None) -> None:
         self.facts = facts
@@ -137,6 +155,9 @@ class PassiveReader:
         elif command.name in _STREAM_COMMANDS:
             facts.action = _STREAM_COMMANDS[command.name]
             facts.stream = _name(stream_name(command))
+            noticed, facts.noticed = facts.noticed, None
+            if noticed is not None:
+                noticed()
 
     def _take_client_ping(self, message: Message, now: float, figures: Figures) -> None:
         request, response = read_ping_request(message), read_ping_response(message)
@@ -167,17 +188,18 @@ _NO_PING: Final = (-1, 0.0)
 class _Reckoning:
     """When media is due, by its timestamps."""
 
-    __slots__ = ("_earliest_s", "_first_s", "_media_s", "_timestamp")
+    __slots__ = ("_first_s", "_media_s", "_newer_s", "_older_s", "_timestamp", "_turn_at")
 
     def __init__(self) -> None:
         self._timestamp: int | None = None
         self._media_s = 0.0
-        # Arrival less media time: of the first message, and the least so far.
-        self._first_s = self._earliest_s = 0.0
+        # Arrival less media time: of the first message, and the least of two slices of half a minute.
+        self._first_s = self._newer_s = self._older_s = 0.0
+        self._turn_at = 0.0
 
     @property
     def drift_s(self) -> float:
-        return self._earliest_s - self._first_s
+        return min(self._newer_s, self._older_s) - self._first_s
 
     def late_s(self, timestamp: int, now: float) -> float:
         """How late the message with this timestamp is, in milliseconds modulo 2**32, that came now."""
@@ -185,11 +207,15 @@ class _Reckoning:
             step = (timestamp - self._timestamp) & 0xFFFFFFFF
             self._media_s += (step - (1 << 32) if step >= _HALF_TIME else step) / 1000
         offset_s = now - self._media_s
-        if self._timestamp is None or abs(offset_s - self._earliest_s) > _JUMP_S:
-            self._first_s = self._earliest_s = offset_s
+        if self._timestamp is None or abs(offset_s - self._newer_s) > _JUMP_S:
+            self._first_s = self._newer_s = self._older_s = offset_s
+            self._turn_at = now + _SLICE_S
+        elif now >= self._turn_at:
+            self._older_s, self._newer_s = self._newer_s, offset_s
+            self._turn_at = now + _SLICE_S
         self._timestamp = timestamp
-        self._earliest_s = min(self._earliest_s, offset_s)
-        return offset_s - self._earliest_s
+        self._newer_s = min(self._newer_s, offset_s)
+        return offset_s - min(self._newer_s, self._older_s)
 
 
 def _after_handshake(left: int, data: bytes) -> tuple[int, bytes]:

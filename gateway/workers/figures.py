@@ -1,0 +1,101 @@
+"""A worker's telemetry, put together: what is known of its sessions, and where all other figures are.
+
+The admin server asks this, in this process or from another: ``sessions`` for single ones, ``metrics`` and
+``session_metrics`` for what Prometheus wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic, thread_time, time
+from typing import final
+
+from gateway.config import Config
+from gateway.errors import ConfigurationError
+from gateway.listeners.certificates import CertificateStore
+from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.entry import Door
+from gateway.telemetry.access import AccessLog
+from gateway.telemetry.loop import Loop
+from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
+from gateway.telemetry.records import EndRecords
+from gateway.telemetry.session_metrics import SessionMetrics
+from gateway.telemetry.sessions import Sessions
+from gateway.telemetry.upstreams import UpstreamCounts
+from gateway.upstreams.pool import Pool
+
+
+@final
+class WorkerFigures:
+    """``sweep_s`` is how often ``loop.sample`` is owed, ``buffers_bytes`` the bound on all buffers.
+
+    ``doors`` are those of the listeners, by their addresses; they may come later, as ``pool`` does.
+    """
+
+    def __init__(
+        self,
+        configuration: Config,
+        sweep_s: float,
+        buffers_bytes: int,
+        connections: ConnectionSet,
+        doors: Mapping[str, Door],
+    ) -> None:
+        settings = configuration.telemetry
+        path = configuration.log.access
+        lines_per_s = configuration.log.lines_per_s
+        self._access = AccessLog(Path(path), lines_per_s, monotonic, time) if path else None
+        self._doors = doors
+        self.pool: Pool | None = None
+        self.certificates: CertificateStore | None = None
+        self.upstreams = UpstreamCounts()
+        self.loop = Loop(sweep_s, thread_time)
+        self.sessions = Sessions(
+            monotonic,
+            time,
+            [EndRecords()] if self._access is None else [EndRecords(), self._access],
+            settings.enabled,
+            settings.media,
+            settings.session_series,
+        )
+        sources = Sources(
+            configuration.limits,
+            buffers_bytes,
+            connections.__len__,
+            lambda: [(listener, door.counts) for listener, door in self._doors.items()],
+            self._upstream_health,
+            self._certificate_ends,
+        )
+        self.metrics = Metrics(self.sessions, self.loop, sources)
+        self.session_metrics = SessionMetrics(self.sessions, settings.session_series)
+
+    def open_logs(self) -> None:
+        """Owed before the first session, as the user who will write. Raises ConfigurationError."""
+        if self._access is None:
+            return
+        try:
+            self._access.open()
+        except OSError as error:
+            raise ConfigurationError(f"[log], access: {error.filename}: {error.strerror}") from None
+
+    def reopen_logs(self) -> None:
+        """Files were moved away: begin them anew."""
+        if self._access is not None:
+            self._access.reopen()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        if self._access is not None:
+            self._access.close()
+
+    def _upstream_health(self) -> list[UpstreamHealth]:
+        counts = self.upstreams
+        return [
+            UpstreamHealth(name, up, counts.failures[name], counts.dials_of(name))
+            for name, up in (self.pool.health() if self.pool is not None else ())
+        ]
+
+    def _certificate_ends(self) -> list[tuple[str, float]]:
+        if self.certificates is None:
+            return []
+        return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]

@@ -1,0 +1,61 @@
+"""The command lines of ffmpeg and rtmpdump as publishers and players."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, final
+
+from tests.interop.clips import HASHES, Packet, packets_of_hashes, packets_of_media
+from tests.interop.programs import Program, Programs
+from tests.interop.servers import LOOPBACK
+
+# FFmpeg sends what it publishes over RTMPT after each tenth packet, and ends without sending the rest,
+# whoever the server is (PROTOCOL.md, What each client needs).
+LOST_BY_FFMPEG = 9
+# Warnings only: at its usual level ffmpeg writes a line for each request.
+_QUIETLY = ("-nostdin", "-nostats", "-loglevel", "warning")
+
+
+def url(protocol: str, port: int, path: str) -> str:
+    return f"{protocol}://{LOOPBACK}:{port}/{path}"
+
+
+def publish(programs: Programs, clip: Path, to: str, *, in_real_time: bool = True) -> Program:
+    """Have ffmpeg publish ``clip``."""
+    pace = ("-re",) if in_real_time else ()
+    return programs.start(
+        "ffmpeg", *_QUIETLY, *pace, "-i", str(clip), "-c", "copy", "-f", "flv", to
+    )
+
+
+class Player(Protocol):
+    """A running program that plays, and the packets that it has got."""
+
+    program: Program
+
+    def packets(self) -> list[Packet]: ...
+
+
+@final
+class FFmpegPlayer:
+    """ffmpeg, writing the hash of each packet as it comes."""
+
+    def __init__(self, programs: Programs, source: str) -> None:
+        self._hashes = programs.new_folder("played") / "hashes"
+        self.program = programs.start("ffmpeg", *_QUIETLY, "-i", source, *HASHES, str(self._hashes))
+
+    def packets(self) -> list[Packet]:
+        return packets_of_hashes(self._hashes)
+
+
+@final
+class RtmpdumpPlayer:
+    """rtmpdump, writing an FLV file; told that the stream is live, which it cannot find out."""
+
+    def __init__(self, programs: Programs, source: str) -> None:
+        self._file = programs.new_folder("played") / "file.flv"
+        live = ("--live",) if "/live/" in source else ()
+        self.program = programs.start("rtmpdump", *live, "-r", source, "-o", str(self._file))
+
+    def packets(self) -> list[Packet]:
+        return packets_of_media(self._file)

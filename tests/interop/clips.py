@@ -1,0 +1,71 @@
+"""The clips that are sent through, and what came out, as a list of packets that can be compared."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.interop.programs import needs
+
+# A packet as far as it must arrive unchanged: its stream, and the hash of its payload.
+Packet = tuple[int, str]
+
+_SECONDS = 3
+_MAKE_S = 60.0
+_READ_S = 30.0
+# H.264 and AAC from the test sources; ultrafast, since only the packets matter.
+_VIDEO = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+_CLIP = (
+    *("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25"),
+    *("-f", "lavfi", "-i", "sine=sample_rate=44100"),
+    *(*_VIDEO, "-g", "25", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k"),
+)
+# Ten pictures a second and no sound: an idle waits for 0.1 s, time enough to cut it. Small, because
+# FFmpeg's FLV reader finds its place again after an interruption only while all that it looks at is in
+# its buffer, which it begins anew every 32 KiB.
+_SPARSE_CLIP = (
+    *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=10"),
+    *(*_VIDEO, "-g", "10", "-b:v", "30k"),
+)
+
+
+def make_clip(path: Path) -> Path:
+    """Moving pictures and sound, some 150 packets."""
+    return _make(path, _CLIP)
+
+
+def make_sparse_clip(path: Path) -> Path:
+    """Few and small pictures."""
+    return _make(path, _SPARSE_CLIP)
+
+
+def _make(path: Path, words: tuple[str, ...]) -> Path:
+    command = [needs("ffmpeg"), "-v", "error", *words, "-t", str(_SECONDS), "-f", "flv", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=_MAKE_S)
+    return path
+
+
+def packets_of_media(path: Path) -> list[Packet]:
+    """All packets of a media file, in the order in which they are in it."""
+    command = [needs("ffmpeg"), "-v", "error", "-i", str(path), *HASHES, "-"]
+    done = subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=_READ_S
+    )
+    return _packets(done.stdout.decode())
+
+
+# FFmpeg's output options for the packets as they came in, hashed.
+HASHES = ("-c", "copy", "-f", "framehash", "-hash", "md5", "-flush_packets", "1")
+
+
+def packets_of_hashes(path: Path) -> list[Packet]:
+    """The packets in what FFmpeg wrote with ``HASHES``; empty as long as there is none."""
+    return _packets(path.read_text()) if path.exists() else []
+
+
+def _packets(lines: str) -> list[Packet]:
+    return [
+        (int(fields[0]), fields[-1].strip())
+        for line in lines.splitlines()
+        if not line.startswith("#") and len(fields := line.split(",")) == 6
+    ]

@@ -1,0 +1,137 @@
+"""The programs around each test: clips, upstreams, the gateway.
+
+Servers that no test breaks are started once and serve all tests, each test on a stream of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from tests.interop.clips import Packet, make_clip, make_sparse_clip, packets_of_media
+from tests.interop.programs import Program, Programs
+from tests.interop.servers import LOOPBACK, start_gateway, start_nginx, start_origin
+from tests.interop.tap import Tap
+
+_names = count()
+
+
+@frozen
+class Upstream:
+    """An RTMP server, and the tap in front of it that everybody comes through."""
+
+    program: Program
+    tap: Tap
+
+    @property
+    def server(self) -> str:
+        return f"{LOOPBACK}:{self.tap.port}"
+
+
+@pytest.fixture(scope="session")
+def lasting_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    programs = Programs(tmp_path_factory.mktemp("lasting"))
+    yield programs
+    programs.stop()
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    programs = Programs(tmp_path)
+    yield programs
+    programs.stop()
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the clips; nginx serves it as the application ``vod``."""
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="session")
+def clip(clips: Path) -> Path:
+    return make_clip(clips / "clip.flv")
+
+
+@pytest.fixture(scope="session")
+def packets(clip: Path) -> list[Packet]:
+    """What is to arrive of ``clip``."""
+    return packets_of_media(clip)
+
+
+@pytest.fixture(scope="session")
+def sparse_clip(clips: Path) -> Path:
+    return make_sparse_clip(clips / "sparse.flv")
+
+
+@pytest.fixture(scope="session")
+def sparse_packets(sparse_clip: Path) -> list[Packet]:
+    """What is to arrive of ``sparse_clip``."""
+    return packets_of_media(sparse_clip)
+
+
+@pytest.fixture(scope="session")
+def lasting_nginx(lasting_programs: Programs, clips: Path) -> tuple[Program, int]:
+    return start_nginx(lasting_programs, clips)
+
+
+@pytest.fixture(scope="session")
+def lasting_origin(lasting_programs: Programs) -> tuple[Program, int]:
+    return start_origin(lasting_programs)
+
+
+@pytest.fixture
+def nginx(lasting_nginx: tuple[Program, int]) -> Iterator[Upstream]:
+    with closing(Tap(lasting_nginx[1])) as tap:
+        yield Upstream(lasting_nginx[0], tap)
+
+
+@pytest.fixture
+def origin(lasting_origin: tuple[Program, int]) -> Iterator[Upstream]:
+    with closing(Tap(lasting_origin[1])) as tap:
+        yield Upstream(lasting_origin[0], tap)
+
+
+@pytest.fixture(params=["nginx", "origin"])
+def upstream(request: pytest.FixtureRequest) -> Upstream:
+    """Each upstream in turn."""
+    tapped: Upstream = request.getfixturevalue(request.param)
+    return tapped
+
+
+@pytest.fixture(params=["nginx", "origin"])
+def breakable_upstream(
+    request: pytest.FixtureRequest, programs: Programs, clips: Path
+) -> Iterator[Upstream]:
+    """Each upstream in turn, for a test that ends it."""
+    nginx = request.param == "nginx"
+    program, port = start_nginx(programs, clips) if nginx else start_origin(programs)
+    with closing(Tap(port)) as tap:
+        yield Upstream(program, tap)
+
+
+@pytest.fixture
+def gateway(programs: Programs, upstream: Upstream) -> int:
+    """The port of a gateway in front of ``upstream``."""
+    _, port = start_gateway(programs, "--upstream", upstream.server)
+    return port
+
+
+@pytest.fixture
+def stream() -> str:
+    """Application and name of a live stream that is this test's own."""
+    return f"live/stream{next(_names)}"
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else can be given meanwhile."""
+    with socket.socket() as bound:
+        bound.bind((LOOPBACK, 0))
+        yield bound.getsockname()[1]

@@ -1,0 +1,233 @@
+"""Cuts a client's HTTP connection at a chosen moment of an exchange.
+
+A relay between client and gateway, which understands just enough HTTP to know where a request or an
+answer begins and ends (both sides always send Content-Length). It passes them on whole, notes every
+exchange, and when it is armed cuts the first exchange that suits.
+
+Both connections are cut alike, to the client and to the gateway. With ``unnoticed`` the gateway's is left
+open, as when a box in between forgets a connection without a word.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from enum import Enum
+from threading import Lock
+from typing import final
+
+from attrs import define, frozen
+
+from tests.interop.programs import until
+from tests.interop.relay import How, Link, Relay, end
+
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+# Anywhere inside; the shortest head that is sent here has 80 bytes.
+_PART_OF_HEAD_BYTES = 20
+# An idle that is not answered after so long is being held.
+_HELD_S = 0.02
+
+
+class Moment(Enum):
+    """When an exchange is cut."""
+
+    IN_REQUEST = "in the head of its request"
+    HELD = "while its answer is held"
+    BEFORE_ANSWER = "when its answer has left, before a byte of it arrives"
+    IN_ANSWER_HEAD = "in the head of its answer"
+    IN_ANSWER_BODY = "in the body of its answer"
+    AFTER_ANSWER = "after its answer, before the next request"
+
+
+_DURING_ANSWER = {
+    Moment.BEFORE_ANSWER,
+    Moment.IN_ANSWER_HEAD,
+    Moment.IN_ANSWER_BODY,
+    Moment.AFTER_ANSWER,
+}
+
+
+@frozen
+class Cut:
+    """``command`` is whose exchange is cut, and ``times`` how often that happens."""
+
+    moment: Moment
+    how: How
+    command: bytes = b"idle"
+    times: int = 1
+    unnoticed: bool = False
+
+
+@frozen
+class Message:
+    """A request or an answer, whole."""
+
+    head: bytes
+    body: bytes
+
+
+@define
+class Exchange:
+    """``arrived`` is what the client got of the answer's body; None before it has the whole head."""
+
+    command: bytes
+    number: int
+    request: Message
+    cut: bool = False
+    arrived: bytes | None = None
+
+
+@final
+class _Messages:
+    """Cuts a byte stream into messages."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def receive(self, data: bytes) -> Iterator[Message]:
+        self._data += data
+        while (message := self._next()) is not None:
+            yield message
+
+    def _next(self) -> Message | None:
+        before, end_of_head, after = self._data.partition(b"\r\n\r\n")
+        if not end_of_head:
+            return None
+        head = before + end_of_head
+        length = int(_CONTENT_LENGTH.findall(head)[0])
+        if len(after) < length:
+            return None
+        self._data = after[length:]
+        return Message(head, after[:length])
+
+
+def _exchange(request: Message) -> Exchange:
+    target = request.head.split(b" ", 2)[1]
+    words = target.split(b"/")
+    return Exchange(words[1], int(words[-1]), request)
+
+
+@final
+class CutLink(Link):
+    """One connection of the client, cut when ``cutter`` says so."""
+
+    def __init__(self, cutter: Cutter, client: socket.socket, server: socket.socket) -> None:
+        super().__init__(client, server)
+        self._cutter = cutter
+        self._requests = _Messages()
+        self._answers = _Messages()
+        self._unanswered: list[Exchange] = []
+        self._watched: Exchange | None = None
+
+    def from_client(self, data: bytes) -> None:
+        for request in self._requests.receive(data):
+            exchange = _exchange(request)
+            self._cutter.exchanges.append(exchange)
+            self._unanswered.append(exchange)
+            if self._cutter.takes(Moment.IN_REQUEST, exchange):
+                self.server.sendall(request.head[:_PART_OF_HEAD_BYTES])
+                self._end(exchange)
+            self.server.sendall(request.head + request.body)
+            self._watched = exchange
+            self.patience_s = _HELD_S
+
+    def silence(self) -> None:
+        exchange, self._watched = self._watched, None
+        self.patience_s = None
+        if exchange is not None and self._cutter.takes(Moment.HELD, exchange):
+            self._end(exchange)
+
+    def from_server(self, data: bytes) -> None:
+        for answer in self._answers.receive(data):
+            self._watched = None
+            exchange = self._unanswered.pop(0)
+            moment = self._cutter.takes_answer(exchange, answer)
+            if moment is None:
+                self.client.sendall(answer.head + answer.body)
+                exchange.arrived = answer.body
+            else:
+                self._cut_answer(moment, exchange, answer)
+
+    def _cut_answer(self, moment: Moment, exchange: Exchange, answer: Message) -> None:
+        if moment is Moment.IN_ANSWER_HEAD:
+            self.client.sendall(answer.head[:_PART_OF_HEAD_BYTES])
+        elif moment is Moment.IN_ANSWER_BODY:
+            exchange.arrived = answer.body[: len(answer.body) // 2]
+            self.client.sendall(answer.head + exchange.arrived)
+        elif moment is Moment.AFTER_ANSWER:
+            exchange.arrived = answer.body
+            self.client.sendall(answer.head + answer.body)
+        self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """Cut, and leave the thread's loop by the exception that a lost connection raises too."""
+        exchange.cut = True
+        cut = self._cutter.cut
+        if cut.unnoticed:
+            self._cutter.kept_open.append(self.server.dup())
+        else:
+            end(self.server, cut.how)
+        end(self.client, cut.how)
+        raise ConnectionAbortedError
+
+
+@final
+class Cutter:
+    """``exchanges`` are all that were begun, in that order."""
+
+    def __init__(self, gateway_port: int, cut: Cut) -> None:
+        self.cut = cut
+        self.exchanges: list[Exchange] = []
+        self.kept_open: list[socket.socket] = []
+        self._left = 0
+        self._lock = Lock()
+        self._relay = Relay(gateway_port, lambda client, server: CutLink(self, client, server))
+        self.port = self._relay.port
+
+    def arm(self) -> None:
+        """Cut from now on."""
+        self._left = self.cut.times
+
+    def has_cut(self) -> None:
+        """Wait until all is cut that is to be."""
+        until(
+            lambda: sum(exchange.cut for exchange in self.exchanges) == self.cut.times,
+            f"{self.cut} happens",
+        )
+
+    def takes(self, moment: Moment, exchange: Exchange) -> bool:
+        """Whether ``exchange`` is cut at this ``moment``; asking for it takes one of the ``times``."""
+        with self._lock:
+            suits = moment is self.cut.moment and exchange.command == self.cut.command
+            if not (suits and self._left):
+                return False
+            self._left -= 1
+            return True
+
+    def takes_answer(self, exchange: Exchange, answer: Message) -> Moment | None:
+        """When during this ``answer`` the exchange is cut; one without data would prove nothing."""
+        moment = self.cut.moment
+        if moment not in _DURING_ANSWER:
+            return None
+        if self.cut.command == b"idle" and len(answer.body) == 1:
+            return None
+        return moment if self.takes(moment, exchange) else None
+
+    def after_cut(self) -> list[Exchange]:
+        """What the client has sent since it was last cut."""
+        last = max(index for index, exchange in enumerate(self.exchanges) if exchange.cut)
+        return self.exchanges[last + 1 :]
+
+    def received(self) -> bytes:
+        """The RTMP bytes that the client has got in whole answers, without the interval bytes."""
+        return b"".join(
+            exchange.arrived[1:]
+            for exchange in self.exchanges
+            if exchange.arrived and exchange.command in (b"send", b"idle")
+        )
+
+    def close(self) -> None:
+        self._relay.close()
+        while self.kept_open:
+            self.kept_open.pop().close()

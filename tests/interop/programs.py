@@ -1,0 +1,138 @@
+"""Real programs as these tests run them: found or the test is skipped, started, watched, stopped by pid.
+
+Nothing here sleeps for a fixed time: whoever waits names the condition and how long it may take.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TypeVar, final
+
+import pytest
+
+_Value = TypeVar("_Value")
+
+# Debian has servers where a user's PATH may not look.
+_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
+# More than any of them takes on a busy machine: a server that is killed leaves its worker behind.
+_STOP_S = 20.0
+_LOOK_EVERY_S = 0.005
+
+
+def needs(program: str) -> str:
+    """The path of ``program``; without it the test says so and is skipped."""
+    path = shutil.which(program, path=_PATH)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def until(condition: Callable[[], _Value], what: str, deadline_s: float = 10.0) -> _Value:
+    """Wait for ``condition`` to be true, and return what it gave."""
+    end = monotonic() + deadline_s
+    while not (value := condition()):
+        if monotonic() > end:
+            pytest.fail(f"not within {deadline_s} s: {what}")
+        sleep(_LOOK_EVERY_S)
+    return value
+
+
+@final
+class Program:
+    """A running program. It writes into files: a pipe that nobody reads would stop it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        pass_fds: Sequence[int],
+    ) -> None:
+        self.name = Path(command[0]).name
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has said so far, on both of its outputs."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def ends(self, deadline_s: float) -> int:
+        """Wait for its end, and return its exit status."""
+        until(lambda: not self.running, f"{self.name} ends; it said:\n{self.log}", deadline_s)
+        return self._process.wait()
+
+    def says(self, words: str, deadline_s: float = 30.0) -> str:
+        """Wait for ``words`` in its log, and return the rest of their line."""
+        until(
+            lambda: words in self.log or not self.running,
+            f"{self.name} says {words!r}",
+            deadline_s,
+        )
+        assert words in self.log, f"{self.name} ended before {words!r}:\n{self.log}"
+        return self.log.partition(words)[2].partition("\n")[0]
+
+    def stop(self) -> None:
+        """End it, politely first."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@final
+class Programs:
+    """The programs of one test, each in a folder of its own; ``stop`` ends those that still run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count()
+        self._started: list[Program] = []
+
+    def start(
+        self,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Program:
+        """Start ``command``; its first word is a program that is needed."""
+        program, *words = command
+        path = needs(program)
+        folder = self.new_folder(Path(program).name)
+        started = Program([path, *words], folder, environment or {}, pass_fds)
+        self._started.append(started)
+        return started
+
+    def new_folder(self, name: str) -> Path:
+        """A folder that is there for nobody else."""
+        folder = self._folder / f"{next(self._numbers)}-{name}"
+        folder.mkdir()
+        return folder
+
+    def stop(self) -> None:
+        while self._started:
+            self._started.pop().stop()

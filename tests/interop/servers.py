@@ -1,0 +1,99 @@
+"""What the tests run in the middle and behind it: the gateway, its embedded origin, and nginx-rtmp."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.interop.programs import Program, Programs, until
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOPBACK = "127.0.0.1"
+
+# Where distributions put it.
+_NGINX_RTMP = (
+    Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
+    Path("/usr/lib64/nginx/modules/ngx_rtmp_module.so"),
+)
+# In the foreground, so that its pid is the one we started; it ends its one worker itself ("master_process
+# off" does not go with a socket that is handed over). "wait_key" has players begin at a keyframe; the
+# acknowledgement window is small, so that clients which acknowledge do it within a short clip; players are
+# told when the publisher leaves, and end then.
+_NGINX_CONFIGURATION = """
+load_module {module};
+daemon off;
+worker_processes 1;
+user {user};
+pid nginx.pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+rtmp {{
+    access_log off;
+    server {{
+        listen {listen};
+        ack_window 20000;
+        application live {{ live on; wait_key on; publish_notify on; }}
+        application vod {{ play {clips}; }}
+    }}
+}}
+"""
+
+
+def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
+    """Start the gateway, until it listens; and its port."""
+    gateway = programs.start(
+        sys.executable,
+        "-c",
+        "from twisted.scripts.twistd import run; run()",
+        *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--listen", f"{LOOPBACK}:0", *options),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    port = int(gateway.says(f"listening on {LOOPBACK}:"))
+    return gateway, port
+
+
+def start_origin(programs: Programs) -> tuple[Program, int]:
+    """Start a gateway for its embedded origin alone; and the origin's port."""
+    gateway, _ = start_gateway(programs)
+    port = int(gateway.says(f"the embedded origin serves on {LOOPBACK}:"))
+    return gateway, port
+
+
+def start_nginx(programs: Programs, clips: Path) -> tuple[Program, int]:
+    """Start nginx-rtmp with the applications ``live`` and ``vod``, the latter with the folder ``clips``.
+
+    nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
+    it cannot say which port the system chose.
+    """
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        port = listening.getsockname()[1]
+        configuration = programs.new_folder("nginx") / "nginx.conf"
+        configuration.write_text(
+            _NGINX_CONFIGURATION.format(
+                module=_nginx_rtmp(),
+                user="root" if os.geteuid() == 0 else "nobody",
+                listen=f"{LOOPBACK}:{port}",
+                clips=clips,
+            )
+        )
+        nginx = programs.start(
+            "nginx",
+            *("-p", str(configuration.parent), "-c", str(configuration), "-e", "stderr"),
+            environment={"NGINX": f"{listening.fileno()};"},
+            pass_fds=[listening.fileno()],
+        )
+    pid = configuration.parent / "nginx.pid"
+    until(lambda: pid.exists() or not nginx.running, "nginx has read its configuration")
+    assert nginx.running, nginx.log
+    return nginx, port
+
+
+def _nginx_rtmp() -> Path:
+    for module in _NGINX_RTMP:
+        if module.exists():
+            return module
+    pytest.skip("libnginx-mod-rtmp is not installed")

@@ -1,0 +1,53 @@
+"""What ends on one side ends on the other, and no client is left spinning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.interop.clients import Player, publish, url
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs, until
+from tests.interop.servers import LOOPBACK, start_gateway
+from tests.interop.test_play import MakePlayer, each_player
+
+# Both programs stop at the first 404; what they still do is to write their files.
+_PROMPTLY_S = 3.0
+
+
+@each_player
+def test_a_player_ends_when_its_upstream_ends(
+    make_player: MakePlayer,
+    programs: Programs,
+    breakable_upstream: Upstream,
+    stream: str,
+    clip: Path,
+) -> None:
+    upstream = breakable_upstream
+    gateway, port = start_gateway(programs, "--upstream", upstream.server)
+    player = make_player(programs, url("rtmpt", port, stream))
+    upstream.tap.players(1)
+    publish(programs, clip, url("rtmp", upstream.tap.port, stream))
+    until(lambda: len(upstream.tap.links[0].down) > 50_000, "the player gets packets")
+    upstream.program.stop()
+    player.program.ends(_PROMPTLY_S)
+    assert "ended: upstream_" in gateway.log
+
+
+def test_a_publisher_ends_when_its_upstream_ends(
+    programs: Programs, breakable_upstream: Upstream, stream: str, clip: Path
+) -> None:
+    upstream = breakable_upstream
+    _, port = start_gateway(programs, "--upstream", upstream.server)
+    publisher = publish(programs, clip, url("rtmpt", port, stream))
+    upstream.tap.publishers(1)
+    upstream.program.stop()
+    assert publisher.ends(_PROMPTLY_S) != 0
+
+
+@each_player
+def test_a_client_ends_when_its_upstream_refuses(
+    make_player: MakePlayer, programs: Programs, refusing_port: int
+) -> None:
+    _, port = start_gateway(programs, "--upstream", f"{LOOPBACK}:{refusing_port}")
+    player: Player = make_player(programs, url("rtmpt", port, "live/nothing"))
+    assert player.program.ends(_PROMPTLY_S) != 0

@@ -1,0 +1,50 @@
+"""ffmpeg publishes over RTMPT: what reaches the players is what was in the file."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
+from tests.interop.clips import Packet
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs
+from tests.interop.servers import start_gateway
+from tests.interop.tap import Tap
+
+_PUBLISHED_S = 20.0
+_PLAYED_S = 10.0
+
+
+def test_every_packet_arrives_unchanged_and_in_order(
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    player = FFmpegPlayer(programs, url("rtmp", upstream.tap.port, stream))
+    upstream.tap.players(1)
+    publisher = publish(programs, clip, url("rtmpt", gateway, stream), in_real_time=False)
+    assert publisher.ends(_PUBLISHED_S) == 0
+    assert player.program.ends(_PLAYED_S) == 0
+    assert_all_but_the_last(player.packets(), packets)
+
+
+def test_the_gateway_needs_no_media_server_to_publish_and_play(
+    programs: Programs, stream: str, clip: Path, packets: list[Packet]
+) -> None:
+    _, port = start_gateway(programs)
+    with closing(Tap(port)) as gateway:
+        source = url("rtmpt", gateway.port, stream)
+        player = FFmpegPlayer(programs, source)
+        gateway.players(1)
+        assert publish(programs, clip, source).ends(_PUBLISHED_S) == 0
+        assert player.program.ends(_PLAYED_S) == 0
+    assert_all_but_the_last(player.packets(), packets)
+
+
+def assert_all_but_the_last(got: list[Packet], sent: list[Packet]) -> None:
+    assert got == sent[: len(got)]
+    assert len(sent) - len(got) <= LOST_BY_FFMPEG

@@ -1,0 +1,184 @@
+"""Websites behind the gateway: nginx with real files, and a server whose every word the test chooses."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock, Thread
+from typing import final
+
+from attrs import frozen
+
+from tests.interop.programs import Program, Programs, until
+from tests.interop.servers import LOOPBACK, ROOT
+
+# Uploads are WebDAV's PUT; "small" refuses large ones before their body.
+_NGINX_CONFIGURATION = """
+daemon off;
+worker_processes 1;
+user {user};
+pid nginx.pid;
+error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    sendfile on;
+    client_max_body_size 0;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen {listen};
+        root {root};
+        default_type text/html;
+        location /put/ {{ dav_methods PUT; create_full_put_path on; }}
+        location /small/ {{ dav_methods PUT; client_max_body_size 1k; }}
+        location /socket {{
+            proxy_pass http://{websocket};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }}
+    }}
+}}
+"""
+
+_GATEWAY_CONFIGURATION = """
+[[listener]]
+address = "{loopback}:0"
+[website]
+server = "{loopback}:{port}"
+[tunnel]
+latency = 0
+[limits]
+website_answer_s = 1.0
+"""
+
+
+@frozen
+class WebGateway:
+    """A gateway with a website behind it."""
+
+    program: Program
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.program._process.pid
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory it has ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+
+    @property
+    def processor_s(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def start_web_gateway(programs: Programs, port: int) -> WebGateway:
+    """Start a gateway whose website's server is at ``port``, until it listens."""
+    file = programs.new_folder("configuration") / "gateway.toml"
+    file.write_text(_GATEWAY_CONFIGURATION.format(loopback=LOOPBACK, port=port))
+    gateway = programs.start(
+        sys.executable,
+        *("-c", "from twisted.scripts.twistd import run; run()"),
+        *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    listening = int(gateway.says(f"listening on {LOOPBACK}:"))
+    gateway.says("other HTTP goes to")
+    return WebGateway(gateway, listening)
+
+
+def start_site(programs: Programs, root: Path, websocket_port: int) -> int:
+    """Start nginx with the files in ``root``; its port, which it takes from us as an upgraded one does."""
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        port: int = listening.getsockname()[1]
+        configuration = programs.new_folder("site") / "nginx.conf"
+        configuration.write_text(
+            _NGINX_CONFIGURATION.format(
+                user="root" if os.geteuid() == 0 else "nobody",
+                listen=f"{LOOPBACK}:{port}",
+                root=root,
+                websocket=f"{LOOPBACK}:{websocket_port}",
+            )
+        )
+        nginx = programs.start(
+            "nginx",
+            *("-p", str(configuration.parent), "-c", str(configuration), "-e", "stderr"),
+            environment={"NGINX": f"{listening.fileno()};"},
+            pass_fds=[listening.fileno()],
+        )
+    pid = configuration.parent / "nginx.pid"
+    until(lambda: pid.exists() or not nginx.running, "nginx has read its configuration")
+    assert nginx.running, nginx.log
+    return port
+
+
+@final
+class PlayedServer:
+    """A server that remembers all it was sent; ``answer`` plays one connection, from its first head on."""
+
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+        self._answer = answer
+        self._listening = socket.create_server((LOOPBACK, 0))
+        self._lock = Lock()
+        self.port: int = self._listening.getsockname()[1]
+        self.heads: list[bytes] = []
+        Thread(target=self._accept, daemon=True).start()
+
+    def stop(self) -> None:
+        # Closing alone does not end an accept of another thread.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        head = b""
+        with connection:
+            try:
+                while b"\r\n\r\n" not in head and (data := connection.recv(65536)):
+                    head += data
+                if head:
+                    with self._lock:
+                        self.heads.append(head)
+                    self._answer(connection)
+            except OSError:
+                return
+
+
+@contextmanager
+def played(answer: Callable[[socket.socket], None]) -> Iterator[PlayedServer]:
+    server = PlayedServer(answer)
+    yield server
+    server.stop()
+
+
+def make_large_file(path: Path, size: int) -> None:
+    """A sparse file of which each piece of a MiB says where it is."""
+    with path.open("wb") as file:
+        for offset in range(0, size, 1 << 20):
+            file.seek(offset)
+            file.write(b"%016x" % offset)
+        file.truncate(size)

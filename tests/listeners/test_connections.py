@@ -1,0 +1,93 @@
+"""Who is let in: the caps on connections, and that every deadline is looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.listeners.connections import ConnectionSet
+from gateway.protocols.limits import Limits
+
+
+class Speaker:
+    """A connection that remembers when it expired."""
+
+    def __init__(self, connections: ConnectionSet, address: str, deadline: float = 0.0) -> None:
+        self.connections = connections
+        self.address = address
+        self.deadline = deadline
+        self.expired: list[float] = []
+        connections.add(self)
+
+    def expire(self, now: float) -> None:
+        self.expired.append(now)
+
+
+class Leaving(Speaker):
+    """A connection that is lost while it expires."""
+
+    def expire(self, now: float) -> None:
+        super().expire(now)
+        self.connections.remove(self)
+
+
+def test_there_is_room_for_as_many_connections_as_the_cap_and_no_more() -> None:
+    connections = ConnectionSet(Limits(connections=2))
+    for number in range(2):
+        assert connections.has_room(f"192.0.2.{number}")
+        Speaker(connections, f"192.0.2.{number}")
+    assert not connections.has_room("192.0.2.9")
+    assert not connections.has_room()
+    assert len(connections) == 2
+
+
+def test_there_is_room_for_as_many_of_one_address_as_the_cap_and_no_more() -> None:
+    connections = ConnectionSet(Limits(connections_per_address=2))
+    for _ in range(2):
+        assert connections.has_room("192.0.2.1")
+        Speaker(connections, "192.0.2.1")
+    assert not connections.has_room("192.0.2.1")
+    assert connections.has_room("192.0.2.2")
+
+
+def test_before_an_address_is_known_only_the_cap_for_all_counts() -> None:
+    connections = ConnectionSet(Limits(connections=2, connections_per_address=1))
+    Speaker(connections, "192.0.2.1")
+    assert connections.has_room()
+    Speaker(connections, "192.0.2.2")
+    assert not connections.has_room()
+
+
+@pytest.mark.parametrize("cap", ["connections", "connections_per_address"])
+def test_a_connection_that_is_gone_makes_room_for_one(cap: str) -> None:
+    connections = ConnectionSet(Limits(**{cap: 1}))
+    for _ in range(3):
+        assert connections.has_room("192.0.2.1")
+        speaker = Speaker(connections, "192.0.2.1")
+        assert not connections.has_room("192.0.2.1")
+        connections.remove(speaker)
+    assert len(connections) == 0
+
+
+def test_an_address_without_connections_is_not_remembered() -> None:
+    """Or every address that ever came would cost memory."""
+    connections = ConnectionSet(Limits())
+    for number in range(100):
+        address = f"192.0.2.{number}"
+        connections.has_room(address)
+        connections.remove(Speaker(connections, address))
+    assert not connections._per_address
+
+
+def test_those_whose_deadline_has_come_expire_and_no_others() -> None:
+    connections = ConnectionSet(Limits())
+    past, now, later = (Speaker(connections, "a", deadline) for deadline in (9.0, 10.0, 10.1))
+    connections.sweep(10.0)
+    assert (past.expired, now.expired, later.expired) == ([10.0], [10.0], [])
+
+
+def test_a_connection_may_leave_while_all_are_swept() -> None:
+    connections = ConnectionSet(Limits())
+    leaving = [Leaving(connections, "a") for _ in range(3)]
+    connections.sweep(1.0)
+    assert [speaker.expired for speaker in leaving] == [[1.0]] * 3
+    assert len(connections) == 0
