@@ -168,6 +168,28 @@ class EagerUnixPort(unix.Port):
     transport = EagerUnixServer
 
 
+class AdoptedUnixPort(EagerUnixPort):
+    """A UNIX listener that was opened by another (systemd), whose file and mode stay as they are."""
+
+    factory: Any
+    fileno: Any
+    startReading: Any
+
+    def startListening(self) -> None:
+        self.factory.doStart()
+        adopted: Any = self._preexistingSocket
+        self._preexistingSocket = None
+        self.socket = adopted
+        self.fileno = adopted.fileno
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Any) -> None:
+        # Not unix.Port's, which removes the file.
+        tcp.Port.connectionLost(self, reason)
+
+
 class EagerPort(tcp.Port):
     """A listener whose connections are ``EagerServer``s."""
 

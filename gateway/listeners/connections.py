@@ -40,10 +40,13 @@ class ConnectionSet:
         return len(self._connections)
 
     def has_room(self, address: str | None = None) -> bool:
-        """Whether one more connection may come in, from ``address`` if that is known."""
+        """Whether one more connection may come in, from ``address`` if that is known.
+
+        A client on a UNIX socket has none: its connections count in all only.
+        """
         if len(self._connections) >= self._limits.connections:
             return False
-        return address is None or self._per_address[address] < self._limits.connections_per_address
+        return not address or self._per_address[address] < self._limits.connections_per_address
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)

@@ -9,7 +9,9 @@ Every listener takes whatever arrives: clients try one port and way after the ot
 cost a viewer 20 seconds. TLS needs a listener with certificates. The PROXY protocol is never guessed: a
 listener has it or not, and believes the networks it names.
 
-The deadline is absolute and covers everything up to the first bytes, and again the handshake.
+The deadline is absolute: one for everything up to the first bytes, one for the handshake, and one more for
+the first bytes inside. What a connection turned out to be, or why it did not come in, is counted once; a
+handshake that is done is counted besides.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any, final
 
 from attrs import define, field
@@ -33,21 +36,25 @@ from gateway.protocols.networks import Admission, Networks
 from gateway.protocols.proxy import ProxyHeaderReader
 from gateway.protocols.sniff import Speech, speech_of
 
+# How the system writes an IPv4 address that comes in at an IPv6 socket (RFC 4291, 2.5.5.2).
+_MAPPED = "::ffff:"
+
 
 @define
 class Door:
     """What all connections of one listener share.
 
     ``http`` makes the protocol for a client's address, within TLS or not; ``relay`` takes a client's
-    address, its transport, and its first bytes, which have been read already. ``context`` gives what a
-    TLS handshake begins with, and is None without certificates. ``counts`` are connections by what they
-    turned out to be.
+    address, its transport, its first bytes, which have been read already, and whom to tell when the
+    transport is lost, if it has taken its loss upon itself by making a protocol of its own the
+    transport's. ``context`` gives what a TLS handshake begins with, and is None without certificates.
+    ``counts`` are connections by what they turned out to be.
     """
 
     limits: Limits
     connections: ConnectionSet
     http: Callable[[str, bool], Any]
-    relay: Callable[[str, Any, bytes], None]
+    relay: Callable[[str, Any, bytes, Callable[[], None]], None]
     clock: Callable[[], float]
     admission: Admission
     trusted: Networks
@@ -82,7 +89,7 @@ class Listener(ServerFactory):
 
     def buildProtocol(self, addr: Any) -> Entry | None:  # type: ignore[override]
         """The protocol of a new connection; None closes it (Twisted's IProtocolFactory)."""
-        address = getattr(addr, "host", "")
+        address = _address_of(addr)
         cause = self.door.refusal(address)
         if cause is not None:
             self.door.counts[cause] += 1
@@ -90,12 +97,26 @@ class Listener(ServerFactory):
         return Entry(self.door, address)
 
 
+def _address_of(peer: Any) -> str:
+    """The IP address of Twisted's ``peer``, "" if it has none.
+
+    An IPv4 client of an IPv6 listener is the same client as one of an IPv4 listener.
+    """
+    host: str = getattr(peer, "host", "")
+    mapped = host.removeprefix(_MAPPED)
+    return mapped if "." in mapped else host
+
+
 @final
 @implementer(IProtocol)
 class Entry:
-    """The first protocol of a connection, and of what is inside its TLS (``secure``)."""
+    """The first protocol of a connection, and of what is inside its TLS (``secure``).
+
+    While a relay has the connection, this only keeps its place among the worker's connections.
+    """
 
     __slots__ = (
+        "_counted",
         "_door",
         "_first",
         "_handshaking",
@@ -111,6 +132,7 @@ class Entry:
         self._secure = secure
         self._first = b""
         self._handshaking = False
+        self._counted = False
         self._proxy = ProxyHeaderReader() if door.proxy_protocol and not secure else None
         self._transport: Any = None
         self.address = address
@@ -136,16 +158,14 @@ class Entry:
             _HAND_OVER[speech](self)
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._handshaking:
-            self._count("tls_failed")
-        self._door.connections.remove(self)
+        self._count("tls_failed" if self._handshaking else "left")
+        self._leave()
 
     # The sweep calls
 
     def expire(self, now: float) -> None:
         """``deadline`` has passed."""
-        self._count("silent")
-        self._transport.abortConnection()
+        self._refuse("tls_failed" if self._handshaking else "silent")
 
     # What comes before the first bytes
 
@@ -160,19 +180,21 @@ class Entry:
             return b""
         self._proxy = None
         source = reader.header.source
-        if source is not None and not self._come_from(source.address):
-            return b""
-        return data[used:]
+        # A header without a source leaves the connection's own address to be the client's.
+        return data[used:] if self._come_from(source.address if source else self.address) else b""
 
     def _come_from(self, address: str) -> bool:
         """The client's own address is known: whether it may come in."""
-        self._door.connections.remove(self)
+        self._leave()
         self.address = address
         cause = self._door.refusal_of_client(address)
         self._door.connections.add(self)
         if cause is not None:
             self._refuse(cause)
         return cause is None
+
+    def _leave(self) -> None:
+        self._door.connections.remove(self)
 
     # What the connection speaks
 
@@ -181,8 +203,8 @@ class Entry:
 
     def _speak_rtmp(self) -> None:
         self._count("rtmp")
-        self._door.connections.remove(self)
-        self._door.relay(self.address, self._transport, self._first)
+        self.deadline = inf
+        self._door.relay(self.address, self._transport, self._take_first(), self._leave)
 
     def _speak_tls(self) -> None:
         if self._door.context is None or self._secure:
@@ -195,11 +217,11 @@ class Entry:
         tls.protocol = self
         self._transport.protocol = tls
         tls.makeConnection(self._transport)
-        tls.dataReceived(self._first)
+        tls.dataReceived(self._take_first())
 
     def _handshaken(self, tls: TLSConnection) -> None:
         self._count("tls")
-        self._door.connections.remove(self)
+        self._leave()
         inside = Entry(self._door, self.address, secure=True)
         tls.protocol = inside
         inside.makeConnection(tls)
@@ -209,17 +231,25 @@ class Entry:
 
     def _hand_over(self, protocol: Any, name: str) -> None:
         self._count(name)
-        self._door.connections.remove(self)
+        self._leave()
         self._transport.protocol = protocol
         protocol.makeConnection(self._transport)
-        protocol.dataReceived(self._first)
+        protocol.dataReceived(self._take_first())
+
+    def _take_first(self) -> bytes:
+        first, self._first = self._first, b""
+        return first
 
     def _refuse(self, cause: str) -> None:
         self._count(cause)
+        self.deadline = inf
         self._transport.abortConnection()
 
     def _count(self, name: str) -> None:
-        self._door.counts[name] += 1
+        """Count what the connection turned out to be; its end tells nothing more."""
+        if not self._counted:
+            self._counted = True
+            self._door.counts[name] += 1
 
 
 _HAND_OVER: dict[Speech, Callable[[Entry], None]] = {

@@ -270,7 +270,8 @@ class HTTPConnection:
             return
         now = self._service.clock()
         self.deadline = self._phase_deadline or now + self._service.limits.keep_alive_s
-        if not self._last:
+        self.flush()
+        if not self._last and not self._full:
             self._transport.startReading()
             self._proceed(now)
 
@@ -286,11 +287,12 @@ class HTTPConnection:
         elif self._pending and not self._full and not self._phase_deadline:
             self._set_idle_deadline(now)
         else:
+            self._last = True
             self._transport.abortConnection()
 
     def flush(self) -> None:
         """Write the answers that are there, as far as none before them is missing."""
-        while self._pending and (output := self._pending[0].output) is not None:
+        while self._pending and not self._full and (output := self._pending[0].output) is not None:
             del self._pending[0]
             self._transport.write_two(*output)
         if self._last and not self._pending:

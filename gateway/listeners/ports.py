@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 
 from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from gateway.errors import ConfigurationError
-from gateway.transport import EagerPort, EagerUnixPort
+from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort
 
 # The kernel caps it at net.core.somaxconn (4096); a burst of players opens several at once each.
 _BACKLOG = 4096
@@ -47,10 +47,14 @@ def _remove_dead_socket(path: Path) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
+        # A listener whose backlog is full would keep us waiting.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
+        except BlockingIOError:
+            return
 
 
 def _adopt(
@@ -60,7 +64,7 @@ def _adopt(
     with socket.socket(fileno=os.dup(descriptor)) as inherited:
         inherited.setblocking(False)
         if inherited.family == socket.AF_UNIX:
-            unix: Any = EagerUnixPort
+            unix: Any = AdoptedUnixPort
             return unix._fromListeningDescriptor(reactor, inherited.fileno(), factory)
         tcp: Any = EagerPort
         return tcp._fromListeningDescriptor(reactor, inherited.fileno(), inherited.family, factory)

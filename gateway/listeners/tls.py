@@ -5,11 +5,11 @@ What arrives is decrypted as far as it goes and handed up joined; what is writte
 so a short answer is one TLS record in one segment. Nothing is queued here: the engine's two memory buffers
 are emptied at each turn, and back-pressure is the transport's below.
 
-    the peer                                      the protocol above is told
-    says goodbye (close_notify), or ends its      that it says no more, and may still listen, if it can be
-      stream without                                told (IHalfCloseableProtocol); else the connection closes
-    sends what is no TLS, or an alert             what came before it, then that the connection is lost
-    wants to renegotiate                          nothing; the contexts forbid it, and who insists is lost
+    the peer                                    the protocol above
+    says goodbye (close_notify), or ends its    is told that it says no more, and may still listen, if it
+      stream without                              knows of that (IHalfCloseableProtocol); else we close
+    sends what is no TLS, or an alert           gets what came before it, then the connection is lost
+    wants to renegotiate                        gets nothing: it is refused, and lost if it insists
 
 All this costs the peer's own connection and no other. An end without goodbye is as good as one with it:
 HTTP and RTMP know by themselves where a message ends, and players close without a word. The deadline of

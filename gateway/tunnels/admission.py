@@ -33,7 +33,7 @@ class Admission:
             raise CapacityReached("the gateway is ending")
         if self.living >= self._limits.sessions:
             raise CapacityReached("sessions")
-        if self._per_address[address] >= self._limits.sessions_per_address:
+        if address and self._per_address[address] >= self._limits.sessions_per_address:
             raise CapacityReached("sessions of one address")
         if self._share_bytes() < _LEAST_SHARE_BYTES:
             raise CapacityReached("buffers")

@@ -1,40 +1,43 @@
 """A client that speaks RTMP or RTMPE itself, joined to an upstream connection: bytes pass as they are.
 
-Both sides are alike: what one reads is written to the other, which pauses it while more than a mark is
-unsent (Twisted's producers do that). A side that ends its stream has it ended on the other, and the relay
-ends when both have. Bounds: a handshake that does not come, and a side that takes nothing for too long.
-A viewer who says nothing for an hour is no fault here: keep-alive probes find those who are gone.
+    dialling    the client is not read; what it has said already waits here
+    joined      both sides are read and written (side.py)
+    half ended  one side says no more, the other may, for as long as it does say something
+    ended       for one reason, told once; what was read is still written, within bounds
+
+The side that ends first gives the reason. Bounds: a handshake that does not come, a side that takes nothing
+for too long, and half a relay that is silent. A viewer who says nothing for an hour is no fault here:
+keep-alive probes find those who are gone.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Protocol, final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from gateway.errors import RequestRefused
 from gateway.protocols.limits import Limits
 from gateway.protocols.origin import RTMP, Origin
 from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
+from gateway.tunnels.side import Reasons, Side
 
 _log = Logger()
 
 # C0 and C1, or their like in RTMPE: fewer bytes than this and nobody has begun a handshake.
 _HANDSHAKE_BYTES = 1537
-# Per side: enough for 80 ms at 10 Mbit/s, little enough that a slow client drains it before it counts
-# as stalled.
-_HIGH_WATER_BYTES = 128 * 1024
-# tcp(7): probes after a minute, six of them ten seconds apart.
-_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
+
+_OF_CLIENT = Reasons(EndReason.CLIENT_CLOSED, EndReason.CLIENT_LOST, EndReason.CLIENT_STALLED)
+_OF_UPSTREAM = Reasons(
+    EndReason.UPSTREAM_CLOSED, EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED
+)
+# Nobody has anything to come then.
+_AT_ONCE = frozenset((EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT))
 
 
 class Telemetry(Protocol):
@@ -47,101 +50,21 @@ class Telemetry(Protocol):
     def open_refused(self, error: RequestRefused) -> None: ...
 
 
-@final
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
-class Side:
-    """One of a relay's two connections, and the protocol of its transport."""
-
-    __slots__ = (
-        "_relay",
-        "bytes_read",
-        "ended",
-        "full_since",
-        "other",
-        "reads",
-        "reasons",
-        "transport",
-    )
-
-    def __init__(self, relay: Relay, reasons: _Reasons) -> None:
-        self._relay = relay
-        self.reasons = reasons
-        self.transport: Any = None
-        self.other: Side = self
-        self.bytes_read = self.reads = 0
-        self.ended = False
-        self.full_since = inf
-
-    def makeConnection(self, transport: Any) -> None:
-        self.transport = transport
-        transport.high_water_bytes = _HIGH_WATER_BYTES
-        transport.registerProducer(self, True)
-        _keep_alive(transport)
-
-    def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.bytes_read += len(data)
-        self.reads += 1
-        if self._relay.reading is not None:
-            self._relay.read(self, data)
-        self.other.transport.write(data)
-
-    def pauseProducing(self) -> None:
-        """This side takes no more for now: read nothing for it from the other."""
-        self.full_since = self._relay.clock()
-        if self.other.transport is not None:
-            self.other.transport.stopReading()
-
-    def resumeProducing(self) -> None:
-        self._relay.taken_late(self)
-        self.full_since = inf
-        if self.other.transport is not None and not self.other.ended:
-            self.other.transport.startReading()
-
-    def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
-
-    def readConnectionLost(self) -> None:
-        """This side says no more."""
-        self.ended = True
-        if self.other.ended or self.other.transport is None:
-            self._relay.end(self.reasons.closed)
-        else:
-            self.other.transport.unregisterProducer()
-            self.other.transport.loseWriteConnection()
-
-    def writeConnectionLost(self) -> None:
-        """What the other side had said is written, and the end of it."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.transport = None
-        clean = reason.check(ConnectionDone) is not None
-        self._relay.end(self.reasons.closed if clean else self.reasons.lost)
-
-
-class _Reasons:
-    """How it is called when a side ends."""
-
-    def __init__(self, closed: EndReason, lost: EndReason, stalled: EndReason) -> None:
-        self.closed = closed
-        self.lost = lost
-        self.stalled = stalled
-
-
-_OF_CLIENT = _Reasons(EndReason.CLIENT_CLOSED, EndReason.CLIENT_LOST, EndReason.CLIENT_STALLED)
-_OF_UPSTREAM = _Reasons(
-    EndReason.UPSTREAM_CLOSED, EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED
-)
+def _nobody() -> None:
+    """Who need not be told."""
 
 
 @final
 class Relay:
-    """One relayed client. ``alias`` names it for people, as a tunnel's does."""
+    """One relayed client. ``alias`` names it for people, as a tunnel's does; ``left`` is called when the
+    client's connection is gone."""
 
     __slots__ = (
-        "_stalled_write_s",
+        "_first_end",
+        "_left",
+        "_limits",
+        "_quiet_bytes",
+        "_quiet_since",
         "_table",
         "address",
         "alias",
@@ -168,9 +91,11 @@ class Relay:
         limits: Limits,
         origin: Origin = RTMP,
         figures: Any = None,
+        left: Callable[[], None] = _nobody,
     ) -> None:
         self._table = table
-        self._stalled_write_s = limits.stalled_write_s
+        self._limits = limits
+        self._left = left
         self.alias = alias
         self.address = address
         self.origin = origin
@@ -181,6 +106,10 @@ class Relay:
         self.opened_at = table.clock()
         self.unused_until = self.opened_at + limits.unused_session_s
         self.ended: EndReason | None = None
+        self._first_end: EndReason | None = None
+        # Of half a relay: since when, and at how many bytes, nothing has been said.
+        self._quiet_since = inf
+        self._quiet_bytes = 0
         self.client = Side(self, _OF_CLIENT)
         self.upstream = Side(self, _OF_UPSTREAM)
         self.client.other, self.upstream.other = self.upstream, self.client
@@ -243,33 +172,71 @@ class Relay:
         else:
             self.figures.upstream_delayed(late_s, self.client.reads)
 
+    def side_ended(self, side: Side) -> None:
+        if self.ended:
+            side.close()
+            return
+        self._first_end = self._first_end or side.reasons.closed
+        self._quiet_since = self.clock()
+        if side.other.ended:
+            self.end(self._first_end)
+        elif side.other.transport is not None:
+            side.other.end_writing()
+
+    def side_lost(self, side: Side, reason: EndReason) -> None:
+        self.end(self._first_end or reason)
+        if side is self.client:
+            self._left()
+        if self.client.transport is None and self.upstream.transport is None:
+            self._table.forget(self)
+
+    # The table calls
+
+    def join(self, first: bytes) -> None:
+        """Both sides stand; the client has said ``first`` so far."""
+        self.upstream.transport.write(first)
+        if self.client.ended:
+            self.upstream.end_writing()
+        self.client.transport.startReading()
+
     def end(self, reason: EndReason) -> None:
-        """End the relay, once; what was read from a side that closed is still written to the other."""
+        """End the relay, once."""
         if self.ended:
             return
         self.ended = reason
         self.reading = None
-        orderly = reason in (EndReason.CLIENT_CLOSED, EndReason.UPSTREAM_CLOSED)
         for side in (self.client, self.upstream):
-            if side.transport is None:
-                continue
-            side.transport.unregisterProducer()
-            if orderly:
-                side.transport.loseConnection()
+            if reason in _AT_ONCE or reason is side.reasons.stalled:
+                side.abort()
             else:
-                side.transport.abortConnection()
-        self._table.forget(self, reason)
+                side.close()
+        self._table.ended(self, reason)
 
     def sweep(self, now: float) -> None:
-        """End the relay when one of its deadlines has passed."""
+        """End the relay when one of its deadlines has passed; once it has ended, its connections."""
+        if self.ended:
+            for side in (self.client, self.upstream):
+                side.sweep_closed(now, self._limits.stalled_write_s)
+            return
         if now >= self.unused_until:
             if self.bytes_up < _HANDSHAKE_BYTES:
                 self.end(EndReason.ABANDONED)
                 return
             self.unused_until = inf
         for side in (self.client, self.upstream):
-            if now - side.full_since >= self._stalled_write_s:
+            if side.is_stalled(now, self._limits.stalled_write_s):
                 self.end(side.reasons.stalled)
+                return
+        if self._first_end is not None:
+            self._sweep_half(self._first_end, now)
+
+    def _sweep_half(self, reason: EndReason, now: float) -> None:
+        moved = self.bytes_up + self.bytes_down
+        if moved != self._quiet_bytes or self.client.is_owed(now) or self.upstream.is_owed(now):
+            self._quiet_bytes = moved
+            self._quiet_since = now
+        elif now - self._quiet_since >= self._limits.silent_session_s:
+            self.end(reason)
 
 
 @final
@@ -292,32 +259,42 @@ class RelayTable:
         self._connect = connect
         self._telemetry = telemetry
         self._measure = measure
+        # Those that have ended too, until their connections are gone.
         self._relays: set[Relay] = set()
         self.clock = clock
 
     def open(
-        self, address: str, transport: Any, first: bytes, origin: Origin = RTMP
+        self,
+        address: str,
+        transport: Any,
+        first: bytes,
+        origin: Origin = RTMP,
+        left: Callable[[], None] = _nobody,
     ) -> None:
-        """Relay the client at ``transport``, whose ``first`` bytes have been read already."""
+        """Relay the client at ``transport``, whose ``first`` bytes have been read already.
+
+        ``left`` is called when its connection is gone, unless it is refused here: then its protocol
+        stays what it was.
+        """
         try:
             self._admission.enter(address)
         except RequestRefused as error:
-            self._refuse(transport, error)
+            self._telemetry.open_refused(error)
+            transport.abortConnection()
             return
         figures = self._measure(origin)
-        relay = Relay(self, self._next_alias(), address, self._limits, origin, figures)
+        relay = Relay(self, self._next_alias(), address, self._limits, origin, figures, left)
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
+        if relay.reading is not None:
             relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client
         # Nothing is read until there is somebody to write it to.
         transport.stopReading()
         relay.client.makeConnection(transport)
-        Deferred.fromCoroutine(self._join(relay, first)).addErrback(
-            lambda failure: _log.failure("A relay failed", failure)
-        )
+        Deferred.fromCoroutine(self._join(relay, first)).addErrback(self._fail, relay)
 
     def sweep(self, now: float) -> None:
         """Do what is due at ``now`` in every relay."""
@@ -329,32 +306,29 @@ class RelayTable:
         for relay in tuple(self._relays):
             relay.end(reason)
 
-    def forget(self, relay: Relay, reason: EndReason) -> None:
-        """Part of ``Relay.end``."""
-        self._relays.discard(relay)
+    # The relays call
+
+    def ended(self, relay: Relay, reason: EndReason) -> None:
+        """A relay has ended."""
         self._admission.leave(relay.address)
         self._telemetry.session_ended(relay, reason)
+
+    def forget(self, relay: Relay) -> None:
+        """Both of an ended relay's connections are gone."""
+        self._relays.discard(relay)
 
     async def _join(self, relay: Relay, first: bytes) -> None:
         try:
             relay.server = await self._connect(relay.upstream)
         except RequestRefused as error:
-            self._telemetry.open_refused(error)
+            if not relay.ended:
+                self._telemetry.open_refused(error)
             relay.end(EndReason.UPSTREAM_UNAVAILABLE)
             return
-        if relay.ended:
-            relay.upstream.transport.abortConnection()
-            return
-        self._telemetry.session_opened(relay)
-        relay.upstream.transport.write(first)
-        relay.client.transport.startReading()
+        if not relay.ended:
+            self._telemetry.session_opened(relay)
+            relay.join(first)
 
-    def _refuse(self, transport: Any, error: RequestRefused) -> None:
-        self._telemetry.open_refused(error)
-        transport.abortConnection()
-
-
-def _keep_alive(transport: Any) -> None:
-    transport.setTcpKeepAlive(True)
-    for option, value in _KEEP_ALIVE:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+    def _fail(self, failure: Failure, relay: Relay) -> None:
+        _log.failure("A relay failed", failure)
+        relay.end(EndReason.FAULT)

@@ -100,9 +100,7 @@ class SessionTable:
         self._measure = measure
         self._tunnels: dict[bytes, Tunnel] = {}
 
-    def open(
-        self, address: str, fields: Fields, reply: Reply, origin: Origin = RTMPT
-    ) -> Opening:
+    def open(self, address: str, fields: Fields, reply: Reply, origin: Origin = RTMPT) -> Opening:
         """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
 
         Raises CapacityReached.

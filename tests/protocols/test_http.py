@@ -393,7 +393,9 @@ def test_a_length_that_no_body_has_is_refused_with_its_head_whoever_reads_the_bo
 
 def test_a_chunk_announced_over_the_limit_is_refused_with_its_size() -> None:
     """``whole_body``: as soon as it is known to be longer than the limit."""
-    assert read([chunked(b"ffffffff\r\na")], SMALL) == Outcome((), BodyTooLarge)
+    for begun in (b"ffffffff\r\n", b"1001\r\n", b"1001\r\na", b"1000\r\n%b\r\n1\r\n" % bytes(4096)):
+        assert read([chunked(begun)], SMALL) == Outcome((), BodyTooLarge)
+    assert read([chunked(b"1000\r\n")], SMALL).refused is None
 
 
 def test_chunks_over_the_limit_are_refused_while_they_come() -> None:
@@ -550,6 +552,18 @@ def test_whether_any_byte_of_the_body_has_come(wire: bytes, begun: bool) -> None
     assert reader.next_head() is not None
     assert reader.whole_body() is None
     assert reader.body_begun is begun
+
+
+def test_a_body_in_pieces_is_not_the_beginning_of_the_next_one() -> None:
+    reader = RequestReader(Limits())
+    reader.receive(chunked(b"1\r\na\r\n"))
+    reader.next_head()
+    reader.whole_body()
+    reader.receive(b"0\r\n\r\n" + post(b"Content-Length: 1"))
+    assert reader.whole_body() == b"a"
+    assert reader.next_head() is not None
+    assert reader.whole_body() is None
+    assert not reader.body_begun
 
 
 def test_the_body_after_a_body_in_pieces_begins_anew() -> None:

@@ -1,0 +1,43 @@
+"""Prometheus' own checker on what the gateway shows: names, units, help texts, form."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.families import exposition
+from gateway.telemetry.session_metrics import SessionMetrics
+from tests.interop.programs import needs
+from tests.telemetry.fabricate import Node, health
+
+
+@pytest.fixture
+def node() -> Node:
+    node = Node()
+    node.sources.upstreams = health
+    tunnels = [node.open(protocol) for protocol in ("rtmpt", "rtmpts", "rtmp", "rtmps")]
+    node.talk(tunnels, 10)
+    tunnels[0].dismiss(EndReason.CLIENT_LOST)
+    return node
+
+
+def check(pieces: Iterator[bytes]) -> None:
+    checked = subprocess.run(
+        [needs("promtool"), "check", "metrics"],
+        input=b"".join(pieces),
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_promtool_finds_nothing_to_say_about_the_aggregates(node: Node) -> None:
+    check(exposition(node.metrics.families()))
+
+
+def test_promtool_finds_nothing_to_say_about_single_sessions(node: Node) -> None:
+    check(SessionMetrics(node.sessions, 1000).exposition())

@@ -1,0 +1,71 @@
+"""Sessions of every kind that were never opened, for tests of what shows them."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from gateway.protocols.commands import Kind
+from gateway.protocols.http import Fields
+from gateway.protocols.limits import Limits
+from gateway.protocols.origin import Origin
+from gateway.protocols.session import Session
+from gateway.telemetry.loop import Loop
+from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
+from gateway.telemetry.sessions import Sessions
+from gateway.tunnels.tunnel import Tunnel
+
+HOSTILE = b'evil"} 1\\\x7f\xff'
+LIMITS = Limits()
+
+
+class Node:
+    """A worker's telemetry, and time as a number."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 1000.0
+        self.sessions = Sessions(self.clock, lambda: 1.7e9 + self.now, **settings)
+        self.loop = Loop(0.05, self.clock)
+        self.sources = Sources(LIMITS, 1 << 30)
+        self.metrics = Metrics(self.sessions, self.loop, self.sources)
+        self._made = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def open(self, protocol: str = "rtmpt", server: str = "media:1935") -> Tunnel:
+        """A tunnel whose upstream takes all and is nowhere."""
+        self._made += 1
+        origin = Origin(protocol, "0.0.0.0:80")
+        tunnel = Tunnel(
+            b"secret-%d" % self._made,
+            f"n100-{self._made}",
+            "192.0.2.1",
+            Fields(1, ((b"user-agent", HOSTILE),), 1, False, True, False),
+            self.clock,
+            self.sessions.session_ended,
+            origin,
+            self.sessions.measure(origin),
+        )
+        tunnel.session = Session(LIMITS, tunnel, 0.25, self.now, figures=tunnel.figures)
+        tunnel.server = server
+        self.now += 0.004
+        self.sessions.session_opened(tunnel)
+        return tunnel
+
+    def talk(self, tunnels: list[Tunnel], rounds: int) -> None:
+        """Sends that are answered with what the upstream said a little earlier."""
+        random = Random(1)
+        for number in range(rounds):
+            began = self.now
+            for tunnel in tunnels:
+                self.now = began + random.random() * 0.2
+                tunnel.session.receive(Kind.SEND, number, b"x", self.now)
+                tunnel.session.upstream_data(b"y", self.now + random.random() * 0.01)
+            self.now = began + 0.3
+
+
+def health() -> list[UpstreamHealth]:
+    dials = [0] * 74
+    dials[20] = 3
+    return [UpstreamHealth("media:1935", True, 2, dials)]

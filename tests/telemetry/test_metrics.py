@@ -1,0 +1,228 @@
+"""What Prometheus gets: well-formed, true, growing, mergeable, and in pieces that block nobody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from time import perf_counter
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as read_open_metrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from gateway.errors import UpstreamUnavailable
+from gateway.protocols.commands import Kind
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.families import PREFIX, content_type, exposition, merged
+from gateway.telemetry.metrics import Metrics, Sources
+from gateway.telemetry.session_metrics import SessionMetrics
+from gateway.telemetry.sessions import SessionFilter
+from tests.telemetry.fabricate import HOSTILE, LIMITS, Node, health
+
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+READERS = {"": read_text, OPEN_METRICS: read_open_metrics}
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+def node() -> Node:
+    node = Node()
+    node.sources = Sources(
+        LIMITS,
+        1 << 30,
+        lambda: 7,
+        lambda: [("0.0.0.0:80", Counter(http=5, rtmp=1, tls=2, tls_failed=1, full=3))],
+        health,
+        lambda: [("/etc/site.pem", 2e9)],
+    )
+    node.metrics = Metrics(node.sessions, node.loop, node.sources)
+    tunnels = [node.open(), node.open("rtmpts")]
+    node.talk(tunnels, 10)
+    tunnels.pop().dismiss(EndReason.ABANDONED)
+    node.sessions.open_refused(UpstreamUnavailable("none"))
+    for _ in range(300):
+        node.sessions.turn()
+    for tick in range(5):
+        node.loop.sample(node.now + tick * 0.052)
+    return node
+
+
+def text_of(pieces: Iterator[bytes]) -> str:
+    return b"".join(pieces).decode()
+
+
+def samples(text: str, accept: str = "") -> Samples:
+    return {
+        (sample.name.removeprefix(PREFIX), frozenset(sample.labels.items())): sample.value
+        for family in READERS[accept](text)
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    return found[name, frozenset(labels.items())]
+
+
+@pytest.mark.parametrize("accept", READERS)
+def test_both_forms_are_read_by_prometheus_own_client_and_say_the_same(node, accept: str) -> None:
+    found = samples(text_of(exposition(node.metrics.families(), accept)), accept)
+    where = {"listener": "0.0.0.0:80", "upstream": "media:1935"}
+    assert value(found, "bytes_total", protocol="rtmpt", direction="up", **where) == 10
+    assert value(found, "commands_total", protocol="rtmpts", command="send", **where) == 10
+    assert value(found, "sessions_opened_total", protocol="rtmpt", **where) == 1
+    assert value(found, "sessions_ended_total", protocol="rtmpts", reason="abandoned") == 1
+    assert value(found, "opens_refused_total", cause="upstream_unavailable") == 1
+    assert value(found, "sessions", protocol="rtmpt", state="ordinary") == 1
+    assert value(found, "connections") == 7
+    assert value(found, "connections_accepted_total", listener="0.0.0.0:80", speaks="http") == 5
+    assert value(found, "connections_refused_total", listener="0.0.0.0:80", cause="full") == 3
+    assert value(found, "tls_handshakes_total", listener="0.0.0.0:80", outcome="failed") == 1
+    assert value(found, "upstream_up", upstream="media:1935") == 1
+    assert value(found, "upstream_failures_total", upstream="media:1935") == 2
+    assert (
+        value(found, "tls_certificate_expiry_timestamp_seconds", certificate="/etc/site.pem") == 2e9
+    )
+    assert value(found, "process_cpu_seconds_total") > 0
+    assert value(found, "process_open_files") > 2
+    assert content_type(accept).startswith("application/openm" if accept else "text/plain")
+
+
+def test_the_histograms_buckets_go_from_half_a_millisecond_and_add_up(node: Node) -> None:
+    found = samples(text_of(exposition(node.metrics.families())))
+    name = "poll_gap_seconds"
+    buckets = {
+        float(dict(labels)["le"]): count
+        for (sample, labels), count in found.items()
+        if sample == f"{name}_bucket" and ("protocol", "rtmpt") in labels
+    }
+    assert min(buckets) == 0.0005
+    assert max(bound for bound in buckets if bound < float("inf")) == 8.192
+    assert sorted(buckets.values()) == [buckets[bound] for bound in sorted(buckets)]
+    assert buckets[float("inf")] == value(found, f"{name}_count", protocol="rtmpt") == 9
+    assert buckets[0.064] == 0
+    # 0.3 s apart on average, by at most 0.2 s more or less.
+    assert value(found, f"{name}_sum", protocol="rtmpt") == pytest.approx(9 * 0.3, rel=0.2)
+
+
+def test_what_was_prompt_is_in_the_lowest_bucket(node: Node) -> None:
+    found = samples(text_of(exposition(node.metrics.families())))
+    delay = "upstream_delay_seconds"
+    assert value(found, f"{delay}_bucket", protocol="rtmpt", le="0.0005") == 10
+    assert value(found, f"{delay}_sum", protocol="rtmpt") == 0
+
+
+def test_no_counter_ever_shrinks_whenever_sessions_end() -> None:
+    node = Node()
+    tunnels = [node.open() for _ in range(600)]
+    node.talk(tunnels, 2)
+    last: Samples = {}
+    for round_ in range(6):
+        pieces = exposition(node.metrics.families())
+        text = next(pieces)
+        for tunnel in tunnels[round_ * 50 : round_ * 50 + 50]:
+            tunnel.dismiss(EndReason.CLIENT_LOST)
+        for tunnel in tunnels[round_ * 50 : round_ * 50 + 600]:
+            if tunnel.session.ended is None:
+                tunnel.session.receive(Kind.SEND, 2 + round_, b"x", node.now)
+            else:
+                tunnel.session.receive(Kind.SEND, 1, b"x", node.now)
+        found = samples((text + b"".join(pieces)).decode())
+        for (name, labels), before in last.items():
+            if name.endswith(("_total", "_bucket", "_count")):
+                assert found[name, labels] >= before, name
+        last = found
+
+
+def test_the_figures_of_several_workers_add_up(node: Node) -> None:
+    one = [family for family in node.metrics.families() if family is not None]
+    both = samples(text_of(exposition(merged([one, one]))))
+    alone = samples(text_of(exposition(one)))
+    assert both.keys() == alone.keys()
+    for (name, labels), single in alone.items():
+        once = name in ("build_info", "event_loop_busy_ratio", "upstream_up") or "expiry" in name
+        assert both[name, labels] == pytest.approx(single if once else 2 * single), name
+
+
+@pytest.mark.parametrize("accept", READERS)
+def test_single_sessions_have_their_figures_by_alias(node: Node, accept: str) -> None:
+    text = text_of(SessionMetrics(node.sessions, 1000).exposition(accept))
+    found = samples(text, accept)
+    label = {"session": "n100-1"}
+    p95 = value(
+        found, "session_latency_seconds", latency="upstream_delay", statistic="p95", **label
+    )
+    assert p95 == 0
+    assert value(found, "session_bytes_total", direction="up", **label) == 10
+    assert "secret" not in text
+    info = [dict(labels) for name, labels in found if name == "session_info"]
+    assert {each["client"] for each in info} == {'evil"} 1\\?ÿ'}
+    assert HOSTILE.decode("latin-1") not in text
+
+
+def test_an_ended_session_is_shown_once_more_and_then_gone(node: Node) -> None:
+    metrics = SessionMetrics(node.sessions, 1000)
+    assert 'session="n100-2"' not in text_of(metrics.exposition("", SessionFilter("n100-1")))
+    assert 'session="n100-2"' in text_of(metrics.exposition())
+    assert 'session="n100-2"' not in text_of(metrics.exposition())
+
+
+def test_a_cap_bounds_how_many_sessions_are_shown() -> None:
+    node = Node()
+    for _ in range(30):
+        node.open()
+    text = text_of(SessionMetrics(node.sessions, 10).exposition())
+    assert text.count(f"\n{PREFIX}session_info{{") == 10
+    assert text_of(SessionMetrics(node.sessions, 10).exposition()) == text
+
+
+def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
+    node = Node()
+    tunnels = [node.open() for _ in range(5000)]
+    node.talk(tunnels, 10)
+    for _ in range(300):
+        node.sessions.turn()
+    node.talk(tunnels[:100], 1)
+
+    def measure(pieces: Iterator[bytes]) -> tuple[float, float]:
+        began = before = perf_counter()
+        longest = 0.0
+        for _ in pieces:
+            now = perf_counter()
+            longest, before = max(longest, now - before), now
+        return perf_counter() - began, longest
+
+    # A busy machine takes longer now and then, and this code never less than it needs.
+    sessions = SessionMetrics(node.sessions, 1000)
+    for scrape in (lambda: exposition(node.metrics.families()), sessions.exposition):
+        runs = [measure(scrape()) for _ in range(8)]
+        assert min(total for total, _ in runs) < 0.100
+        assert min(longest for _, longest in runs) < 0.005
+
+
+def test_a_session_measured_costs_little_memory() -> None:
+    import tracemalloc
+
+    tunnels = []
+    tracemalloc.start()
+    try:
+        plain = Node(enabled=False)
+        before = tracemalloc.get_traced_memory()[0]
+        tunnels += [plain.open() for _ in range(200)]
+        plain.talk(tunnels, 50)
+        bare = tracemalloc.get_traced_memory()[0] - before
+        measured = Node()
+        before = tracemalloc.get_traced_memory()[0]
+        others = [measured.open() for _ in range(200)]
+        quiet = tracemalloc.get_traced_memory()[0] - before
+        measured.talk(others, 50)
+        for other in others:
+            other.reading = None
+        full = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert (full - bare) / 200 < 2.5 * 1024
+    assert full / 200 < 8 * 1024
+    assert quiet / 200 < 6 * 1024

@@ -1,0 +1,168 @@
+"""All sessions as telemetry knows them: found, filtered, ended, summed up, remembered once more."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.errors import CapacityReached, RequestRefused
+from gateway.protocols.commands import Kind
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.latency import SLICE_S
+from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
+from gateway.telemetry.summary import Summary
+from tests.telemetry.fabricate import Node
+
+
+class Notes:
+    """A record that is kept."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def opened(self, summary: Summary) -> None:
+        self.told.append(("opened", summary.alias))
+
+    def stream_began(self, summary: Summary) -> None:
+        self.told.append((summary.action, summary.stream))
+
+    def ended(self, summary: Summary) -> None:
+        self.told.append(("ended", summary.reason))
+
+    def refused(self, error: RequestRefused) -> None:
+        self.told.append(("refused", type(error)))
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+def aliases(node: Node, **wanted: str) -> list[str]:
+    return sorted(each.alias for each in node.sessions.summaries(SessionFilter(**wanted)))
+
+
+def test_sessions_are_found_by_alias_prefix_stream_upstream_and_protocol(node: Node) -> None:
+    first, second = node.open(), node.open("rtmpts", "other:1935")
+    second.figures.facts.stream = "news"
+    assert aliases(node) == ["n100-1", "n100-2"]
+    assert aliases(node, alias="n100-2") == ["n100-2"]
+    assert aliases(node, stream="news") == ["n100-2"]
+    assert aliases(node, upstream="media:1935") == ["n100-1"]
+    assert aliases(node, protocol="rtmpts", upstream="media:1935") == []
+    assert node.sessions.summary(first.alias).upstream_connect_s == pytest.approx(0.004)
+    assert node.sessions.summary("n100-3") is None
+    assert len(node.sessions) == 2
+
+
+def test_a_summary_is_plain_values_without_the_session_id(node: Node) -> None:
+    tunnel = node.open()
+    node.talk([tunnel], 3)
+    plain = node.sessions.summary(tunnel.alias).as_dict()
+    text = json.dumps(plain)
+    assert "secret" not in text
+    assert plain["sends"] == 3
+    assert plain["latencies"]["poll_gap"]["count"] == 2
+
+
+def test_the_operator_ends_a_session_by_its_alias(node: Node) -> None:
+    tunnel = node.open()
+    assert node.sessions.dismiss(tunnel.alias)
+    assert tunnel.session.ended is EndReason.ENDED_BY_OPERATOR
+    assert not node.sessions.dismiss(tunnel.alias)
+    assert node.sessions.ended == {("rtmpt", "ended_by_operator"): 1}
+
+
+def test_the_last_figures_of_an_ended_session_stay_until_they_are_forgotten(node: Node) -> None:
+    tunnel = node.open()
+    node.talk([tunnel], 5)
+    tunnel.dismiss(EndReason.CLIENT_LOST)
+    assert not list(node.sessions.summaries())
+    summary = node.sessions.summary(tunnel.alias)
+    assert (summary.state, summary.reason, summary.sends) == ("ended", "client_lost", 5)
+    assert node.sessions.just_ended() == [summary]
+    assert node.sessions.just_ended(SessionFilter(alias="x")) == []
+    node.sessions.forget_ended([summary])
+    assert node.sessions.summary(tunnel.alias) is None
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_ended_sessions_are_remembered_up_to_a_bound(most: int) -> None:
+    node = Node(keep_ended=most)
+    for _ in range(5):
+        node.open().dismiss(EndReason.CLIENT_LOST)
+    assert len(node.sessions.just_ended()) == most
+
+
+def test_sums_are_the_same_before_and_after_an_end(node: Node) -> None:
+    tunnels = [node.open(), node.open(), node.open("rtmpts")]
+    node.talk(tunnels, 10)
+
+    def sums() -> dict[tuple[str, str, str], list[int]]:
+        ended, living = node.sessions.sums()
+        for session in living:
+            add_living(ended, session)
+        return ended
+
+    before = sums()
+    assert before["rtmpt", "0.0.0.0:80", "media:1935"][COUNTS.index("sends")] == 20
+    tunnels[0].dismiss(EndReason.CLIENT_LOST)
+    assert sums() == before
+
+
+def test_commands_by_kind_are_counted_from_their_numbers(node: Node) -> None:
+    tunnel = node.open()
+    session = tunnel.session
+    for number, kind in enumerate((Kind.IDLE, Kind.SEND, Kind.IDLE, Kind.SEND, Kind.CLOSE), 1):
+        session.receive(kind, number, b"\0", node.now, False)
+    session.receive(Kind.CLOSE, 5, b"", node.now)
+    assert (session.sends, session.idles, session.closes, session.repeats) == (2, 2, 1, 1)
+
+
+def test_every_sessions_minute_is_moved_on_once_in_a_slice(node: Node) -> None:
+    tunnels = [node.open() for _ in range(100)]
+    node.talk(tunnels, 2)
+    for _ in range(2):
+        assert all("poll_gap" in each.latencies for each in node.sessions.summaries())
+        for _ in range(round(SLICE_S / TURN_S)):
+            node.sessions.turn()
+    assert not any(each.latencies for each in node.sessions.summaries())
+
+
+def test_the_totals_have_every_value_within_ten_seconds(node: Node) -> None:
+    tunnels = [node.open() for _ in range(100)]
+    node.talk(tunnels, 3)
+    for _ in range(round(SLICE_S / TURN_S / 3)):
+        node.sessions.turn()
+    assert sum(node.sessions.totals.protocols["rtmpt"].poll_gap) == 200
+
+
+def test_what_becomes_of_sessions_is_told_in_order() -> None:
+    notes = Notes()
+    node = Node(records=[notes])
+    tunnel = node.open()
+    facts = tunnel.figures.facts
+    facts.action, facts.stream = "play", "news"
+    facts.noticed()
+    tunnel.dismiss(EndReason.CLIENT_CLOSED)
+    node.sessions.open_refused(CapacityReached("sessions"))
+    assert notes.told == [
+        ("opened", tunnel.alias),
+        ("play", "news"),
+        ("ended", "client_closed"),
+        ("refused", CapacityReached),
+    ]
+    assert node.sessions.refused == {"CapacityReached": 1}
+
+
+def test_an_end_of_a_relay_that_never_stood_is_counted_and_not_told() -> None:
+    notes = Notes()
+    node = Node(records=[notes])
+    tunnel = node.open()
+    notes.told.clear()
+    node.sessions._group(tunnel.alias).clear()
+    tunnel.dismiss(EndReason.UPSTREAM_UNAVAILABLE)
+    assert notes.told == []
+    assert node.sessions.ended == {("rtmpt", "upstream_unavailable"): 1}
