@@ -20,13 +20,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from signal import SIGHUP, signal
 from time import monotonic
 from typing import Any, ClassVar
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -138,14 +139,27 @@ class GatewayService(service.Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        # In the handler itself anything could be half done; the reactor finds a better moment.
+        later = IReactorFromThreads(self._reactor).callFromThread
+        signal(SIGHUP, lambda *_: later(self.reload))
         # Not before the reactor runs: a reactor that does not run yet cannot be stopped.
         self._reactor.callWhenRunning(self._begin)
+
+    def reload(self) -> None:
+        """What SIGHUP asks for: take what has been replaced outside; a bad certificate changes nothing."""
+        try:
+            self._worker.reload()
+        except _EXPECTED as error:
+            faults = "; ".join(str(error).splitlines())
+            self._log.error("the old certificates stay in use: {faults}", faults=faults)
+        else:
+            self._log.info("reloaded certificates and logs")
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._worker.stop())
 
     def _bind(self) -> None:

@@ -65,8 +65,8 @@ _CLOSE_GRACE_S = 0.1
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
-# Commands whose moments its figures may keep uncounted.
-SETTLE_EVERY = 128
+# Every 128th command, the figures are told to count what they have put off.
+_SETTLE_MASK = 127
 # Small pieces from the upstream that nobody fetches are joined up to this size: each bytes object costs
 # some 40 bytes of its own, and a buffer of single bytes would be 40 times its bound.
 _JOINED_BYTES = 4096
@@ -106,7 +106,7 @@ class Figures(Protocol):
     waiting: list[tuple[int, float]]
     # Told how long after the last answer a command came; an attribute, being called for each one.
     polled: Callable[[float], None]
-    # Owed after every so many commands.
+    # Owed after every 128th command.
     settle: Callable[[], None]
 
     def downstream_waits(self, received_bytes: int, now: float) -> None: ...
@@ -267,16 +267,17 @@ class Session:
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
-        if not self.commands % SETTLE_EVERY and self._figures is not None:
-            self._figures.settle()
         if self._tries_again:
             last_body, self._last_body = self._last_body, body[:_TRIED_AGAIN_BYTES]
             if source != self._source:
                 kind, body = self._recognise(kind, number, body, body == last_body, now)
                 self._source = source
         if number == self._next and self._ordinary:
-            if self._polled is not None and self._held == _NONE:
-                self._polled(now - self._answered_at)
+            if self._polled is not None:
+                if self._held == _NONE:
+                    self._polled(now - self._answered_at)
+                if not self.commands & _SETTLE_MASK:
+                    self._settle()
             return self._take(kind, number, body, now, may_hold)
         return self._take_out_of_order(kind, number, body, now, may_hold)
 
@@ -467,6 +468,8 @@ class Session:
     def _take_out_of_order(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
     ) -> bytes | None:
+        if not self.commands & _SETTLE_MASK:
+            self._settle()
         if self._next == _NONE and not self._ended and self._begins(kind, number, body):
             self._first = self._next = number
         if number == self._next and self._kept == _NONE and not self._ended:
@@ -480,6 +483,10 @@ class Session:
             raise UnknownSession(self._ended.value)
         self._put_in_window(kind, number, body, now)
         return None
+
+    def _settle(self) -> None:
+        if self._figures is not None:
+            self._figures.settle()
 
     def _begins(self, kind: Kind, number: int, body: bytes) -> bool:
         """Whether ``number`` is the session's first: 0, or 1 from a client that counts from there.

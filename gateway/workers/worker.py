@@ -173,9 +173,11 @@ class Worker:
             None if certificates is None else lambda: certificates.context,
         )
 
-    def _relay(self, listener: str, address: str, transport: Any, first: bytes) -> None:
+    def _relay(
+        self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
+    ) -> None:
         protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
-        self._relays.open(address, transport, first, Origin(protocol, listener))
+        self._relays.open(address, transport, first, Origin(protocol, listener), left)
 
     async def _connect(self, tunnel: Any) -> str:
         if self._pool is None:

@@ -10,27 +10,26 @@ from tests.interop.programs import needs
 # A packet as far as it must arrive unchanged: its stream, and the hash of its payload.
 Packet = tuple[int, str]
 
-_SECONDS = 3
 _MAKE_S = 60.0
 _READ_S = 30.0
 # H.264 and AAC from the test sources; ultrafast, since only the packets matter.
 _VIDEO = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 _CLIP = (
-    *("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25"),
-    *("-f", "lavfi", "-i", "sine=sample_rate=44100"),
+    *("-f", "lavfi", "-i", "testsrc=size=320x180:rate=25:duration=3"),
+    *("-f", "lavfi", "-i", "sine=sample_rate=44100:duration=3"),
     *(*_VIDEO, "-g", "25", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k"),
 )
 # Ten pictures a second and no sound: an idle waits for 0.1 s, time enough to cut it. Small, because
 # FFmpeg's FLV reader finds its place again after an interruption only while all that it looks at is in
 # its buffer, which it begins anew every 32 KiB.
 _SPARSE_CLIP = (
-    *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=10"),
+    *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=10:duration=2"),
     *(*_VIDEO, "-g", "10", "-b:v", "30k"),
 )
 
 
 def make_clip(path: Path) -> Path:
-    """Moving pictures and sound, some 150 packets."""
+    """Moving pictures and sound, some 200 packets."""
     return _make(path, _CLIP)
 
 
@@ -40,7 +39,7 @@ def make_sparse_clip(path: Path) -> Path:
 
 
 def _make(path: Path, words: tuple[str, ...]) -> Path:
-    command = [needs("ffmpeg"), "-v", "error", *words, "-t", str(_SECONDS), "-f", "flv", str(path)]
+    command = [needs("ffmpeg"), "-v", "error", *words, "-f", "flv", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=_MAKE_S)
     return path
 

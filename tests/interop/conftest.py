@@ -16,7 +16,7 @@ from attrs import frozen
 
 from tests.interop.clips import Packet, make_clip, make_sparse_clip, packets_of_media
 from tests.interop.programs import Program, Programs
-from tests.interop.servers import LOOPBACK, start_gateway, start_nginx, start_origin
+from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway, start_nginx, start_origin
 from tests.interop.tap import Tap
 
 _names = count()
@@ -119,7 +119,7 @@ def breakable_upstream(
 @pytest.fixture
 def gateway(programs: Programs, upstream: Upstream) -> int:
     """The port of a gateway in front of ``upstream``."""
-    _, port = start_gateway(programs, "--upstream", upstream.server)
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
     return port
 
 

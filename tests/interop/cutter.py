@@ -69,11 +69,14 @@ class Message:
 
 @define
 class Exchange:
-    """``arrived`` is what the client got of the answer's body; None before it has the whole head."""
+    """``passed``: the whole request has gone on to the gateway. ``arrived`` is what the client got of the
+    answer's body; None before it has the whole head.
+    """
 
     command: bytes
     number: int
     request: Message
+    passed: bool = False
     cut: bool = False
     arrived: bytes | None = None
 
@@ -129,6 +132,7 @@ class CutLink(Link):
                 self.server.sendall(request.head[:_PART_OF_HEAD_BYTES])
                 self._end(exchange)
             self.server.sendall(request.head + request.body)
+            exchange.passed = True
             self._watched = exchange
             self.patience_s = _HELD_S
 
@@ -218,6 +222,21 @@ class Cutter:
         """What the client has sent since it was last cut."""
         last = max(index for index, exchange in enumerate(self.exchanges) if exchange.cut)
         return self.exchanges[last + 1 :]
+
+    def sent(self) -> list[bytes]:
+        """What the client had to say to the upstream and got as far as the gateway, each piece once.
+
+        Without the ``00`` of an idle that ffmpeg tries again as a send, and without what it tries again
+        although it had arrived.
+        """
+        pieces: list[bytes] = []
+        arrived = b""
+        for exchange in self.exchanges:
+            body = exchange.request.body
+            if exchange.command == b"send" and exchange.passed and body not in (b"\x00", arrived):
+                pieces.append(body)
+            arrived = body if exchange.cut and exchange.passed else b""
+        return pieces
 
     def received(self) -> bytes:
         """The RTMP bytes that the client has got in whole answers, without the interval bytes."""

@@ -38,6 +38,7 @@ class Link(ABC):
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
+        self.ended = False
         for side in (client, server):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -63,6 +64,7 @@ class Link(ABC):
                     self._relay(side, takers)
         self.client.close()
         self.server.close()
+        self.ended = True
 
     def _relay(
         self, side: socket.socket, takers: dict[socket.socket, Callable[[bytes], None]]

@@ -42,14 +42,17 @@ rtmp {{
 }}
 """
 
+# The options for a port that the system chooses.
+ANY_PORT = ("--listen", f"{LOOPBACK}:0")
+
 
 def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
-    """Start the gateway, until it listens; and its port."""
+    """Start the gateway, until it listens; and the port, which its options leave to the system."""
     gateway = programs.start(
         sys.executable,
         "-c",
         "from twisted.scripts.twistd import run; run()",
-        *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--listen", f"{LOOPBACK}:0", *options),
+        *("--nodaemon", "--pidfile=", "rtmpt-gateway", *options),
         environment={"PYTHONPATH": str(ROOT)},
     )
     port = int(gateway.says(f"listening on {LOOPBACK}:"))
@@ -58,7 +61,7 @@ def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
 
 def start_origin(programs: Programs) -> tuple[Program, int]:
     """Start a gateway for its embedded origin alone; and the origin's port."""
-    gateway, _ = start_gateway(programs)
+    gateway, _ = start_gateway(programs, *ANY_PORT)
     port = int(gateway.says(f"the embedded origin serves on {LOOPBACK}:"))
     return gateway, port
 

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs, needs
-from tests.interop.servers import LOOPBACK, start_gateway
+from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 
 _GIVE_UP_S = 10
 # RTMP's version 3 and the client's first block: time, zero, and what should be random.
@@ -142,7 +142,7 @@ def test_an_unknown_session_is_404_and_empty(curl: Curl, gateway: int) -> None:
 def test_an_upstream_that_refuses_is_503_and_empty(
     curl: Curl, programs: Programs, refusing_port: int
 ) -> None:
-    _, port = start_gateway(programs, "--upstream", f"{LOOPBACK}:{refusing_port}")
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", f"{LOOPBACK}:{refusing_port}")
     refused = curl(at(port, "open/1"))
     assert refused.head.startswith("HTTP/1.1 503 ")
     assert refused.body == b""

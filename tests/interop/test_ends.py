@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.interop.clients import Player, publish, url
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs, until
-from tests.interop.servers import LOOPBACK, start_gateway
+from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 from tests.interop.test_play import MakePlayer, each_player
 
 # Both programs stop at the first 404; what they still do is to write their files.
@@ -23,7 +23,7 @@ def test_a_player_ends_when_its_upstream_ends(
     clip: Path,
 ) -> None:
     upstream = breakable_upstream
-    gateway, port = start_gateway(programs, "--upstream", upstream.server)
+    gateway, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
     player = make_player(programs, url("rtmpt", port, stream))
     upstream.tap.players(1)
     publish(programs, clip, url("rtmp", upstream.tap.port, stream))
@@ -37,7 +37,7 @@ def test_a_publisher_ends_when_its_upstream_ends(
     programs: Programs, breakable_upstream: Upstream, stream: str, clip: Path
 ) -> None:
     upstream = breakable_upstream
-    _, port = start_gateway(programs, "--upstream", upstream.server)
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
     publisher = publish(programs, clip, url("rtmpt", port, stream))
     upstream.tap.publishers(1)
     upstream.program.stop()
@@ -48,6 +48,6 @@ def test_a_publisher_ends_when_its_upstream_ends(
 def test_a_client_ends_when_its_upstream_refuses(
     make_player: MakePlayer, programs: Programs, refusing_port: int
 ) -> None:
-    _, port = start_gateway(programs, "--upstream", f"{LOOPBACK}:{refusing_port}")
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", f"{LOOPBACK}:{refusing_port}")
     player: Player = make_player(programs, url("rtmpt", port, "live/nothing"))
     assert player.program.ends(_PROMPTLY_S) != 0

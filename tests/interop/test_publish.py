@@ -9,7 +9,7 @@ from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
 from tests.interop.clips import Packet
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs
-from tests.interop.servers import start_gateway
+from tests.interop.servers import ANY_PORT, start_gateway
 from tests.interop.tap import Tap
 
 _PUBLISHED_S = 20.0
@@ -35,7 +35,7 @@ def test_every_packet_arrives_unchanged_and_in_order(
 def test_the_gateway_needs_no_media_server_to_publish_and_play(
     programs: Programs, stream: str, clip: Path, packets: list[Packet]
 ) -> None:
-    _, port = start_gateway(programs)
+    _, port = start_gateway(programs, *ANY_PORT)
     with closing(Tap(port)) as gateway:
         source = url("rtmpt", gateway.port, stream)
         player = FFmpegPlayer(programs, source)

@@ -1,0 +1,163 @@
+"""What is measured of one session, tunnelled or relayed, while it goes on.
+
+The session, its tunnel and its connections tell it of moments as plain numbers; it keeps counts and
+estimates and knows nobody. What only counts (commands, bytes) the session has itself. All of it costs some
+350 bytes for each session, and 230 to 460 more for each latency that has values.
+
+The latencies, and what is in each and in no other:
+
+- *downstream wait*: from the upstream's bytes in to the answer out that carries them;
+- *upstream delay*: from a command's body in to all of it taken upstream, the wait for its turn included;
+- *poll gap*: from an answer out to the client's next command in. A command that comes while an idle is
+  held, or before its turn, has none: the client was not waited for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+from gateway.protocols.rtmp.passive import Facts, PassiveReader
+from gateway.telemetry.latency import NOTHING, Estimate, SlidingDelay, SlidingGaps, SlidingMinute
+from gateway.telemetry.totals import Histograms
+
+# Pieces of the upstream's stream that wait for an answer, each with the moment it came. More than these,
+# or within a millisecond of another, count with the one before: the wait said is then too long by little.
+_MARKS: Final = 16
+_MARK_S: Final = 0.001
+# Proxies that say who they are, in `Via`; one session seldom comes by more than one.
+_VIAS: Final = 4
+_VIA_CHARACTERS: Final = 64
+
+
+@final
+class Figures:
+    """The figures of one session; ``histograms`` are those of its protocol.
+
+    ``facts`` is what the reading of its stream finds out, with ``media`` more of it. ``transport`` is the
+    client connection that came last.
+    """
+
+    __slots__ = (
+        "_histograms",
+        "_reading",
+        "connect_s",
+        "connections",
+        "downstream_wait",
+        "facts",
+        "media_late",
+        "ping_client",
+        "ping_upstream",
+        "poll_gap",
+        "polled",
+        "settle",
+        "transport",
+        "upstream_delay",
+        "vias",
+        "waiting",
+    )
+
+    def __init__(self, histograms: Histograms, media: bool = False) -> None:
+        self._histograms = histograms
+        self.facts = Facts()
+        self._reading: Any = PassiveReader(self.facts, self if media else None)
+        self.connect_s = 0.0
+        self.connections = 0
+        self.downstream_wait = SlidingDelay(histograms.downstream_wait)
+        self.upstream_delay = SlidingDelay(histograms.upstream_delay)
+        self.poll_gap = SlidingGaps(histograms.poll_gap)
+        # The session calls these for each command, and every so many.
+        self.polled = self.poll_gap.pending.append
+        self.settle = self.poll_gap.settle
+        self.ping_client: SlidingMinute | None = None
+        self.ping_upstream: SlidingMinute | None = None
+        self.media_late: SlidingMinute | None = None
+        self.transport: Any = None
+        self.vias: tuple[str, ...] = ()
+        self.waiting: list[tuple[int, float]] = []
+
+    # The session calls
+
+    def downstream_waits(self, received_bytes: int, now: float) -> None:
+        """Bytes have come for which there is no answer yet; with them it is ``received_bytes`` in all."""
+        waiting = self.waiting
+        if waiting and (len(waiting) == _MARKS or now - waiting[-1][1] < _MARK_S):
+            waiting[-1] = received_bytes, waiting[-1][1]
+        else:
+            waiting.append((received_bytes, now))
+
+    def downstream_answered(self, answered_bytes: int, answers: int, now: float) -> None:
+        """An answer took of what waited; with it, ``answered_bytes`` in all have been answered.
+
+        Not to be called while nothing is ``waiting``. ``answers`` counts those that carried anything.
+        """
+        waiting = self.waiting
+        self.downstream_wait.add_late(now - waiting[0][1], answers)
+        gone = sum(received_bytes <= answered_bytes for received_bytes, _ in waiting)
+        del waiting[:gone]
+
+    def upstream_delayed(self, delay_s: float, sends: int) -> None:
+        """The body of the send that was counted last reached the upstream so late."""
+        self.upstream_delay.add_late(delay_s, sends)
+
+    # The connections and the table call
+
+    def take_reading(self) -> Any:
+        """Who is to read the session's stream as it passes, or None; the caller's from now on."""
+        reading, self._reading = self._reading, None
+        return reading
+
+    def connected(self, seconds: float) -> None:
+        """The upstream connection stands, after so long."""
+        self.connect_s = seconds
+        SlidingMinute(self._histograms.upstream_connect).add(seconds)
+
+    def carried_by(self, transport: Any, via: bytes | None) -> None:
+        """A client connection that carried no command of this session before does now."""
+        self.connections += 1
+        self.transport = transport
+        if via and len(self.vias) < _VIAS:
+            name = via[:_VIA_CHARACTERS].decode("latin-1")
+            if name not in self.vias:
+                self.vias = (*self.vias, name)
+
+    # The passive reading calls
+
+    def client_pinged(self, seconds: float) -> None:
+        """The client answered the upstream's ping after so long, as seen from here."""
+        if self.ping_client is None:
+            self.ping_client = SlidingMinute(self._histograms.ping_client)
+        self.ping_client.add(seconds)
+
+    def upstream_pinged(self, seconds: float) -> None:
+        """The upstream answered the client's ping after so long, as seen from here."""
+        if self.ping_upstream is None:
+            self.ping_upstream = SlidingMinute(self._histograms.ping_upstream)
+        self.ping_upstream.add(seconds)
+
+    def media_came(self, late_s: float) -> None:
+        """A media message came so much later than its timestamp has it."""
+        if self.media_late is None:
+            self.media_late = SlidingMinute(self._histograms.media_late)
+        self.media_late.add(late_s)
+
+    # Whoever keeps the minute, and whoever asks
+
+    def turn(self, sends: int, answers: int) -> None:
+        """Half a minute has passed."""
+        self.upstream_delay.turn_at(sends)
+        self.downstream_wait.turn_at(answers)
+        for latency in (self.poll_gap, self.ping_client, self.ping_upstream, self.media_late):
+            if latency is not None:
+                latency.turn()
+
+    def estimates(self, sends: int, answers: int) -> dict[str, Estimate]:
+        """The estimates of the last minute, by latency; those without a value are left out."""
+        found = {
+            "downstream_wait": self.downstream_wait.estimate_at(answers),
+            "upstream_delay": self.upstream_delay.estimate_at(sends),
+            "poll_gap": self.poll_gap.estimate(),
+            "ping_client": self.ping_client.estimate() if self.ping_client else NOTHING,
+            "ping_upstream": self.ping_upstream.estimate() if self.ping_upstream else NOTHING,
+            "media_late": self.media_late.estimate() if self.media_late else NOTHING,
+        }
+        return {name: estimate for name, estimate in found.items() if estimate.count}

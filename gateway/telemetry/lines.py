@@ -1,0 +1,170 @@
+"""Log lines: one for each event, as text for people or JSON for machines, and no more than a disk can bear.
+
+An observer of Twisted's logger. Text is the time, the level and the message; under journald, which has the
+time itself, a priority takes their place (sd-daemon(3)). JSON is one object a line: time, level, namespace,
+message, and the event's own fields. What would break a line, or a terminal, is escaped in both; a traceback
+is one line too.
+
+The bound is a bucket of tokens: ``BURST`` lines at once, then ``lines_per_s``. How many were left out is
+said as soon as there is room again. Errors of the gateway's own are few and never left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, final
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from zope.interface import implementer
+
+BURST: Final = 1000
+# A line longer than this is cut: a client's words are, one by one, and nobody reads so far.
+_LINE_CHARACTERS: Final = 16 * 1024
+_PRIORITIES: Final = {
+    LogLevel.debug: 7,
+    LogLevel.info: 6,
+    LogLevel.warn: 4,
+    LogLevel.error: 3,
+    LogLevel.critical: 2,
+}
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
+} | {0x5C: "\\\\", 9: "\\t", 10: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+def one_line(text: str) -> str:
+    """``text`` with everything escaped that could begin a line or steer a terminal."""
+    return text.translate(_CONTROLS)
+
+
+@final
+class Bucket:
+    """Tokens: ``take`` says whether there was one."""
+
+    def __init__(self, per_s: float, burst: int, clock: Callable[[], float]) -> None:
+        self._per_s = per_s
+        self._burst = float(burst)
+        self._clock = clock
+        self._tokens = float(burst)
+        self._at = clock()
+        self.left_out = 0
+
+    def take(self) -> bool:
+        """Whether one may pass now; counts it when not."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
+        self._at = now
+        if self._tokens < 1:
+            self.left_out += 1
+            return False
+        self._tokens -= 1
+        return True
+
+    def take_left_out(self) -> int:
+        """How many did not pass since this was last asked."""
+        count, self.left_out = self.left_out, 0
+        return count
+
+
+class Output(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+@final
+@implementer(ILogObserver)
+class LineObserver:
+    """``layout`` makes the line of an event, without its end."""
+
+    def __init__(self, output: Output, layout: Callable[[LogEvent], str], bucket: Bucket) -> None:
+        self._output = output
+        self._layout = layout
+        self._bucket = bucket
+
+    def __call__(self, event: LogEvent) -> None:
+        serious = event.get("log_level") in (LogLevel.error, LogLevel.critical)
+        if not self._bucket.take() and not serious:
+            return
+        left_out = 0 if serious else self._bucket.take_left_out()
+        if left_out:
+            self._write({**event, **_left_out(left_out)})
+        self._write(event)
+
+    def _write(self, event: LogEvent) -> None:
+        try:
+            self._output.write(self._layout(event)[:_LINE_CHARACTERS] + "\n")
+            self._output.flush()
+        except (OSError, ValueError):
+            # A full disk or a closed pipe: there is nowhere left to say so.
+            return
+
+
+def _left_out(count: int) -> dict[str, Any]:
+    return {
+        "log_format": "{left_out} log lines were left out: more came than the bound allows",
+        "log_level": LogLevel.warn,
+        "log_namespace": __name__,
+        "left_out": count,
+    }
+
+
+def text_line(event: LogEvent) -> str:
+    """An event as text, with the time and level."""
+    return f"{_time_of(event)} {_level_of(event):8} {one_line(_message_of(event))}"
+
+
+def journal_line(event: LogEvent) -> str:
+    """An event as text for journald."""
+    priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), 6)
+    return f"<{priority}>{one_line(_message_of(event))}"
+
+
+def json_line(event: LogEvent) -> str:
+    """An event as a JSON object."""
+    line: dict[str, Any] = {
+        "time": _time_of(event),
+        "level": _level_of(event),
+        "namespace": str(event.get("log_namespace", "")),
+        "message": _message_of(event),
+    }
+    line.update(
+        (key, value)
+        for key, value in event.items()
+        if key not in line and not key.startswith("log_") and key not in _LEGACY
+    )
+    return json.dumps(line, default=str, ensure_ascii=True, separators=(",", ":"))
+
+
+# What Twisted's older log puts into each event beside what the caller gave.
+_LEGACY: Final = frozenset({"system", "format", "isError", "failure", "why", "traceback"})
+LAYOUTS: Final[Mapping[str, Callable[[LogEvent], str]]] = {"text": text_line, "json": json_line}
+
+
+def make_observer(
+    layout: str,
+    output: Output,
+    lines_per_s: float,
+    clock: Callable[[], float],
+    journald: bool = False,
+) -> LineObserver:
+    """The observer for a configured ``layout``; ``journald`` when ``output`` goes there."""
+    make = journal_line if journald and layout == "text" else LAYOUTS[layout]
+    return LineObserver(output, make, Bucket(lines_per_s, BURST, clock))
+
+
+def _time_of(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _level_of(event: LogEvent) -> str:
+    return str(event.get("log_level", LogLevel.info).name)
+
+
+def _message_of(event: LogEvent) -> str:
+    return eventAsText(event, includeTimestamp=False, includeSystem=False)

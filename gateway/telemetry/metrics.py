@@ -1,0 +1,307 @@
+"""A worker's figures as families of samples, made when somebody asks.
+
+Labels are from closed sets alone: protocol, listener and upstream as configured, command, direction, state,
+reason, cause, outcome. What is told by session is in ``session_metrics``.
+
+Sums over sessions are taken in slices, between which others run: first what has ended and who lives, in
+one moment, then the living a few at a time. A session's counts only grow, and so do the sums. (One that
+ends meanwhile may repeat an answer after its counts were added up: no sum is ever shown smaller than it
+was.)
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, final
+
+from attrs import define, frozen
+
+from gateway.protocols.limits import Limits
+from gateway.telemetry.families import Family, Kind, Labels, Merge
+from gateway.telemetry.latency import MIDDLES, upper_bound
+from gateway.telemetry.loop import Loop
+from gateway.telemetry.process import read_process
+from gateway.telemetry.sessions import COUNTS, Sessions, add_living
+from gateway.telemetry.sessions import Labels as SessionLabels
+from gateway.telemetry.totals import LATENCIES
+
+# Some 3 us each.
+_SLICE: Final = 250
+# 0.5 ms to 8.192 s, each twice the one before.
+_BOUNDS: Final = range(8, 65, 4)
+
+_LATENCY_HELP: Final = {
+    "upstream_connect": "From the decision to open a session to its upstream connection.",
+    "downstream_wait": "From bytes of the upstream in to the answer out that carries them.",
+    "upstream_delay": "From a body in to its being taken upstream, the wait for its turn included.",
+    "poll_gap": "From an answer out to the client's next command in.",
+    "ping_client": "From an upstream's RTMP ping to the client's response, as seen from the gateway.",
+    "ping_upstream": "From a client's RTMP ping to the upstream's response, as seen from the gateway.",
+    "media_late": "How late media is by its own timestamps, against the earliest of the last minute.",
+}
+# Counter, the label that tells its parts apart, and the counts that it is made of.
+_SUMS: Final = (
+    ("bytes", "RTMP bytes relayed.", "direction", {"up": "bytes_up", "down": "bytes_down"}),
+    (
+        "commands",
+        "Commands that took effect.",
+        "command",
+        {"send": "sends", "idle": "idles", "close": "closes"},
+    ),
+    ("repeats", "Commands that repeated a number which had its turn.", "", {"": "repeats"}),
+    ("reorders", "Commands that came before their turn.", "", {"": "early"}),
+    ("held_answers", "Answers to idles that were held.", "", {"": "holds"}),
+    ("empty_answers", "Answers that carried nothing.", "", {"": "empty_answers"}),
+    ("filled_answers", "Answers that carried bytes of the upstream.", "", {"": "filled_answers"}),
+)
+# What a door counts: connections that were served, and TLS handshakes; all else was refused.
+_SERVED: Final = ("http", "rtmp")
+_HANDSHAKES: Final = {"tls": "succeeded", "tls_failed": "failed"}
+
+
+@frozen
+class UpstreamHealth:
+    """One upstream server; ``dials`` are the counts by bucket of how long connecting took."""
+
+    name: str
+    up: bool
+    failures: int
+    dials: Sequence[int]
+
+
+@define
+class Sources:
+    """Where the figures are that no session has, each asked when somebody asks for metrics.
+
+    ``doors`` gives each listener and its connections by what they turned out to be (listeners/entry.py);
+    ``certificates`` names, and when each expires, in seconds since 1970.
+    """
+
+    limits: Limits
+    buffers_bytes: int
+    connections: Callable[[], int] = lambda: 0
+    doors: Callable[[], Iterable[tuple[str, Mapping[str, int]]]] = lambda: ()
+    upstreams: Callable[[], Iterable[UpstreamHealth]] = lambda: ()
+    certificates: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
+
+
+@final
+class Metrics:
+    """The families of one worker."""
+
+    def __init__(self, sessions: Sessions, loop: Loop, sources: Sources) -> None:
+        self._sessions = sessions
+        self._loop = loop
+        self._sources = sources
+        self._shown: dict[SessionLabels, list[int]] = {}
+
+    def families(self) -> Iterator[Family | None]:
+        """One family after the other; None where others may run before the next one is made."""
+        sums, living = self._sessions.sums()
+        states: Counter[tuple[str, str]] = Counter()
+        buffered_bytes = 0
+        for start in range(0, len(living), _SLICE):
+            for session in living[start : start + _SLICE]:
+                add_living(sums, session)
+                states[session.origin.protocol, session.counted.position] += 1
+                buffered_bytes += session.counted.buffered_bytes
+            yield None
+        del living
+        self._keep_growing(sums)
+        yield from self._counters(sums)
+        yield from self._latencies(sums)
+        yield _labelled("sessions", Kind.GAUGE, "Living sessions.", ("protocol", "state"), states)
+        yield from self._capacity(buffered_bytes)
+        yield from self._upstreams()
+        yield from self._tls()
+        yield from self._loop_and_process()
+
+    def _keep_growing(self, sums: dict[SessionLabels, list[int]]) -> None:
+        for labels, counts in sums.items():
+            shown = self._shown.get(labels, counts)
+            counts[:] = map(max, counts, shown)
+        self._shown = sums
+
+    def _counters(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
+        for name, help_text, label, parts in _SUMS:
+            family = Family(name, Kind.COUNTER, help_text)
+            for where, counts in sums.items():
+                for part, source in parts.items():
+                    labels = (*_labels_of(where), *(((label, part),) if label else ()))
+                    family.put(counts[COUNTS.index(source)], *labels)
+            yield family
+        sessions = self._sessions
+        opened = Family("sessions_opened", Kind.COUNTER, "Sessions whose upstream stood.")
+        for where, count in sessions.opened.items():
+            opened.put(count, *_labels_of(where))
+        yield opened
+        yield _labelled(
+            "sessions_ended",
+            Kind.COUNTER,
+            "Sessions that ended, by reason; abandoned is no error.",
+            ("protocol", "reason"),
+            sessions.ended,
+        )
+        causes = {(_snake(name),): count for name, count in sessions.refused.items()}
+        help_text = "Sessions that could not be opened, by cause."
+        yield _labelled("opens_refused", Kind.COUNTER, help_text, ("cause",), causes)
+
+    def _latencies(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
+        prompt = {"upstream_delay": "prompt_ups", "downstream_wait": "prompt_downs"}
+        for name in LATENCIES:
+            family = Family(f"{name}_seconds", Kind.HISTOGRAM, _LATENCY_HELP[name])
+            for protocol, histograms in self._sessions.totals.protocols.items():
+                buckets = list(getattr(histograms, name))
+                if name in prompt:
+                    index = COUNTS.index(prompt[name])
+                    buckets[0] += sum(
+                        counts[index] for where, counts in sums.items() if where[0] == protocol
+                    )
+                put_histogram(family, buckets, ("protocol", protocol))
+            yield family
+
+    def _capacity(self, buffered_bytes: int) -> Iterator[Family]:
+        sources = self._sources
+        limits = sources.limits
+        for name, help_text, value in (
+            ("sessions_limit", "Sessions that may live at once.", limits.sessions),
+            ("connections", "Client connections that stand.", sources.connections()),
+            ("connections_limit", "Connections that may stand at once.", limits.connections),
+            ("buffers_bytes", "What all sessions' buffers hold.", buffered_bytes),
+            ("buffers_limit_bytes", "What they may hold in all.", sources.buffers_bytes),
+        ):
+            yield _single(name, Kind.GAUGE, help_text, value)
+        yield from self._doors()
+
+    def _doors(self) -> Iterator[Family]:
+        accepted = Family("connections_accepted", Kind.COUNTER, "Connections, by what they speak.")
+        refused = Family("connections_refused", Kind.COUNTER, "Connections not served, by cause.")
+        handshakes = Family("tls_handshakes", Kind.COUNTER, "TLS handshakes, by outcome.")
+        for listener, counts in self._sources.doors():
+            for name, count in counts.items():
+                label = ("listener", listener)
+                if name in _HANDSHAKES:
+                    handshakes.put(count, label, ("outcome", _HANDSHAKES[name]))
+                elif name in _SERVED:
+                    accepted.put(count, label, ("speaks", name))
+                else:
+                    refused.put(count, label, ("cause", name))
+        yield from (accepted, refused, handshakes)
+
+    def _upstreams(self) -> Iterator[Family]:
+        up = Family(
+            "upstream_up",
+            Kind.GAUGE,
+            "Whether the server took the last connection, or is due to be tried again.",
+            merge=Merge.MIN,
+        )
+        failures = Family("upstream_failures", Kind.COUNTER, "Connections it did not take.")
+        dials = Family(
+            "upstream_dial_seconds", Kind.HISTOGRAM, "How long connecting to the server took."
+        )
+        for server in self._sources.upstreams():
+            label = ("upstream", server.name)
+            up.put(server.up, label)
+            failures.put(server.failures, label)
+            put_histogram(dials, server.dials, label)
+        yield from (up, failures, dials)
+
+    def _tls(self) -> Iterator[Family]:
+        expiry = Family(
+            "tls_certificate_expiry_timestamp_seconds",
+            Kind.GAUGE,
+            "When the certificate ends, in seconds since 1970.",
+            merge=Merge.MIN,
+        )
+        for name, expires_at in self._sources.certificates():
+            expiry.put(expires_at, ("certificate", name))
+        yield expiry
+
+    def _loop_and_process(self) -> Iterator[Family]:
+        lag = Family(
+            "event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop's timer came."
+        )
+        put_histogram(lag, self._loop.lag)
+        yield lag
+        busy = "Processor time of the event loop's thread."
+        yield _single("event_loop_busy_seconds", Kind.COUNTER, busy, self._loop.busy_s)
+        yield _single(
+            "event_loop_busy_ratio",
+            Kind.GAUGE,
+            "The same as a share of the last ten seconds; of the busiest worker.",
+            self._loop.busy_share,
+            Merge.MAX,
+        )
+        process = read_process()
+        for name, kind, help_text, value in (
+            ("process_cpu_seconds", Kind.COUNTER, "Processor time.", process.processor_s),
+            ("process_open_files", Kind.GAUGE, "Open files.", process.open_files),
+            ("process_open_files_limit", Kind.GAUGE, "Their bound.", process.open_files_limit),
+            ("process_memory_bytes", Kind.GAUGE, "Memory in use.", process.memory_bytes),
+        ):
+            yield _single(name, kind, help_text, value)
+        build = Family("build_info", Kind.GAUGE, "What runs; always 1.", merge=Merge.MAX)
+        build.put(1, *_BUILD)
+        yield build
+
+
+def put_histogram(family: Family, buckets: Sequence[int], *labels: tuple[str, str]) -> None:
+    """Add the samples of one histogram. Its sum is made of the buckets' middles, true within 10 %."""
+    until = 0
+    counted = 0
+    for bound in _BOUNDS:
+        until += sum(buckets[counted : bound + 1])
+        counted = bound + 1
+        family.put(until, *labels, ("le", f"{upper_bound(bound):.6g}"), suffix="_bucket")
+    until += sum(buckets[counted:])
+    family.put(until, *labels, ("le", "+Inf"), suffix="_bucket")
+    total = sum(count * middle for count, middle in zip(buckets, MIDDLES, strict=True) if count)
+    family.put(total, *labels, suffix="_sum")
+    family.put(until, *labels, suffix="_count")
+
+
+def _labels_of(where: SessionLabels) -> Labels:
+    return tuple(zip(("protocol", "listener", "upstream"), where, strict=True))
+
+
+def _labelled(
+    name: str,
+    kind: Kind,
+    help_text: str,
+    labels: tuple[str, ...],
+    values: Mapping[Any, int],
+) -> Family:
+    family = Family(name, kind, help_text)
+    for found, value in values.items():
+        family.put(value, *zip(labels, found, strict=True))
+    return family
+
+
+def _single(
+    name: str, kind: Kind, help_text: str, value: float, merge: Merge = Merge.SUM
+) -> Family:
+    family = Family(name, kind, help_text, merge=merge)
+    family.put(value)
+    return family
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+_BUILD: Final = (
+    ("version", _version_of("rtmpt-gateway")),
+    ("python", platform.python_version()),
+    ("twisted", _version_of("Twisted")),
+)

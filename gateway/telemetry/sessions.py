@@ -1,0 +1,275 @@
+"""All sessions of a worker as telemetry knows them: the living, those that just ended, and sums of all.
+
+Both tables tell it of every session's beginning and end, and nothing in between; what a session counts is
+read from the session when somebody asks. Sums are what has ended (added up at each end) plus what lives.
+
+The living are spread over groups by their aliases. Every ``TURN_S`` the minute of one group is moved on, so
+that each session's is moved every ``SLICE_S`` and no turn takes long; and two other groups count what is
+pending, so that the totals are never more than ten seconds late.
+
+Who shows the sessions of several workers concatenates what each says here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol, final
+
+from attrs import frozen
+
+from gateway.errors import RequestRefused
+from gateway.protocols.origin import Origin
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.figures import Figures
+from gateway.telemetry.latency import SLICE_S
+from gateway.telemetry.summary import Measured, Summary, summarise
+from gateway.telemetry.totals import Totals
+
+_GROUPS: Final = 300
+TURN_S: Final = SLICE_S / _GROUPS
+# What is summed up over sessions, in this order.
+COUNTS: Final = (
+    *("bytes_up", "bytes_down", "sends", "idles", "closes", "holds"),
+    *("empty_answers", "filled_answers", "repeats", "early"),
+    *("prompt_ups", "prompt_downs"),
+)
+# The labels of a sum: protocol, listener, upstream.
+Labels = tuple[str, str, str]
+
+
+class Record(Protocol):
+    """Who writes down what becomes of sessions."""
+
+    def opened(self, summary: Summary) -> None: ...
+
+    def stream_began(self, summary: Summary) -> None:
+        """A publish or play was read in a session's stream."""
+
+    def ended(self, summary: Summary) -> None: ...
+
+    def refused(self, error: RequestRefused) -> None: ...
+
+
+@frozen
+class SessionFilter:
+    """Which sessions are meant: all that fit what is given. ``alias`` is a prefix."""
+
+    alias: str = ""
+    stream: str = ""
+    upstream: str = ""
+    protocol: str = ""
+
+    def takes(self, session: Measured) -> bool:
+        """Whether ``session`` is meant."""
+        return (
+            session.alias.startswith(self.alias)
+            and self.upstream in ("", session.server)
+            and self.protocol in ("", session.origin.protocol)
+            and self.stream in ("", _stream_of(session))
+        )
+
+    def takes_summary(self, summary: Summary) -> bool:
+        """Whether the session that ``summary`` is of is meant."""
+        return (
+            summary.alias.startswith(self.alias)
+            and self.upstream in ("", summary.upstream)
+            and self.protocol in ("", summary.protocol)
+            and self.stream in ("", summary.stream)
+        )
+
+
+ALL: Final = SessionFilter()
+
+
+@final
+class Sessions:
+    """``clock`` never goes back, ``wall_clock`` gives seconds since 1970. ``keep_ended`` sessions are
+    remembered after their end, until ``forget_ended``. Not ``enabled``, nothing is measured."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        records: Iterable[Record] = (),
+        enabled: bool = True,
+        media: bool = False,
+        keep_ended: int = 1000,
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._records = tuple(records)
+        self._enabled = enabled
+        self._media = media
+        self._keep_ended = keep_ended
+        self._groups: list[dict[str, Measured]] = [{} for _ in range(_GROUPS)]
+        self._turned = 0
+        self._ended: dict[str, Summary] = {}
+        self._sums: dict[Labels, list[int]] = {}
+        self.totals = Totals()
+        self.opened: Counter[Labels] = Counter()
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups))
+
+    # The tables call
+
+    def measure(self, origin: Origin) -> Figures | None:
+        """The figures of a session that is about to begin; None when nothing is to be measured."""
+        if not self._enabled:
+            return None
+        return Figures(self.totals.protocol(origin.protocol), self._media)
+
+    def session_opened(self, session: Measured) -> None:
+        now = self._clock()
+        if session.figures is not None:
+            session.figures.connected(now - session.opened_at)
+        self._group(session.alias)[session.alias] = session
+        self.opened[_labels(session)] += 1
+        if self._records:
+            summary = summarise(session, now, self._wall_clock())
+            for record in self._records:
+                record.opened(summary)
+            self._notice_stream(session)
+
+    def session_ended(self, session: Measured, reason: EndReason) -> None:
+        self.ended[session.origin.protocol, reason.value] += 1
+        if self._group(session.alias).pop(session.alias, None) is None:
+            # A relay whose upstream never stood: an open that was refused.
+            return
+        _add(self._sums.setdefault(_labels(session), [0] * len(COUNTS)), counts_of(session))
+        if session.figures is not None:
+            session.figures.facts.noticed = None
+        summary = summarise(session, self._clock(), self._wall_clock(), reason)
+        for record in self._records:
+            record.ended(summary)
+        self._remember(summary)
+
+    def open_refused(self, error: RequestRefused) -> None:
+        self.refused[type(error).__name__] += 1
+        for record in self._records:
+            record.refused(error)
+
+    # The worker's timer calls
+
+    def turn(self) -> None:
+        """Move the minute of the next group on. Owed every ``TURN_S``."""
+        self._turned = (self._turned + 1) % _GROUPS
+        for session in self._groups[self._turned].values():
+            if session.figures is not None:
+                session.figures.turn(*session.counted.moments)
+        for other in (_GROUPS // 3, 2 * _GROUPS // 3):
+            for session in self._groups[(self._turned + other) % _GROUPS].values():
+                if session.figures is not None:
+                    session.figures.settle()
+
+    # Who shows sessions calls
+
+    def living(self, wanted: SessionFilter = ALL) -> Iterator[Measured]:
+        """The sessions that lived at the first step and are meant; they may have ended since."""
+        for group in self._groups:
+            for session in tuple(group.values()):
+                if wanted is ALL or wanted.takes(session):
+                    yield session
+
+    def summaries(self, wanted: SessionFilter = ALL) -> Iterator[Summary]:
+        """The living, one at a time: each takes some 50 us, so take a few and let others run."""
+        for session in self.living(wanted):
+            yield summarise(session, self._clock(), self._wall_clock())
+
+    def summary(self, alias: str) -> Summary | None:
+        """One session, living or just ended; None when there is none of that alias here."""
+        session = self._group(alias).get(alias)
+        if session is None:
+            return self._ended.get(alias)
+        return summarise(session, self._clock(), self._wall_clock())
+
+    def dismiss(self, alias: str) -> bool:
+        """End a session for the operator; False when none of that alias lives here."""
+        session = self._group(alias).get(alias)
+        if session is None:
+            return False
+        session.dismiss(EndReason.ENDED_BY_OPERATOR)
+        return True
+
+    def just_ended(self, wanted: SessionFilter = ALL) -> list[Summary]:
+        """The last figures of those that ended and were not forgotten yet, oldest first."""
+        return [each for each in self._ended.values() if wanted.takes_summary(each)]
+
+    def forget_ended(self, summaries: Iterable[Summary]) -> None:
+        """These have been shown for the last time."""
+        for summary in summaries:
+            self._ended.pop(summary.alias, None)
+
+    def sums(self) -> tuple[dict[Labels, list[int]], list[Measured]]:
+        """What all ended sessions came to, and those living whose counts are to be added to it."""
+        ended = {labels: list(counts) for labels, counts in self._sums.items()}
+        return ended, list(self.living())
+
+    def _notice_stream(self, session: Measured) -> None:
+        def tell() -> None:
+            summary = summarise(session, self._clock(), self._wall_clock())
+            for record in self._records:
+                record.stream_began(summary)
+
+        if session.figures is None:
+            return
+        if session.figures.facts.action:
+            tell()
+        else:
+            session.figures.facts.noticed = tell
+
+    def _group(self, alias: str) -> dict[str, Measured]:
+        return self._groups[hash(alias) % _GROUPS]
+
+    def _remember(self, summary: Summary) -> None:
+        if len(self._ended) >= self._keep_ended:
+            if not self._keep_ended:
+                return
+            del self._ended[next(iter(self._ended))]
+        self._ended[summary.alias] = summary
+
+
+def counts_of(session: Measured) -> tuple[int, ...]:
+    """The session's ``COUNTS``."""
+    counted, figures = session.counted, session.figures
+    ups, downs = counted.moments if figures is not None else (0, 0)
+    return (
+        counted.bytes_up,
+        counted.bytes_down,
+        counted.sends,
+        counted.idles,
+        counted.closes,
+        counted.holds,
+        counted.empty_answers,
+        counted.filled_answers,
+        counted.repeats,
+        counted.early,
+        ups - figures.upstream_delay.late if figures is not None else 0,
+        downs - figures.downstream_wait.late if figures is not None else 0,
+    )
+
+
+def add_living(sums: dict[Labels, list[int]], session: Measured) -> None:
+    """Add what a living session counts."""
+    labels = _labels(session)
+    found = sums.get(labels)
+    if found is None:
+        found = sums[labels] = [0] * len(COUNTS)
+    _add(found, counts_of(session))
+
+
+def _add(sums: list[int], counts: Iterable[int]) -> None:
+    for index, count in enumerate(counts):
+        sums[index] += count
+
+
+def _labels(session: Measured) -> Labels:
+    return session.origin.protocol, session.origin.listener, session.server
+
+
+def _stream_of(session: Measured) -> str:
+    facts = session.figures.facts if session.figures is not None else None
+    return facts.stream if facts is not None else ""

@@ -1,0 +1,202 @@
+"""One session as pages, logs and metrics show it: plain values of one moment, which can cross processes.
+
+The session id is not in it, since it is a credential; the alias is. What the client chose (software,
+application, stream, proxies) is cut to a length, and is for whoever writes it out to escape.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from attrs import frozen
+
+from gateway.protocols.http import Fields
+from gateway.protocols.origin import Origin
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.figures import Figures
+from gateway.telemetry.latency import Estimate
+from gateway.telemetry.tcp import TcpInfo, read_tcp_info
+
+_CLIENT_CHARACTERS: Final = 128
+
+
+class Counted(Protocol):
+    """Who keeps a session's counts: a tunnel's session, or a relay."""
+
+    bytes_up: Any
+    bytes_down: Any
+    sends: Any
+    holds: Any
+    empty_answers: Any
+    filled_answers: Any
+    repeats: Any
+    early: Any
+
+    @property
+    def idles(self) -> int: ...
+
+    @property
+    def closes(self) -> int: ...
+
+    @property
+    def moments(self) -> tuple[int, int]:
+        """How many pieces went up, and down: each could have been late."""
+
+    @property
+    def position(self) -> str: ...
+
+    @property
+    def buffered_bytes(self) -> int: ...
+
+
+class Measured(Protocol):
+    """A tunnel or a relay, as far as it is shown."""
+
+    @property
+    def alias(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def server(self) -> str: ...
+
+    @property
+    def opened_at(self) -> float: ...
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def opening_fields(self) -> Any:
+        """The fields of the request that opened it, where there was one."""
+
+    @property
+    def figures(self) -> Any: ...
+
+    @property
+    def counted(self) -> Any: ...
+
+    def dismiss(self, reason: EndReason) -> None:
+        """End it."""
+
+
+@frozen
+class Summary:
+    """One session. Times are seconds; ``opened_at`` is since 1970; ``reason`` is "" while it lives.
+
+    ``latencies`` has those of the last minute that have values; ``upstream_connect_s`` happened once.
+    """
+
+    alias: str
+    protocol: str
+    listener: str
+    upstream: str
+    address: str
+    client: str
+    proxies: tuple[str, ...]
+    application: str
+    stream: str
+    action: str
+    state: str
+    reason: str
+    opened_at: float
+    duration_s: float
+    upstream_connect_s: float
+    latencies: dict[str, Estimate]
+    media_drift_s: float | None
+    tcp: TcpInfo | None
+    connections: int
+    bytes_up: int
+    bytes_down: int
+    buffered_bytes: int
+    sends: int
+    idles: int
+    closes: int
+    repeats: int
+    reorders: int
+    held_answers: int
+    empty_answers: int
+    filled_answers: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values that JSON can carry."""
+        found = {name: getattr(self, name) for name in _NAMES}
+        found["proxies"] = list(self.proxies)
+        found["latencies"] = {name: _plain(value) for name, value in self.latencies.items()}
+        found["tcp"] = None if self.tcp is None else _plain(self.tcp)
+        return found
+
+
+_NAMES: Final = tuple(attribute.name for attribute in Summary.__attrs_attrs__)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
+
+
+def summarise(
+    measured: Measured, now: float, wall_now: float, reason: EndReason | None = None
+) -> Summary:
+    """``measured`` as it is at ``now``, which is ``wall_now`` in seconds since 1970."""
+    counted, figures = measured.counted, measured.figures or _NO_FIGURES
+    facts = figures.facts or _NO_FACTS
+    return Summary(
+        alias=measured.alias,
+        protocol=measured.origin.protocol,
+        listener=measured.origin.listener,
+        upstream=measured.server,
+        address=measured.address,
+        client=_client_of(measured.opening_fields, facts),
+        proxies=figures.vias,
+        application=facts.application,
+        stream=facts.stream,
+        action=facts.action,
+        state="ended" if reason else counted.position,
+        reason=reason.value if reason else "",
+        opened_at=wall_now - (now - measured.opened_at),
+        duration_s=now - measured.opened_at,
+        upstream_connect_s=figures.connect_s,
+        latencies=figures.estimates(*counted.moments),
+        media_drift_s=facts.drift_s,
+        tcp=read_tcp_info(figures.transport),
+        connections=figures.connections,
+        bytes_up=counted.bytes_up,
+        bytes_down=counted.bytes_down,
+        buffered_bytes=0 if reason else counted.buffered_bytes,
+        sends=counted.sends,
+        idles=counted.idles,
+        closes=counted.closes,
+        repeats=counted.repeats,
+        reorders=counted.early,
+        held_answers=counted.holds,
+        empty_answers=counted.empty_answers,
+        filled_answers=counted.filled_answers,
+    )
+
+
+def _client_of(fields: Fields | None, facts: Any) -> str:
+    """What the client calls itself: in its stream if it could be read, else in its requests."""
+    if facts.flash_version:
+        return str(facts.flash_version)
+    agent = (fields.value(b"user-agent") if fields else None) or b""
+    return agent[:_CLIENT_CHARACTERS].decode("latin-1")
+
+
+class _NoFacts:
+    application = stream = action = flash_version = ""
+    drift_s: float | None = None
+
+
+class _NoFigures:
+    facts = transport = None
+    vias: tuple[str, ...] = ()
+    connect_s = 0.0
+    connections = 0
+
+    def estimates(self, ups: int, downs: int) -> dict[str, Estimate]:
+        return {}
+
+
+_NO_FACTS: Final = _NoFacts()
+_NO_FIGURES: Figures | Any = _NoFigures()

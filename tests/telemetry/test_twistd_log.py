@@ -1,0 +1,38 @@
+"""The log as twistd writes it: every line in the configured form, from the first to the last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("layout", ["json", "text"])
+def test_every_line_that_twistd_logs_has_the_configured_form(tmp_path: Path, layout: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[[listener]]\naddress = "127.0.0.1:0"\n[log]\nformat = "{layout}"\n')
+    command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+    with subprocess.Popen(
+        [*command, "-n", "--pidfile=", "rtmpt-gateway", "--config", str(file)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if "the embedded origin serves" in line:
+                process.terminate()
+    assert lines
+    for line in lines:
+        if layout == "json":
+            assert {"time", "level", "namespace", "message"} <= json.loads(line).keys()
+        else:
+            time, level, message = line.split(maxsplit=2)
+            assert (time[-1], level, bool(message)) == ("Z", "info", True)

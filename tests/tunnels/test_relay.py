@@ -1,0 +1,531 @@
+"""Relays: bytes as they are, both ends of each stream, every loss, and what none of them may cost."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from gateway.errors import RequestRefused, UpstreamUnavailable
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.tunnels.admission import Admission
+from gateway.tunnels.relay import Relay, RelayTable
+from gateway.tunnels.side import Side
+from tests.line import Line
+
+HANDSHAKE = b"\x03" + bytes(1536)
+MARK = 128 * 1024
+LIMITS = Limits()
+
+
+class Waiting:
+    """The protocol of a client's connection before it is known what it speaks."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def makeConnection(self, transport: Any) -> None:
+        pass
+
+    def connectionLost(self, reason: object) -> None:
+        self.lost += 1
+
+
+class Bench:
+    """A table, its clock and its upstream, whose connections stand at once unless ``dialling`` is set."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.now = 1000.0
+        self.admission = Admission(limits, 1 << 30)
+        self.opened: list[Relay] = []
+        self.ends: list[EndReason] = []
+        self.refused: list[RequestRefused] = []
+        self.left = 0
+        self.dialling = False
+        self.dials: list[tuple[Side, Deferred[None]]] = []
+        self.clients: list[Line] = []
+        self.upstreams: list[Line] = []
+        self.upstream_room = float("inf")
+        self._aliases = 0
+        self.table = RelayTable(
+            limits, self.admission, self._alias, self._connect, lambda: self.now, self
+        )
+
+    def session_opened(self, session: Relay) -> None:
+        self.opened.append(session)
+
+    def session_ended(self, session: Relay, reason: EndReason) -> None:
+        self.ends.append(reason)
+
+    def open_refused(self, error: RequestRefused) -> None:
+        self.refused.append(error)
+
+    def _alias(self) -> str:
+        self._aliases += 1
+        return f"relay{self._aliases}"
+
+    async def _connect(self, side: Side) -> str:
+        if self.dialling:
+            dial: Deferred[None] = Deferred()
+            self.dials.append((side, dial))
+            await dial
+        else:
+            self.stands(side)
+        return "media:1935"
+
+    def stands(self, side: Side) -> Line:
+        self.upstreams.append(Line(self.upstream_room).connect(side))
+        return self.upstreams[-1]
+
+    def _has_left(self) -> None:
+        self.left += 1
+
+    def accept(
+        self, first: bytes = HANDSHAKE, room: float = float("inf"), address: str = "192.0.2.1"
+    ) -> Line:
+        client = Line(room).connect(Waiting())
+        self.clients.append(client)
+        self.table.open(address, client, first, left=self._has_left)
+        return client
+
+    def pair(self, client_room: float = float("inf")) -> tuple[Line, Line]:
+        client = self.accept(room=client_room)
+        return client, self.upstreams[-1]
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, and is looked at every second."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 1, until)
+            self.table.sweep(self.now)
+            self.turn()
+
+    def turn(self) -> None:
+        for line in (*self.clients, *self.upstreams):
+            line.turn()
+
+    @property
+    def kept(self) -> int:
+        return len(self.table._relays)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def all_is_gone(bench: Bench, *lines: Line) -> bool:
+    """Nothing is left of the only relay, and it was counted out once everywhere."""
+    for line in lines:
+        line.turn()
+    return (
+        all(line.closed for line in lines)
+        and (bench.kept, bench.left, len(bench.ends)) == (0, 1, 1)
+        and bench.admission.living == 0
+    )
+
+
+# --- Bytes ---
+
+
+def test_the_first_bytes_and_all_others_pass_as_they_are_in_both_directions(bench) -> None:
+    client, upstream = bench.pair()
+    client.says(b"more")
+    upstream.says(b"answer")
+    client.says(b"and more")
+    assert upstream.received == HANDSHAKE + b"more" + b"and more"
+    assert client.received == b"answer"
+    assert (bench.opened[0].bytes_up, bench.opened[0].bytes_down) == (1537 + 12, 6)
+
+
+def test_the_client_is_not_read_before_the_upstream_stands(bench) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    client.says(b"early")
+    assert not client.reading
+    side, dial = bench.dials.pop()
+    upstream = bench.stands(side)
+    dial.callback(None)
+    client.turn()
+    assert upstream.received == HANDSHAKE + b"early"
+
+
+def test_who_is_gone_is_found_by_keep_alive_probes(bench) -> None:
+    for line in bench.pair():
+        assert line.keep_alive
+        assert (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) in line.socket.options
+
+
+def test_a_unix_socket_has_no_keep_alive_and_is_relayed_all_the_same(bench) -> None:
+    client = Line().connect(Waiting())
+    client.socket.family = socket.AF_UNIX
+    bench.table.open("", client, HANDSHAKE, left=bench._has_left)
+    client.says(b"more")
+    assert bench.upstreams[0].received.endswith(b"more")
+
+
+# --- Back-pressure ---
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_who_takes_too_little_pauses_the_other_until_all_is_taken(bench: Bench, down: bool) -> None:
+    bench.upstream_room = 1000
+    client, upstream = bench.pair(client_room=1000)
+    upstream.reads()
+    speaker, listener = (upstream, client) if down else (client, upstream)
+    data = bytes(range(256)) * 1024
+    speaker.says(data)
+    assert not speaker.reading
+    speaker.says(b"and then")
+    assert listener.unsent <= len(data)
+    listener.reads(1000)
+    assert not speaker.reading
+    while not speaker.reading:
+        listener.reads(1000)
+    speaker.turn()
+    listener.reads()
+    assert listener.received[-len(data) - 8 :] == data + b"and then"
+
+
+def test_as_much_as_the_mark_may_be_unsent_without_a_pause(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=0)
+    upstream.says(bytes(MARK))
+    assert upstream.reading
+    upstream.says(b"x")
+    assert not upstream.reading
+    assert client.unsent == MARK + 1
+
+
+# --- Ends ---
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [("client", EndReason.CLIENT_CLOSED), ("upstream", EndReason.UPSTREAM_CLOSED)],
+)
+def test_a_side_that_ends_may_still_listen_and_gives_the_reason(bench, first, reason) -> None:
+    sides = bench.pair()
+    ending, other = sides if first == "client" else sides[::-1]
+    ending.says(b"last words")
+    ending.ends()
+    other.turn()
+    assert other.received.endswith(b"last words")
+    assert other.ended
+    assert bench.ends == []
+    other.says(b"and mine")
+    assert ending.received.endswith(b"and mine")
+    other.ends()
+    assert bench.ends == [reason]
+    assert all_is_gone(bench, *sides)
+
+
+def test_an_end_comes_behind_all_that_is_still_unsent(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=100)
+    upstream.says(bytes(MARK + 100))
+    client.reads(50)
+    upstream._peer_ended = True
+    while client.unsent:
+        assert not client.ended
+        client.reads(1000)
+    upstream.turn()
+    client.turn()
+    client.reads()
+    assert len(client.received) == MARK + 100
+    assert client.ended
+
+
+def test_a_client_that_ended_before_its_upstream_stood_loses_nothing(bench: Bench) -> None:
+    """Inside TLS its goodbye comes in the same segment as its first bytes."""
+    bench.dialling = True
+    client = bench.accept()
+    client.protocol.readConnectionLost()
+    side, dial = bench.dials.pop()
+    upstream = bench.stands(side)
+    dial.callback(None)
+    upstream.turn()
+    assert upstream.received == HANDSHAKE
+    assert upstream.ended
+    upstream.says(b"answer")
+    upstream.ends()
+    assert client.received == b"answer"
+    assert bench.ends == [EndReason.CLIENT_CLOSED]
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [("client", EndReason.CLIENT_LOST), ("upstream", EndReason.UPSTREAM_LOST)],
+)
+def test_a_side_that_is_lost_ends_the_relay_but_not_what_it_said(bench, lost, reason) -> None:
+    bench.upstream_room = 2000
+    client, upstream = bench.pair(client_room=2000)
+    upstream.reads()
+    losing, other = (client, upstream) if lost == "client" else (upstream, client)
+    losing.says(bytes(10_000))
+    losing.resets()
+    assert bench.ends == [reason]
+    assert (bench.admission.living, other.closed) == (0, False)
+    other.reads()
+    other.turn()
+    assert other.received[-10_000:] == bytes(10_000)
+    assert other.ended
+    other.ends()
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_a_client_that_has_ended_and_is_then_lost_counts_as_closed(bench: Bench) -> None:
+    """A player that is closed resets what still comes for it."""
+    client, upstream = bench.pair()
+    client.ends()
+    upstream.says(b"media")
+    client.resets()
+    upstream.ends()
+    assert bench.ends == [EndReason.CLIENT_CLOSED]
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_what_is_said_after_the_end_is_read_and_thrown_away(bench: Bench) -> None:
+    """A socket that is closed over unread bytes resets the connection."""
+    client, upstream = bench.pair()
+    client.resets()
+    upstream.says(b"media")
+    assert not upstream.closed
+    upstream.ends()
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_who_does_not_end_after_the_end_is_closed_two_seconds_later(bench: Bench) -> None:
+    client, upstream = bench.pair()
+    upstream.resets()
+    bench.passes(1)
+    assert not client.closed
+    bench.passes(2)
+    assert client.closed
+    assert not client.aborted
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_who_takes_nothing_after_the_end_is_cut(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=100)
+    upstream.says(bytes(1000))
+    upstream.resets()
+    bench.passes(LIMITS.stalled_write_s - 2)
+    assert not client.aborted
+    bench.passes(3)
+    assert client.aborted
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_the_end_of_all_closes_each_in_order(bench: Bench) -> None:
+    lines = [bench.pair() for _ in range(3)]
+    lines[0][1].says(b"last words")
+    bench.table.end_all(EndReason.DRAINED)
+    assert bench.ends == [EndReason.DRAINED] * 3
+    for client, upstream in lines:
+        client.turn()
+        upstream.turn()
+        assert client.ended
+        assert upstream.ended
+        client.ends()
+        upstream.ends()
+    assert lines[0][0].received == b"last words"
+    assert (bench.kept, bench.admission.living, bench.left) == (0, 0, 3)
+
+
+def test_ending_twice_counts_once(bench: Bench) -> None:
+    bench.pair()
+    for reason in (EndReason.ENDED_BY_OPERATOR, EndReason.DRAINED):
+        bench.opened[0].dismiss(reason)
+    assert bench.ends == [EndReason.ENDED_BY_OPERATOR]
+    assert bench.admission.living == 0
+
+
+# --- Dialling ---
+
+
+def test_without_an_upstream_the_client_is_sent_away_at_once(bench: Bench) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    bench.dials.pop()[1].errback(UpstreamUnavailable("none"))
+    assert client.aborted
+    assert len(bench.refused) == 1
+    assert bench.ends == [EndReason.UPSTREAM_UNAVAILABLE]
+    assert bench.opened == []
+    assert all_is_gone(bench, client)
+
+
+def test_an_upstream_that_is_lost_before_it_is_joined_ends_the_relay(bench: Bench) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    side, dial = bench.dials.pop()
+    upstream = bench.stands(side)
+    upstream.resets()
+    dial.callback(None)
+    client.turn()
+    client.ends()
+    assert bench.ends == [EndReason.UPSTREAM_LOST]
+    assert bench.opened == []
+    assert all_is_gone(bench, client, upstream)
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_client_that_is_gone_before_its_upstream_stands_leaves_none(bench, stands) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    client.resets()
+    assert bench.ends == [EndReason.CLIENT_LOST]
+    side, dial = bench.dials.pop()
+    if stands:
+        upstream = bench.stands(side)
+        dial.callback(None)
+        upstream.turn()
+        assert upstream.aborted
+    else:
+        dial.errback(UpstreamUnavailable("none"))
+    assert bench.ends == [EndReason.CLIENT_LOST]
+    assert bench.refused == []
+    assert (bench.kept, bench.left, bench.admission.living) == (0, 1, 0)
+
+
+def test_a_fault_ends_one_relay_and_is_logged(bench: Bench) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    bench.dials.pop()[1].errback(ZeroDivisionError())
+    assert bench.ends == [EndReason.FAULT]
+    assert all_is_gone(bench, client)
+
+
+# --- Caps ---
+
+
+def test_a_relay_counts_as_a_session_of_its_address() -> None:
+    bench = Bench(Limits(sessions_per_address=1))
+    bench.accept()
+    refused = bench.accept()
+    other = bench.accept(address="192.0.2.2")
+    assert refused.aborted
+    assert not other.aborted
+    assert len(bench.refused) == 1
+    assert bench.admission.living == 2
+
+
+def test_who_is_refused_keeps_the_protocol_that_it_had() -> None:
+    bench = Bench(Limits(sessions=1))
+    bench.accept()
+    refused = bench.accept()
+    refused.turn()
+    assert refused.protocol.lost == 1
+    assert bench.left == 0
+
+
+# --- Deadlines ---
+
+
+@pytest.mark.parametrize("first", [b"\x03", HANDSHAKE[:-1]])
+def test_a_handshake_that_does_not_come_is_cut_at_the_limit(bench: Bench, first: bytes) -> None:
+    client = bench.accept(first)
+    bench.passes(LIMITS.unused_session_s - 1)
+    assert not client.aborted
+    bench.passes(1)
+    assert client.aborted
+    assert bench.ends == [EndReason.ABANDONED]
+    assert all_is_gone(bench, client, bench.upstreams[0])
+
+
+def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(bench: Bench) -> None:
+    client = bench.accept(b"\x03")
+    for _ in range(int(LIMITS.unused_session_s)):
+        client.says(b"\x00")
+        bench.passes(1)
+    assert client.aborted
+
+
+def test_a_viewer_may_be_silent_for_ever(bench: Bench) -> None:
+    client, upstream = bench.pair()
+    bench.passes(4000)
+    upstream.says(b"media")
+    assert client.received == b"media"
+
+
+@pytest.mark.parametrize(
+    ("stalls", "reason"),
+    [("client", EndReason.CLIENT_STALLED), ("upstream", EndReason.UPSTREAM_STALLED)],
+)
+def test_who_takes_nothing_is_cut_at_the_limit(bench: Bench, stalls: str, reason: object) -> None:
+    bench.upstream_room = 2000
+    client, upstream = bench.pair(client_room=2000)
+    stalling, speaker = (client, upstream) if stalls == "client" else (upstream, client)
+    speaker.says(bytes(2 * MARK))
+    bench.passes(LIMITS.stalled_write_s - 1)
+    assert bench.ends == []
+    bench.passes(1)
+    assert bench.ends == [reason]
+    assert stalling.aborted
+    assert not speaker.aborted
+    speaker.ends()
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_who_takes_slowly_is_not_cut(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=2000)
+    upstream.says(bytes(2 * MARK))
+    for _ in range(100):
+        client.reads(100)
+        bench.passes(LIMITS.stalled_write_s - 2)
+    assert bench.ends == []
+
+
+def test_who_takes_the_rest_slowly_after_the_others_end_is_not_cut(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=2000)
+    upstream.says(bytes(2 * MARK))
+    upstream.protocol.readConnectionLost()
+    for _ in range(30):
+        client.reads(2 * MARK // 20)
+        bench.passes(LIMITS.stalled_write_s - 2)
+        if client.ended:
+            break
+    client.reads()
+    assert len(client.received) == 2 * MARK
+    client.ends()
+    assert bench.ends == [EndReason.UPSTREAM_CLOSED]
+
+
+def test_who_takes_nothing_after_the_others_end_is_cut(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=2000)
+    upstream.says(bytes(10_000))
+    upstream.ends()
+    bench.passes(LIMITS.stalled_write_s)
+    assert bench.ends == [EndReason.CLIENT_STALLED]
+    assert client.aborted
+
+
+def test_half_a_relay_ends_when_nothing_is_said_any_more(bench: Bench) -> None:
+    client, upstream = bench.pair()
+    upstream.ends()
+    for _ in range(3):
+        client.says(b"still here")
+        bench.passes(LIMITS.silent_session_s - 1)
+    assert bench.ends == []
+    bench.passes(LIMITS.silent_session_s + 1)
+    assert bench.ends == [EndReason.UPSTREAM_CLOSED]
+    bench.passes(3)
+    assert all_is_gone(bench, client, upstream)
+
+
+def test_many_relays_that_come_and_go_leave_nothing(bench: Bench) -> None:
+    ways = Counter[str]()
+    for number in range(200):
+        client, upstream = bench.pair()
+        way = ("ends", "resets", "stays")[number % 3]
+        ways[way] += 1
+        if way != "stays":
+            getattr(client, way)()
+            upstream.ends()
+        client.turn()
+        upstream.turn()
+    bench.passes(LIMITS.stalled_write_s)
+    assert bench.admission.living == bench.kept == ways["stays"]
+    assert bench.left == 200 - ways["stays"]
