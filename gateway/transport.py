@@ -234,20 +234,14 @@ def _poll(reactor: EPollReactor, timeout: float | None) -> None:
         return
     for fd, event in events:
         selectable = selectables.get(fd)
-        if selectable is None:
-            continue
         if event == EPOLLIN and isinstance(selectable, EagerWrites):
-            _read(reactor, selectable)
-        else:
+            try:
+                why = selectable.doRead()
+            except Exception as caught:
+                _log.failure("A connection failed")
+                why = caught
+            if why:
+                reactor._disconnectSelectable(selectable, why, True)
+        elif selectable is not None:
             # As EPollReactor.doPoll does.
             log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
-
-
-def _read(reactor: EPollReactor, selectable: Any) -> None:
-    try:
-        why = selectable.doRead()
-    except Exception as caught:
-        _log.failure("A connection failed")
-        why = caught
-    if why:
-        reactor._disconnectSelectable(selectable, why, True)

@@ -29,6 +29,7 @@ from gateway.protocols.fields import FORBIDDEN, TOKEN, Items, items_of, tokens, 
 from gateway.protocols.limits import Limits
 
 _REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % TOKEN)
+_LINE = re.compile(rb"(%b) ([!-~]+)" % TOKEN)
 _VERSION_BYTES = len(b" HTTP/1.1\r\n")
 # RFC 9110, 7.2 and 4.2.2: a host and a port, no user, no list; a name's characters are not judged further.
 HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -44,7 +45,8 @@ _REMEMBERED_HEADS = 256
 class Fields:
     """What the head's version and fields say about the request, however it is meant.
 
-    ``items`` has the names in lower case and the values without the white space around them.
+    ``items`` has the names in lower case and the values without the white space around them; ``rest`` is
+    what they were read from: the head behind its target.
     """
 
     version: int
@@ -53,10 +55,14 @@ class Fields:
     chunked: bool
     persistent: bool
     expects_continue: bool
+    rest: bytes = field(default=b"", repr=False)
 
     def value(self, name: bytes) -> bytes | None:
         """The first value of the field ``name`` (in lower case), or None."""
         return next((value for key, value in self.items if key == name), None)
+
+
+_NO_FIELDS = Fields(1, (), 0, False, True, False, b"\r\n\r\n\0")
 
 
 class RequestReader:
@@ -68,6 +74,7 @@ class RequestReader:
     __slots__ = (
         "_at",
         "_begun",
+        "_fields",
         "_left",
         "_limits",
         "_pieces",
@@ -86,6 +93,8 @@ class RequestReader:
         self._step: Callable[[RequestReader], bytes | None] | None = None
         # How far the steps of a body have read ``buffer``; 0 whenever nobody is reading.
         self._at = 0
+        # Of the head pulled last; before it, of one that no head can have.
+        self._fields = _NO_FIELDS
         # How far an unfinished head has been looked at.
         self._seen = 0
         self._begun = False
@@ -115,19 +124,28 @@ class RequestReader:
         Raises BadRequest, HeadTooLarge.
         """
         buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n", self._seen) + 4
-        if end == 3:
-            self._check_unfinished_head(buffer)
-            return None
+        fields = self._fields
+        end = len(buffer) - fields.content_length
+        match = None
+        if buffer.endswith(fields.rest, 0, end):
+            # All but the line may be as in the request before, and nothing behind the body; if what comes
+            # before is a line and no more, then this is the head, without looking for its end.
+            match = _LINE.fullmatch(buffer, 0, end - len(fields.rest))
+        if match is None:
+            end = buffer.find(b"\r\n\r\n", self._seen) + 4
+            if end == 3:
+                self._check_unfinished_head(buffer)
+                return None
+            match = _REQUEST.match(buffer)
+            if match is None:
+                raise BadRequest("malformed request line")
+            fields = _fields_of(buffer[match.end() : end])
+            if len(fields.items) > self._limits.head_fields:
+                raise HeadTooLarge("too many fields")
+            self._fields = fields
         self._seen = 0
         if end > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
-        match = _REQUEST.match(buffer)
-        if match is None:
-            raise BadRequest("malformed request line")
-        fields = _fields_of(buffer[match.end() : end])
-        if len(fields.items) > self._limits.head_fields:
-            raise HeadTooLarge("too many fields")
         self.method, self.target = match.groups()
         self.buffer = buffer[end:]
         self._begun = False
@@ -281,6 +299,7 @@ def _fields_of(rest: bytes) -> Fields:
         chunked=_is_chunked(version, items),
         persistent=b"close" not in connection and (version == 1 or b"keep-alive" in connection),
         expects_continue=_expects_continue(version, items),
+        rest=rest,
     )
 
 

@@ -44,9 +44,12 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from gateway.errors import BadRequest, NotFound, RequestRefused, UnknownSession
+from gateway.protocols.backlog import Backlog
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.replay import Replay
+from gateway.protocols.window import Window
 
 # PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.
 INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
@@ -57,8 +60,6 @@ _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _IDLE_BODY = b"\x00"
 # A body longer than this is a publisher's, and FFmpeg gives up when publishing fails.
 _TRIED_AGAIN_BYTES = 1024
-# The largest answer that a session closed by its client still repeats.
-_LINGERING_BYTES = 1024
 # For what is still in the old connection's socket to be read first; two sweeps.
 _CLOSE_GRACE_S = 0.1
 # Looking a member up in its Enum costs as much as a call; these are looked at for each command.
@@ -67,9 +68,6 @@ _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
 # Every 128th command, the figures are told to count what they have put off.
 _SETTLE_MASK = 127
-# Small pieces from the upstream that nobody fetches are joined up to this size: each bytes object costs
-# some 40 bytes of its own, and a buffer of single bytes would be 40 times its bound.
-_JOINED_BYTES = 4096
 _NONE = -1
 
 
@@ -128,9 +126,8 @@ class Session:
 
     __slots__ = (
         "_answered_at",
+        "_backlog",
         "_choked",
-        "_chunks",
-        "_down_bytes",
         "_empty_before",
         "_ended",
         "_figures",
@@ -147,14 +144,12 @@ class Session:
         "_paused",
         "_polled",
         "_replay",
-        "_replay_bytes",
         "_silent_s",
         "_source",
         "_tries_again",
         "_upstream",
         "_waiters",
         "_window",
-        "_window_bytes",
         "bytes_down",
         "bytes_up",
         "commands",
@@ -187,18 +182,14 @@ class Session:
         self._tries_again = tries_again
         self._source = _NONE
         self._last_body = b""
-        # Each with when it came.
-        self._window: dict[int, tuple[Kind, bytes, float]] = {}
-        self._window_bytes = 0
+        self._window = Window(limits)
         self._waiters: list[tuple[int, Reply]] = []
-        self._chunks: list[bytes] = []
-        self._down_bytes = 0
+        self._backlog = Backlog()
         self._empty_before = 0
         self._answered_at = self._kept_since = now
         self._figures = figures
         self._polled = None if figures is None else figures.polled
-        self._replay: list[bytes | None] = [None] * limits.replay_answers
-        self._replay_bytes = 0
+        self._replay = Replay(limits)
         self._choked = self._paused = False
         self._last_words: EndReason | None = None
         self._ended: EndReason | None = None
@@ -229,7 +220,7 @@ class Session:
     @property
     def buffered_bytes(self) -> int:
         """What the session's own buffers hold."""
-        return self._down_bytes + self._window_bytes + self._replay_bytes
+        return self._backlog.size_bytes + self._window.size_bytes + self._replay.size_bytes
 
     @property
     def idles(self) -> int:
@@ -316,14 +307,13 @@ class Session:
         self.bytes_down += len(data)
         if self._ended:
             return
-        self._append(data)
-        self._down_bytes += len(data)
+        self._backlog.append(data)
         if self._held != _NONE and self._waiters:
             self._release(now)
             return
         if self._figures is not None:
             self._figures.downstream_waits(self.bytes_down, now)
-        if self._down_bytes >= self.pause_bytes:
+        if self._backlog.size_bytes >= self.pause_bytes:
             self._pause(now)
 
     def upstream_full(self) -> None:
@@ -340,7 +330,7 @@ class Session:
         """The upstream says no more; what it had said is still delivered before the session ends."""
         if self._ended:
             return
-        if not self._down_bytes:
+        if not self._backlog.size_bytes:
             self.end(reason, now)
             return
         self._last_words = reason
@@ -363,10 +353,12 @@ class Session:
             return
         self._ended = reason
         self._ordinary = False
-        self._forget_answers(self._held, self._kept)
+        if self._held != _NONE or self._kept != _NONE:
+            # Its place still holds an older answer.
+            self._replay.forget(max(self._held, self._kept))
         self._held = self._kept = _NONE
-        self._chunks, self._down_bytes = [], 0
-        self._window, self._window_bytes = {}, 0
+        self._backlog.clear()
+        self._window.clear()
         self.deadline = now + self._silent_s
         waiters, self._waiters = self._waiters, []
         try:
@@ -385,7 +377,7 @@ class Session:
             self._release(now)
         self._next = number + 1
         if kind is _IDLE:
-            if may_hold and not self._down_bytes and self._hold_s:
+            if may_hold and not self._backlog.size_bytes and self._hold_s:
                 self._held = number
                 self.holds += 1
                 self.deadline = now + self._hold_s
@@ -414,11 +406,11 @@ class Session:
             if self._choked:
                 self._keep(number, now)
                 return
-        self._store(number, INTERVALS[0])
+        self._replay.store(number, INTERVALS[0])
 
     def _conclude(self, now: float) -> None:
         """End the session when the upstream has, and all that it had said is answered."""
-        if self._last_words and not self._down_bytes:
+        if self._last_words and not self._backlog.size_bytes:
             self.end(self._last_words, now)
 
     def _is_waited_for(self, number: int) -> bool:
@@ -452,18 +444,17 @@ class Session:
         if self._held != _NONE:
             self._release(now)
         if self._kept == _NONE:
-            self._store(self._next, INTERVALS[0])
+            self._replay.store(self._next, INTERVALS[0])
             self._next += 1
 
     def _take_back(self, number: int, now: float) -> None:
         """The client read nothing of the answer to ``number``: what it carried is to be said again."""
         if self._held != _NONE:
             self._release(now)
-        answer = self._replay[number % len(self._replay)]
+        answer = self._replay.answer_to(number)
         if number != self._kept and answer is not None and len(answer) > 1:
-            self._chunks.insert(0, answer[1:])
-            self._down_bytes += len(answer) - 1
-            self._store(number, INTERVALS[0])
+            self._backlog.put_back(answer[1:])
+            self._replay.store(number, INTERVALS[0])
 
     def _take_out_of_order(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
@@ -500,11 +491,7 @@ class Session:
     def _put_in_window(self, kind: Kind, number: int, body: bytes, now: float) -> None:
         if number in self._window:
             return
-        window_bytes = self._window_bytes + len(body)
-        if (
-            len(self._window) >= self._limits.window_commands
-            or window_bytes > self._limits.up_buffer_bytes
-        ):
+        if not self._window.has_room_for(body):
             self.end(EndReason.WINDOW_FULL, now)
             raise UnknownSession("too many commands before their turn")
         if self._held != _NONE:
@@ -512,17 +499,15 @@ class Session:
         if not self._window and self._kept == _NONE:
             gave_up = self._tries_again and kind is _CLOSE and number == self._next + 1
             self.deadline = now + (_CLOSE_GRACE_S if gave_up else self._limits.gap_s)
-        self._window[number] = kind, body, now
+        self._window.put(number, kind, body, now)
         self.early += 1
-        self._window_bytes = window_bytes
         self._ordinary = False
 
     def _advance(self, now: float) -> None:
         """Let the window's commands take effect as far as there is no gap."""
         while self._kept == _NONE and self._next in self._window:
             number = self._next
-            kind, body, since = self._window.pop(number)
-            self._window_bytes -= len(body)
+            kind, body, since = self._window.take(number)
             if self._is_waited_for(number):
                 answer = self._take(kind, number, body, now, not self._window)
                 if answer is not None:
@@ -550,7 +535,7 @@ class Session:
             raise NotFound("the answer is no longer kept")
         if number < self._first and not self._ended:
             return self._take_overtaken(kind, number, body, now)
-        answer = self._replay[number % len(self._replay)]
+        answer = self._replay.answer_to(number)
         if answer is None:
             raise NotFound("the answer is no longer kept")
         return answer
@@ -559,8 +544,8 @@ class Session:
         """A held idle again: its connection died, or its client lost patience."""
         if self._waiters:
             self._release(now)
-            return self._replay[number % len(self._replay)]
-        if self._down_bytes:
+            return self._replay.answer_to(number)
+        if self._backlog.size_bytes:
             self._held = _NONE
             self.deadline = now + self._silent_s
             answer = self._answer(number, now)
@@ -576,7 +561,7 @@ class Session:
                 raise NotFound("the stream has begun without it")
             self._write(body)
         self._first = number
-        self._store(number, INTERVALS[0])
+        self._replay.store(number, INTERVALS[0])
         return INTERVALS[0]
 
     # Up
@@ -595,8 +580,8 @@ class Session:
             self._figures.upstream_delayed(now - since, self.sends)
 
     def _take_close(self, number: int, now: float) -> bytes:
-        self._forget_large_answers()
-        self._store(number, CLOSED)
+        self._replay.forget_large()
+        self._replay.store(number, CLOSED)
         self._deliver(number, CLOSED)
         self.end(EndReason.CLIENT_CLOSED, now)
         return CLOSED
@@ -615,7 +600,7 @@ class Session:
         if self._is_waited_for(number):
             self._deliver(number, self._answer(number, now))
         else:
-            self._store(number, INTERVALS[0])
+            self._replay.store(number, INTERVALS[0])
         self._advance(now)
 
     def _must_read_first(self) -> bool:
@@ -628,19 +613,11 @@ class Session:
         if self._kept != _NONE:
             return EndReason.UPSTREAM_STALLED
         if self._window:
-            last_kind = next(reversed(self._window.values()))[0]
-            gave_up = self._tries_again and last_kind is _CLOSE
+            gave_up = self._tries_again and self._window.latest is _CLOSE
             return EndReason.CLIENT_CLOSED if gave_up else EndReason.SEQUENCE_GAP
         return EndReason.CLIENT_SILENT if self.commands else EndReason.ABANDONED
 
     # Down
-
-    def _append(self, data: bytes) -> None:
-        chunks = self._chunks
-        if chunks and len(chunks[-1]) < _JOINED_BYTES:
-            chunks[-1] += data
-        else:
-            chunks.append(data)
 
     def _pause(self, now: float) -> None:
         if not self._paused:
@@ -656,7 +633,7 @@ class Session:
         if self._waiters:
             self._deliver(number, self._answer(number, now))
         else:
-            self._store(number, INTERVALS[0])
+            self._replay.store(number, INTERVALS[0])
 
     def _deliver(self, number: int, answer: bytes) -> None:
         waiters = self._waiters
@@ -671,73 +648,24 @@ class Session:
     def _answer(self, number: int, now: float) -> bytes:
         """The answer to ``number``, made and kept for its repetition."""
         self._answered_at = now
-        if self._down_bytes:
+        if self._backlog.size_bytes:
             self.filled_answers += 1
             self._empty_before = self.empty_answers
             answer = self._spend()
             if self._figures is not None and self._figures.waiting:
-                answered_bytes = self.bytes_down - self._down_bytes
+                answered_bytes = self.bytes_down - self._backlog.size_bytes
                 self._figures.downstream_answered(answered_bytes, self.filled_answers, now)
         else:
             step = (self.empty_answers - self._empty_before) // EMPTY_ANSWERS_A_STEP
             answer = INTERVALS[min(step, len(INTERVALS) - 1)]
             self.empty_answers += 1
-        self._store(number, answer)
+        self._replay.store(number, answer)
         return answer
 
     def _spend(self) -> bytes:
         """The interval byte and as much of the buffer as one answer takes."""
-        most = self._limits.answer_bytes - 1
-        if self._down_bytes <= most:
-            answer = b"".join((INTERVALS[0], *self._chunks))
-            self._chunks.clear()
-            self._down_bytes = 0
-        else:
-            answer = b"".join((INTERVALS[0], *self._first_chunks(most)))
-            self._down_bytes -= len(answer) - 1
-        if self._paused and self._down_bytes < self.pause_bytes // 2:
+        answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
+        if self._paused and self._backlog.size_bytes < self.pause_bytes // 2:
             self._paused = False
             self._upstream.resume()
         return answer
-
-    def _first_chunks(self, size: int) -> list[bytes]:
-        """Take whole chunks of up to ``size`` bytes in all off the buffer, or a part of the first one."""
-        chunks = self._chunks
-        if len(chunks[0]) > size:
-            taken = [chunks[0][:size]]
-            chunks[0] = chunks[0][size:]
-            return taken
-        count = 0
-        while size >= len(chunks[count]):
-            size -= len(chunks[count])
-            count += 1
-        taken = chunks[:count]
-        del chunks[:count]
-        return taken
-
-    def _store(self, number: int, answer: bytes) -> None:
-        """Keep an answer for its repetition; the newest always, older ones within the bound."""
-        replay = self._replay
-        slot = number % len(replay)
-        self._replay_bytes += len(answer) - len(replay[slot] or b"")
-        replay[slot] = answer
-        oldest = slot
-        while self._replay_bytes > self._limits.replay_bytes:
-            oldest = (oldest + 1) % len(replay)
-            if oldest == slot:
-                return
-            self._forget_answers(oldest)
-
-    def _forget_large_answers(self) -> None:
-        """A client that closes has read what it wanted; clients that come and go must not pile up."""
-        for slot, answer in enumerate(self._replay):
-            if answer is not None and len(answer) > _LINGERING_BYTES:
-                self._forget_answers(slot)
-
-    def _forget_answers(self, *numbers: int) -> None:
-        """Empty the places of these numbers, which may hold answers to older ones."""
-        for number in numbers:
-            if number != _NONE:
-                slot = number % len(self._replay)
-                self._replay_bytes -= len(self._replay[slot] or b"")
-                self._replay[slot] = None

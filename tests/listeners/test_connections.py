@@ -91,3 +91,32 @@ def test_a_connection_may_leave_while_all_are_swept() -> None:
     connections.sweep(1.0)
     assert [speaker.expired for speaker in leaving] == [[1.0]] * 3
     assert len(connections) == 0
+
+
+class Failing(Speaker):
+    """A connection whose deadline finds a fault of ours."""
+
+    def expire(self, now: float) -> None:
+        super().expire(now)
+        raise ZeroDivisionError
+
+
+def test_a_fault_of_one_does_not_keep_the_others_from_their_deadlines() -> None:
+    connections = ConnectionSet(Limits())
+    speakers = [
+        (Failing if number % 2 else Speaker)(connections, "a", deadline=1.0) for number in range(8)
+    ]
+    connections.sweep(1.0)
+    assert [speaker.expired for speaker in speakers] == [[1.0]] * 8
+
+
+def test_a_connection_that_is_not_there_cannot_be_removed() -> None:
+    """Or its address would be counted down for somebody else's connection."""
+    connections = ConnectionSet(Limits())
+    gone, there = (Speaker(connections, "a") for _ in range(2))
+    connections.remove(gone)
+    with pytest.raises(KeyError):
+        connections.remove(gone)
+    assert len(connections) == 1
+    connections.remove(there)
+    assert not connections._per_address

@@ -571,3 +571,18 @@ def test_the_body_after_a_body_in_pieces_begins_anew() -> None:
     wire = post(b"Content-Length: %d" % limit, body=b"a" * limit)
     outcome = read(byte_by_byte(wire) + byte_by_byte(wire), SMALL)
     assert outcome == Outcome(((b"POST", b"/open/1", b"a" * limit),) * 2, None)
+
+
+def test_a_head_that_came_in_pieces_leaves_nothing_behind_for_the_next() -> None:
+    """The same head again is known by its end; what was looked at of an earlier piece must be forgotten."""
+    wire = post(b"Content-Length: 1", body=b"a")
+    reader = RequestReader(Limits())
+    for _ in range(3):
+        reader.receive(wire[:-9])
+        assert reader.next_head() is None
+        reader.receive(wire[-9:])
+        assert reader.next_head() is not None
+        assert reader.whole_body() == b"a"
+        reader.receive(post())
+        assert reader.next_head() is not None
+        assert reader.whole_body() == b""

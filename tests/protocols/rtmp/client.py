@@ -44,6 +44,10 @@ class Client:
     def hello(self) -> bytes:
         return self._handshake.hello
 
+    @property
+    def handshaken(self) -> bool:
+        return self._handshake.done
+
     def receive(self, received: bytes) -> bytes:
         """Take the server's bytes; what is returned is to be sent."""
         answer = b""

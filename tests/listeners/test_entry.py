@@ -1,0 +1,485 @@
+"""From a connection's acceptance to who gets it: what is let in, handed over, cut, and counted once."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from attrs import evolve
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.entry import Door, Listener
+from gateway.listeners.tls import TLSConnection
+from gateway.listeners.tls_profile import server_context
+from gateway.protocols.limits import Limits
+from gateway.protocols.networks import Admission, Networks
+from tests.line import Line
+
+HTTP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+RTMP = b"\x03" + bytes(1536)
+LIMITS = Limits()
+V1 = b"PROXY TCP4 198.51.100.7 192.0.2.9 50000 80\r\n"
+V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+V2 = V2_SIGNATURE + bytes.fromhex("21 11 000c c6336407 c0000209 c350 0050")
+V2_LOCAL = V2_SIGNATURE + bytes.fromhex("20 00 0000")
+PROXY = "10.0.0.1"
+
+
+class Taker:
+    """What gets a connection in place of the real HTTP connection or relay."""
+
+    def __init__(self, doorway: Doorway, address: str, secure: bool) -> None:
+        self._doorway = doorway
+        self.address = address
+        self.secure = secure
+        self.deadline = float("inf")
+        self.received = b""
+        self.transport: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self._doorway.connections.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: object) -> None:
+        self._doorway.connections.remove(self)
+
+
+class Relayed:
+    def __init__(
+        self, address: str, transport: Any, first: bytes, left: Callable[[], None]
+    ) -> None:
+        self.address = address
+        self.transport = transport
+        self.received = first
+        self._left = left
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: object) -> None:
+        self._left()
+
+
+class Doorway:
+    """A listener without a socket, and its clock."""
+
+    def __init__(self, limits: Limits = LIMITS, **settings: Any) -> None:
+        self.now = 1000.0
+        self.connections = ConnectionSet(limits)
+        self.http: list[Taker] = []
+        self.relayed: list[Relayed] = []
+        self.refuses_relays = False
+        door = Door(
+            limits,
+            self.connections,
+            self._take_http,
+            self._relay,
+            lambda: self.now,
+            Admission.of([], []),
+            Networks.of([]),
+        )
+        self.door = evolve(door, **settings)
+        self.listener = Listener(self.door)
+        self.lines: list[Line] = []
+
+    def _take_http(self, address: str, secure: bool) -> Taker:
+        self.http.append(Taker(self, address, secure))
+        return self.http[-1]
+
+    def _relay(self, address: str, transport: Any, first: bytes, left: Callable[[], None]) -> None:
+        if self.refuses_relays:
+            transport.abortConnection()
+            return
+        self.relayed.append(Relayed(address, transport, first, left))
+        transport.protocol = self.relayed[-1]
+
+    def accept(self, host: str = "192.0.2.1") -> Line | None:
+        return self.accept_from(IPv4Address("TCP", host, 50000))
+
+    def accept_from(self, peer: object) -> Line | None:
+        entry = self.listener.buildProtocol(peer)
+        if entry is None:
+            return None
+        self.lines.append(Line().connect(entry))
+        return self.lines[-1]
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, and is looked at every 50 ms."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 0.05, until)
+            self.connections.sweep(self.now)
+            for line in self.lines:
+                line.turn()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self.door.counts)
+
+
+def behind_proxy(limits: Limits = LIMITS, **settings: Any) -> Doorway:
+    trusted = Networks.of([ip_network("10.0.0.0/8")])
+    return Doorway(limits, proxy_protocol=True, trusted=trusted, **settings)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA(key_type=trustme.KeyType.ECDSA)
+
+
+@pytest.fixture(scope="module")
+def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    path: Path = tmp_path_factory.mktemp("tls") / "a.pem"
+    issued = authority.issue_cert("a.example", key_type=trustme.KeyType.ECDSA)
+    path.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    return server_context(str(path))
+
+
+@pytest.fixture
+def secure(context: ssl.SSLContext) -> Doorway:
+    return Doorway(context=lambda: context)
+
+
+class TLSClient:
+    def __init__(self, authority: trustme.CA, line: Line) -> None:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        self.line = line
+        self._down, self._up = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._down, self._up, server_hostname="a.example")
+
+    def hello(self) -> bytes:
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self._up.read()
+
+    def finish(self) -> bytes:
+        self._down.write(bytes(self.line.received))
+        self.tls.do_handshake()
+        return self._up.read()
+
+    def encrypted(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self._up.read()
+
+
+# --- Who gets it ---
+
+
+@pytest.mark.parametrize("step", [1, 3, 10_000])
+def test_http_goes_to_http_with_all_its_bytes(step: int) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    for start in range(0, len(HTTP), step):
+        line.says(HTTP[start : start + step])
+    (taker,) = doorway.http
+    assert (taker.received, taker.address, taker.secure) == (HTTP, "192.0.2.1", False)
+    assert taker.transport is line
+    assert doorway.counts == {"http": 1}
+
+
+@pytest.mark.parametrize("version", [3, 6, 8, 9])
+def test_rtmp_and_rtmpe_go_to_a_relay_with_all_their_bytes(version: int) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    line.says(bytes([version]) + bytes(100))
+    line.says(b"more")
+    (relayed,) = doorway.relayed
+    assert relayed.received == bytes([version]) + bytes(100) + b"more"
+    assert relayed.address == "192.0.2.1"
+    assert doorway.counts == {"rtmp": 1}
+
+
+@pytest.mark.parametrize("words", [b"SSH-2.0-x\r\n", bytes(10), b"\x16\x03\x01\x00\x80\x01", b"{"])
+def test_anything_else_is_closed_and_nothing_is_said(words: bytes) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    line.says(words)
+    assert line.aborted
+    assert line.received == b""
+    assert doorway.counts == {"unknown": 1}
+    assert len(doorway.connections) == 0
+
+
+@pytest.mark.parametrize(("inside", "name"), [(HTTP, "http"), (RTMP, "rtmp")])
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_inside_tls_it_is_decided_again(secure, authority, inside, name, step) -> None:
+    line = secure.accept()
+    client = TLSClient(authority, line)
+
+    def says(data: bytes) -> None:
+        for start in range(0, len(data), step):
+            line.says(data[start : start + step])
+
+    says(client.hello())
+    says(client.finish())
+    says(client.encrypted(inside))
+    (taker,) = secure.http or secure.relayed
+    assert (taker.received, taker.address) == (inside, "192.0.2.1")
+    assert isinstance(taker.transport, TLSConnection)
+    assert secure.counts == {"tls": 1, name: 1}
+    assert len(secure.connections) == 1
+    line.resets()
+    assert len(secure.connections) == 0
+
+
+def test_http_inside_tls_is_known_to_be_secure(secure: Doorway, authority: trustme.CA) -> None:
+    line = secure.accept()
+    client = TLSClient(authority, line)
+    line.says(client.hello())
+    line.says(client.finish() + client.encrypted(HTTP))
+    assert secure.http[0].secure
+
+
+@pytest.mark.parametrize("words", [HTTP, RTMP])
+def test_a_listener_with_certificates_takes_all_else_too(secure: Doorway, words: bytes) -> None:
+    line = secure.accept()
+    line.says(words)
+    assert (secure.http or secure.relayed)[0].received == words
+
+
+def test_tls_inside_tls_is_unknown(secure: Doorway, authority: trustme.CA) -> None:
+    line = secure.accept()
+    client = TLSClient(authority, line)
+    line.says(client.hello())
+    line.says(client.finish() + client.encrypted(TLSClient(authority, line).hello()))
+    assert line.aborted
+    assert secure.counts == {"tls": 1, "unknown": 1}
+    assert len(secure.connections) == 0
+
+
+# --- Counts ---
+
+
+@pytest.mark.parametrize("end", ["ends", "resets"])
+def test_who_leaves_before_saying_anything_is_counted_as_that(end: str) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    getattr(line, end)()
+    assert doorway.counts == {"left": 1}
+    assert len(doorway.connections) == 0
+
+
+@pytest.mark.parametrize("words", [HTTP, RTMP])
+def test_a_connection_stays_counted_until_it_is_lost(words: bytes) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    line.says(words)
+    assert len(doorway.connections) == 1
+    line.resets()
+    assert len(doorway.connections) == 0
+    assert not doorway.connections._per_address
+
+
+def test_a_relay_that_is_refused_is_counted_out_once() -> None:
+    doorway = Doorway(Limits(connections_per_address=1))
+    doorway.refuses_relays = True
+    for _ in range(3):
+        line = doorway.accept()
+        line.says(RTMP)
+        assert line.aborted
+    assert doorway.counts == {"rtmp": 3}
+    assert not doorway.connections._per_address
+
+
+def test_a_handshake_that_fails_is_counted_once(secure: Doorway) -> None:
+    line = secure.accept()
+    line.says(b"\x16\x03\x01\x00\x05\x01hello and no more")
+    assert line.is_gone
+    assert secure.counts == {"tls_failed": 1}
+    assert len(secure.connections) == 0
+
+
+# --- Deadlines ---
+
+
+@pytest.mark.parametrize("words", [b"", b"G", b"PO", b"\x16\x03"])
+def test_first_bytes_that_do_not_come_are_cut_at_the_limit(words: bytes) -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    if words:
+        line.says(words)
+    doorway.passes(LIMITS.first_bytes_s - 0.1)
+    assert not line.aborted
+    doorway.passes(0.1)
+    assert line.aborted
+    assert line.received == b""
+    assert doorway.counts == {"silent": 1}
+    assert len(doorway.connections) == 0
+
+
+def test_a_proxys_header_of_a_byte_a_second_is_cut_at_the_limit() -> None:
+    doorway = behind_proxy()
+    line = doorway.accept(PROXY)
+    for number in range(int(LIMITS.first_bytes_s)):
+        line.says(V1[number : number + 1])
+        doorway.passes(1)
+    assert line.aborted
+    assert doorway.counts == {"silent": 1}
+
+
+def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(secure, authority) -> None:
+    line = secure.accept()
+    hello = TLSClient(authority, line).hello()
+    line.says(hello[:6])
+    for number in range(int(LIMITS.tls_handshake_s)):
+        assert not line.aborted
+        line.says(hello[6 + number : 7 + number])
+        secure.passes(1)
+    assert line.aborted
+    assert secure.counts == {"tls_failed": 1}
+    assert len(secure.connections) == 0
+
+
+def test_first_bytes_inside_tls_have_a_limit_of_their_own(secure, authority) -> None:
+    line = secure.accept()
+    client = TLSClient(authority, line)
+    line.says(client.hello())
+    secure.passes(LIMITS.tls_handshake_s - 1)
+    line.says(client.finish() + client.encrypted(b"G"))
+    secure.passes(LIMITS.first_bytes_s - 0.1)
+    assert not line.aborted
+    secure.passes(0.2)
+    assert line.aborted
+    assert secure.counts == {"tls": 1, "silent": 1}
+
+
+def test_a_connection_that_was_handed_over_has_no_deadline_here() -> None:
+    doorway = Doorway()
+    lines = [doorway.accept(), doorway.accept()]
+    lines[0].says(HTTP)
+    lines[1].says(RTMP)
+    doorway.passes(100)
+    assert [line.is_gone for line in lines] == [False, False]
+
+
+# --- Who is let in ---
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        (IPv4Address("TCP", "192.0.2.1", 1), "192.0.2.1"),
+        (IPv6Address("TCP", "2001:db8::1", 1), "2001:db8::1"),
+        (IPv6Address("TCP", "::ffff:192.0.2.1", 1), "192.0.2.1"),
+        (IPv6Address("TCP", "::ffff:1", 1), "::ffff:1"),
+        (UNIXAddress(b"/run/a"), ""),
+        (UNIXAddress(None), ""),
+    ],
+)
+def test_a_connection_is_its_clients_address(peer: object, address: str) -> None:
+    doorway = Doorway()
+    doorway.accept_from(peer).says(HTTP)
+    assert doorway.http[0].address == address
+
+
+def test_as_many_connections_as_the_caps_and_no_more() -> None:
+    doorway = Doorway(Limits(connections=3, connections_per_address=2))
+    taken = [doorway.accept(f"192.0.2.{number}") for number in (1, 1, 1, 2, 3)]
+    assert [line is not None for line in taken] == [True, True, False, True, False]
+    assert doorway.counts == {"full": 2}
+    taken[0].resets()
+    assert doorway.accept("192.0.2.3") is not None
+
+
+def test_networks_that_are_denied_or_not_allowed_are_refused() -> None:
+    rules = Admission.of([ip_network("192.0.2.0/24")], [ip_network("192.0.2.128/25")])
+    doorway = Doorway(admission=rules)
+    taken = [doorway.accept(host) for host in ("192.0.2.1", "192.0.2.200", "198.51.100.1")]
+    assert [line is not None for line in taken] == [True, False, False]
+    assert doorway.counts == {"denied": 2}
+
+
+# --- Behind a proxy ---
+
+
+@pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("words", [HTTP, RTMP], ids=["http", "rtmp"])
+@pytest.mark.parametrize("step", [1, 5, 1 << 20])
+def test_the_header_says_who_the_client_is_in_any_pieces(header, words, step) -> None:
+    doorway = behind_proxy()
+    line = doorway.accept(PROXY)
+    said = header + words
+    for start in range(0, len(said), step):
+        line.says(said[start : start + step])
+    (taker,) = doorway.http or doorway.relayed
+    assert (taker.address, taker.received) == ("198.51.100.7", words)
+    line.resets()
+    assert not doorway.connections._per_address
+
+
+def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
+    doorway = behind_proxy(context=lambda: context)
+    line = doorway.accept(PROXY)
+    client = TLSClient(authority, line)
+    line.says(V2 + client.hello())
+    line.says(client.finish() + client.encrypted(HTTP))
+    assert (doorway.http[0].address, doorway.http[0].received) == ("198.51.100.7", HTTP)
+
+
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", V2_LOCAL], ids=["v1", "v2"])
+def test_a_header_that_names_no_client_leaves_the_proxys_address(header: bytes) -> None:
+    doorway = behind_proxy()
+    doorway.accept(PROXY).says(header + HTTP)
+    assert doorway.http[0].address == PROXY
+
+
+@pytest.mark.parametrize("words", [HTTP, RTMP, b"PROXY nonsense\r\n", V2[:13] + b"\x99" + V2[14:]])
+def test_no_header_is_no_client(words: bytes) -> None:
+    doorway = behind_proxy()
+    line = doorway.accept(PROXY)
+    line.says(words)
+    assert line.aborted
+    assert line.received == b""
+    assert doorway.counts == {"bad_proxy_header": 1}
+    assert len(doorway.connections) == 0
+
+
+def test_a_header_from_who_is_not_trusted_is_not_even_read() -> None:
+    doorway = behind_proxy()
+    assert doorway.accept("192.0.2.1") is None
+    assert doorway.counts == {"untrusted_proxy": 1}
+
+
+def test_a_header_where_none_is_wanted_is_no_speech_of_ours() -> None:
+    """It is never guessed: ``PROXY `` could be the method of a request, and the client's own words."""
+    doorway = Doorway()
+    doorway.accept().says(V2 + HTTP)
+    assert doorway.counts == {"unknown": 1}
+    doorway.accept().says(V1 + HTTP)
+    assert doorway.http[0].received == V1 + HTTP
+
+
+def test_rules_and_caps_are_for_the_client_and_not_for_its_proxy() -> None:
+    rules = Admission.of([], [ip_network("198.51.100.0/24")])
+    doorway = behind_proxy(Limits(connections_per_address=1), admission=rules)
+    denied = doorway.accept(PROXY)
+    denied.says(V1 + HTTP)
+    assert denied.aborted
+    for host in (b"203.0.113.1", b"203.0.113.2", b"203.0.113.1"):
+        doorway.accept(PROXY).says(V1.replace(b"198.51.100.7", host) + HTTP)
+    assert [taker.address for taker in doorway.http] == ["203.0.113.1", "203.0.113.2"]
+    assert doorway.counts == {"denied": 1, "http": 2, "full": 1}
+    assert doorway.connections._per_address == {"203.0.113.1": 1, "203.0.113.2": 1}
+
+
+def test_the_cap_of_all_holds_before_the_header() -> None:
+    doorway = behind_proxy(Limits(connections=1))
+    assert doorway.accept(PROXY) is not None
+    assert doorway.accept(PROXY) is None
+
+
+def test_a_unix_socket_needs_no_trust() -> None:
+    """Its file's owner and mode say who may connect."""
+    doorway = behind_proxy()
+    doorway.accept_from(UNIXAddress(None)).says(V1 + HTTP)
+    assert doorway.http[0].address == "198.51.100.7"
