@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGHUP, signal
-from time import monotonic
+from time import monotonic, time
 from typing import Any, ClassVar
 
 from twisted.application import service
@@ -37,6 +37,8 @@ from twisted.python.logfile import LogFile
 from gateway import config
 from gateway.config import Config
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.listeners.certificates import Certificates
+from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
 from gateway.workers.worker import Worker
 
@@ -89,6 +91,9 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         try:
             self.configuration = self._read()
+            certificates = self.configuration.tls.certificates
+            if certificates:
+                Certificates.load(certificates, time())
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
@@ -113,11 +118,11 @@ class GatewayService(service.Service):
         configuration: Config,
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
-        observer: ILogObserver | None = None,
+        observer: Threshold | None = None,
     ) -> None:
         self._observer = observer
         self._reactor = reactor
-        self._worker = Worker(configuration, reactor, dict(os.environ))
+        self._worker = Worker(configuration, reactor, dict(os.environ), observer)
         self._exit_with = exit_with
 
     def setServiceParent(self, parent: Any) -> None:
@@ -191,16 +196,17 @@ def makeService(options: Options) -> service.IService:
     return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
 
 
-def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> ILogObserver | None:
+def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> Threshold | None:
     """The observer of log events; None where twistd's options name one, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None
     name = twistd.get("logfile")
     if name == "-" or (not name and twistd.get("nodaemon")):
         # By and by twistd puts its log in the place of ``sys.stdout``.
-        return make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
+        lines = make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
+        return Threshold(lines, log.level)
     file = LogFile.fromFullPath(name or "twistd.log")
-    return make_observer(log.format, file, log.lines_per_s, monotonic)
+    return Threshold(make_observer(log.format, file, log.lines_per_s, monotonic), log.level)
 
 
 def _is_journal() -> bool:

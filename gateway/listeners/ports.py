@@ -22,15 +22,19 @@ _FIRST_DESCRIPTOR = 3
 
 
 def listen(
-    reactor: Any, address: ListenAddress, factory: ServerFactory, environment: Mapping[str, str]
+    reactor: Any,
+    address: ListenAddress,
+    factory: ServerFactory,
+    environment: Mapping[str, str],
+    socket_mode: int = 0o666,
 ) -> Any:
-    """Listen on ``address``; Twisted's IListeningPort.
+    """Listen on ``address``; Twisted's IListeningPort. A UNIX socket of our own gets ``socket_mode``.
 
     Raises twisted.internet.error.CannotListenError, ConfigurationError.
     """
     if isinstance(address, UnixAddress):
         _remove_dead_socket(Path(address.path))
-        port: Any = EagerUnixPort(address.path.encode(), factory, _BACKLOG, reactor=reactor)
+        port: Any = EagerUnixPort(address.path.encode(), factory, _BACKLOG, socket_mode, reactor)
     elif isinstance(address, SystemdAddress):
         port = _adopt(reactor, address, factory, environment)
     else:

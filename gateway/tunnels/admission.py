@@ -25,12 +25,16 @@ class Admission:
         self._buffers_bytes = buffers_bytes
         self._per_address: Counter[str] = Counter()
         self.closed = False
+        # Set by the operator, for as long as no new sessions are to come in.
+        self.draining = False
         self.living = 0
 
     def enter(self, address: str) -> None:
         """Count one more session. Raises CapacityReached; else the caller owes ``leave``, once."""
         if self.closed:
             raise CapacityReached("the gateway is ending")
+        if self.draining:
+            raise CapacityReached("the gateway is draining")
         if self.living >= self._limits.sessions:
             raise CapacityReached("sessions")
         if address and self._per_address[address] >= self._limits.sessions_per_address:

@@ -91,6 +91,9 @@ class Program:
         assert words in self.log, f"{self.name} ended before {words!r}:\n{self.log}"
         return self.log.partition(words)[2].partition("\n")[0]
 
+    def send(self, signal: int) -> None:
+        self._process.send_signal(signal)
+
     def stop(self) -> None:
         """End it, politely first."""
         self._process.terminate()

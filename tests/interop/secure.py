@@ -1,0 +1,101 @@
+"""A gateway as it stands in the open: two plain ports and one for TLS, certified by a CA of the tests."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.interop.programs import Program, Programs, until
+from tests.interop.servers import LOOPBACK, ROOT
+from tests.listeners.certificate_makers import Identity, issue
+
+_LISTENER = '[[listener]]\naddress = "{loopback}:0"\n'
+_DAY = timedelta(days=1)
+# In the order in which they are in the configuration.
+PLAIN, SECURE, OTHER_PLAIN = range(3)
+
+
+@frozen
+class Authority:
+    """A CA whose root is put behind each certificate, since this machine does not trust it."""
+
+    root: Identity
+    folder: Path
+
+    @property
+    def root_path(self) -> str:
+        path = self.folder / "root.pem"
+        path.write_bytes(self.root.pem)
+        return str(path)
+
+    def certify(self, file: str, *names: str) -> Path:
+        """Write a PEM file for ``names`` in the place of any that is there."""
+        now = datetime.now(UTC)
+        site = issue(names[0], self.root, names=names, start=now - _DAY, end=now + 60 * _DAY)
+        path = self.folder / file
+        path.write_bytes(site.key_pem + site.pem + self.root.pem)
+        return path
+
+    def client_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.load_verify_locations(cadata=self.root.pem.decode())
+        # A certificate that names no key identifiers is as good here.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
+
+
+def make_authority(folder: Path) -> Authority:
+    now = datetime.now(UTC)
+    root = issue("Test Root", authority=True, start=now - _DAY, end=now + 3000 * _DAY)
+    return Authority(root, folder)
+
+
+@frozen
+class Gateway:
+    """A running gateway; ``ports`` as they are named above."""
+
+    program: Program
+    ports: Sequence[int]
+
+    def port(self, protocol: str) -> int:
+        """Where a client of this protocol comes in."""
+        return self.ports[SECURE if protocol in ("rtmps", "rtmpts") else PLAIN]
+
+    def hang_up(self, says: str) -> str:
+        """Have it read its certificates again; the rest of the line with which it says so."""
+        self.program.send(signal.SIGHUP)
+        return self.program.says(says)
+
+
+def start(programs: Programs, certificates: Sequence[Path], server: str, more: str = "") -> Gateway:
+    """Start it in front of ``server``; ``more`` is configuration besides."""
+    paths = ", ".join(f'"{path}"' for path in certificates)
+    plain = _LISTENER.format(loopback=LOOPBACK)
+    text = f"{plain}{plain}tls = true\n{plain}[tls]\ncertificates = [{paths}]\n{more}"
+    return start_configured(programs, f'{text}[[upstream]]\nservers = ["{server}"]\n', 3)
+
+
+def start_configured(programs: Programs, configuration: str, listeners: int) -> Gateway:
+    file = programs.new_folder("configuration") / "gateway.toml"
+    file.write_text(configuration)
+    program = programs.start(
+        sys.executable,
+        *("-c", "from twisted.scripts.twistd import run; run()"),
+        *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    ports = until(lambda: _ports(program, listeners) or not program.running, "the gateway listens")
+    assert isinstance(ports, list), program.log
+    return Gateway(program, ports)
+
+
+def _ports(program: Program, count: int) -> list[int]:
+    ports = re.findall(rf"listening on {LOOPBACK}:(\d+)", program.log)
+    return [int(port) for port in ports] if len(ports) == count else []

@@ -1,0 +1,16 @@
+"""A gateway that takes connections serves them."""
+
+from __future__ import annotations
+
+from tests.interop.clients import RtmpdumpPlayer, url
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs
+from tests.interop.servers import ANY_PORT, start_gateway
+
+
+def test_who_comes_as_soon_as_the_port_is_open_is_served(
+    programs: Programs, nginx: Upstream, stream: str
+) -> None:
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", nginx.server)
+    RtmpdumpPlayer(programs, url("rtmpt", port, stream))
+    nginx.tap.players(1)
