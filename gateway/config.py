@@ -36,8 +36,10 @@ from gateway.protocols.limits import Limits
 from gateway.structuring import Invalid, Problem
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
+DEFAULT_ADMIN = TcpAddress("127.0.0.1", 9935)
 # PROTOCOL.md, Held idle: what Flash Media Server's settings of these names allow an idle's answer.
 LATENCIES: Mapping[str, float] = {"low": 0.25, "medium": 0.5, "high": 2.0}
+LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 # RootEncoder gives a request up after 5 s; an answer held longer would look like a dead gateway.
 LONGEST_HOLD_S = 4.0
 # A day. Whoever writes more meant another unit.
@@ -69,20 +71,15 @@ def _parse_name(value: object) -> str:
     raise ValueError(f'{quoted(value)}: expected up to 64 letters, digits and "_", ".", "-"')
 
 
+def _parse_each(value: object, parse: Callable[[object], str]) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{quoted(value)}: expected a list in [ ]")
+    return tuple(parse(item) for item in value)
+
+
 def _not_empty(_: object, __: object, values: tuple[object, ...]) -> None:
     if not values:
         raise ValueError("empty; name at least one")
-
-
-def _parse_admin_address(value: object) -> ListenAddress:
-    address = parse_listen_address(value)
-    if isinstance(address, UnixAddress) or (
-        isinstance(address, TcpAddress) and address.is_loopback
-    ):
-        return address
-    raise ValueError(
-        f'{quoted(value)}: open to others; use "127.0.0.1:PORT", "[::1]:PORT" or "unix:/PATH"'
-    )
 
 
 @frozen
@@ -128,13 +125,39 @@ class Tunnel:
     )
 
 
+def _parse_path(value: object) -> str:
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        return value
+    raise ValueError(f"{quoted(value)}: expected a path from the root, such as /var/log/...")
+
+
+def _parse_host(value: object) -> str:
+    # As browsers write it in Host: a name or an address, without the port.
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", value):
+        return value.lower()
+    raise ValueError(
+        f'{quoted(value)}: expected a name without a port, such as "admin.example.org"'
+    )
+
+
 @frozen
 class Admin:
-    """``[admin]``: the operator's HTTP; it asks for no password, so it is never public."""
+    """``[admin]``: the operator's HTTP, for this machine alone unless it knows whom to let in."""
 
-    address: ListenAddress = field(
-        default=TcpAddress("127.0.0.1", 9935), metadata={"parse": _parse_admin_address}
+    address: ListenAddress = DEFAULT_ADMIN
+    token_file: str | None = field(default=None, metadata={"parse": _parse_path})
+    certificate: str | None = field(default=None, metadata={"parse": _parse_path})
+    client_authorities: str | None = field(default=None, metadata={"parse": _parse_path})
+    hosts: tuple[str, ...] = field(
+        default=(), metadata={"parse": lambda value: _parse_each(value, _parse_host)}
     )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine reaches it."""
+        return isinstance(self.address, UnixAddress) or (
+            isinstance(self.address, TcpAddress) and self.address.is_loopback
+        )
 
 
 def _parse_format(value: object) -> str:
@@ -143,10 +166,10 @@ def _parse_format(value: object) -> str:
     raise ValueError(f'{quoted(value)}: expected "text" or "json"')
 
 
-def _parse_path(value: object) -> str:
-    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
-        return value
-    raise ValueError(f"{quoted(value)}: expected a path from the root, such as /var/log/...")
+def _parse_level(value: object) -> str:
+    if value in LOG_LEVELS:
+        return str(value)
+    raise ValueError(f"{quoted(value)}: expected {', '.join(map(quoted, LOG_LEVELS))}")
 
 
 @frozen
@@ -160,9 +183,10 @@ class Telemetry:
 
 @frozen
 class Log:
-    """``[log]``: how log lines look, how many there may be, and where the access log goes."""
+    """``[log]``: how log lines look, which and how many there are, and where the access log goes."""
 
     format: str = field(default="text", metadata={"parse": _parse_format})
+    level: str = field(default="info", metadata={"parse": _parse_level})
     lines_per_s: int = field(default=100, validator=ge(1))
     access: str | None = field(default=None, metadata={"parse": _parse_path})
 
@@ -348,6 +372,30 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
             )
 
 
+def _check_admin(config: Config) -> Iterator[Problem]:
+    admin = config.admin
+    if admin is None:
+        return
+    if not (admin.is_private or admin.token_file or admin.client_authorities):
+        yield Problem(
+            ("admin", "address"),
+            f'{quoted(str(admin.address))}: open to others; use "127.0.0.1:PORT", "[::1]:PORT" or '
+            '"unix:/PATH", or name who may use it: "token_file" or "client_authorities"',
+        )
+    if admin.client_authorities and not admin.certificate:
+        yield Problem(
+            ("admin", "client_authorities"),
+            'clients show certificates in TLS alone; name the server\'s own in "certificate"',
+        )
+    if getattr(admin.address, "port", None) != 0 and admin.address in [
+        listener.address for listener in config.listeners
+    ]:
+        yield Problem(
+            ("admin", "address"),
+            f"{quoted(str(admin.address))} is a listener's; clients must not reach this",
+        )
+
+
 def _check_limits(config: Config) -> Iterator[Problem]:
     limits = config.limits
     for attribute in attrs.fields(Limits):
@@ -368,7 +416,14 @@ def _check_limits(config: Config) -> Iterator[Problem]:
         )
 
 
-_CHECKS = (_check_listeners, _check_tls, _check_proxy_protocol, _check_upstreams, _check_limits)
+_CHECKS = (
+    _check_listeners,
+    _check_tls,
+    _check_proxy_protocol,
+    _check_upstreams,
+    _check_admin,
+    _check_limits,
+)
 
 
 def _repeated(values: Sequence[Any]) -> Iterator[tuple[int, Any]]:

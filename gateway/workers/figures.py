@@ -63,7 +63,7 @@ class WorkerFigures:
             buffers_bytes,
             connections.__len__,
             lambda: [(listener, door.counts) for listener, door in self._doors.items()],
-            self._upstream_health,
+            self.upstream_health,
             self._certificate_ends,
         )
         self.metrics = Metrics(self.sessions, self.loop, sources)
@@ -88,7 +88,8 @@ class WorkerFigures:
         if self._access is not None:
             self._access.close()
 
-    def _upstream_health(self) -> list[UpstreamHealth]:
+    def upstream_health(self) -> list[UpstreamHealth]:
+        """The servers; none before ``pool`` is there."""
         counts = self.upstreams
         return [
             UpstreamHealth(name, up, counts.failures[name], counts.dials_of(name))

@@ -17,6 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress, TcpAddress
+from gateway.admin.turns import Turns
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
@@ -31,6 +32,7 @@ from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.origin import Origin
 from gateway.protocols.reasons import EndReason
+from gateway.telemetry.levels import Threshold
 from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
 from gateway.tunnels.admission import Admission
@@ -40,7 +42,9 @@ from gateway.tunnels.table import SessionTable
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.website import WebServer
+from gateway.workers import admin
 from gateway.workers.figures import WorkerFigures
+from gateway.workers.view import WorkerView
 
 _log = Logger()
 
@@ -54,9 +58,16 @@ _LOOK_UP_S = 60.0
 
 @final
 class Worker:
-    """``reactor`` is Twisted's; ``environment`` is where systemd says what it handed over."""
+    """``reactor`` is Twisted's; ``environment`` is where systemd says what it handed over; ``threshold`` is
+    the log's, where that is the gateway's own."""
 
-    def __init__(self, configuration: Config, reactor: Any, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        configuration: Config,
+        reactor: Any,
+        environment: dict[str, str],
+        threshold: Threshold | None = None,
+    ) -> None:
         self._configuration = configuration
         self._reactor = reactor
         self._environment = environment
@@ -97,6 +108,9 @@ class Worker:
         paths = configuration.tls.certificates
         self._certificates = CertificateStore(paths, time()) if paths else None
         self.figures.certificates = self._certificates
+        self._view = WorkerView(
+            self.figures, self._admission, threshold, partial(Turns, reactor, monotonic)
+        )
         self._web = self._make_website()
         self._ports: list[Any] = []
         self._timers: list[LoopingCall] = []
@@ -111,6 +125,9 @@ class Worker:
             is_tcp = isinstance(listener.address, TcpAddress)
             address = address_of(port) if is_tcp else listener.address
             _log.info("listening on {address}", address=address)
+        settings = self._configuration.admin
+        if settings is not None:
+            self._ports.append(admin.bind(settings, self._view, self._reactor, self._environment))
 
     async def start(self) -> None:
         """Know the servers, then run.

@@ -1,0 +1,1 @@
+"""The operator's own HTTP: metrics, health, sessions, status page."""

@@ -1,0 +1,209 @@
+"""Where a session's delay comes from, in words: what an operator would conclude from the same figures.
+
+Pure: a summary goes in, with the event loop's busy share, a verdict comes out. Seconds are those of the
+last minute, 95th percentiles if nothing else is said: a viewer feels the bad ones.
+
+What each figure can and cannot tell:
+
+- The *round trip* is the kernel's, of the connection that came last: to the client, or to the proxy in
+  front of it. Half of it is on the way of each byte.
+- The *downstream wait* is from the media server's bytes in to the answer out. A tunnel waits for nothing
+  but the client's next command: so it belongs to whoever lets the *poll gap* last. Of that gap, one round
+  trip is the network's; the rest is the proxy's, where one has said its name, else the client's polling. A
+  wait without a gap is a client that asks, but does not take: its network is too narrow.
+- The *upstream delay* is the client's network or proxy where commands came out of order, else the media
+  server, which takes late what is ready for it.
+- *RTMP pings*: the upstream's answer is the media server's. The client's, on a connection that is relayed,
+  has all of the way in it; what it has beyond the round trip is a proxy that hides.
+- *Media lateness*: of a player, the media server sends late; of a publisher, its own network or machine.
+  Encoders send in batches, and audio and video apart, so that some of it means nothing.
+- A gateway that is busy nearly all of the time is late with everything, so it is said first.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from gateway.telemetry.latency import NOTHING, Estimate
+from gateway.telemetry.summary import Summary
+
+# Less than this nobody sees in live video, where buffers hold a second and more. Half as much would blame
+# the network of every viewer who is on another continent.
+NOTICEABLE_S: Final = 0.1
+# From here on queues grow in the event loop faster than they are worked off in its pauses.
+BUSY_SHARE: Final = 0.85
+# Of commands; a lost packet now and then puts a few out of order.
+_MANY_REORDERS: Final = 0.01
+# Taking a connection is said when it took longer; it delays the start and nothing else.
+_SLOW_CONNECT_S: Final = 0.5
+# FFmpeg sends ten packets at once: 0.2 s at 25 frames and 43 pieces of sound a second, measured here.
+_BATCHED_S: Final = 0.5
+# A poll gap that is shorter than this share of the wait does not explain it.
+_EXPLAINS: Final = 0.5
+_TUNNELLED: Final = frozenset({"rtmpt", "rtmpts"})
+
+
+class Cause(Enum):
+    """Whom the delay comes from: one closed list for pages and JSON."""
+
+    NONE = "none"
+    UNKNOWN = "unknown"
+    NETWORK = "network"
+    PROXY = "proxy"
+    POLLING = "polling"
+    GATEWAY = "gateway"
+    SERVER = "server"
+
+
+@frozen
+class Diagnosis:
+    """``parts`` are seconds by cause, ``delay_s`` their sum; ``notes`` are sentences, the verdict first."""
+
+    cause: Cause
+    delay_s: float
+    parts: dict[Cause, float] = field(factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values that JSON can carry."""
+        return {
+            "cause": self.cause.value,
+            "delay_s": self.delay_s,
+            "parts": {cause.value: seconds for cause, seconds in self.parts.items()},
+            "notes": list(self.notes),
+        }
+
+
+def diagnose(summary: Summary, busy_share: float = 0.0) -> Diagnosis:
+    """What delays this session, and how much."""
+    parts = _parts(summary)
+    delay_s = sum(parts.values())
+    cause = _cause(summary, parts, busy_share)
+    notes = (_VERDICTS[cause].format(**_words(summary, parts, cause)), *_notes(summary))
+    return Diagnosis(cause, delay_s, parts, notes)
+
+
+def _cause(summary: Summary, parts: dict[Cause, float], busy_share: float) -> Cause:
+    if busy_share >= BUSY_SHARE:
+        return Cause.GATEWAY
+    if not summary.latencies and summary.tcp is None:
+        return Cause.UNKNOWN
+    worst = max(parts, key=parts.__getitem__)
+    return worst if parts[worst] >= NOTICEABLE_S else Cause.NONE
+
+
+def _parts(summary: Summary) -> dict[Cause, float]:
+    parts = dict.fromkeys((Cause.NETWORK, Cause.PROXY, Cause.POLLING, Cause.SERVER), 0.0)
+    round_trip_s = summary.tcp.round_trip_s if summary.tcp is not None else 0.0
+    parts[Cause.NETWORK] += round_trip_s / 2
+    for share in (_downstream, _upstream, _pings, _media):
+        for cause, seconds in share(summary, round_trip_s):
+            parts[cause] += seconds
+    return parts
+
+
+Shares = list[tuple[Cause, float]]
+
+
+def _downstream(summary: Summary, round_trip_s: float) -> Shares:
+    wait_s, gap_s = _latency(summary, "downstream_wait").p95_s, _latency(summary, "poll_gap").p95_s
+    if summary.protocol not in _TUNNELLED or gap_s < wait_s * _EXPLAINS:
+        return [(Cause.NETWORK, wait_s)]
+    network_s = wait_s * min(1.0, round_trip_s / gap_s) if gap_s else 0.0
+    return [(Cause.NETWORK, network_s), (_hop(summary, Cause.POLLING), wait_s - network_s)]
+
+
+def _upstream(summary: Summary, _: float) -> Shares:
+    delay_s = _latency(summary, "upstream_delay").p95_s
+    return [(_hop(summary, Cause.NETWORK) if _is_reordered(summary) else Cause.SERVER, delay_s)]
+
+
+def _pings(summary: Summary, round_trip_s: float) -> Shares:
+    shares = [(Cause.SERVER, _latency(summary, "ping_upstream").p50_s / 2)]
+    if summary.protocol not in _TUNNELLED:
+        beyond_s = _latency(summary, "ping_client").p50_s - round_trip_s
+        shares.append((Cause.PROXY, max(0.0, beyond_s) / 2))
+    return shares
+
+
+def _media(summary: Summary, _: float) -> Shares:
+    whom = Cause.NETWORK if summary.action == "publish" else Cause.SERVER
+    return [(whom, _media_late(summary))]
+
+
+def _media_late(summary: Summary) -> float:
+    late_s = _latency(summary, "media_late").p95_s
+    return late_s if late_s >= _BATCHED_S else 0.0
+
+
+def _hop(summary: Summary, otherwise: Cause) -> Cause:
+    """Whose doing it is between the client and us: the proxy's, where one is known."""
+    return Cause.PROXY if summary.proxies else otherwise
+
+
+def _is_reordered(summary: Summary) -> bool:
+    return summary.reorders > _MANY_REORDERS * max(1, summary.sends + summary.idles)
+
+
+def _latency(summary: Summary, name: str) -> Estimate:
+    return summary.latencies.get(name, NOTHING)
+
+
+_VERDICTS: Final = {
+    Cause.NONE: "Nothing delays this session noticeably: {delay} in all.",
+    Cause.UNKNOWN: "Nothing has been measured of this session yet.",
+    Cause.NETWORK: "The client's network: {part} of {delay}.",
+    Cause.PROXY: "A proxy between the client and the gateway{via}: {part} of {delay}.",
+    Cause.POLLING: "The client's polling: it lets {gap} pass between an answer and its next command, "
+    "and what the media server says waits for that; {part} of {delay}.",
+    Cause.GATEWAY: "The gateway: its processor is busy nearly all of the time, so that every session "
+    "is late.",
+    Cause.SERVER: "The media server {upstream}: {part} of {delay}.",
+}
+
+
+def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[str, str]:
+    return {
+        "part": spoken(parts.get(cause, 0.0)),
+        "delay": spoken(sum(parts.values())),
+        "gap": spoken(_latency(summary, "poll_gap").p95_s),
+        "via": f" ({', '.join(summary.proxies)})" if summary.proxies else "",
+        "upstream": summary.upstream,
+    }
+
+
+def _notes(summary: Summary) -> list[str]:
+    """What is worth saying beside the verdict."""
+    found = []
+    if summary.tcp is not None and summary.tcp.retransmits:
+        found.append(
+            f"{summary.tcp.retransmits} segments had to be sent again on the client's connection: "
+            "its network loses some."
+        )
+    if _is_reordered(summary):
+        found.append(
+            f"{summary.reorders} commands came before their turn: they travel over several "
+            "connections, as proxies have it."
+        )
+    if summary.upstream_connect_s >= _SLOW_CONNECT_S:
+        found.append(
+            f"The media server took {spoken(summary.upstream_connect_s)} to take the connection, "
+            "which delayed the start alone."
+        )
+    if _media_late(summary):
+        whose = (
+            "publisher's" if summary.action == "publish" else "media server's, or its publisher's,"
+        )
+        found.append(
+            f"Media comes {spoken(_media_late(summary))} late by its own timestamps: the {whose} "
+            "network or machine is too slow for what it sends."
+        )
+    return found
+
+
+def spoken(seconds: float) -> str:
+    """A time as people read it: ``0 ms``, ``85 ms``, ``1.4 s``."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,237 @@
+"""The paths of the operator's HTTP, as a table, and what each one does.
+
+A handler asks the gateway and makes an answer; it knows neither connections nor processes. What is wrong
+with a request is raised (problems.py). openapi.py describes the same table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, final
+from urllib.parse import unquote_to_bytes
+
+from attrs import frozen
+
+from gateway.admin.answers import EVENTS, TEXT, Answer, json_answer, json_list
+from gateway.admin.events import Watching, detail, row
+from gateway.admin.openapi import document
+from gateway.admin.page import Page
+from gateway.admin.problems import NothingHere, NotOurs, WrongMethod
+from gateway.admin.queries import (
+    METRIC_PARAMETERS,
+    SESSION_PARAMETERS,
+    parse_level,
+    parse_query,
+    session_filter,
+    session_query,
+)
+from gateway.admin.sources import Gateway
+from gateway.telemetry.families import content_type, exposition
+from gateway.telemetry.latency import MIDDLES
+from gateway.telemetry.metrics import UpstreamHealth
+
+LEVELS: Final = ("debug", "info", "warn", "error", "critical")
+# As tunnels/ids.py makes them, and longer: an alias is looked up and never parsed.
+_ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,31}")
+
+
+@frozen
+class Call:
+    """A request that may be made. ``query`` is what follows the ``?``."""
+
+    method: str
+    path: str
+    query: bytes = b""
+    body: bytes = b""
+    accept: str = ""
+    # The part of the path that a route leaves open.
+    alias: str = ""
+
+
+Handler = Callable[["Endpoints", Call], Awaitable[Answer]]
+
+
+@final
+class Endpoints:
+    """``page`` is what ``/`` shows."""
+
+    def __init__(self, gateway: Gateway, watching: Watching, page: Page) -> None:
+        self._gateway = gateway
+        self._watching = watching
+        self._page = page
+
+    async def answer(self, call: Call) -> Answer:
+        """The answer; raises Problem."""
+        methods, alias = _find(call.path)
+        handler = methods.get("GET" if call.method == "HEAD" else call.method)
+        if handler is None:
+            raise WrongMethod(f"{call.path} has {_allow(methods)}", Allow=_allow(methods))
+        return await handler(
+            self, Call(call.method, call.path, call.query, call.body, call.accept, alias)
+        )
+
+    async def show_page(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        return self._page.answer
+
+    async def show_health(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        return Answer(200, TEXT, b"ok\n")
+
+    async def show_readiness(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        cause = await self._unready()
+        return Answer(503 if cause else 200, TEXT, f"{cause or 'ready'}\n".encode())
+
+    async def show_metrics(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        families = await self._gateway.families()
+        pieces = _later(exposition(families, call.accept))
+        return Answer(200, content_type(call.accept), pieces)
+
+    async def show_session_metrics(self, call: Call) -> Answer:
+        wanted = session_filter(parse_query(call.query, METRIC_PARAMETERS))
+        pieces = self._gateway.session_metrics(call.accept, wanted)
+        return Answer(200, content_type(call.accept), pieces)
+
+    async def list_sessions(self, call: Call) -> Answer:
+        query = session_query(parse_query(call.query, SESSION_PARAMETERS))
+        selection = await self._gateway.sessions(query)
+        busy_share = await self._gateway.busy_share()
+        rows = (row(summary, busy_share) for summary in selection.sessions)
+        before = {"matching": selection.matching, "causes": selection.causes}
+        return Answer(200, "application/json", json_list(before, "sessions", rows))
+
+    async def show_session(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        summary = await self._gateway.session(call.alias)
+        if summary is None:
+            raise NothingHere
+        return json_answer(detail(summary, await self._gateway.busy_share()))
+
+    async def end_session(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        if not await self._gateway.end_session(call.alias):
+            raise NothingHere
+        return Answer(204)
+
+    async def list_upstreams(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        found = [_upstream(server) for server in await self._gateway.upstreams()]
+        return json_answer({"upstreams": found})
+
+    async def show_drain(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        draining = await self._gateway.is_draining()
+        return json_answer({"draining": draining})
+
+    async def begin_drain(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        await self._gateway.drain(True)
+        return await self.show_drain(call)
+
+    async def end_drain(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        await self._gateway.drain(False)
+        return await self.show_drain(call)
+
+    async def show_log_level(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        return json_answer({"level": await self._own_log_level()})
+
+    async def set_log_level(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        level = parse_level(call.body, LEVELS)
+        await self._own_log_level()
+        await self._gateway.set_log_level(level)
+        return json_answer({"level": level})
+
+    async def watch(self, call: Call) -> Answer:
+        parameters = parse_query(call.query, (*SESSION_PARAMETERS, "session"))
+        alias = parameters.pop("session", "")
+        query = session_query(parameters)
+        events = self._watching.session(alias) if alias else self._watching.list(query)
+        return Answer(200, EVENTS, events)
+
+    async def describe(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        return json_answer(document())
+
+    async def _unready(self) -> str:
+        if await self._gateway.is_draining():
+            return "draining"
+        if not any(server.up for server in await self._gateway.upstreams()):
+            return "no upstream is up"
+        return ""
+
+    async def _own_log_level(self) -> str:
+        level = await self._gateway.log_level()
+        if level is None:
+            raise NotOurs("twistd was told how to log; start it without --logger and --syslog")
+        return level
+
+
+Methods = Mapping[str, Handler]
+ROUTES: Final[Mapping[str, Methods]] = {
+    "/": {"GET": Endpoints.show_page},
+    "/healthz": {"GET": Endpoints.show_health},
+    "/readyz": {"GET": Endpoints.show_readiness},
+    "/metrics": {"GET": Endpoints.show_metrics},
+    "/metrics/sessions": {"GET": Endpoints.show_session_metrics},
+    "/sessions": {"GET": Endpoints.list_sessions},
+    "/sessions/{alias}": {"GET": Endpoints.show_session, "DELETE": Endpoints.end_session},
+    "/upstreams": {"GET": Endpoints.list_upstreams},
+    "/drain": {
+        "GET": Endpoints.show_drain,
+        "POST": Endpoints.begin_drain,
+        "DELETE": Endpoints.end_drain,
+    },
+    "/log-level": {"GET": Endpoints.show_log_level, "PUT": Endpoints.set_log_level},
+    "/events": {"GET": Endpoints.watch},
+    "/openapi.json": {"GET": Endpoints.describe},
+}
+_SESSION: Final = "/sessions/"
+
+
+def _find(path: str) -> tuple[Methods, str]:
+    """The methods of a path, and the alias in it. Raises NothingHere."""
+    if path.startswith(_SESSION):
+        alias = unquote_to_bytes(path.removeprefix(_SESSION)).decode("latin-1")
+        if not _ALIAS.fullmatch(alias):
+            raise NothingHere
+        return ROUTES["/sessions/{alias}"], alias
+    if path not in ROUTES or "{" in path:
+        raise NothingHere
+    return ROUTES[path], ""
+
+
+def _allow(methods: Methods) -> str:
+    return ", ".join(["GET, HEAD" if method == "GET" else method for method in methods])
+
+
+async def _later(pieces: Iterator[bytes]) -> Any:
+    for piece in pieces:
+        yield piece
+
+
+def _upstream(server: UpstreamHealth) -> dict[str, Any]:
+    return {
+        "name": server.name,
+        "up": server.up,
+        "connections": sum(server.dials),
+        "failures": server.failures,
+        "connect_p50_s": quantile(server.dials, 0.5),
+        "connect_p95_s": quantile(server.dials, 0.95),
+    }
+
+
+def quantile(buckets: Sequence[int], share: float) -> float:
+    """What that share of all values is at most; 0 when there are none."""
+    due = share * sum(buckets)
+    until = 0
+    for count, middle in zip(buckets, MIDDLES, strict=True):
+        until += count
+        if until >= due and until:
+            return middle
+    return 0.0

@@ -1,0 +1,114 @@
+"""Server-sent events for the status page: the whole of what it shows, again and again.
+
+Every event is complete, so that whoever comes late, or misses some, is right with the next. Two streams:
+
+- the list: totals, upstreams, and the sessions that a query asks for;
+- one session, with its diagnosis.
+
+Bounds: so many watchers at once, each slowed down so that all of them together take a few per cent of the
+processor however many sessions there are. A watcher that takes nothing is cut by the connection's own
+deadline, and no event is made for it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, final
+
+from gateway.admin.answers import as_json
+from gateway.admin.diagnosis import diagnose
+from gateway.admin.problems import TooManyWatchers
+from gateway.admin.queries import SessionQuery
+from gateway.admin.sources import Gateway
+from gateway.admin.totals import totals
+from gateway.admin.turns import Turns
+from gateway.telemetry.summary import Summary
+
+# A page each. More people than this do not look at one gateway at once; more pages than this are a fault.
+WATCHERS: Final = 16
+# How often a page moves. Faster, nobody could read; slower, a plot's line is coarse.
+_PERIOD_S: Final = 1.0
+# Watching may take this share of the time, all watchers together.
+_SHARE: Final = 0.05
+# After a lost connection, in milliseconds.
+_RETRY: Final = b"retry: 3000\n\n"
+
+
+@final
+class Watching:
+    """The open event streams. ``turns`` begins a piece of work that lets others run."""
+
+    def __init__(
+        self, gateway: Gateway, turns: Callable[[], Turns], clock: Callable[[], float]
+    ) -> None:
+        self._gateway = gateway
+        self._turns = turns
+        self._clock = clock
+        self.watchers = 0
+
+    def list(self, query: SessionQuery) -> AsyncIterator[bytes]:
+        """The stream of the whole gateway. Raises TooManyWatchers."""
+        return self._stream(lambda: self._list_event(query))
+
+    def session(self, alias: str) -> AsyncIterator[bytes]:
+        """The stream of one session; its event is ``null`` when there is none. Raises TooManyWatchers."""
+        return self._stream(lambda: self._session_event(alias))
+
+    def _stream(self, make: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+        # Not in the generator, which does not run before it is read.
+        if self.watchers >= WATCHERS:
+            raise TooManyWatchers(
+                f"{WATCHERS} event streams are open already; close a page", Retry_After="10"
+            )
+        return self._events(make)
+
+    async def _events(self, make: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+        self.watchers += 1
+        turns = self._turns()
+        try:
+            yield _RETRY
+            while True:
+                began = self._clock()
+                yield b"data: " + as_json(await make()) + b"\n\n"
+                spent_s = self._clock() - began
+                await turns.sleep(max(_PERIOD_S, spent_s * self.watchers / _SHARE))
+        finally:
+            self.watchers -= 1
+
+    async def _list_event(self, query: SessionQuery) -> dict[str, Any]:
+        gateway, turns = self._gateway, self._turns()
+        families = await gateway.families()
+        selection = await gateway.sessions(query)
+        busy_share = await gateway.busy_share()
+        rows = []
+        for summary in selection.sessions:
+            rows.append(row(summary, busy_share))
+            await turns.give_way()
+        return {
+            "totals": totals(families),
+            "draining": await gateway.is_draining(),
+            "upstreams": [
+                {"name": server.name, "up": server.up, "failures": server.failures}
+                for server in await gateway.upstreams()
+            ],
+            "causes": selection.causes,
+            "matching": selection.matching,
+            "sessions": rows,
+        }
+
+    async def _session_event(self, alias: str) -> dict[str, Any]:
+        summary = await self._gateway.session(alias)
+        if summary is None:
+            return {"session": None}
+        return {"session": detail(summary, await self._gateway.busy_share())}
+
+
+def detail(summary: Summary, busy_share: float) -> dict[str, Any]:
+    """One session and its diagnosis, as plain values."""
+    return {**summary.as_dict(), "diagnosis": diagnose(summary, busy_share).as_dict()}
+
+
+def row(summary: Summary, busy_share: float) -> dict[str, Any]:
+    """One session as the list shows it: with the verdict, not the reasons."""
+    verdict = diagnose(summary, busy_share)
+    return {**summary.as_dict(), "cause": verdict.cause.value, "delay_s": verdict.delay_s}

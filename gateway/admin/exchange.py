@@ -1,0 +1,150 @@
+"""One request and its answer: what was asked is put as a call, and the answer written as it is taken.
+
+A body in pieces waits while its reader takes nothing, and for so long only. Between two pieces the event
+loop runs, so that a long answer delays no session. A fault of ours ends one request, with its traceback in
+the log and nothing of it in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from gateway.admin.access import Guard
+from gateway.admin.answers import COMMON_FIELDS, Answer, problem_answer
+from gateway.admin.endpoints import Call
+from gateway.admin.problems import Problem
+from gateway.admin.turns import Turns
+
+_log = Logger()
+
+# As for a tunnel's clients: a peer that takes none of what is written to it.
+STALLED_S: Final = 15.0
+_NO_BODY: Final = frozenset({204, 304})
+
+
+@final
+@implementer(IPushProducer)
+class Exchange:
+    """``request`` is Twisted's; ``answer`` makes the answer to a call that ``guard`` let through."""
+
+    def __init__(
+        self,
+        request: Any,
+        reactor: Any,
+        guard: Guard,
+        answer: Callable[[Call], Awaitable[Answer]],
+        turns: Turns,
+    ) -> None:
+        self._request = request
+        self._reactor = reactor
+        self._guard = guard
+        self._answer = answer
+        self._turns = turns
+        # While the reader takes nothing; called when it does again.
+        self._room: Deferred[None] | None = None
+        self._work: Deferred[None] | None = None
+        self._is_lost = False
+
+    def begin(self) -> None:
+        """The request is there as a whole."""
+        self._work = Deferred.fromCoroutine(self._serve())
+        self._work.addErrback(self._fail)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._is_lost = True
+        if self._work is not None:
+            self._work.cancel()
+
+    # The connection calls
+
+    def pauseProducing(self) -> None:
+        if self._room is None:
+            self._room = Deferred()
+
+    def resumeProducing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.called:
+            room.callback(None)
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``lost`` does what there is to do."""
+
+    async def _serve(self) -> None:
+        request = self._request
+        try:
+            answer = await self._ask()
+        except Problem as problem:
+            answer = problem_answer(problem)
+        self._write_head(answer)
+        if isinstance(answer.body, bytes):
+            request.write(answer.body)
+        elif request.method != b"HEAD":
+            await self._write_pieces(answer.body)
+        request.finish()
+
+    async def _ask(self) -> Answer:
+        request = self._request
+        method = request.method.decode("latin-1")
+        self._guard.check(method, "https" if request.isSecure() else "http", self._field)
+        path, _, query = request.uri.partition(b"?")
+        accept = self._field("accept") or ""
+        body = request.content.read()
+        return await self._answer(Call(method, path.decode("latin-1"), query, body, accept))
+
+    def _field(self, name: str) -> str | None:
+        values = self._request.requestHeaders.getRawHeaders(name.encode())
+        if values is None or len(values) != 1:
+            return None
+        return str(values[0].decode("utf-8", "surrogateescape"))
+
+    def _write_head(self, answer: Answer) -> None:
+        request = self._request
+        request.setResponseCode(answer.status)
+        request.setHeader("Date", datetimeToString())
+        for name, value in {**COMMON_FIELDS, **answer.fields}.items():
+            request.setHeader(name, value)
+        if answer.content_type:
+            request.setHeader("Content-Type", answer.content_type)
+        if isinstance(answer.body, bytes) and answer.status not in _NO_BODY:
+            request.setHeader("Content-Length", str(len(answer.body)))
+
+    async def _write_pieces(self, pieces: AsyncIterator[bytes]) -> None:
+        request: Any = self._request
+        closing: Any = aclosing(pieces)
+        request.registerProducer(self, True)
+        async with closing:
+            async for piece in pieces:
+                if piece:
+                    request.write(piece)
+                await self._taken()
+                await self._turns.give_way()
+        request.unregisterProducer()
+
+    async def _taken(self) -> None:
+        """Wait until there is room for more. Raises TimeoutError."""
+        if self._room is not None:
+            await self._room.addTimeout(STALLED_S, self._reactor)
+
+    def _fail(self, failure: Failure) -> None:
+        if self._is_lost and failure.check(CancelledError):
+            return
+        if not failure.check(TimeoutError):
+            _log.failure("An operator's request failed", failure)
+        if self._is_lost:
+            return
+        if self._request.startedWriting:
+            # The only way left to say that what was written is not all.
+            self._request.transport.abortConnection()
+            return
+        self._write_head(Answer(500))
+        self._request.finish()

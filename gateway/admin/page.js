@@ -1,0 +1,308 @@
+
+"use strict";
+// What a client chose (streams, applications, software, proxies) reaches this page as JSON and goes into it
+// as text only: nothing here makes markup out of a string, and the page's policy would not let it.
+
+const POINTS = 300;      // kept of each figure: five minutes of one a second
+const KEPT = 300;        // sessions whose points are kept, the ones seen last
+const SHOWN = 100;       // rows of the list
+const RETRY_MS = 10000;  // after a refusal; a lost connection the browser itself takes up again
+const CAUSES = {
+  none: "no delay", unknown: "not measured", network: "client's network", proxy: "proxy",
+  polling: "client's polling", gateway: "gateway", server: "media server",
+};
+const LATENCIES = {
+  downstream_wait: "Downstream wait: from the server's bytes in to the answer out",
+  upstream_delay: "Upstream delay: from a body in to its being taken upstream",
+  poll_gap: "Poll gap: from an answer out to the next command in",
+  ping_client: "RTMP ping, answered by the client",
+  ping_upstream: "RTMP ping, answered by the server",
+  media_late: "Media, later than its timestamps say",
+};
+const byId = (id) => document.getElementById(id);
+const seen = new Map();
+let source = null, retry = 0, draining = false, previous = null;
+
+// Text
+
+const spoken = (s) => s < 0.0005 ? "0 ms" : s < 0.01 ? (s * 1000).toFixed(1) + " ms"
+  : s < 1 ? (s * 1000).toFixed(0) + " ms" : s.toFixed(1) + " s";
+const bytes = (n) => {
+  for (const unit of ["B", "kB", "MB", "GB"]) { if (n < 1000) return n.toFixed(n < 10 && unit !== "B" ? 1 : 0) + " " + unit; n /= 1000; }
+  return n.toFixed(1) + " TB";
+};
+const rate = (perS) => perS === null ? "…" : (perS * 8 / 1e6).toFixed(perS < 1.25e6 ? 2 : 1) + " Mbit/s";
+const age = (s) => s < 60 ? s.toFixed(0) + " s" : s < 3600 ? (s / 60).toFixed(0) + " min"
+  : s < 172800 ? (s / 3600).toFixed(1) + " h" : (s / 86400).toFixed(1) + " d";
+const share = (part, all) => all ? (100 * part / all).toFixed(0) + " %" : "–";
+const streamOf = (one) => [one.application, one.stream].filter(Boolean).join("/") || "–";
+
+// Elements
+
+function element(name, text = "", kind = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+function drawn(name, attributes, ...inside) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...inside);
+  return made;
+}
+function cause(name, text) { return element("span", text, "cause " + (name in CAUSES ? name : "unknown")); }
+function pairs(list, entries) {
+  list.replaceChildren(...entries.map(([name, value]) => {
+    const both = element("div");
+    both.append(element("dt", name), element("dd", value));
+    return both;
+  }));
+}
+function row(cells) {
+  const made = element("tr");
+  made.setAttribute("role", "row");
+  for (const [label, content] of cells) {
+    const cell = element("td");
+    cell.setAttribute("role", "cell");
+    cell.dataset.label = label;
+    if (label === "Stream") cell.className = "long";
+    cell.append(content);
+    made.append(cell);
+  }
+  return made;
+}
+
+// Points over time
+
+function remember(one, now) {
+  const known = seen.get(one.alias) || { points: [], up: null, down: null };
+  seen.delete(one.alias);
+  seen.set(one.alias, known);
+  if (seen.size > KEPT) seen.delete(seen.keys().next().value);
+  const last = known.points.at(-1);
+  if (last && now > last.now) {
+    known.up = Math.max(0, one.bytes_up - last.up) / (now - last.now);
+    known.down = Math.max(0, one.bytes_down - last.down) / (now - last.now);
+  }
+  const delay = one.diagnosis ? one.diagnosis.delay_s : one.delay_s;
+  known.points.push({ now, delay, up: one.bytes_up, down: one.bytes_down, latencies: one.latencies });
+  if (known.points.length > POINTS) known.points.shift();
+  return known;
+}
+function line(points, width, height, left, right, top) {
+  // The last one is at the right edge, however few there are.
+  const last = points.at(-1)[0], span = Math.max(last - points[0][0], 30);
+  return points.map(([now, value]) =>
+    (width - right - (last - now) / span * (width - left - right)).toFixed(1) + "," +
+    (height - Math.min(value / top, 1) * height).toFixed(1)).join(" ");
+}
+function sparkline(points) {
+  const values = points.map((each) => [each.now, each.delay]);
+  const top = Math.max(0.1, ...values.map(([, value]) => value));
+  const text = "delay between " + spoken(Math.min(...values.map(([, value]) => value))) + " and " +
+    spoken(Math.max(...values.map(([, value]) => value)));
+  return drawn("svg", { width: 110, height: 26, viewBox: "0 -1 110 26", role: "img", "aria-label": text, class: "p95" },
+    drawn("polyline", { points: line(values, 110, 24, 0, 0, top) }));
+}
+function scaleTop(value) {
+  for (const step of [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]) if (value <= step) return step;
+  return 60;
+}
+function plot(name, points) {
+  const measured = points.filter((each) => each.latencies[name]);
+  if (!measured.length) return null;
+  const width = 360, height = 110, left = 44;
+  const top = scaleTop(Math.max(...measured.map((each) => each.latencies[name].max_s)));
+  const image = drawn("svg", { viewBox: `0 -8 ${width} ${height + 26}`, role: "img", "aria-label": LATENCIES[name] + ", over time" });
+  for (const part of [0, 0.5, 1]) {
+    const y = height - part * height;
+    image.append(drawn("line", { x1: left, x2: width, y1: y, y2: y, class: "axis" }),
+      drawn("text", { x: left - 4, y: y + 3, "text-anchor": "end" }, spoken(part * top)));
+  }
+  for (const statistic of ["max", "p95", "p50"]) {
+    const values = measured.map((each) => [each.now, each.latencies[name][statistic + "_s"]]);
+    image.append(drawn("polyline", { points: line(values, width, height, left, 0, top), class: statistic }));
+  }
+  const span = Math.max(measured.at(-1).now - measured[0].now, 30);
+  image.append(drawn("text", { x: left, y: height + 14 }, age(span) + " ago"),
+    drawn("text", { x: width, y: height + 14, "text-anchor": "end" }, "now"));
+  const figure = element("figure");
+  figure.append(element("figcaption", LATENCIES[name]), image);
+  return figure;
+}
+
+// The gateway
+
+function showTotals(all, now) {
+  const span = previous && now > previous.now ? now - previous.now : 0;
+  const perS = (way) => span ? Math.max(0, (all.bytes[way] || 0) - (previous.bytes[way] || 0)) / span : null;
+  pairs(byId("totals"), [
+    ["Sessions", `${all.sessions} of ${all.sessions_limit}`],
+    ["Connections", `${all.connections} of ${all.connections_limit}`],
+    ["Down", rate(perS("down"))], ["Up", rate(perS("up"))],
+    ["Opened", String(all.opened)], ["Ended", String(all.ended)], ["Refused", String(all.refused)],
+    ["Event loop busy", share(all.busy_share, 1)],
+    ["Buffers", share(all.buffers_bytes, all.buffers_limit_bytes)], ["Memory", bytes(all.memory_bytes)],
+  ]);
+  byId("version").textContent = all.version;
+  previous = { now, bytes: all.bytes };
+}
+function showCauses(list, entries) {
+  const items = entries.map(([name, value]) => {
+    const item = element("li");
+    item.append(cause(name, `${CAUSES[name] || name}: ${value}`));
+    return item;
+  });
+  list.replaceChildren(...(items.length ? items : [element("li", "no sessions")]));
+}
+function showState(event) {
+  draining = event.draining;
+  const up = event.upstreams.some((server) => server.up);
+  setState(draining ? "draining: no new sessions" : up ? "ready" : "no upstream is up", !draining && up);
+  byId("drain").hidden = false;
+  byId("drain").textContent = draining ? "Take sessions again" : "Drain";
+}
+function setState(text, good) {
+  const state = byId("state");
+  // A reader's voice says what changes here.
+  if (state.textContent !== text) state.textContent = text;
+  state.className = good ? "good" : "bad";
+}
+function sessionRow(one, known) {
+  const link = element("a", one.alias);
+  link.href = "#" + encodeURIComponent(one.alias);
+  const stream = [streamOf(one), one.action].filter(Boolean).join(" · ");
+  return row([
+    ["Session", link], ["Delay", spoken(one.delay_s)], ["Last minutes", sparkline(known.points)],
+    ["From", cause(one.cause, CAUSES[one.cause] || one.cause)], ["Stream", stream],
+    ["Client", `${one.address} · ${one.protocol}`], ["Upstream", one.upstream],
+    ["Round trip", one.tcp ? spoken(one.tcp.round_trip_s) : "–"],
+    ["Down", rate(known.down)], ["Up", rate(known.up)], ["Age", age(one.duration_s)],
+  ]);
+}
+function showGateway(event) {
+  const now = performance.now() / 1000;
+  showTotals(event.totals, now);
+  showState(event);
+  showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
+  byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
+    ["Server", server.name], ["State", element("span", server.up ? "up" : "down", server.up ? "up" : "down")],
+    ["Failures", String(server.failures)],
+  ])));
+  const focused = document.activeElement && document.activeElement.closest("#sessions a");
+  byId("sessions").replaceChildren(...event.sessions.map((one) => sessionRow(one, remember(one, now))));
+  if (focused) for (const link of byId("sessions").querySelectorAll("a")) if (link.hash === focused.hash) link.focus();
+  byId("matching").textContent = event.matching > event.sessions.length
+    ? `${event.sessions.length} of ${event.matching}` : String(event.matching);
+  byId("none").hidden = event.sessions.length > 0;
+}
+
+// One session
+
+function showSession(one) {
+  byId("details").hidden = !one;
+  byId("notes").replaceChildren();
+  if (!one) { byId("verdict").textContent = "There is no such session any more."; return; }
+  const known = one.reason ? seen.get(one.alias) || remember(one, performance.now() / 1000)
+    : remember(one, performance.now() / 1000);
+  const [verdict, ...notes] = one.diagnosis.notes;
+  byId("alias").textContent = `${one.alias} · ${streamOf(one)}`;
+  byId("verdict").textContent = one.reason ? `It has ended: ${one.reason.replaceAll("_", " ")}. ${verdict}` : verdict;
+  byId("notes").replaceChildren(...notes.map((note) => element("li", note)));
+  showCauses(byId("parts"), Object.entries(one.diagnosis.parts).sort((a, b) => b[1] - a[1]).map(([name, s]) => [name, spoken(s)]));
+  byId("plots").replaceChildren(...Object.keys(LATENCIES).map((name) => plot(name, known.points)).filter(Boolean));
+  byId("latencies").replaceChildren(...Object.entries(one.latencies).map(([name, found]) => row([
+    ["Latency", (LATENCIES[name] || name).split(":")[0]], ["Last", spoken(found.last_s)], ["Median", spoken(found.p50_s)],
+    ["95 %", spoken(found.p95_s)], ["Most", spoken(found.max_s)], ["Values", String(found.count)],
+  ])));
+  showFacts(one, known);
+  byId("end").hidden = Boolean(one.reason);
+}
+function showFacts(one, known) {
+  pairs(byId("facts"), [
+    ["State", one.state.replaceAll("_", " ")], ["Action", one.action || "–"], ["Age", age(one.duration_s)],
+    ["Protocol", one.protocol], ["Listener", one.listener], ["Client address", one.address],
+    ["Client", one.client || "–"], ["Proxies", one.proxies.join(", ") || "none seen"], ["Upstream", one.upstream],
+    ["Upstream connect", spoken(one.upstream_connect_s)],
+    ["Round trip", one.tcp ? `${spoken(one.tcp.round_trip_s)} ± ${spoken(one.tcp.variation_s)}` : "–"],
+    ["Sent again", one.tcp ? String(one.tcp.retransmits) : "–"],
+    ["Media drift", one.media_drift_s === null ? "–" : spoken(Math.abs(one.media_drift_s)) + (one.media_drift_s < 0 ? " early" : " late")],
+    ["Down", `${bytes(one.bytes_down)}, ${rate(known.down)}`], ["Up", `${bytes(one.bytes_up)}, ${rate(known.up)}`],
+    ["Buffered", bytes(one.buffered_bytes)], ["Connections used", String(one.connections)],
+    ["Sends", String(one.sends)], ["Idles", String(one.idles)], ["Repeats", String(one.repeats)],
+    ["Reorders", String(one.reorders)], ["Held answers", String(one.held_answers)],
+    ["Empty answers", String(one.empty_answers)], ["Filled answers", String(one.filled_answers)],
+  ]);
+}
+
+// The connection
+
+const chosen = () => decodeURIComponent(location.hash.slice(1));
+function target() {
+  const alias = chosen();
+  // Without a user's name and password, should the page have been called with them.
+  const made = new URL("/events", location.origin);
+  if (alias) made.searchParams.set("session", alias);
+  else {
+    for (const [name, value] of new FormData(byId("query"))) if (value) made.searchParams.set(name, value);
+    made.searchParams.set("limit", SHOWN);
+  }
+  return made.href;
+}
+function connect() {
+  clearTimeout(retry);
+  if (source) source.close();
+  source = null;
+  if (document.hidden) return;
+  const opened = source = new EventSource(target());
+  opened.onmessage = (message) => {
+    if (source !== opened) return;
+    const event = JSON.parse(message.data);
+    if ("session" in event) { setState("live", true); showSession(event.session); } else showGateway(event);
+  };
+  opened.onerror = () => {
+    if (source !== opened) return;
+    setState("the gateway does not answer; trying again", false);
+    if (opened.readyState === EventSource.CLOSED) retry = setTimeout(connect, RETRY_MS);
+  };
+}
+function route() {
+  const alias = chosen();
+  byId("gateway").hidden = Boolean(alias);
+  byId("session").hidden = !alias;
+  byId("drain").hidden = true;
+  byId("alias").textContent = alias;
+  byId("verdict").textContent = "";
+  byId("failure").hidden = true;
+  document.title = (alias ? alias + " · " : "") + "RTMPT gateway";
+  if (alias) showWaiting();
+  connect();
+}
+function showWaiting() {
+  byId("details").hidden = true;
+  byId("notes").replaceChildren();
+}
+async function change(method, path) {
+  const failure = byId("failure");
+  failure.hidden = true;
+  try {
+    const answer = await fetch(new URL(path, location.origin), { method });
+    if (!answer.ok) throw new Error(`the gateway answered ${answer.status}`);
+  } catch (error) {
+    failure.textContent = `That did not work: ${error.message}`;
+    failure.hidden = false;
+  }
+}
+byId("drain").addEventListener("click", () => {
+  const words = "New sessions will be refused, and those that live go on. Drain the gateway?";
+  if (draining || confirm(words)) change(draining ? "DELETE" : "POST", "/drain");
+});
+byId("end").addEventListener("click", () => {
+  if (confirm(`End session ${chosen()}?`)) change("DELETE", "/sessions/" + encodeURIComponent(chosen()));
+});
+byId("query").addEventListener("submit", (event) => event.preventDefault());
+byId("query").addEventListener("change", connect);
+addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", connect);
+route();

@@ -1,0 +1,184 @@
+"""What a request asks for: the parameters after the ``?`` and the body, read strictly.
+
+Every parameter is in one of the tables below, may be given once, and has a bound. What is not in them is
+refused by name, so that a slip of the pen cannot pass for a filter that takes everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from attrs import field, frozen
+
+from gateway.admin.problems import BadParameter
+from gateway.telemetry.sessions import ALL, SessionFilter
+from gateway.telemetry.summary import Summary
+from gateway.telemetry.totals import LATENCIES
+
+DEFAULT_LIMIT: Final = 100
+# Some 1.5 kB each as JSON. Who wants more of them narrows the filter, or reads /metrics/sessions.
+MOST_SESSIONS: Final = 1000
+# As long as what a client chose is kept, in UTF-8.
+FILTER_BYTES: Final = 512
+_QUERY_BYTES: Final = 8 * 1024
+_MOST_PARAMETERS: Final = 16
+
+Parameters = Mapping[str, str]
+
+
+def _latency(name: str) -> Callable[[Summary], Any]:
+    def p95(summary: Summary) -> float:
+        estimate = summary.latencies.get(name)
+        return estimate.p95_s if estimate is not None else -1.0
+
+    return p95
+
+
+def _round_trip(summary: Summary) -> float:
+    return summary.tcp.round_trip_s if summary.tcp is not None else -1.0
+
+
+# What sessions can be sorted by; latencies by their 95th percentile, and those without a value as less
+# than any.
+SORTS: Final[Mapping[str, Callable[[Summary], Any]]] = {
+    "alias": lambda summary: (len(summary.alias), summary.alias),
+    "protocol": lambda summary: summary.protocol,
+    "upstream": lambda summary: summary.upstream,
+    "address": lambda summary: summary.address,
+    "application": lambda summary: summary.application,
+    "stream": lambda summary: summary.stream,
+    "duration": lambda summary: summary.duration_s,
+    "bytes_up": lambda summary: summary.bytes_up,
+    "bytes_down": lambda summary: summary.bytes_down,
+    "buffered_bytes": lambda summary: summary.buffered_bytes,
+    "repeats": lambda summary: summary.repeats,
+    "reorders": lambda summary: summary.reorders,
+    "round_trip": _round_trip,
+    **{name: _latency(name) for name in LATENCIES if name != "upstream_connect"},
+    "upstream_connect": lambda summary: summary.upstream_connect_s,
+}
+ORDERS: Final = ("asc", "desc")
+# Filters, and whether one fits when the value begins with it.
+FILTERS: Final = ("alias", "stream", "app", "upstream", "protocol", "address")
+_METRIC_FILTERS: Final = ("alias", "stream", "upstream", "protocol")
+
+
+@frozen
+class SessionQuery:
+    """Which sessions, in what order, and how many of them. ``wanted`` is what telemetry can tell early."""
+
+    wanted: SessionFilter = ALL
+    application: str = ""
+    address: str = ""
+    sort: str = "alias"
+    descending: bool = False
+    limit: int = field(default=DEFAULT_LIMIT)
+
+    def takes(self, summary: Summary) -> bool:
+        """Whether a session that ``wanted`` takes is meant."""
+        return self.application in ("", summary.application) and self.address in (
+            "",
+            summary.address,
+        )
+
+    def best(self, summaries: Iterable[Summary]) -> list[Summary]:
+        """The first ``limit`` of them, in order; equal ones by their alias."""
+        ordered = sorted(summaries, key=SORTS["alias"])
+        key = SORTS[self.sort]
+        ordered.sort(key=key, reverse=self.descending)
+        return ordered[: self.limit]
+
+
+def parse_query(text: bytes, known: Iterable[str]) -> dict[str, str]:
+    """The parameters of a request's target. Raises BadParameter."""
+    known = tuple(known)
+    if len(text) > _QUERY_BYTES:
+        raise BadParameter(f"the query is over {_QUERY_BYTES} bytes")
+    if not text:
+        return {}
+    try:
+        pairs = parse_qsl(
+            text.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MOST_PARAMETERS,
+        )
+    except ValueError:
+        raise BadParameter(
+            f"the query is not NAME=VALUE&... in UTF-8, of at most {_MOST_PARAMETERS}"
+        ) from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            raise BadParameter(f"{_shown(name)}: unknown; known here: {', '.join(known) or 'none'}")
+        if name in found:
+            raise BadParameter(f"{name}: given twice")
+        found[name] = value
+    return found
+
+
+def session_query(parameters: Parameters) -> SessionQuery:
+    """What ``/sessions`` and ``/events`` are asked for. Raises BadParameter."""
+    return SessionQuery(
+        wanted=session_filter(parameters),
+        application=_bounded(parameters, "app"),
+        address=_bounded(parameters, "address"),
+        sort=_one_of(parameters, "sort", SORTS, "alias"),
+        descending=_one_of(parameters, "order", ORDERS, "asc") == "desc",
+        limit=_limit(parameters),
+    )
+
+
+SESSION_PARAMETERS: Final = (*FILTERS, "sort", "order", "limit")
+METRIC_PARAMETERS: Final = _METRIC_FILTERS
+
+
+def session_filter(parameters: Parameters) -> SessionFilter:
+    """What telemetry itself can filter by. Raises BadParameter."""
+    values = {name: _bounded(parameters, name) for name in _METRIC_FILTERS}
+    return SessionFilter(**values) if any(values.values()) else ALL
+
+
+def parse_level(body: bytes, levels: Iterable[str]) -> str:
+    """The level that a body ``{"level": "debug"}`` names. Raises BadParameter."""
+    levels = tuple(levels)
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadParameter('the body is no JSON; expected {"level": "info"}') from None
+    if not isinstance(document, dict) or set(document) != {"level"}:
+        raise BadParameter('expected an object with "level" alone, such as {"level": "info"}')
+    level = document["level"]
+    if level not in levels:
+        raise BadParameter(f"level: expected one of {', '.join(levels)}")
+    return str(level)
+
+
+def _bounded(parameters: Parameters, name: str) -> str:
+    value = parameters.get(name, "")
+    if len(value.encode()) > FILTER_BYTES:
+        raise BadParameter(f"{name}: over {FILTER_BYTES} bytes")
+    return value
+
+
+def _one_of(parameters: Parameters, name: str, known: Iterable[str], default: str) -> str:
+    value = parameters.get(name, default)
+    if value not in known:
+        raise BadParameter(f"{name}: expected one of {', '.join(known)}")
+    return value
+
+
+def _limit(parameters: Parameters) -> int:
+    value = parameters.get("limit", str(DEFAULT_LIMIT))
+    # str.isdigit takes digits of other scripts too, which int reads as well.
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MOST_SESSIONS):
+        raise BadParameter(f"limit: expected a number from 1 to {MOST_SESSIONS}")
+    return int(value)
+
+
+def _shown(name: str) -> str:
+    return json.dumps(name[:40])

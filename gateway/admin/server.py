@@ -1,0 +1,133 @@
+"""HTTP for the operator, on ``twisted.web``: connections, and the requests that are read from them.
+
+This is not the tunnel's HTTP: a handful of requests a second by people and scrapers, read by Twisted's own
+parser. What this file adds are bounds:
+
+- connections at once, and what a body may have;
+- a connection's time for all of a request, from the end of the one before: bytes that trickle in do not
+  stretch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import Any, Final, final
+
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory, Request
+
+from gateway.admin.access import Guard
+from gateway.admin.answers import Answer
+from gateway.admin.endpoints import Call
+from gateway.admin.exchange import Exchange
+from gateway.admin.turns import Turns
+
+# Sixteen watchers, a few scrapers, and the six connections that a browser opens for a page.
+CONNECTIONS: Final = 64
+# The longest body that means anything has twenty.
+BODY_BYTES: Final = 4096
+# For a request, or until the next one. A scraper that comes every minute keeps its connection.
+REQUEST_S: Final = 75.0
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+@final
+class Site(HTTPFactory):
+    """``answer`` makes the answer to a call that ``guard`` let through; ``turns`` begins a long work."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        guard: Guard,
+        answer: Callable[[Call], Awaitable[Answer]],
+        turns: Callable[[], Turns],
+    ) -> None:
+        super().__init__(timeout=REQUEST_S, reactor=reactor)
+        self.protocol: Any = _Connection
+        self._guard = guard
+        self._answer = answer
+        self._turns = turns
+        self.connections = 0
+
+    def exchange(self, request: Any) -> Exchange:
+        """What answers a request."""
+        return Exchange(request, self.reactor, self._guard, self._answer, self._turns())
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.connections >= CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
+
+    def startFactory(self) -> None:
+        """Not HTTPFactory's, which begins an access log."""
+
+    def stopFactory(self) -> None:
+        """As ``startFactory``."""
+
+    def log(self, request: Request) -> None:
+        """No access log: what an operator does to the gateway is logged where it is done."""
+
+
+@final
+class _Connection(HTTPChannel):
+    factory: Any
+    transport: Any
+    callLater: Any
+
+    def connectionMade(self) -> None:
+        self.requestFactory = _Request
+        self.factory.connections += 1
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.factory.connections -= 1
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def resetTimeout(self) -> None:
+        """Some bytes are no reason to wait longer."""
+
+    def timeoutConnection(self) -> None:
+        """As the base class, but not worth a line in the log."""
+        self._abortingCall = self.callLater(self.abortTimeout, self.transport.abortConnection)
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+
+@final
+class _Request(Request):
+    """A request while it is read. ``channel`` is its connection, for as long as it is not done."""
+
+    channel: Any
+    content: Any
+    _refused = False
+    _exchange: Exchange | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        if length is not None and length > BODY_BYTES:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self.content.write(data)
+        if self.content.tell() > BODY_BYTES:
+            self._refuse()
+
+    def process(self) -> None:
+        if not self._refused:
+            self._exchange = self.channel.factory.exchange(self)
+            self._exchange.begin()
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        if self._exchange is not None:
+            self._exchange.lost()
+
+    def _refuse(self) -> None:
+        """Say so and close: what follows on the connection would be the rest of the body."""
+        self._refused = True
+        self.channel.write(_TOO_LARGE)
+        self.channel.loseConnection()

@@ -1,0 +1,118 @@
+"""The admin server of one worker: its socket, and what guards it, read from the operator's files.
+
+``bind`` is for the time when the process may still be root, so that a token and a key may be root's alone.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from stat import S_IROTH, S_IWOTH
+from time import monotonic, time
+from typing import Any, cast
+
+from OpenSSL import crypto
+from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from gateway.addresses import TcpAddress, UnixAddress
+from gateway.admin.access import Guard
+from gateway.admin.endpoints import Endpoints
+from gateway.admin.events import Watching
+from gateway.admin.page import Page
+from gateway.admin.server import Site
+from gateway.admin.sources import Gateway
+from gateway.admin.turns import Turns
+from gateway.config import Admin
+from gateway.errors import ConfigurationError
+from gateway.listeners.certificate_file import read_certificate_file
+from gateway.listeners.ports import address_of, listen
+
+_log = Logger()
+
+# 128 bits, if they are random; what people think up has less at any length.
+_LEAST_TOKEN_BYTES = 16
+# More than this is no token, but a wrong path.
+_MOST_TOKEN_BYTES = 1024
+# For whoever may use the gateway's group, and nobody else.
+_SOCKET_MODE = 0o660
+
+
+def bind(settings: Admin, gateway: Gateway, reactor: Any, environment: Mapping[str, str]) -> Any:
+    """Open the admin server; Twisted's IListeningPort.
+
+    Raises CannotListenError, OSError, ConfigurationError.
+    """
+    site = _site(settings, gateway, lambda: Turns(reactor, monotonic), reactor)
+    factory: Any = site
+    if settings.certificate is not None:
+        factory = TLSMemoryBIOFactory(_tls(settings), False, site)
+    port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
+    is_tcp = isinstance(settings.address, TcpAddress)
+    address = address_of(port) if is_tcp else settings.address
+    _log.info("admin server on {address}", address=address)
+    return port
+
+
+def _site(settings: Admin, gateway: Gateway, turns: Callable[[], Turns], reactor: Any) -> Site:
+    token = read_token(Path(settings.token_file)) if settings.token_file else b""
+    # A browser reaches no UNIX socket; and elsewhere a page that had its name point here would have neither
+    # token nor certificate.
+    any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
+    guard = Guard(token, settings.hosts, any_host)
+    endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic), Page())
+    return Site(reactor, guard, endpoints.answer, turns)
+
+
+def read_token(path: Path) -> bytes:
+    """The token in a file, without the white space around it. Raises ConfigurationError."""
+    try:
+        with path.open("rb") as file:
+            mode = path.stat().st_mode
+            content = file.read(_MOST_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if mode & (S_IROTH | S_IWOTH):
+        raise ConfigurationError(f"{path}: open to everybody on this machine; chmod o-rw it")
+    if len(content) > _MOST_TOKEN_BYTES:
+        raise ConfigurationError(f"{path}: over {_MOST_TOKEN_BYTES} bytes; this is no token")
+    token = content.strip()
+    if not all(0x21 <= byte <= 0x7E for byte in token):
+        raise ConfigurationError(f"{path}: a token is one word of printable ASCII")
+    if len(token) < _LEAST_TOKEN_BYTES:
+        raise ConfigurationError(
+            f"{path}: a token has at least {_LEAST_TOKEN_BYTES} characters; "
+            "make one with: openssl rand -hex 24"
+        )
+    return token
+
+
+def _tls(settings: Admin) -> CertificateOptions:
+    """TLS 1.2 or later with the server's certificate, and with the clients' if they must show one."""
+    file = read_certificate_file(str(settings.certificate), time())
+    chain = [crypto.X509.from_cryptography(each) for each in file.chain]
+    trusted = None
+    if settings.client_authorities is not None:
+        trusted = trustRootFromCertificates(_authorities(Path(settings.client_authorities)))
+    # The checks of the file let pass only kinds that OpenSSL can serve with.
+    key = crypto.PKey.from_cryptography_key(cast(Any, file.key))
+    return CertificateOptions(
+        privateKey=key, certificate=chain[0], extraCertChain=chain[1:], trustRoot=trusted
+    )
+
+
+def _authorities(path: Path) -> list[Certificate]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: no certificates of authorities: {error}") from None
+    found = [
+        Certificate.load(der, crypto.FILETYPE_ASN1)
+        for der in context.get_ca_certs(binary_form=True)
+    ]
+    if not found:
+        raise ConfigurationError(f"{path}: no certificate of an authority in it")
+    return found

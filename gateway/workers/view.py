@@ -1,0 +1,107 @@
+"""One worker as its operator sees it: what the admin server asks, answered from this process.
+
+Long work is done in slices, between which the event loop runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import final
+
+from twisted.logger import Logger
+
+from gateway.admin.diagnosis import diagnose
+from gateway.admin.queries import SessionQuery
+from gateway.admin.sources import Selection
+from gateway.admin.turns import Turns
+from gateway.telemetry.families import Family
+from gateway.telemetry.levels import Threshold
+from gateway.telemetry.metrics import UpstreamHealth
+from gateway.telemetry.sessions import SessionFilter
+from gateway.telemetry.summary import Summary
+from gateway.tunnels.admission import Admission
+from gateway.workers.figures import WorkerFigures
+
+_log = Logger()
+
+# What is kept beyond a query's limit before it is sorted again: sorting then costs little a session.
+_SPARE = 1000
+
+
+@final
+class WorkerView:
+    """``turns`` begins a piece of long work; ``threshold`` is the log's, where that is ours."""
+
+    def __init__(
+        self,
+        figures: WorkerFigures,
+        admission: Admission,
+        threshold: Threshold | None,
+        turns: Callable[[], Turns],
+    ) -> None:
+        self._figures = figures
+        self._admission = admission
+        self._threshold = threshold
+        self._turns = turns
+
+    async def families(self) -> list[Family]:
+        turns = self._turns()
+        found = []
+        for family in self._figures.metrics.families():
+            if family is not None:
+                found.append(family)
+            await turns.give_way()
+        return found
+
+    async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
+        for piece in self._figures.session_metrics.exposition(accept, wanted):
+            yield piece
+
+    async def sessions(self, query: SessionQuery) -> Selection:
+        turns = self._turns()
+        busy_share = await self.busy_share()
+        best: list[Summary] = []
+        causes: Counter[str] = Counter()
+        matching = 0
+        for summary in self._figures.sessions.summaries(query.wanted):
+            if query.takes(summary):
+                matching += 1
+                causes[diagnose(summary, busy_share).cause.value] += 1
+                best.append(summary)
+                if len(best) > query.limit + _SPARE:
+                    best = query.best(best)
+            await turns.give_way()
+        return Selection(query.best(best), matching, causes)
+
+    async def session(self, alias: str) -> Summary | None:
+        return self._figures.sessions.summary(alias)
+
+    async def end_session(self, alias: str) -> bool:
+        ended = self._figures.sessions.dismiss(alias)
+        if ended:
+            _log.info("session {alias} was ended by the operator", alias=alias)
+        return ended
+
+    async def upstreams(self) -> list[UpstreamHealth]:
+        return self._figures.upstream_health()
+
+    async def busy_share(self) -> float:
+        return self._figures.loop.busy_share
+
+    async def is_draining(self) -> bool:
+        return self._admission.draining or self._admission.closed
+
+    async def drain(self, on: bool) -> None:
+        if on != self._admission.draining:
+            self._admission.draining = on
+            words = "no new sessions are taken" if on else "new sessions are taken again"
+            _log.info("{words}, as the operator asked", words=words)
+
+    async def log_level(self) -> str | None:
+        return self._threshold.level if self._threshold is not None else None
+
+    async def set_log_level(self, level: str) -> None:
+        if self._threshold is not None:
+            self._threshold.level = level
+            _log.info("logging from level {level} on, as the operator asked", level=level)

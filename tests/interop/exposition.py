@@ -1,0 +1,112 @@
+"""An exposition with every sample that a gateway can show, for tests of what asks for them."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import final
+
+from attrs import frozen
+
+from gateway.errors import UpstreamUnavailable
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.families import exposition
+from gateway.telemetry.metrics import Metrics, Sources
+from gateway.telemetry.session_metrics import SessionMetrics
+from tests.interop.servers import LOOPBACK
+from tests.telemetry.fabricate import LIMITS, Node, health
+
+_PROTOCOLS = ("rtmpt", "rtmpts", "rtmp", "rtmps")
+
+
+@frozen
+class _Transport:
+    """As much of Twisted's as says what the kernel knows."""
+
+    socket: socket.socket
+
+    def getHandle(self) -> socket.socket:
+        return self.socket
+
+
+def everything() -> str:
+    """Both pages, one after the other."""
+    return "".join(pages().values())
+
+
+def pages() -> dict[str, str]:
+    """The text of each page, by its path."""
+    with (
+        socket.create_server((LOOPBACK, 0)) as listening,
+        socket.create_connection(listening.getsockname()) as connection,
+    ):
+        node = _busy_node(_Transport(connection))
+        sessions = SessionMetrics(node.sessions, 1000).exposition()
+        return {
+            "/metrics": b"".join(exposition(node.metrics.families())).decode(),
+            "/metrics/sessions": b"".join(sessions).decode(),
+        }
+
+
+def _busy_node(transport: _Transport) -> Node:
+    """Sessions of all kinds, talking, ended and refused."""
+    node = Node()
+    doors = [
+        ("0.0.0.0:80", Counter(http=5, rtmp=1, denied=1)),
+        ("0.0.0.0:443", Counter(http=5, tls=5, tls_failed=1)),
+    ]
+    certificates = [("/etc/site.pem", 2e9)]
+    node.sources = Sources(LIMITS, 1 << 30, lambda: 7, lambda: doors, health, lambda: certificates)
+    node.metrics = Metrics(node.sessions, node.loop, node.sources)
+    tunnels = [node.open(protocol) for protocol in (*_PROTOCOLS, *_PROTOCOLS)]
+    for tunnel in tunnels:
+        tunnel.figures.carried_by(transport, None)
+        tunnel.figures.client_pinged(0.1)
+        tunnel.figures.upstream_pinged(0.01)
+        tunnel.figures.media_came(0.02)
+        tunnel.figures.facts.drift_s = 0.001
+    node.talk(tunnels, 10)
+    for tunnel in tunnels[: len(_PROTOCOLS)]:
+        tunnel.dismiss(EndReason.FAULT)
+    node.sessions.open_refused(UpstreamUnavailable("none"))
+    for tick in range(5):
+        node.loop.sample(node.now + tick * 0.052)
+    return node
+
+
+@contextmanager
+def shown(pages: dict[str, str]) -> Iterator[int]:
+    """Serve ``pages``; the port."""
+
+    @final
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = pages[self.path].encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with closing(_Server((LOOPBACK, 0), Handler)) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@final
+class _Server(ThreadingHTTPServer):
+    # Prometheus keeps its connections open; closing must not wait for it.
+    daemon_threads = True
+
+    def close(self) -> None:
+        self.server_close()

@@ -1,0 +1,115 @@
+"""The Grafana dashboard: as its script makes it, and Prometheus has an answer to all that it asks."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from tests.interop.exposition import pages, shown
+from tests.interop.programs import Programs, until
+from tests.interop.prometheus import (
+    SCRAPE_S,
+    Prometheus,
+    exposed_names,
+    names_in,
+    start_prometheus,
+)
+from tests.interop.servers import ROOT
+from tests.interop.watched import start_watched_gateway
+
+FOLDER = ROOT / "deploy/grafana"
+# What Grafana puts in the place of its variables; its rate interval is four scrapes.
+_VARIABLES = {
+    "$instance": ".*",
+    "$session": "n100-5",
+    "$__rate_interval": f"{4 * SCRAPE_S:g}s",
+}
+_ANSWERED_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "rtmpt-gateway.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def expressions(dashboard: dict[str, Any]) -> list[str]:
+    """All that the dashboard asks, with something in the place of each variable."""
+    panels = dashboard["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    asked += [
+        choice["definition"].removeprefix("label_values(").rpartition(",")[0]
+        for choice in dashboard["templating"]["list"]
+        if choice["type"] == "query"
+    ]
+    assert len(asked) > 30
+    return [_filled(each) for each in asked]
+
+
+def _filled(expression: str) -> str:
+    for variable, value in _VARIABLES.items():
+        expression = expression.replace(variable, value)
+    return expression
+
+
+@pytest.fixture(scope="module")
+def prometheus(lasting_programs: Programs) -> Iterator[Prometheus]:
+    """It scrapes a gateway that shows all that there is."""
+    with shown(pages()) as port:
+        prometheus = start_prometheus(lasting_programs, port)
+        yield prometheus
+        prometheus.program.stop()
+
+
+def test_it_is_what_its_script_makes() -> None:
+    made = runpy.run_path(str(FOLDER / "make_dashboard.py"))["text"]()
+    assert (FOLDER / "rtmpt-gateway.json").read_text() == made, "run make_dashboard.py again"
+
+
+def test_prometheus_understands_every_expression(
+    prometheus: Prometheus, expressions: list[str]
+) -> None:
+    for expression in expressions:
+        assert prometheus.ask("format_query", query=expression)
+
+
+def test_every_expression_finds_something(prometheus: Prometheus, expressions: list[str]) -> None:
+    for expression in expressions:
+        until(lambda asked=expression: prometheus.query(asked), expression, _ANSWERED_S)
+
+
+def test_it_asks_for_nothing_that_the_gateway_or_the_rules_do_not_have(
+    programs: Programs, prometheus: Prometheus, expressions: list[str]
+) -> None:
+    gateway = start_watched_gateway(programs)
+    shown = exposed_names(gateway.get("/metrics") + gateway.get("/metrics/sessions"))
+    recorded = {rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"}
+    asked = {name for expression in expressions for name in names_in(expression)}
+    assert asked - shown - recorded == set()
+
+
+def test_every_rule_finds_something_to_record(prometheus: Prometheus) -> None:
+    recorded = [rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"]
+    for name in recorded:
+        until(lambda asked=name: prometheus.query(asked), name, _ANSWERED_S)
+
+
+def test_no_panel_covers_another(dashboard: dict[str, Any]) -> None:
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    assert not [pair for pair in combinations(places, 2) if _overlap(*pair)]
+    identities = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(identities)) == len(identities)
+
+
+def _overlap(one: dict[str, int], other: dict[str, int]) -> bool:
+    return all(
+        one[start] < other[start] + other[size] and other[start] < one[start] + one[size]
+        for start, size in (("x", "w"), ("y", "h"))
+    )

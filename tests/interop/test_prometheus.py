@@ -1,0 +1,94 @@
+"""The real Prometheus, set up as deployed, beside the real gateway with real clients: what PromQL says."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.interop.clients import FFmpegPlayer, publish, url
+from tests.interop.programs import Programs, until
+from tests.interop.prometheus import Prometheus, start_prometheus
+from tests.interop.tap import Tap
+from tests.interop.watched import WatchedGateway, start_watched_gateway
+
+# An idle is held for up to this long, and what comes meanwhile goes out at once: nothing should ever wait
+# for as long as a hold on the loopback interface.
+_HOLD_S = 0.25
+_PLAYED_S = 20.0
+_SEEN_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def gateway(lasting_programs: Programs) -> WatchedGateway:
+    return start_watched_gateway(lasting_programs, f"[tunnel]\nlatency = {_HOLD_S}\n")
+
+
+@pytest.fixture(scope="module")
+def prometheus(lasting_programs: Programs, gateway: WatchedGateway) -> Prometheus:
+    prometheus = start_prometheus(lasting_programs, gateway.admin_port)
+    prometheus.scrapes()
+    return prometheus
+
+
+def p95_of(action: str, stream: str) -> str:
+    """Asks for a session's downstream wait by what its client does, as an operator would."""
+    return (
+        'rtmpt_gateway_session_latency_seconds{latency="downstream_wait", statistic="p95"}'
+        " * on (job, instance, session) group_left (stream)"
+        f' rtmpt_gateway_session_info{{protocol="rtmpt", action="{action}", stream="{stream}"}}'
+    )
+
+
+def test_a_players_downstream_wait_is_seen_while_it_plays_and_gone_afterwards(
+    programs: Programs, gateway: WatchedGateway, prometheus: Prometheus, stream: str, clip: Path
+) -> None:
+    name = stream.rpartition("/")[2]
+    with closing(Tap(gateway.port)) as tap:
+        source = url("rtmpt", tap.port, stream)
+        player = FFmpegPlayer(programs, source)
+        tap.players(1)
+        publisher = publish(programs, clip, source)
+        (seen,) = until(
+            lambda: prometheus.query(p95_of("play", name)), "PromQL knows the player", _SEEN_S
+        )
+        assert publisher.ends(_PLAYED_S) == 0
+        assert player.program.ends(_PLAYED_S) == 0
+
+    assert 0 <= seen.value < _HOLD_S
+    until(lambda: not prometheus.query(p95_of("play", name)), "the player is gone", _SEEN_S)
+    # Its last figures, and those of all, are kept by Prometheus.
+    alias = seen.labels["session"]
+    minute = f'{{session="{alias}", latency="downstream_wait", statistic="p95"}}[1m]'
+    last = prometheus.value(f"last_over_time(rtmpt_gateway_session_latency_seconds{minute})")
+    assert 0 <= last < _HOLD_S
+    filled = "max_over_time(rtmpt_gateway_session_answers_total"
+    answers = prometheus.value(f'{filled}{{session="{alias}", content="filled"}}[1m])')
+    assert answers > 20
+    counted = 'rtmpt_gateway_downstream_wait_seconds_count{protocol="rtmpt"}'
+    until(
+        lambda: prometheus.value(counted) >= answers,
+        "the wait of each answer is in the histogram",
+        _SEEN_S,
+    )
+    until(
+        lambda: (
+            0
+            <= prometheus.value(
+                'instance_protocol:rtmpt_gateway_downstream_wait_seconds:p95_5m{protocol="rtmpt"}'
+            )
+            < _HOLD_S
+        ),
+        "the recording rules say the same of all sessions",
+        _SEEN_S,
+    )
+
+
+def test_there_is_nothing_to_tell_of_a_gateway_that_is_well(prometheus: Prometheus) -> None:
+    until(
+        lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"},
+        "all rules have been evaluated",
+        _SEEN_S,
+    )
+    until(lambda: not prometheus.query("ALERTS"), "there is nothing to tell", _SEEN_S)

@@ -1,0 +1,102 @@
+"""What an operator copies from deploy/prometheus: well-formed, tried by cases, and about what is shown."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.interop.exposition import everything
+from tests.interop.programs import Programs, needs
+from tests.interop.prometheus import (
+    CASES,
+    DEPLOYED,
+    Prometheus,
+    exposed_names,
+    names_in,
+    start_prometheus_with,
+)
+from tests.interop.watched import start_watched_gateway
+
+_SERIES = re.compile(r"^ *- series: (?P<name>\w+){(?P<labels>.*)}$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="')
+# Those of the target, which the gateway does not give.
+_TARGET = {"instance", "job"}
+
+
+def promtool(*words: str) -> None:
+    done = subprocess.run(
+        [needs("promtool"), *words], capture_output=True, text=True, cwd=DEPLOYED, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def labels_of(samples: str) -> dict[str, set[frozenset[str]]]:
+    """The sets of label names with which each metric is shown."""
+    found: dict[str, set[frozenset[str]]] = {}
+    for name, labels in re.findall(r"^(\w+)(?:{(.*)})? \S+$", samples, re.MULTILINE):
+        found.setdefault(name, set()).add(frozenset(_LABEL.findall(labels)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def prometheus(lasting_programs: Programs) -> Prometheus:
+    """It has read the rules, and scrapes nobody that is there."""
+    return start_prometheus_with(lasting_programs, DEPLOYED / "prometheus.yml")
+
+
+def test_the_scrape_configuration_is_valid() -> None:
+    promtool("check", "config", "--lint=all", "--lint-fatal", "prometheus.yml")
+
+
+@pytest.mark.parametrize("rules", ["recording.yml", "alerts.yml"])
+def test_the_rules_are_valid(rules: str) -> None:
+    promtool("check", "rules", "--lint=all", "--lint-fatal", rules)
+
+
+@pytest.mark.parametrize("cases", sorted(CASES.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_rules_do_what_their_cases_say(cases: Path) -> None:
+    promtool("test", "rules", str(cases))
+
+
+def test_the_rules_ask_for_nothing_that_the_gateway_does_not_show(
+    programs: Programs, prometheus: Prometheus
+) -> None:
+    gateway = start_watched_gateway(programs)
+    shown = exposed_names(gateway.get("/metrics") + gateway.get("/metrics/sessions"))
+    rules = prometheus.rules()
+    recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
+    asked = {name for rule in rules for name in names_in(rule["query"])}
+    assert len(asked) > 20
+    assert asked - shown - recorded == set()
+
+
+def test_the_cases_have_series_as_the_gateway_shows_them() -> None:
+    """Else the alerts would be tried on labels that no gateway has."""
+    shown = labels_of(everything())
+    series = [found for file in CASES.glob("*.yml") for found in _SERIES.finditer(file.read_text())]
+    assert len(series) > 50
+    for found in series:
+        if found["name"] == "up":
+            continue
+        labels = set(_LABEL.findall(found["labels"]))
+        assert labels - _TARGET in shown[found["name"]], found[0]
+
+
+def test_every_alert_says_how_urgent_it_is_and_what_to_do(prometheus: Prometheus) -> None:
+    alerts = [rule for rule in prometheus.rules() if rule["type"] == "alerting"]
+    assert len(alerts) > 15
+    for alert in alerts:
+        assert alert["name"].startswith("RtmptGateway"), alert
+        assert alert["duration"] > 0, alert
+        assert alert["labels"].get("severity") in {"critical", "warning"}, alert
+        assert set(alert["annotations"]) == {"summary", "description"}, alert
+        assert len(alert["annotations"]["description"]) > 80, alert
+
+
+def test_every_alert_fires_in_a_case(prometheus: Prometheus) -> None:
+    cases = (CASES / "alerts.test.yml").read_text()
+    alerts = {rule["name"] for rule in prometheus.rules() if rule["type"] == "alerting"}
+    assert alerts - set(re.findall(r'alertname="(\w+)"', cases)) == set()

@@ -1,0 +1,57 @@
+"""A gateway with its admin server, and what that says when asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from attrs import frozen
+
+from tests.interop.programs import Program, Programs, until
+from tests.interop.servers import LOOPBACK, start_gateway
+
+_CONFIGURATION = f"""
+[[listener]]
+address = "{LOOPBACK}:0"
+[admin]
+address = "{LOOPBACK}:0"
+"""
+_ANSWER_S = 10.0
+
+
+@frozen
+class WatchedGateway:
+    """A running gateway; ``port`` is for its clients, ``admin_port`` for its operator."""
+
+    program: Program
+    port: int
+    admin_port: int
+
+    def get(self, path: str) -> str:
+        with urlopen(f"http://{LOOPBACK}:{self.admin_port}{path}", timeout=_ANSWER_S) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    @property
+    def is_ready(self) -> bool:
+        try:
+            return self.get("/readyz") == "ready\n"
+        except HTTPError:
+            return False
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All that live, with their figures."""
+        found: list[dict[str, Any]] = json.loads(self.get("/sessions"))["sessions"]
+        return found
+
+
+def start_watched_gateway(programs: Programs, more: str = "") -> WatchedGateway:
+    """Start one, with ``more`` in its configuration; on its embedded origin, if that names no upstream."""
+    file = programs.new_folder("configuration") / "gateway.toml"
+    file.write_text(_CONFIGURATION + more)
+    program, port = start_gateway(programs, "--config", str(file))
+    gateway = WatchedGateway(program, port, int(program.says(f"admin server on {LOOPBACK}:")))
+    until(lambda: gateway.is_ready, "the gateway is ready")
+    return gateway
