@@ -98,9 +98,11 @@ def shown(pages: dict[str, str]) -> Iterator[int]:
     with closing(_Server((LOOPBACK, 0), Handler)) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @final

@@ -62,6 +62,7 @@ class MediaServer:
         """Take the next connection, and speak on that from now on."""
         self.connection.close()
         self.connection, _ = self._listening.accept()
+        self.connection.settimeout(_PATIENCE_S)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fill(self) -> socket.socket:
@@ -74,7 +75,9 @@ class MediaServer:
     def hears(self, count: int) -> None:
         """Read so many bytes."""
         while count:
-            count -= len(self.connection.recv(min(count, _READ_BYTES)))
+            data = self.connection.recv(min(count, _READ_BYTES))
+            assert data, "the gateway has hung up"
+            count -= len(data)
 
     def close(self) -> None:
         self.connection.close()
@@ -310,8 +313,8 @@ def test_a_media_server_that_takes_data_late(programs: Programs) -> None:
         client = end_to_end.client
         sent = 0
         while True:
-            began = perf_counter()
             client.send(body)
+            began = perf_counter()
             sent += len(body)
             until(
                 lambda: client.is_answered or end_to_end.figures["state"] == "keeping",
@@ -328,9 +331,11 @@ def test_a_media_server_that_takes_data_late(programs: Programs) -> None:
         reader.join()
         figures = end_to_end.figures
     assert delay_s >= 0.6
-    assert figures["latencies"]["upstream_delay"]["last_s"] == about(delay_s)
-    assert figures["latencies"]["upstream_delay"]["max_s"] == about(delay_s)
-    assert figures["latencies"]["upstream_delay"]["p50_s"] == 0.0
+    found = figures["latencies"]["upstream_delay"]
+    assert found["last_s"] == about(delay_s)
+    # It is the middle of the bucket that the last one is in.
+    assert found["max_s"] == about(found["last_s"])
+    assert found["p50_s"] == 0.0
     assert_in_no_other(delay_s, figures, "upstream_delay")
 
 
