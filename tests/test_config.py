@@ -149,6 +149,26 @@ def test_the_admin_server_listens_where_only_this_machine_reaches(file: Path, ad
     assert str(admin.address) == address
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'address = "0.0.0.0:9935"\ntoken_file = "/etc/token"',
+        'address = "systemd:admin"\ntoken_file = "/etc/token"',
+        'address = "0.0.0.0:9935"\ncertificate = "/c.pem"\nclient_authorities = "/a.pem"',
+    ],
+)
+def test_the_admin_server_is_open_to_others_who_show_something(file: Path, keys: str) -> None:
+    admin = read(file, f"{LISTENER}[admin]\n{keys}").admin
+    assert admin is not None
+    assert not admin.is_private
+
+
+def test_the_admin_servers_names_are_as_browsers_write_them(file: Path) -> None:
+    admin = read(file, f'{LISTENER}[admin]\nhosts = ["Admin.Example.org", "[::1]"]').admin
+    assert admin is not None
+    assert admin.hosts == ("admin.example.org", "[::1]")
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Config().upstreams = ()  # type: ignore[misc]
@@ -205,6 +225,35 @@ def test_a_configuration_cannot_be_changed() -> None:
             f'{LISTENER}[admin]\naddress = "0.0.0.0:9935"',
             '[admin], key "address": "0.0.0.0:9935": open to others; use "127.0.0.1:PORT"',
         ),
+        (
+            f'{LISTENER}[admin]\naddress = "systemd:admin"',
+            '[admin], key "address": "systemd:admin": open to others; use',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "0.0.0.0:1"\ncertificate = "/c.pem"',
+            '[admin], key "address": "0.0.0.0:1": open to others; use',
+        ),
+        (
+            f'{LISTENER}[admin]\nclient_authorities = "/a.pem"',
+            '[admin], key "client_authorities": clients show certificates in TLS alone',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "127.0.0.1:80"',
+            '[admin], key "address": "127.0.0.1:80" is a listener\'s',
+        ),
+        (
+            f'{LISTENER}[admin]\nhosts = ["name:80"]',
+            '[admin], key "hosts": "name:80": expected a name without a port',
+        ),
+        (
+            f'{LISTENER}[admin]\nhosts = "name"',
+            '[admin], key "hosts": "name": expected a list',
+        ),
+        (
+            f'{LISTENER}[admin]\ntoken_file = "token"',
+            '[admin], key "token_file": "token": expected a path from the root',
+        ),
+        (f'{LISTENER}[log]\nlevel = "loud"', '[log], key "level": "loud": expected "debug"'),
         (f'{LISTENER}[node]\nid = "AA"', '[node], key "id": "AA": expected two of 0-9 and a-z'),
         (f"{LISTENER}[node]\nid = 10", '[node], key "id": 10: expected two of 0-9 and a-z'),
         (f'{LISTENER}[limits]\nhead_s = "1"', '[limits], key "head_s": "1": expected a number'),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.admin.diagnosis import Cause
 from gateway.admin.queries import (
     DEFAULT_LIMIT,
+    FILTER_CHARACTERS,
     FILTERS,
     METRIC_PARAMETERS,
     MOST_SESSIONS,
@@ -146,7 +147,7 @@ def _parameter(name: str, help_text: str, schema: Schema) -> Schema:
 
 
 def _filters(names: tuple[str, ...]) -> list[Schema]:
-    schema = {"type": "string", "maxLength": 128}
+    schema = {"type": "string", "maxLength": FILTER_CHARACTERS}
     return [_parameter(name, _FILTER_HELP[name], schema) for name in names]
 
 

@@ -21,8 +21,8 @@ from gateway.telemetry.totals import LATENCIES
 DEFAULT_LIMIT: Final = 100
 # Some 1.5 kB each as JSON. Who wants more of them narrows the filter, or reads /metrics/sessions.
 MOST_SESSIONS: Final = 1000
-# As long as what a client chose is kept, in UTF-8.
-FILTER_BYTES: Final = 512
+# As long as what a client chose is kept.
+FILTER_CHARACTERS: Final = 128
 _QUERY_BYTES: Final = 8 * 1024
 _MOST_PARAMETERS: Final = 16
 
@@ -160,8 +160,8 @@ def parse_level(body: bytes, levels: Iterable[str]) -> str:
 
 def _bounded(parameters: Parameters, name: str) -> str:
     value = parameters.get(name, "")
-    if len(value.encode()) > FILTER_BYTES:
-        raise BadParameter(f"{name}: over {FILTER_BYTES} bytes")
+    if len(value) > FILTER_CHARACTERS:
+        raise BadParameter(f"{name}: over {FILTER_CHARACTERS} characters")
     return value
 
 

@@ -50,14 +50,14 @@ class Site(HTTPFactory):
         self._guard = guard
         self._answer = answer
         self._turns = turns
-        self.connections = 0
+        self.connections: set[_Connection] = set()
 
     def exchange(self, request: Any) -> Exchange:
         """What answers a request."""
         return Exchange(request, self.reactor, self._guard, self._answer, self._turns())
 
     def buildProtocol(self, addr: Any) -> Any:
-        if self.connections >= CONNECTIONS:
+        if len(self.connections) >= CONNECTIONS:
             return None
         return super().buildProtocol(addr)
 
@@ -65,7 +65,9 @@ class Site(HTTPFactory):
         """Not HTTPFactory's, which begins an access log."""
 
     def stopFactory(self) -> None:
-        """As ``startFactory``."""
+        """The port is closed: answers that never end do now."""
+        for connection in tuple(self.connections):
+            connection.transport.abortConnection()
 
     def log(self, request: Request) -> None:
         """No access log: what an operator does to the gateway is logged where it is done."""
@@ -79,11 +81,11 @@ class _Connection(HTTPChannel):
 
     def connectionMade(self) -> None:
         self.requestFactory = _Request
-        self.factory.connections += 1
+        self.factory.connections.add(self)
         super().connectionMade()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.factory.connections -= 1
+        self.factory.connections.discard(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def resetTimeout(self) -> None:
@@ -91,8 +93,12 @@ class _Connection(HTTPChannel):
 
     def timeoutConnection(self) -> None:
         """As the base class, but not worth a line in the log."""
-        self._abortingCall = self.callLater(self.abortTimeout, self.transport.abortConnection)
+        self._abortingCall = self.callLater(self.abortTimeout, self._abort)
         self.loseConnection()  # type: ignore[no-untyped-call]
+
+    def _abort(self) -> None:
+        self._abortingCall = None
+        self.transport.abortConnection()
 
 
 @final

@@ -8,8 +8,9 @@ Rules:
   are left out: no client here has them and lacks ECDHE, and their handshake costs the server most.
 - Ciphers in the client's order: all of them are good, and a phone knows best which one it does fast.
 - No compression (CRIME) and no renegotiation (a client's cheap way to keep a server busy).
-- No session tickets of the kind that carries the session, since their key would live as long as the process
-  does. Sessions resume from OpenSSL's own bounded memory.
+- No session tickets. In TLS 1.2 their key would live as long as the process does; sessions resume from
+  OpenSSL's own bounded memory. In TLS 1.3, which knows no other way to resume, a ticket comes after the
+  handshake, and librtmp with GnuTLS (Debian's rtmpdump) crashes when its first answer is one.
 - ALPN offers ``http/1.1`` and insists on nothing: RTMPS clients name no protocol, or one of their own.
 
 It refuses to know names and files' contents: those were checked before.
@@ -38,10 +39,6 @@ GROUPS: Final = ("X25519", "prime256v1", "secp384r1")
 ALPN: Final = ("http/1.1",)
 
 _OPTIONS: Final = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-# TLS 1.3 resumes by tickets only. With OP_NO_TICKET they are mere numbers of remembered sessions; OpenSSL
-# would give out two per connection, for clients that open many at once.
-_TICKETS: Final = 1
-
 # SSL_CTRL_SET_GROUPS_LIST of openssl/ssl.h; the macro SSL_CTX_set1_groups_list(3) is made of it.
 _SET_GROUPS_LIST: Final = 92
 # The one group of the profile that every client knows, for when it has to be a single one.
@@ -57,7 +54,8 @@ def server_context(path: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= _OPTIONS
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.num_tickets = _TICKETS
+    # OP_NO_TICKET leaves TLS 1.3 those that are mere numbers of remembered sessions.
+    context.num_tickets = 0
     context.set_ciphers(":".join(CIPHERS))
     context.set_alpn_protocols(list(ALPN))
     if not set_groups(context, GROUPS):

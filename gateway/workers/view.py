@@ -104,4 +104,4 @@ class WorkerView:
     async def set_log_level(self, level: str) -> None:
         if self._threshold is not None:
             self._threshold.level = level
-            _log.info("logging from level {level} on, as the operator asked", level=level)
+            _log.info("logging from {least} on, as the operator asked", least=level)

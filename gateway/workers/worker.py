@@ -121,6 +121,8 @@ class Worker:
             door = self._doors[str(listener.address)] = self._door(listener)
             factory = Listener(door)
             port = listen(self._reactor, listener.address, factory, self._environment)
+            # Until the start is done, who comes waits in the kernel and is not sent away.
+            port.stopReading()
             self._ports.append(port)
             is_tcp = isinstance(listener.address, TcpAddress)
             address = address_of(port) if is_tcp else listener.address
@@ -153,6 +155,8 @@ class Worker:
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
         self._every(_LOOK_UP_S, partial(_run, pool.look_up_again))
+        for port in self._ports:
+            port.startReading()
 
     async def stop(self) -> None:
         """Take no more connections, end all sessions."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from base64 import b64decode
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +27,7 @@ _DEADLINE_S = 20.0
 
 def chromium() -> str:
     """The browser's path; without one the test is skipped."""
-    from shutil import which
-
-    return next(filter(None, map(which, _NAMES)), None) or needs(_NAMES[0])
+    return next(filter(None, map(shutil.which, _NAMES)), None) or needs(_NAMES[0])
 
 
 @final
@@ -42,7 +42,8 @@ class Browser:
         self._numbers = count(1)
         self.complaints: list[str] = []
         address = self._program.says("DevTools listening on ws://", _DEADLINE_S)
-        self._socket = connect(f"ws://{address}", max_size=None, proxy=None)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(connect(f"ws://{address}", max_size=None))
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -60,7 +61,7 @@ class Browser:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        self._open.close()
 
     def call(self, method: str, **parameters: Any) -> Any:
         """One command of the protocol, to the page."""

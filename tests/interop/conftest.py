@@ -105,17 +105,6 @@ def upstream(request: pytest.FixtureRequest) -> Upstream:
     return tapped
 
 
-@pytest.fixture(params=["nginx", "origin"])
-def breakable_upstream(
-    request: pytest.FixtureRequest, programs: Programs, clips: Path
-) -> Iterator[Upstream]:
-    """Each upstream in turn, for a test that ends it."""
-    nginx = request.param == "nginx"
-    program, port = start_nginx(programs, clips) if nginx else start_origin(programs)
-    with closing(Tap(port)) as tap:
-        yield Upstream(program, tap)
-
-
 @pytest.fixture
 def gateway(programs: Programs, upstream: Upstream) -> int:
     """The port of a gateway in front of ``upstream``."""

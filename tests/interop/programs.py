@@ -33,7 +33,7 @@ def needs(program: str) -> str:
     return path
 
 
-def until(condition: Callable[[], _Value], what: str, deadline_s: float = 10.0) -> _Value:
+def until(condition: Callable[[], _Value], what: str, deadline_s: float = 30.0) -> _Value:
     """Wait for ``condition`` to be true, and return what it gave."""
     end = monotonic() + deadline_s
     while not (value := condition()):

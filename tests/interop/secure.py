@@ -46,8 +46,6 @@ class Authority:
     def client_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.load_verify_locations(cadata=self.root.pem.decode())
-        # A certificate that names no key identifiers is as good here.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
 
@@ -91,7 +89,9 @@ def start_configured(programs: Programs, configuration: str, listeners: int) -> 
         *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
         environment={"PYTHONPATH": str(ROOT)},
     )
-    ports = until(lambda: _ports(program, listeners) or not program.running, "the gateway listens")
+    ports = until(
+        lambda: _ports(program, listeners) or not program.running, "the gateway listens", 30
+    )
     assert isinstance(ports, list), program.log
     return Gateway(program, ports)
 

@@ -20,9 +20,8 @@ _NGINX_RTMP = (
     Path("/usr/lib64/nginx/modules/ngx_rtmp_module.so"),
 )
 # In the foreground, so that its pid is the one we started; it ends its one worker itself ("master_process
-# off" does not go with a socket that is handed over). "wait_key" has players begin at a keyframe; the
-# acknowledgement window is small, so that clients which acknowledge do it within a short clip; players are
-# told when the publisher leaves, and end then.
+# off" does not go with a socket that is handed over). "wait_key" has players begin at a keyframe, and
+# "publish_notify" tells them when the publisher leaves, so that they end.
 _NGINX_CONFIGURATION = """
 load_module {module};
 daemon off;
@@ -35,7 +34,7 @@ rtmp {{
     access_log off;
     server {{
         listen {listen};
-        ack_window 20000;
+        ack_window {window_bytes};
         application live {{ live on; wait_key on; publish_notify on; }}
         application vod {{ play {clips}; }}
     }}
@@ -66,8 +65,13 @@ def start_origin(programs: Programs) -> tuple[Program, int]:
     return gateway, port
 
 
-def start_nginx(programs: Programs, clips: Path) -> tuple[Program, int]:
+def start_nginx(
+    programs: Programs, clips: Path, window_bytes: int = 5_000_000
+) -> tuple[Program, int]:
     """Start nginx-rtmp with the applications ``live`` and ``vod``, the latter with the folder ``clips``.
+
+    ``window_bytes`` is RTMP's acknowledgement window, by default nginx's own; ffmpeg acknowledges twice as
+    often, rtmpdump ten times.
 
     nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
     it cannot say which port the system chose.
@@ -81,6 +85,7 @@ def start_nginx(programs: Programs, clips: Path) -> tuple[Program, int]:
                 user="root" if os.geteuid() == 0 else "nobody",
                 listen=f"{LOOPBACK}:{port}",
                 clips=clips,
+                window_bytes=window_bytes,
             )
         )
         nginx = programs.start(

@@ -14,7 +14,7 @@ from tests.interop.servers import LOOPBACK
 from tests.protocols.rtmp.client import MEDIA_TYPES, Client
 
 WAYS = ("rtmp", "rtmps", "rtmpt", "rtmpts")
-_PATIENCE_S = 10.0
+_PATIENCE_S = 30.0
 
 
 class Stream(Protocol):

@@ -15,6 +15,7 @@ What the programs do after a cut (FFmpeg 5.1, rtmpdump 2.4) decides what can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ from tests.interop.conftest import Upstream
 from tests.interop.cutter import Cut, Cutter, Moment
 from tests.interop.programs import Programs, until
 from tests.interop.relay import How
-from tests.interop.servers import LOOPBACK, start_gateway
-from tests.interop.tap import TappedLink
+from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway, start_nginx
+from tests.interop.tap import Tap, TappedLink
 from tests.interop.test_play import MakePlayer
 
 _PUBLISHED_S = 20.0
@@ -140,16 +141,29 @@ def test_ffmpeg_plays_on_when_the_gateway_is_not_told_of_the_cut(
     assert_all_but_one(player.packets(), sparse_packets)
 
 
+@pytest.fixture
+def eager_for_acknowledgements(programs: Programs, clips: Path) -> Iterator[Upstream]:
+    """An upstream that has ffmpeg acknowledge every 10 kB."""
+    program, port = start_nginx(programs, clips, window_bytes=20_000)
+    with closing(Tap(port)) as tap:
+        yield Upstream(program, tap)
+
+
 @pytest.mark.parametrize("moment", [Moment.IN_REQUEST, Moment.BEFORE_ANSWER])
-@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
 def test_what_ffmpeg_says_while_it_plays_goes_up_once(
-    moment: Moment, stage: Stage, make_cutter: MakeCutter, clip: Path
+    moment: Moment,
+    programs: Programs,
+    eager_for_acknowledgements: Upstream,
+    stream: str,
+    clip: Path,
 ) -> None:
-    """It acknowledges what it has got, every 10 kB here."""
-    cutter = make_cutter(Cut(moment, How.FIN, command=b"send"))
-    player = stage.play(FFmpegPlayer, cutter, clip)
-    assert player.program.ends(_PLAYED_S) == 0
-    assert_told_exactly(cutter, stage.link)
+    upstream = eager_for_acknowledgements
+    _, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
+    stage = Stage(programs, upstream, stream)
+    with closing(Cutter(port, Cut(moment, How.FIN, command=b"send"))) as cutter:
+        player = stage.play(FFmpegPlayer, cutter, clip)
+        assert player.program.ends(_PLAYED_S) == 0
+        assert_told_exactly(cutter, stage.link)
 
 
 @each_way

@@ -40,7 +40,7 @@ _ROUNDS = 20
 _TRUE_WITHIN = 0.1
 _HANDSHAKE = b"\x03" + bytes(HANDSHAKE_BYTES - 1)
 _READ_BYTES = 1 << 20
-_PATIENCE_S = 10.0
+_PATIENCE_S = 30.0
 
 
 @final

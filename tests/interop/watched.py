@@ -18,7 +18,7 @@ address = "{LOOPBACK}:0"
 [admin]
 address = "{LOOPBACK}:0"
 """
-_ANSWER_S = 10.0
+_ANSWER_S = 30.0
 
 
 @frozen

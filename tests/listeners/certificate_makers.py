@@ -16,6 +16,19 @@ NOW_S = NOW.timestamp()
 DAY = timedelta(days=1)
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -69,6 +82,13 @@ def issue(
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(authority, None), critical=True)
     )
+    public = own.public_key()  # type: ignore[attr-defined]
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
+    if issuer:
+        named = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(named, critical=False)
+    if authority:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     if names:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(text) for text in names])
         builder = builder.add_extension(alternatives, critical=False)

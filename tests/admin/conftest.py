@@ -1,0 +1,18 @@
+"""The server that these tests ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.admin.gateway import AdminServer
+
+
+@pytest.fixture
+def server() -> Iterator[AdminServer]:
+    server = AdminServer()
+    yield server
+    server.site.stopFactory()
+    assert not server.site.connections
+    assert server.watching.watchers == 0

@@ -1,0 +1,165 @@
+"""A gateway in memory as the admin server asks it, and its HTTP over a transport in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from gateway.admin.access import Guard
+from gateway.admin.endpoints import Endpoints
+from gateway.admin.events import Watching
+from gateway.admin.page import Page
+from gateway.admin.server import Site
+from gateway.admin.turns import Turns
+from gateway.protocols.limits import Limits
+from gateway.telemetry.latency import Estimate
+from gateway.telemetry.levels import Threshold
+from gateway.telemetry.metrics import UpstreamHealth
+from gateway.telemetry.session_metrics import SessionMetrics
+from gateway.telemetry.summary import Summary
+from gateway.telemetry.tcp import TcpInfo
+from gateway.tunnels.admission import Admission
+from gateway.workers.view import WorkerView
+from tests.telemetry.fabricate import Node, health
+
+
+class Figures:
+    """A worker's telemetry, of sessions that were never opened."""
+
+    def __init__(self, node: Node) -> None:
+        self.loop = node.loop
+        self.sessions = node.sessions
+        self.metrics = node.metrics
+        self.session_metrics = SessionMetrics(node.sessions, 1000)
+        self.servers: list[UpstreamHealth] = health()
+
+    def upstream_health(self) -> list[UpstreamHealth]:
+        return self.servers
+
+
+class Transport(StringTransport):
+    """Knows what ``twisted.web`` asks of a connection beside writing."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        if not self.aborted:
+            self.aborted = self.disconnecting = True
+            self.ended()
+
+    ended: Callable[[], None]
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+@frozen
+class Answer:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class AdminServer:
+    """The whole of it but the socket. Time is the reactor's, and passes when the test says so."""
+
+    def __init__(self, *guard: Any, **guards: Any) -> None:
+        self.reactor = Clock()
+        self.node = Node()
+        self.figures = Figures(self.node)
+        self.admission = Admission(Limits(), 1 << 30)
+        self.logged: list[Any] = []
+        self.threshold: Threshold | None = Threshold(self.logged.append, "info")
+        turns = partial(Turns, self.reactor, self.reactor.seconds)
+        view: Any = WorkerView
+        self.view: WorkerView = view(self.figures, self.admission, self.threshold, turns)
+        self.watching = Watching(self.view, turns, self.reactor.seconds)
+        self.endpoints = Endpoints(self.view, self.watching, Page())
+        self.site = Site(self.reactor, Guard(*guard, **guards), self.endpoints.answer, turns)
+
+    def connect(self) -> tuple[Any, Transport]:
+        protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        transport = Transport()
+        transport.ended = lambda: protocol.connectionLost(Failure(ConnectionAborted()))
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def exchange(self, request: bytes) -> bytes:
+        """What is answered to these bytes on a connection of their own."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(request)
+        self.let_run()
+        return transport.value()
+
+    def let_run(self, turns: int = 50) -> None:
+        for _ in range(turns):
+            self.reactor.advance(0)
+
+    def ask(self, method: str, target: str, body: bytes = b"", **fields: str) -> Answer:
+        head = {"Host": "localhost:9935", "Content-Length": str(len(body)), **fields}
+        lines = [f"{method} {target} HTTP/1.1"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in head.items()]
+        return parse("\r\n".join([*lines, "", ""]).encode() + body, self.exchange)
+
+
+def parse(request: bytes, exchange: Callable[[bytes], bytes]) -> Answer:
+    head, _, body = exchange(request).partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    fields = dict(line.split(": ", 1) for line in lines)
+    if fields.get("Transfer-Encoding") == "chunked":
+        body = b"".join(_chunks(body))
+    return Answer(int(first.split()[1]), fields, body)
+
+
+def _chunks(body: bytes) -> list[bytes]:
+    found = []
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        found.append(rest[: int(size, 16)])
+        body = rest[int(size, 16) + 2 :]
+    return found
+
+
+def summary(**changes: Any) -> Summary:
+    """A session that nothing delays, but for ``changes``; latencies in seconds."""
+    latencies = {
+        name: Estimate(value, value, value, value, 10)
+        for name, value in changes.pop("latencies", {"downstream_wait": 0.0}).items()
+    }
+    round_trip_s = changes.pop("round_trip_s", 0.02)
+    tcp = TcpInfo(round_trip_s, 0.001, changes.pop("retransmits", 0))
+    values: dict[str, Any] = {
+        **dict.fromkeys(("listener", "client", "reason"), ""),
+        **dict.fromkeys(("media_drift_s",)),
+        **dict.fromkeys(("bytes_up", "bytes_down", "buffered_bytes", "sends", "idles"), 0),
+        **dict.fromkeys(("closes", "repeats", "reorders", "held_answers", "connections"), 0),
+        **dict.fromkeys(("empty_answers", "filled_answers"), 0),
+        "alias": "0000-1",
+        "protocol": "rtmpt",
+        "upstream": "media:1935",
+        "address": "192.0.2.1",
+        "proxies": (),
+        "application": "live",
+        "stream": "camera",
+        "action": "play",
+        "state": "ordinary",
+        "opened_at": 1.7e9,
+        "duration_s": 60.0,
+        "upstream_connect_s": 0.004,
+        "latencies": latencies,
+        "tcp": tcp,
+    }
+    return Summary(**{**values, **changes})

@@ -1,0 +1,165 @@
+"""The admin server as programs reach it: a UNIX socket, a token, TLS, and its own description."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPSConnection
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.interop.programs import Program, Programs
+from tests.interop.servers import LOOPBACK, ROOT, start_gateway
+from tests.interop.watched import start_watched_gateway
+
+_TOKEN = "correct-horse-battery"
+_LISTENER = f'[[listener]]\naddress = "{LOOPBACK}:0"\n'
+_WAIT_S = 30.0
+
+
+def start(programs: Programs, *keys: str) -> Program:
+    file = programs.new_folder("configuration") / "gateway.toml"
+    file.write_text("\n".join([_LISTENER, "[admin]", *keys]))
+    return start_gateway(programs, "--config", str(file))[0]
+
+
+def token_file(folder: Path) -> Path:
+    path = folder / "token"
+    path.touch(0o600)
+    path.write_text(_TOKEN)
+    return path
+
+
+def status(connection: HTTPConnection, path: str = "/healthz", **fields: str) -> int:
+    connection.request("GET", path, headers=fields)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def test_a_unix_socket_is_for_the_gateways_own(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    gateway = start(programs, f'address = "unix:{path}"')
+    gateway.says(f"admin server on unix:{path}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_WAIT_S)
+        client.connect(str(path))
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"ok\n")
+
+
+def test_whoever_is_elsewhere_needs_the_token(programs: Programs, tmp_path: Path) -> None:
+    gateway = start(programs, 'address = "0.0.0.0:0"', f'token_file = "{token_file(tmp_path)}"')
+    port = int(gateway.says("admin server on 0.0.0.0:"))
+    with closing(HTTPConnection(LOOPBACK, port, timeout=_WAIT_S)) as connection:
+        assert status(connection) == 401
+        assert status(connection, Authorization="Bearer wrong-horse-battery") == 401
+        right = f"Bearer {_TOKEN}"
+        assert status(connection, Authorization=right) == 200
+        assert status(connection, Authorization=right, Host="gateway.example.org") == 200
+    assert _TOKEN not in gateway.log
+
+
+def test_without_a_good_token_nothing_starts(programs: Programs, tmp_path: Path) -> None:
+    path = token_file(tmp_path)
+    path.chmod(0o644)
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'{_LISTENER}[admin]\naddress = "0.0.0.0:0"\ntoken_file = "{path}"\n')
+    gateway = programs.start(
+        sys.executable,
+        "-c",
+        "from twisted.scripts.twistd import run; run()",
+        *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    assert gateway.ends(30) == 1
+    assert f"{path}: open to everybody on this machine; chmod o-rw it" in gateway.log
+
+
+def test_tls_lets_in_who_shows_a_certificate_of_the_authority(
+    programs: Programs, tmp_path: Path
+) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    server = tmp_path / "server.pem"
+    until = datetime.now(UTC) + timedelta(days=30)
+    leaf = ours.issue_cert(LOOPBACK, "localhost", not_after=until)
+    # This machine does not trust its root, so the file has to have that too.
+    server.write_bytes(leaf.private_key_and_cert_chain_pem.bytes() + ours.cert_pem.bytes())
+    authorities = tmp_path / "authorities.pem"
+    theirs.cert_pem.write_to_path(authorities)
+    gateway = start(
+        programs,
+        'address = "0.0.0.0:0"',
+        f'certificate = "{server}"',
+        f'client_authorities = "{authorities}"',
+    )
+    port = int(gateway.says("admin server on 0.0.0.0:"))
+
+    def ask(client: trustme.LeafCert | None) -> int:
+        context = ssl.create_default_context()
+        ours.configure_trust(context)
+        if client is not None:
+            client.configure_cert(context)
+        with closing(
+            HTTPSConnection(LOOPBACK, port, context=context, timeout=_WAIT_S)
+        ) as connection:
+            return status(connection)
+
+    assert ask(theirs.issue_cert("operator@example.org")) == 200
+    for refused in (None, ours.issue_cert("operator@example.org")):
+        with pytest.raises((ssl.SSLError, OSError)):
+            ask(refused)
+
+
+def test_a_gateway_that_ends_cuts_its_watchers_and_says_nothing_of_them(programs: Programs) -> None:
+    gateway = start_watched_gateway(programs)
+    with socket.create_connection((LOOPBACK, gateway.admin_port), _WAIT_S) as watcher:
+        watcher.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"data: " in watcher.recv(65536) + watcher.recv(65536)
+        gateway.program.stop()
+    for word in ("Traceback", "ignored", "Error"):
+        assert word not in gateway.program.log
+
+
+def test_its_description_is_true(programs: Programs) -> None:
+    if find_spec("schemathesis") is None:
+        pytest.skip("schemathesis is not installed")
+    gateway = start_watched_gateway(programs)
+    address = f"http://{LOOPBACK}:{gateway.admin_port}/openapi.json"
+    # An event stream has no end that it could wait for; and 503 is what readiness is for.
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "run",
+                address,
+                "--exclude-path-regex",
+                "/events|/readyz",
+            ),
+            *("--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"),
+            *("--request-timeout", "10", "--suppress-health-check", "all"),
+        ],
+        cwd=programs.new_folder("schemathesis"),
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert json.loads(gateway.get("/drain")) in ({"draining": True}, {"draining": False})
+    assert "Traceback" not in gateway.program.log

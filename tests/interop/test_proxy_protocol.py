@@ -1,0 +1,111 @@
+"""HAProxy in front, telling by the PROXY protocol who its clients are."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs, needs, until
+from tests.interop.secure import Authority, Gateway, make_authority, start_configured
+from tests.interop.servers import LOOPBACK
+from tests.interop.streams import WAYS, Talk, connected
+from tests.interop.websites import played
+
+NAME = "a.example"
+# Another address of this machine, which is not HAProxy's own.
+_CLIENT = "127.0.0.2"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_GATEWAY = """
+[[listener]]
+address = "{loopback}:0"
+tls = true
+proxy_protocol = true
+trusted = ["{loopback}/32"]
+[tls]
+certificates = ["{certificate}"]
+[[upstream]]
+servers = ["{upstream}"]
+[website]
+server = "{loopback}:{website}"
+"""
+_HAPROXY = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+listen gateway
+    bind fd@{descriptor}
+    server gateway {loopback}:{port} {option}
+"""
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path)
+
+
+def start(programs: Programs, authority: Authority, origin: Upstream, website: int) -> Gateway:
+    configuration = _GATEWAY.format(
+        loopback=LOOPBACK,
+        certificate=authority.certify("site.pem", NAME),
+        upstream=origin.server,
+        website=website,
+    )
+    return start_configured(programs, configuration, 1)
+
+
+def start_haproxy(programs: Programs, port: int, option: str) -> int:
+    """Start HAProxy in front of ``port``, with a listening socket of ours; and its port."""
+    needs("haproxy")
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
+        text = _HAPROXY.format(
+            descriptor=listening.fileno(), loopback=LOOPBACK, port=port, option=option
+        )
+        configuration.write_text(text)
+        os.set_inheritable(listening.fileno(), True)
+        haproxy = programs.start(
+            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
+        )
+        chosen: int = listening.getsockname()[1]
+        until(lambda: haproxy.running, "haproxy runs")
+    return chosen
+
+
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+def test_the_clients_address_goes_where_addresses_go(programs, authority, origin, option) -> None:
+    with played(lambda connection: connection.sendall(_OK)) as website:
+        gateway = start(programs, authority, origin, website.port)
+        port = start_haproxy(programs, gateway.ports[0], option)
+        with socket.create_connection((LOOPBACK, port), 10, (_CLIENT, 0)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        (head,) = website.heads
+    assert f"X-Forwarded-For: {_CLIENT}\r\n".encode().lower() in head.lower()
+
+
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+def test_every_way_in_works_behind_it(programs, authority, origin, stream, option) -> None:
+    gateway = start(programs, authority, origin, 1)
+    port = start_haproxy(programs, gateway.ports[0], option)
+    for way in WAYS:
+        with connected(way, port, authority.client_context(), NAME) as up:
+            Talk(up).start("publish", f"{stream}-{way}")
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, _CLIENT], ids=["no header", "no trust"])
+def test_who_comes_without_the_proxy_is_closed(programs, authority, origin, address) -> None:
+    gateway = start(programs, authority, origin, 1)
+    with socket.create_connection((LOOPBACK, gateway.ports[0]), 10, (address, 0)) as client:
+        if address == _CLIENT:
+            client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        try:
+            assert client.recv(100) == b""
+        except ConnectionResetError:
+            return

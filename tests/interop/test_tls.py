@@ -1,0 +1,130 @@
+"""TLS as clients and an operator see it: the certificate by name, its renewal, and Mozilla's profile."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs, needs
+from tests.interop.secure import (
+    PLAIN,
+    SECURE,
+    Authority,
+    Gateway,
+    make_authority,
+    start,
+    start_configured,
+)
+from tests.interop.servers import LOOPBACK
+from tests.interop.streams import Talk, connected
+from tests.listeners.certificate_makers import issue
+from tests.protocols.rtmp.client import KEYFRAME, VIDEO_HEADER, video
+
+NAME = "a.example"
+_SCAN_S = 120.0
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path)
+
+
+@pytest.fixture
+def gateway(programs: Programs, origin: Upstream, authority: Authority) -> Gateway:
+    files = [
+        authority.certify("a.pem", NAME),
+        authority.certify("b.pem", "b.example", "*.c.example"),
+    ]
+    return start(programs, files, origin.server)
+
+
+def serial(gateway: Gateway, authority: Authority, name: str) -> str:
+    """Of the certificate that a client gets which asks for ``name``, and trusts it to be that one's."""
+    with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
+        context = authority.client_context()
+        with context.wrap_socket(connection, server_hostname=name) as secure:
+            certificate = secure.getpeercert()
+    assert certificate is not None
+    return str(certificate["serialNumber"])
+
+
+def test_a_client_gets_the_certificate_of_the_name_that_it_asks_for(gateway, authority) -> None:
+    serials = {
+        name: serial(gateway, authority, name) for name in (NAME, "b.example", "x.c.example")
+    }
+    assert serials[NAME] != serials["b.example"] == serials["x.c.example"]
+    with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'other"):
+        serial(gateway, authority, "other.example")
+
+
+def test_renewed_certificates_are_taken_and_no_session_notices(gateway, authority, stream) -> None:
+    before = serial(gateway, authority, NAME)
+    context = authority.client_context()
+    with (
+        connected("rtmps", gateway.ports[SECURE], context, NAME) as up,
+        connected("rtmpts", gateway.ports[SECURE], context, NAME) as down,
+    ):
+        publisher, player = Talk(up), Talk(down)
+        publisher.start("publish", stream)
+        publisher.send(video(VIDEO_HEADER))
+        player.start("play", stream)
+        authority.certify("a.pem", NAME)
+        gateway.hang_up("reloaded")
+        assert serial(gateway, authority, NAME) != before
+        sent = [KEYFRAME + bytes([number]) for number in range(10)]
+        for number, payload in enumerate(sent):
+            publisher.send(video(payload, 40 * number))
+        got: list[bytes] = []
+        while len(got) < len(sent):
+            got += [each.payload for each in player.media() if each.payload.startswith(KEYFRAME)]
+    assert got == sent
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "incomplete"])
+def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None:
+    before = serial(gateway, authority, NAME)
+    path = authority.folder / "a.pem"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:300])
+    else:
+        alone = issue(NAME, authority.root, names=[NAME])
+        path.write_bytes(alone.key_pem + alone.pem)
+    rest = gateway.hang_up("the old certificates stay in use: ")
+    assert "a.pem: " in rest
+    assert gateway.program.log.count("the old certificates stay in use") == 1
+    assert "Traceback" not in gateway.program.log
+    assert serial(gateway, authority, NAME) == before
+    authority.certify("a.pem", NAME)
+    gateway.hang_up("reloaded")
+    assert serial(gateway, authority, NAME) != before
+
+
+def test_without_certificates_there_is_nothing_to_renew_and_nothing_ends(
+    programs: Programs, origin: Upstream
+) -> None:
+    text = f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[upstream]]\nservers = ["{origin.server}"]\n'
+    gateway = start_configured(programs, text, 1)
+    gateway.hang_up("reloaded")
+    with socket.create_connection((LOOPBACK, gateway.ports[PLAIN]), 10):
+        assert gateway.program.running
+
+
+def test_sslyze_finds_mozillas_intermediate_profile_kept(gateway, authority) -> None:
+    target = f"{NAME}:{gateway.ports[SECURE]}{{{LOOPBACK}}}"
+    profile = ("--mozilla_config=intermediate", f"--certinfo_ca_file={authority.root_path}")
+    done = subprocess.run(
+        [needs("sslyze"), *profile, target],
+        capture_output=True,
+        text=True,
+        timeout=_SCAN_S,
+        check=False,
+    )
+    assert "OK - Compliant" in done.stdout, done.stdout[-3000:] + done.stderr[-1000:]
+    assert done.returncode == 0

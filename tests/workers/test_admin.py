@@ -1,0 +1,55 @@
+"""What the admin server needs of the operator's files, and that it asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import ConfigurationError
+from gateway.workers.admin import read_token
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.touch(0o600)
+    return path
+
+
+def test_a_token_is_a_files_content_without_white_space(file: Path) -> None:
+    file.write_text(f"\n {TOKEN}\n")
+    assert read_token(file) == TOKEN.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "at least 16 characters"),
+        (TOKEN[:-1] + "\n", "at least 16 characters"),
+        (f"{TOKEN} {TOKEN}", "one word of printable ASCII"),
+        (TOKEN + "ü", "one word of printable ASCII"),
+        ("x" * 2000, "this is no token"),
+    ],
+)
+def test_what_is_no_good_token_is_refused(file: Path, content: str, problem: str) -> None:
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match=problem) as refused:
+        read_token(file)
+    assert str(refused.value).startswith(f"{file}: ")
+    assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o602])
+def test_a_token_that_everybody_can_read_is_none(file: Path, mode: int) -> None:
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    with pytest.raises(ConfigurationError, match="open to everybody"):
+        read_token(file)
+
+
+def test_a_token_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        read_token(tmp_path / "none")
