@@ -12,10 +12,10 @@ deadline, and no event is made for it meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, final
 
-from gateway.admin.answers import as_json
+from gateway.admin.answers import as_json, json_list
 from gateway.admin.diagnosis import diagnose
 from gateway.admin.problems import TooManyWatchers
 from gateway.admin.queries import SessionQuery
@@ -54,38 +54,37 @@ class Watching:
         """The stream of one session; its event is ``null`` when there is none. Raises TooManyWatchers."""
         return self._stream(lambda: self._session_event(alias))
 
-    def _stream(self, make: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    def _stream(self, event: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         # Not in the generator, which does not run before it is read.
         if self.watchers >= WATCHERS:
             raise TooManyWatchers(
                 f"{WATCHERS} event streams are open already; close a page", Retry_After="10"
             )
-        return self._events(make)
+        return self._events(event)
 
-    async def _events(self, make: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    async def _events(self, event: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         self.watchers += 1
         turns = self._turns()
         try:
             yield _RETRY
             while True:
                 began = self._clock()
-                yield b"data: " + as_json(await make()) + b"\n\n"
+                yield b"data: "
+                async for piece in event():
+                    yield piece
+                # An empty line ends it; the one before is the JSON's own.
+                yield b"\n"
                 spent_s = self._clock() - began
                 await turns.sleep(max(_PERIOD_S, spent_s * self.watchers / _SHARE))
         finally:
             self.watchers -= 1
 
-    async def _list_event(self, query: SessionQuery) -> dict[str, Any]:
-        gateway, turns = self._gateway, self._turns()
-        families = await gateway.families()
+    async def _list_event(self, query: SessionQuery) -> AsyncIterator[bytes]:
+        gateway = self._gateway
         selection = await gateway.sessions(query)
         busy_share = await gateway.busy_share()
-        rows = []
-        for summary in selection.sessions:
-            rows.append(row(summary, busy_share))
-            await turns.give_way()
-        return {
-            "totals": totals(families),
+        before = {
+            "totals": totals(await gateway.families()),
             "draining": await gateway.is_draining(),
             "upstreams": [
                 {"name": server.name, "up": server.up, "failures": server.failures}
@@ -93,14 +92,17 @@ class Watching:
             ],
             "causes": selection.causes,
             "matching": selection.matching,
-            "sessions": rows,
         }
+        rows = (row(summary, busy_share) for summary in selection.sessions)
+        async for piece in json_list(before, "sessions", rows):
+            yield piece
 
-    async def _session_event(self, alias: str) -> dict[str, Any]:
+    async def _session_event(self, alias: str) -> AsyncIterator[bytes]:
         summary = await self._gateway.session(alias)
-        if summary is None:
-            return {"session": None}
-        return {"session": detail(summary, await self._gateway.busy_share())}
+        found = None
+        if summary is not None:
+            found = detail(summary, await self._gateway.busy_share())
+        yield as_json({"session": found}) + b"\n"
 
 
 def detail(summary: Summary, busy_share: float) -> dict[str, Any]:

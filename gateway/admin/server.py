@@ -38,6 +38,8 @@ _TOO_LARGE: Final = (
 class Site(HTTPFactory):
     """``answer`` makes the answer to a call that ``guard`` let through; ``turns`` begins a long work."""
 
+    noisy = False
+
     def __init__(
         self,
         reactor: Any,

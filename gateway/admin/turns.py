@@ -23,8 +23,11 @@ class Turns:
     async def give_way(self) -> None:
         """Let others run, if this work has had its time. Owed after every step."""
         if self._clock() - self._began >= _SLICE_S:
-            await deferLater(self._reactor, 0)
-            self._began = self._clock()
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Let others run. Owed before a step that takes about as long as a slice."""
+        await self.sleep(0)
 
     async def sleep(self, seconds: float) -> None:
         """Go on after ``seconds``."""

@@ -25,8 +25,9 @@ from gateway.workers.figures import WorkerFigures
 
 _log = Logger()
 
-# What is kept beyond a query's limit before it is sorted again: sorting then costs little a session.
-_SPARE = 1000
+# What is kept beyond a query's limit before it is sorted again: sorting then costs little a
+# session, and never takes long at once.
+_SPARE = 250
 
 
 @final
@@ -70,8 +71,10 @@ class WorkerView:
                 causes[diagnose(summary, busy_share).cause.value] += 1
                 best.append(summary)
                 if len(best) > query.limit + _SPARE:
+                    await turns.rest()
                     best = query.best(best)
             await turns.give_way()
+        await turns.rest()
         return Selection(query.best(best), matching, causes)
 
     async def session(self, alias: str) -> Summary | None:

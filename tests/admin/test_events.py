@@ -22,7 +22,8 @@ def watch(server: AdminServer, query: str = "") -> tuple[Any, Any]:
 def events(transport: Any) -> list[Any]:
     head, _, body = transport.value().partition(b"\r\n\r\n")
     assert b"Content-Type: text/event-stream" in head
-    lines = b"".join(_chunks(body)).decode().split("\n\n")
+    # What follows the last empty line is not whole yet.
+    lines = b"".join(_chunks(body)).decode().split("\n\n")[:-1]
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
