@@ -1,14 +1,15 @@
-"""The benchmark: the gateway against HAProxy as a plain TCP proxy, in one run, in ratios.
+"""The benchmark: the gateway against HAProxy, in one run, in ratios.
 
-    python -m tests.bench                  all scenarios, about five minutes
+    python -m tests.bench                  all scenarios, about ten minutes
     python -m tests.bench live polls       some of them
     python -m tests.bench --quick          half a minute: checks the data, not the figures
     python -m tests.bench --markdown       the table for the README
 
-Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy and
-gcc. The load (media server and clients in one C program, load/main.c) runs on one core, what is
-measured on another. Gateway and HAProxy take turns, several rounds of each, so that what else the
-machine does meets both; a figure is the median over the rounds, with the least and the most.
+Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy, gcc
+and OpenSSL's headers. The load (media server and clients in one C program, load/main.c) runs on one core,
+what is measured on another. The gateway and what it is compared with take turns, several rounds of each, so
+that what else the machine does meets both; a figure is the median over the rounds, with the least and the
+most.
 
 Every record that travels is numbered and checked byte for byte. The exit status is 1 if one was
 lost, doubled, reordered or changed; 2 if something is missing; and 0 otherwise, whatever the
@@ -24,27 +25,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from . import report
 from .generator import DataDamaged, Generator, compile_generator
-from .machine import Cores, choose_cores, description, raise_open_files
+from .machine import choose_cores, description, raise_open_files
 from .report import FOREIGN_SHARE, Round
 from .scenarios import QUICK, SCENARIOS, Result, Rounds, Scenario
-from .targets import CannotRun, RunningTarget, gateway, haproxy
+from .targets import Bench, CannotRun, RunningTarget, running
 
 # How many runs of a scenario are repeated because other work disturbed them.
 _REPEATS = 3
-
-
-@frozen
-class Bench:
-    """What every scenario needs."""
-
-    generator: Generator
-    cores: Cores
-    folder: Path
-    twistd: str | None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -107,36 +98,36 @@ def _run(
     with tempfile.TemporaryDirectory(prefix="rtmpt-bench-") as folder, ExitStack() as stack:
         generator = Generator(compile_generator(Path(folder)), cores)
         stack.callback(generator.close)
-        bench = Bench(generator, cores, Path(folder), options.twistd)
+        bench = Bench(generator.upstream_port, cores, Path(folder), options.twistd)
         for number, scenario in enumerate(scenarios, 1):
             _say(f"[{number}/{len(scenarios)}] {scenario.name}: {scenario.heading}")
-            rounds, notes = _measure(bench, scenario)
-            print(show(scenario.heading, report.rows(scenario, rounds), notes), flush=True)
+            rounds, notes = _measure(generator, bench, scenario)
+            print(show(scenario, report.rows(scenario, rounds), notes), flush=True)
 
 
-def _measure(bench: Bench, scenario: Scenario) -> tuple[list[Round], list[str]]:
-    port, cores = bench.generator.upstream_port, bench.cores
+def _measure(
+    generator: Generator, bench: Bench, scenario: Scenario
+) -> tuple[list[Round], list[str]]:
     with ExitStack() as stack:
-        ours = stack.enter_context(
-            gateway(scenario.settings, port, cores, bench.folder, bench.twistd)
-        )
-        plain = stack.enter_context(haproxy(port, cores, bench.folder)) if scenario.plain else None
-        rounds = list(_rounds(bench.generator, scenario, ours, plain))
-        return rounds, list(_notes(bench.generator, scenario, rounds))
+        ours = stack.enter_context(running(scenario.contender, bench))
+        reference = scenario.reference
+        theirs = stack.enter_context(running(reference, bench)) if reference else None
+        rounds = list(_rounds(generator, scenario, ours, theirs))
+        return rounds, list(_notes(generator, scenario, rounds))
 
 
 def _rounds(
     generator: Generator,
     scenario: Scenario,
     ours: RunningTarget,
-    plain: RunningTarget | None,
+    theirs: RunningTarget | None,
 ) -> Iterator[Round]:
     once = generator.memory if scenario.memory else generator.run
     repeats = iter(range(0 if scenario.rounds == QUICK else _REPEATS))
     for number in range(1, scenario.rounds.count + 1):
-        of_gateway = _undisturbed(once, ours, scenario, repeats)
-        of_plain = _undisturbed(once, plain, scenario, repeats) if plain is not None else None
-        done = Round(of_gateway, of_plain)
+        of_ours = _undisturbed(once, ours, scenario, repeats)
+        of_theirs = _undisturbed(once, theirs, scenario, repeats) if theirs is not None else None
+        done = Round(of_ours, of_theirs)
         _say(f"  round {number} of {scenario.rounds.count}: {_summary(scenario, done)}")
         yield done
 
@@ -160,13 +151,13 @@ def _summary(scenario: Scenario, done: Round) -> str:
     figures = []
     for row in report.rows(scenario, [done]):
         ratio = f" ({row.ratio.middle:.2f}x)" if row.ratio else ""
-        figures.append(f"{row.figure.label} {row.gateway.middle:,.{row.figure.digits}f}{ratio}")
+        figures.append(f"{row.figure.label} {row.contender.middle:,.{row.figure.digits}f}{ratio}")
     return ", ".join(figures)
 
 
 def _notes(generator: Generator, scenario: Scenario, rounds: Sequence[Round]) -> Iterator[str]:
     """How far the generator was from being what is measured, and whether others disturbed."""
-    results = [result for each in rounds for result in (each.gateway, each.plain) if result]
+    results = [result for each in rounds for result in (each.contender, each.reference) if result]
     if scenario.ceiling:
         yield _headroom(generator.ceiling(scenario.load, scenario.rounds), rounds)
     if "lag_p99_us" in results[0]:
@@ -179,7 +170,7 @@ def _notes(generator: Generator, scenario: Scenario, rounds: Sequence[Round]) ->
 
 def _headroom(ceiling: Result, rounds: Sequence[Round]) -> str:
     most = ceiling["answers"] / ceiling["wall_s"]
-    done = max(each.gateway["answers"] / each.gateway["wall_s"] for each in rounds)
+    done = max(each.contender["answers"] / each.contender["wall_s"] for each in rounds)
     return (
         f"With an answerer that does next to nothing, the generator does {most:,.0f} polls/s: "
         f"{most / done:.1f} times as many."

@@ -32,8 +32,12 @@ def compile_generator(folder: Path) -> Path:
     program = folder / "load"
     sources = [str(source) for source in sorted(_SOURCES.glob("*.c"))]
     done = subprocess.run(
-        [compiler, "-O2", "-Wall", "-o", str(program), *sources], capture_output=True, text=True
+        [compiler, "-O2", "-Wall", "-o", str(program), *sources, "-lssl", "-lcrypto"],
+        capture_output=True,
+        text=True,
     )
+    if "openssl/" in done.stderr:
+        raise CannotRun("no OpenSSL to compile the load generator with (Debian: libssl-dev)")
     if done.returncode != 0:
         raise CannotRun(f"the load generator does not compile:\n{done.stderr}")
     return program
@@ -97,7 +101,7 @@ class Generator:
             )
         self._cores.place_target(process.pid)
         try:
-            yield RunningTarget("answerer", True, process.pid, port)
+            yield RunningTarget(process.pid, port, rtmpt=True)
         finally:
             process.kill()
             process.wait()
@@ -106,6 +110,7 @@ class Generator:
         options = {
             **load,
             "rtmpt": int(target.rtmpt),
+            "tls": int(target.tls),
             "port": target.port,
             "pid": target.pid,
             "upstream_fd": self._upstream.fileno(),

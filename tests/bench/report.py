@@ -15,15 +15,15 @@ FOREIGN_SHARE = 0.10
 
 @frozen
 class Round:
-    """The results of one round: the gateway's, and the plain proxy's right after it."""
+    """The results of one round: the contender's, and the reference's right after it."""
 
-    gateway: Result
-    plain: Result | None = None
+    contender: Result
+    reference: Result | None = None
 
     @property
     def foreign(self) -> float:
         """The largest share of a core that other work took meanwhile."""
-        return max(result.get("foreign", 0.0) for result in (self.gateway, self.plain or {}))
+        return max(result.get("foreign", 0.0) for result in (self.contender, self.reference or {}))
 
 
 @frozen
@@ -44,8 +44,8 @@ class Row:
     """One figure of one scenario, over all rounds. Ratios are taken within a round."""
 
     figure: Figure
-    gateway: Spread
-    plain: Spread | None
+    contender: Spread
+    reference: Spread | None
     ratio: Spread | None
     disturbed: bool
 
@@ -63,24 +63,27 @@ def rows(scenario: Scenario, rounds: Sequence[Round]) -> list[Row]:
 
 
 def _row(figure: Figure, rounds: Sequence[Round]) -> Row:
-    ours = [figure.of(each.gateway) for each in rounds]
+    ours = [figure.of(each.contender) for each in rounds]
     disturbed = max(each.foreign for each in rounds) > FOREIGN_SHARE
-    plain = [figure.of(each.plain) for each in rounds if each.plain is not None]
-    if not plain:
+    theirs = [figure.of(each.reference) for each in rounds if each.reference is not None]
+    if not theirs:
         return Row(figure, Spread.of(ours), None, None, disturbed)
-    ratios = [one / other if other else 0.0 for one, other in zip(ours, plain, strict=True)]
-    return Row(figure, Spread.of(ours), Spread.of(plain), Spread.of(ratios), disturbed)
+    ratios = [one / other if other else 0.0 for one, other in zip(ours, theirs, strict=True)]
+    return Row(figure, Spread.of(ours), Spread.of(theirs), Spread.of(ratios), disturbed)
 
 
 def _meets(target: Target, row: Row) -> bool:
     if target.better is Better.AT_LEAST:
-        return row.gateway.middle >= target.bound
+        return row.contender.middle >= target.bound
     if target.better is Better.AT_MOST:
-        return row.gateway.middle <= target.bound
+        return row.contender.middle <= target.bound
     return row.ratio is not None and row.ratio.middle <= target.bound
 
 
-_HEADINGS = ("", "gateway", "plain TCP", "ratio", "target", "")
+def _headings(scenario: Scenario) -> tuple[str, ...]:
+    reference = scenario.reference.label if scenario.reference else ""
+    ratio = "ratio" if scenario.reference else ""
+    return ("", scenario.contender.label, reference, ratio, "target", "")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -88,8 +91,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     digits = row.figure.digits
     return (
         row.figure.label,
-        _show(row.gateway, digits) + unit,
-        _show(row.plain, digits) + unit if row.plain else "",
+        _show(row.contender, digits) + unit,
+        _show(row.reference, digits) + unit if row.reference else "",
         _show(row.ratio, 2) if row.ratio else "",
         str(row.figure.target) if row.figure.target else "",
         row.verdict,
@@ -104,19 +107,20 @@ def _show(spread: Spread, digits: int) -> str:
     return middle if spread.least == spread.most else f"{middle} ({least} to {most})"
 
 
-def text(title: str, of_scenario: Iterable[Row], notes: Iterable[str]) -> str:
+def text(scenario: Scenario, of_scenario: Iterable[Row], notes: Iterable[str]) -> str:
     """A scenario's part of the report, for a terminal."""
-    lines = [_HEADINGS, *map(_cells, of_scenario)]
+    lines = [_headings(scenario), *map(_cells, of_scenario)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join([title, *(f"  {line}" for line in (*table, *notes)), ""])
+    return "\n".join([scenario.heading, *(f"  {line}" for line in (*table, *notes)), ""])
 
 
-def markdown(title: str, of_scenario: Iterable[Row], notes: Iterable[str]) -> str:
+def markdown(scenario: Scenario, of_scenario: Iterable[Row], notes: Iterable[str]) -> str:
     """The same for a Markdown file."""
-    lines = [_HEADINGS, ("---",) * len(_HEADINGS), *map(_cells, of_scenario)]
+    headings, title = _headings(scenario), scenario.heading
+    lines = [headings, ("---",) * len(headings), *map(_cells, of_scenario)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([f"**{title[0].upper()}{title[1:]}**", table, *notes]) + "\n"

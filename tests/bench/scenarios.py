@@ -1,7 +1,7 @@
 """What is measured, as data: each scenario's load, its runs, and the figures read from them.
 
-A load is what load/main.c takes as options; it is the same for the gateway and for the plain proxy,
-except that the gateway's clients speak RTMPT. A figure is read from the result of one run.
+A load is what load/main.c takes as options; it is the same for the contender and its reference, except
+for what their clients speak. A figure is read from the result of one run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,19 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from .contenders import (
+    HAPROXY_TCP,
+    HAPROXY_TLS,
+    RTMP,
+    RTMPS,
+    RTMPT,
+    RTMPTS,
+    UNHELD,
+    UNHELD_UNMEASURED,
+    UNMEASURED,
+    Contender,
+)
+
 Result = Mapping[str, float]
 
 RECORD_BYTES = 2500  # as load/load.h
@@ -18,7 +31,6 @@ RECORD_BYTES = 2500  # as load/load.h
 _ROLES = ("quiet", "play", "publish", "flood_down", "flood_up")
 # FFmpeg sleeps this long after an empty answer.
 _PAUSE_MS = 50
-_HELD = '[tunnel]\nlatency = "low"\n'
 
 
 class Better(Enum):
@@ -31,7 +43,7 @@ class Better(Enum):
 
 @frozen
 class Target:
-    """What a figure should come to: its ratio to the plain proxy's, or its own value."""
+    """What a figure should come to: its ratio to the reference's, or its own value."""
 
     better: Better
     bound: float
@@ -62,9 +74,8 @@ class Rounds:
 
 @frozen
 class Scenario:
-    """Something to measure.
+    """Something to measure: ``contender``, and ``reference`` under the same load, if there is one.
 
-    ``settings`` is what the gateway's configuration says beyond addresses and limits;
     ``{sessions}`` in the title stands for how many the load has.
     """
 
@@ -73,9 +84,8 @@ class Scenario:
     load: Mapping[str, int]
     figures: tuple[Figure, ...]
     rounds: Rounds
-    settings: str = _HELD
-    # Whether the same load also runs through the plain proxy.
-    plain: bool = True
+    contender: Contender = RTMPT
+    reference: Contender | None = HAPROXY_TCP
     # Whether the generator's own ceiling is measured, with the same load on a trivial answerer.
     ceiling: bool = False
     # Whether the result is the target's memory with all sessions open, and not a load's figures.
@@ -107,6 +117,10 @@ def _answers_per_processor_s(result: Result) -> float:
     return result["answers"] / result["target_cpu_s"]
 
 
+def _processor_us_an_answer(result: Result) -> float:
+    return 1e6 * result["target_cpu_s"] / result["answers"]
+
+
 def _gigabytes(result: Result) -> float:
     return result["records"] * RECORD_BYTES / 1e9
 
@@ -120,45 +134,98 @@ def _gigabytes_per_s(result: Result) -> float:
 
 
 _LIVE = {"play": 100, "publish": 100, "records_per_s": 50, "pause_ms": _PAUSE_MS}
-_LIVE_FIGURES = (
-    Figure("downstream latency, median", "µs", _named("down_p50_us"), _at_most(1.2)),
-    Figure("downstream latency, p99", "µs", _named("down_p99_us"), _at_most(3)),
-    Figure("upstream latency, median", "µs", _named("up_p50_us"), _at_most(1.2)),
-    Figure("upstream latency, p99", "µs", _named("up_p99_us"), _at_most(3)),
-    Figure("processor", "% of a core", _processor_share, _at_most(2)),
-)
-_BULK_FIGURES = (
-    Figure("processor per gigabyte", "s", _processor_per_gigabyte, digits=2),
-    Figure("throughput", "GB/s", _gigabytes_per_s, digits=2),
-)
+_DOWN = {"flood_down": 20, "pause_ms": _PAUSE_MS}
+_UP = {"flood_up": 20, "records_per_send": 10, "pause_ms": _PAUSE_MS}
+# Awake: on one machine, waking a client that sleeps costs its server more than answering it.
+_POLLS = {"quiet": 100, "pause_ms": 0, "spin": 1}
+
+
+def _live(median: float | None, p99: float | None, processor: float | None) -> tuple[Figure, ...]:
+    """The figures of a paced load, each with the most that its ratio may be."""
+    bounds = [None if ratio is None else _at_most(ratio) for ratio in (median, p99, processor)]
+    middle, tail, share = bounds
+    return (
+        Figure("downstream latency, median", "µs", _named("down_p50_us"), middle),
+        Figure("downstream latency, p99", "µs", _named("down_p99_us"), tail),
+        Figure("upstream latency, median", "µs", _named("up_p50_us"), middle),
+        Figure("upstream latency, p99", "µs", _named("up_p99_us"), tail),
+        Figure("processor", "% of a core", _processor_share, share),
+    )
+
+
+def _bulk(processor: float | None) -> tuple[Figure, ...]:
+    """The figures of a load as large as it can be."""
+    bound = None if processor is None else _at_most(processor)
+    return (
+        Figure("processor per gigabyte", "s", _processor_per_gigabyte, bound, digits=2),
+        Figure("throughput", "GB/s", _gigabytes_per_s, digits=2),
+    )
+
+
+_LIVE_ROUNDS = Rounds(5, warm_s=1.0, measure_s=5.0)
+_MORE_LIVE_ROUNDS = Rounds(3, warm_s=1.0, measure_s=5.0)
+_BULK_ROUNDS = Rounds(3, warm_s=0.5, measure_s=3.0)
 
 SCENARIOS = (
     Scenario(
         "live",
         "{sessions} sessions of 1 Mbit/s, 100 playing and 100 publishing, 50 records a second each",
         load=_LIVE,
-        figures=_LIVE_FIGURES,
-        rounds=Rounds(5, warm_s=1.0, measure_s=5.0),
+        figures=_live(1.2, 3, 2),
+        rounds=_LIVE_ROUNDS,
     ),
     Scenario(
         "live-awake",
         "the same, but the load never sleeps, so that no time goes into waking it up",
         load=_LIVE | {"spin": 1},
-        figures=_LIVE_FIGURES,
-        rounds=Rounds(3, warm_s=1.0, measure_s=5.0),
+        figures=_live(1.2, 3, 2),
+        rounds=_MORE_LIVE_ROUNDS,
     ),
     Scenario(
         "live-ffmpeg",
         "the first again, as FFmpeg sends: head and body in two segments, Nagle's algorithm on",
         load=_LIVE | {"two_segments": 1},
-        figures=_LIVE_FIGURES,
-        rounds=Rounds(3, warm_s=1.0, measure_s=5.0),
+        figures=_live(1.2, 3, 2),
+        rounds=_MORE_LIVE_ROUNDS,
+    ),
+    Scenario(
+        "live-rtmps",
+        "the first again, RTMPS, against HAProxy with TLS",
+        load=_LIVE,
+        figures=_live(1.5, None, None),
+        rounds=_LIVE_ROUNDS,
+        contender=RTMPS,
+        reference=HAPROXY_TLS,
+    ),
+    Scenario(
+        "live-rtmpts",
+        "the first again, RTMPTS, against RTMPT",
+        load=_LIVE,
+        figures=_live(None, None, None),
+        rounds=_MORE_LIVE_ROUNDS,
+        contender=RTMPTS,
+        reference=RTMPT,
+    ),
+    Scenario(
+        "live-rtmp",
+        "the first again, plain RTMP, against HAProxy",
+        load=_LIVE,
+        figures=_live(None, None, None),
+        rounds=_MORE_LIVE_ROUNDS,
+        contender=RTMP,
+    ),
+    Scenario(
+        "live-telemetry",
+        "the first again, with telemetry against without",
+        load=_LIVE,
+        figures=_live(None, None, 1.05),
+        rounds=_LIVE_ROUNDS,
+        reference=UNMEASURED,
     ),
     Scenario(
         "polls",
         "{sessions} sessions that poll without pause, idles never held, nothing to say",
-        # Awake: on one machine, waking a client that sleeps costs its server more than answering it.
-        load={"quiet": 100, "pause_ms": 0, "spin": 1},
+        load=_POLLS,
         figures=(
             Figure("empty polls", "1/s", _answers_per_s, digits=0),
             Figure(
@@ -170,23 +237,78 @@ SCENARIOS = (
             ),
         ),
         rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
-        settings="[tunnel]\nlatency = 0\n",
-        plain=False,
+        contender=UNHELD,
+        reference=None,
         ceiling=True,
+    ),
+    Scenario(
+        "polls-telemetry",
+        "the same, with telemetry against without",
+        load=_POLLS,
+        figures=(
+            Figure("processor per poll", "µs", _processor_us_an_answer, _at_most(1.05), digits=2),
+        ),
+        rounds=Rounds(7, warm_s=0.5, measure_s=2.0),
+        contender=UNHELD,
+        reference=UNHELD_UNMEASURED,
     ),
     Scenario(
         "bulk-down",
         "{sessions} sessions, upstream writes as fast as it can",
-        load={"flood_down": 20, "pause_ms": _PAUSE_MS},
-        figures=_BULK_FIGURES,
-        rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
+        load=_DOWN,
+        figures=_bulk(None),
+        rounds=_BULK_ROUNDS,
     ),
     Scenario(
         "bulk-up",
         "{sessions} sessions, clients send 25 kB at a time as fast as they can",
-        load={"flood_up": 20, "records_per_send": 10, "pause_ms": _PAUSE_MS},
-        figures=_BULK_FIGURES,
-        rounds=Rounds(5, warm_s=0.5, measure_s=3.0),
+        load=_UP,
+        figures=_bulk(None),
+        rounds=_BULK_ROUNDS,
+    ),
+    Scenario(
+        "bulk-down-rtmps",
+        "{sessions} sessions, RTMPS, upstream writes as fast as it can",
+        load=_DOWN,
+        figures=_bulk(2),
+        rounds=_BULK_ROUNDS,
+        contender=RTMPS,
+        reference=HAPROXY_TLS,
+    ),
+    Scenario(
+        "bulk-up-rtmps",
+        "{sessions} sessions, RTMPS, clients write as fast as they can",
+        load=_UP,
+        figures=_bulk(2),
+        rounds=_BULK_ROUNDS,
+        contender=RTMPS,
+        reference=HAPROXY_TLS,
+    ),
+    Scenario(
+        "bulk-down-rtmpts",
+        "{sessions} sessions, RTMPTS against RTMPT, upstream writes as fast as it can",
+        load=_DOWN,
+        figures=_bulk(None),
+        rounds=_BULK_ROUNDS,
+        contender=RTMPTS,
+        reference=RTMPT,
+    ),
+    Scenario(
+        "bulk-up-rtmpts",
+        "{sessions} sessions, RTMPTS against RTMPT, clients send 25 kB at a time",
+        load=_UP,
+        figures=_bulk(None),
+        rounds=_BULK_ROUNDS,
+        contender=RTMPTS,
+        reference=RTMPT,
+    ),
+    Scenario(
+        "bulk-down-rtmp",
+        "{sessions} sessions, plain RTMP, upstream writes as fast as it can",
+        load=_DOWN,
+        figures=_bulk(None),
+        rounds=_BULK_ROUNDS,
+        contender=RTMP,
     ),
     Scenario(
         "memory",

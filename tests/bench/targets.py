@@ -1,4 +1,4 @@
-"""What is measured: the gateway and HAProxy, each one process on the core that is kept for it."""
+"""What is measured, running: the gateway or HAProxy, each one process on the core that is kept for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from .contenders import Contender, Program
 from .machine import Cores
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ _STOP_S = 10.0
 _GATEWAY = """\
 [[listener]]
 address = "127.0.0.1:{port}"
-[[upstream]]
+{tls}[[upstream]]
 servers = ["127.0.0.1:{upstream_port}"]
 {settings}[limits]
 sessions = 10000
@@ -42,7 +44,7 @@ defaults
     timeout client 60s
     timeout server 60s
 listen bench
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{tls}
     server upstream 127.0.0.1:{upstream_port}
 """
 
@@ -55,35 +57,70 @@ class CannotRun(Exception):
 class RunningTarget:
     """A process that takes sessions on a port."""
 
-    name: str
-    rtmpt: bool
     pid: int
     port: int
+    rtmpt: bool
+    tls: bool = False
+
+
+@frozen
+class Bench:
+    """Where targets run, and what is behind them. ``twistd`` is another Python's, or None."""
+
+    upstream_port: int
+    cores: Cores
+    folder: Path
+    twistd: str | None
 
 
 @contextmanager
-def gateway(
-    settings: str, upstream_port: int, cores: Cores, folder: Path, twistd: str | None
-) -> Iterator[RunningTarget]:
+def running(contender: Contender, bench: Bench) -> Iterator[RunningTarget]:
+    """Start it, and stop it at the end. Raises CannotRun."""
     port = free_port()
+    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+        command = _COMMANDS[contender.program](contender, bench, port, Path(folder))
+        with _process(command, port, bench.cores, Path(folder)) as pid:
+            yield RunningTarget(pid, port, contender.rtmpt, contender.tls)
+
+
+def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
     config = folder / "gateway.toml"
-    config.write_text(_GATEWAY.format(port=port, upstream_port=upstream_port, settings=settings))
-    program = twistd or _find_twistd()
-    command = [program, "-n", "--pidfile=", "rtmpt-gateway", "--config", str(config)]
-    with _running("gateway", command, port, cores, folder) as pid:
-        yield RunningTarget("gateway", True, pid, port)
+    pem = _certify(folder) if contender.tls else ""
+    text = _GATEWAY.format(
+        port=port,
+        upstream_port=bench.upstream_port,
+        settings=contender.settings,
+        tls=f'tls = true\n[tls]\ncertificates = ["{pem}"]\n' if pem else "",
+    )
+    config.write_text(text)
+    program = bench.twistd or _find_twistd()
+    return [program, "-n", "--pidfile=", "rtmpt-gateway", "--config", str(config)]
 
 
-@contextmanager
-def haproxy(upstream_port: int, cores: Cores, folder: Path) -> Iterator[RunningTarget]:
+def _haproxy(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
     program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise CannotRun("haproxy is not installed: nothing to compare with")
-    port = free_port()
     config = folder / "haproxy.cfg"
-    config.write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
-    with _running("haproxy", [program, "-db", "-f", str(config)], port, cores, folder) as pid:
-        yield RunningTarget("haproxy", False, pid, port)
+    tls = f" ssl crt {_certify(folder)}" if contender.tls else ""
+    config.write_text(_HAPROXY.format(port=port, upstream_port=bench.upstream_port, tls=tls))
+    return [program, "-db", "-f", str(config)]
+
+
+_COMMANDS = {Program.GATEWAY: _gateway, Program.HAPROXY: _haproxy}
+
+
+def _certify(folder: Path) -> Path:
+    """A PEM file with a key, its certificate, and the root, which nobody trusts."""
+    try:
+        import trustme
+    except ModuleNotFoundError:
+        raise CannotRun("no trustme beside this Python: TLS needs a certificate") from None
+    authority = trustme.CA()
+    path = folder / "site.pem"
+    site = authority.issue_cert("localhost")
+    path.write_bytes(site.private_key_and_cert_chain_pem.bytes() + authority.cert_pem.bytes())
+    return path
 
 
 def free_port() -> int:
@@ -102,10 +139,9 @@ def _find_twistd() -> str:
 
 
 @contextmanager
-def _running(
-    name: str, command: Sequence[str], port: int, cores: Cores, folder: Path
-) -> Iterator[int]:
-    log = folder / f"{name}.log"
+def _process(command: Sequence[str], port: int, cores: Cores, folder: Path) -> Iterator[int]:
+    name = Path(command[0]).name
+    log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -1,4 +1,4 @@
-/* The clients: RTMPT as FFmpeg speaks it, or the same bytes over plain TCP.
+/* The clients: RTMPT as FFmpeg speaks it, or the same bytes with nothing around them.
  *
  * An RTMPT client has one request under way at a time. It polls at once after an answer with data
  * and pauses after an empty one. A publishing client sends each record as it comes; records that
@@ -94,25 +94,21 @@ static void request(struct client *client, int command, const unsigned char *bod
 
 static void poll_again(struct client *client) { request(client, IDLE, (const unsigned char *)"", 1); }
 
-static size_t role_line(const struct client *client, char line[24])
-{
-    return snprintf(line, 24, "%u %u\n", client->role, client->number);
-}
-
 void client_open(struct client *client)
 {
     client->connection.fd = dial(options.port);
     if (!options.two_segments)
         set_no_delay(client->connection.fd);
+    if (options.tls)
+        tls_connect(&client->connection);
     watch(&client->connection);
     if (options.rtmpt) {
         request(client, OPEN, (const unsigned char *)"", 1);
         return;
     }
-    char line[24];
-    size_t bytes = role_line(client, line);
-    memcpy(reserve(&client->connection, bytes), line, bytes);
-    push(&client->connection, bytes);
+    unsigned char *out = reserve(&client->connection, INTRODUCTION_BYTES);
+    introduction_write(out, client->role, client->number);
+    push(&client->connection, INTRODUCTION_BYTES);
     client->running = true;
 }
 
@@ -215,9 +211,9 @@ static void answered(struct client *client)
     client->command = NONE;
     answers++;
     if (command == OPEN) {
-        char line[24];
-        size_t bytes = role_line(client, line);
-        request(client, SEND, (unsigned char *)line, bytes);
+        unsigned char introduction[INTRODUCTION_BYTES];
+        introduction_write(introduction, client->role, client->number);
+        request(client, SEND, introduction, sizeof introduction);
     } else if (command == CLOSE) {
         client->closed = true;
         forget(&client->connection);

@@ -6,6 +6,7 @@
  *   upstream.c  the media server behind gateway and proxy
  *   record.c    what travels: numbered, timed records, checked byte for byte on arrival
  *   net.c       sockets, what waits to be written, the one wait for events
+ *   tls.c       TLS on the clients' sockets
  *   stub.c      the fastest RTMPT answerer we can write: measures the generator's own ceiling
  *
  * A run ends with exit status 0 and one "name value" pair a line; or with 1 and one line on stderr,
@@ -29,7 +30,8 @@
 enum role { QUIET, PLAY, PUBLISH, FLOOD_DOWN, FLOOD_UP, ROLES };
 
 struct options {
-    long rtmpt;            /* 1: RTMPT to the gateway; 0: plain TCP */
+    long rtmpt;            /* 1: RTMPT; 0: the same bytes with nothing around them */
+    long tls;              /* 1: the clients speak TLS */
     long two_segments;     /* 1: head and body in two writes with Nagle's algorithm on, as FFmpeg */
     long bare;             /* 1: nothing is behind the target, do not wait for upstream connections */
     long spin;             /* 1: never sleep: what is measured need not wake the generator up */
@@ -58,6 +60,7 @@ struct connection {
     int fd;
     bool eager;                     /* has more to say whenever it is writable */
     bool wants_write;               /* registered for EPOLLOUT */
+    struct ssl_st *tls;             /* OpenSSL's, or NULL */
     unsigned char *out;             /* what the kernel has not taken yet: out[start..end) */
     size_t start, end, capacity;
 };
@@ -80,6 +83,16 @@ long pull(struct connection *connection, unsigned char *into, size_t bytes);
 void forget(struct connection *connection);
 /* Wait until `until_ns` at most, handle what happened. */
 void wait_events(uint64_t until_ns);
+
+/* ---- tls.c ---- */
+
+/* Shake hands; waits until that is done. */
+void tls_connect(struct connection *connection);
+/* As send(), 0 for nothing now. */
+long tls_send(struct connection *connection, const unsigned char *data, size_t bytes);
+/* As pull(). */
+long tls_receive(struct connection *connection, unsigned char *into, size_t bytes);
+void tls_close(struct connection *connection);
 
 /* ---- record.c ---- */
 
@@ -107,6 +120,13 @@ void record_write(struct source *source, unsigned char *out, uint64_t now);
 void record_read(struct sink *sink, const unsigned char *data, size_t bytes, uint64_t now);
 
 /* ---- upstream.c ---- */
+
+/* A connection upstream begins like RTMPE's: with 06 and as many bytes as the first words of a handshake
+ * have. They say "ROLE CLIENT" in numbers, which client is at the other end and what it is for. RTMPE, since
+ * what follows can be read by nobody. */
+#define INTRODUCTION_BYTES 1537
+void introduction_write(unsigned char *out, unsigned role, unsigned client);
+
 
 struct upstream;
 extern int upstreams_open;

@@ -253,6 +253,7 @@ static const struct {
     long *value;
 } OPTIONS[] = {
     {"rtmpt", &options.rtmpt},
+    {"tls", &options.tls},
     {"two_segments", &options.two_segments},
     {"bare", &options.bare},
     {"spin", &options.spin},

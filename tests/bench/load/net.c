@@ -102,15 +102,26 @@ void push(struct connection *connection, size_t bytes)
     flush(connection);
 }
 
+/* Hand to the kernel what it takes at once; how much that was. */
+static long transmit(struct connection *connection)
+{
+    const unsigned char *data = connection->out + connection->start;
+    if (connection->tls != NULL)
+        return tls_send(connection, data, unsent(connection));
+    ssize_t sent = send(connection->fd, data, unsent(connection), MSG_NOSIGNAL);
+    if (sent >= 0)
+        return sent;
+    if (errno != EAGAIN && errno != EINPROGRESS && errno != ENOTCONN)
+        fail("write: %s", strerror(errno));
+    return 0;
+}
+
 void flush(struct connection *connection)
 {
     while (unsent(connection) > 0) {
-        ssize_t sent = send(connection->fd, connection->out + connection->start, unsent(connection),
-                            MSG_NOSIGNAL);
-        if (sent < 0 && (errno == EAGAIN || errno == EINPROGRESS || errno == ENOTCONN))
+        long sent = transmit(connection);
+        if (sent == 0)
             break;
-        if (sent < 0)
-            fail("write: %s", strerror(errno));
         connection->start += sent;
     }
     watch_writable(connection);
@@ -124,6 +135,8 @@ void set_eager(struct connection *connection, bool eager)
 
 long pull(struct connection *connection, unsigned char *into, size_t bytes)
 {
+    if (connection->tls != NULL)
+        return tls_receive(connection, into, bytes);
     ssize_t got = recv(connection->fd, into, bytes, 0);
     if (got > 0)
         return got;
@@ -134,6 +147,8 @@ long pull(struct connection *connection, unsigned char *into, size_t bytes)
 
 void forget(struct connection *connection)
 {
+    if (connection->tls != NULL)
+        tls_close(connection);
     close(connection->fd);
     connection->fd = -1;
     connection->start = connection->end = 0;

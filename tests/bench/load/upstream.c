@@ -1,7 +1,6 @@
 /* The media server behind gateway and proxy.
  *
- * It speaks no RTMP: both pass bytes unchanged. The first line of a connection, "ROLE CLIENT\n" in numbers,
- * says which client is at the other end and what it is for; after it come that client's records.
+ * It speaks no RTMP: both pass bytes unchanged. After a connection's introduction come that client's records.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -17,8 +16,8 @@
 struct upstream {
     struct connection connection;
     enum role role;
-    char line[24];                  /* the first line, until it is complete */
-    size_t line_bytes;
+    char introduction[INTRODUCTION_BYTES + 1]; /* until it is complete; a zero byte ends it */
+    size_t introduced;                         /* how many bytes of it have come */
     struct client *client;
     struct source source;
     struct sink sink;
@@ -70,10 +69,16 @@ void upstream_writable(struct upstream *upstream)
     push(&upstream->connection, BATCH_BYTES);
 }
 
+void introduction_write(unsigned char *out, unsigned role, unsigned client)
+{
+    memset(out, 0, INTRODUCTION_BYTES);
+    snprintf((char *)out, INTRODUCTION_BYTES, "\x06%u %u", role, client);
+}
+
 static void introduce(struct upstream *upstream)
 {
     unsigned role, number;
-    if (sscanf(upstream->line, "%u %u", &role, &number) != 2 || role >= ROLES
+    if (sscanf(upstream->introduction, "\x06%u %u", &role, &number) != 2 || role >= ROLES
         || number >= (unsigned)client_count)
         fail("upstream: a connection began with something else than its role");
     upstream->role = role;
@@ -84,19 +89,17 @@ static void introduce(struct upstream *upstream)
     upstream->source.stream = upstream->sink.stream = number;
 }
 
-/* Take the first line out of the bytes that came; how many it took. */
-static size_t read_line(struct upstream *upstream, const unsigned char *data, size_t bytes)
+/* Take the introduction out of the bytes that came; how many it took. */
+static size_t take_introduction(struct upstream *upstream, const unsigned char *data, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++) {
-        if (upstream->line_bytes == sizeof upstream->line - 1)
-            fail("upstream: a connection began with something else than its role");
-        upstream->line[upstream->line_bytes++] = data[i];
-        if (data[i] == '\n') {
-            introduce(upstream);
-            return i + 1;
-        }
-    }
-    return bytes;
+    size_t taken = INTRODUCTION_BYTES - upstream->introduced;
+    if (taken > bytes)
+        taken = bytes;
+    memcpy(upstream->introduction + upstream->introduced, data, taken);
+    upstream->introduced += taken;
+    if (upstream->introduced == INTRODUCTION_BYTES)
+        introduce(upstream);
+    return taken;
 }
 
 void upstream_readable(struct upstream *upstream)
@@ -108,7 +111,7 @@ void upstream_readable(struct upstream *upstream)
         upstreams_open--;
         return;
     }
-    size_t taken = upstream->client == NULL ? read_line(upstream, data, bytes) : 0;
+    size_t taken = upstream->client == NULL ? take_introduction(upstream, data, bytes) : 0;
     if (bytes - taken > 0)
         record_read(&upstream->sink, data + taken, bytes - taken, now_ns());
 }

@@ -1,0 +1,39 @@
+"""Who is measured, and against whom: a program, and how clients speak to it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import evolve, frozen
+
+
+class Program(Enum):
+    """What stands between clients and media server."""
+
+    GATEWAY = "gateway"
+    HAPROXY = "HAProxy"
+
+
+@frozen
+class Contender:
+    """``label`` heads its column. ``rtmpt`` and ``tls`` say what clients speak; the media server is always
+    behind plain TCP. ``settings`` is the gateway's configuration beyond addresses and limits."""
+
+    label: str
+    program: Program = Program.GATEWAY
+    rtmpt: bool = False
+    tls: bool = False
+    settings: str = ""
+
+
+RTMPT = Contender("RTMPT", rtmpt=True)
+RTMPTS = Contender("RTMPTS", rtmpt=True, tls=True)
+RTMP = Contender("RTMP")
+RTMPS = Contender("RTMPS", tls=True)
+# Idles are answered at once.
+UNHELD = evolve(RTMPT, settings="[tunnel]\nlatency = 0\n")
+_UNMEASURED = "[telemetry]\nenabled = false\n"
+UNMEASURED = evolve(RTMPT, label="without telemetry", settings=_UNMEASURED)
+UNHELD_UNMEASURED = evolve(UNMEASURED, settings=UNHELD.settings + _UNMEASURED)
+HAPROXY_TCP = Contender("HAProxy, TCP", Program.HAPROXY)
+HAPROXY_TLS = Contender("HAProxy, TLS", Program.HAPROXY, tls=True)
