@@ -32,6 +32,11 @@ READ_BYTES = 64 * 1024
 # Above this, two buffers handed to the kernel in one call beat joining them first.
 _JOIN_BYTES = 16 * 1024
 
+# What the kernel may keep of a client's that its window has no room for yet. Without a bound it takes
+# megabytes from us for a client that reads nothing, and a thousand of those cost gigabytes, moved at once;
+# with less than a read or two, a fast client would wait for us.
+_UNSENT_BYTES = 128 * 1024
+
 _log = Logger()
 
 
@@ -155,6 +160,7 @@ class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         super().__init__(sock, *args)
 
 

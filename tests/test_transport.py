@@ -179,10 +179,11 @@ Pair = tuple[Any, Peer]
 
 @pytest.fixture
 def accept(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    """Makes a protocol on an EagerServer, and its client; both with buffers as small as can be."""
+    """Makes a protocol on an EagerServer, and its client; both with buffers as small as can be, unless
+    ``send_buffer`` leaves the server's to the system."""
     peers: list[Peer] = []
 
-    def make(protocol: type[Speaker] = Speaker) -> Pair:
+    def make(protocol: type[Speaker] = Speaker, send_buffer: int | None = SMALL_BUFFER) -> Pair:
         factory = Servers(protocol)
         port = EagerPort(0, factory, 50, "127.0.0.1", turning.reactor)
         port.startListening()
@@ -193,7 +194,8 @@ def accept(turning: Turning) -> Iterator[Callable[..., Pair]]:
         turning.until(lambda: factory.made and factory.made[0].transport)
         speaker = factory.made[0]
         assert type(speaker.transport) is EagerServer
-        speaker.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        if send_buffer is not None:
+            speaker.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         return speaker, peers[-1]
 
     yield make
@@ -327,6 +329,12 @@ def test_unsent_shrinks_as_the_kernel_takes(turning: Turning, make) -> None:
 
     turning.until(some_taken)
     assert 150_000 < transport.unsent <= before + 300_000 - len(peer.received)
+
+
+def test_the_kernel_keeps_little_for_a_client_that_does_not_read(accept) -> None:
+    speaker, _ = accept(send_buffer=None)
+    speaker.transport.write(bytes(16 * MUCH))
+    assert 16 * MUCH - speaker.transport.unsent <= MUCH // 2
 
 
 def test_a_read_that_finds_nothing_is_no_end(make) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -18,8 +19,14 @@ import pytest
 
 _Value = TypeVar("_Value")
 
-# Debian has servers where a user's PATH may not look.
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
+# Debian has servers where a user's PATH may not look, and ./test puts tools of its own beside Python.
+_PATH = os.pathsep.join(
+    (
+        os.environ.get("PATH", os.defpath),
+        *("/usr/local/sbin", "/usr/sbin"),
+        str(Path(sys.executable).parent),
+    )
+)
 # More than any of them takes on a busy machine: a server that is killed leaves its worker behind.
 _STOP_S = 20.0
 _LOOK_EVERY_S = 0.005
@@ -71,6 +78,10 @@ class Program:
     def log(self) -> str:
         """What it has said so far, on both of its outputs."""
         return self._log.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def running(self) -> bool:

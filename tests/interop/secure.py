@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import trustme
 from attrs import frozen
 
 from tests.interop.programs import Program, Programs, until
 from tests.interop.servers import LOOPBACK, ROOT
-from tests.listeners.certificate_makers import Identity, issue
 
 _LISTENER = '[[listener]]\naddress = "{loopback}:0"\n'
 _DAY = timedelta(days=1)
@@ -26,33 +26,35 @@ PLAIN, SECURE, OTHER_PLAIN = range(3)
 class Authority:
     """A CA whose root is put behind each certificate, since this machine does not trust it."""
 
-    root: Identity
+    ca: trustme.CA
     folder: Path
 
     @property
     def root_path(self) -> str:
         path = self.folder / "root.pem"
-        path.write_bytes(self.root.pem)
+        path.write_bytes(self.ca.cert_pem.bytes())
         return str(path)
 
     def certify(self, file: str, *names: str) -> Path:
         """Write a PEM file for ``names`` in the place of any that is there."""
-        now = datetime.now(UTC)
-        site = issue(names[0], self.root, names=names, start=now - _DAY, end=now + 60 * _DAY)
         path = self.folder / file
-        path.write_bytes(site.key_pem + site.pem + self.root.pem)
+        path.write_bytes(self.alone(*names) + self.ca.cert_pem.bytes())
         return path
+
+    def alone(self, *names: str) -> bytes:
+        """A key and its certificate, for 60 days from yesterday, without the root."""
+        now = datetime.now(UTC)
+        site = self.ca.issue_cert(*names, not_before=now - _DAY, not_after=now + 60 * _DAY)
+        return site.private_key_and_cert_chain_pem.bytes()
 
     def client_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        context.load_verify_locations(cadata=self.root.pem.decode())
+        self.ca.configure_trust(context)
         return context
 
 
 def make_authority(folder: Path) -> Authority:
-    now = datetime.now(UTC)
-    root = issue("Test Root", authority=True, start=now - _DAY, end=now + 3000 * _DAY)
-    return Authority(root, folder)
+    return Authority(trustme.CA(), folder)
 
 
 @frozen
@@ -73,11 +75,12 @@ class Gateway:
 
 
 def start(programs: Programs, certificates: Sequence[Path], server: str, more: str = "") -> Gateway:
-    """Start it in front of ``server``; ``more`` is configuration besides."""
+    """Start it in front of ``server``, or else its own origin; ``more`` is configuration besides."""
     paths = ", ".join(f'"{path}"' for path in certificates)
     plain = _LISTENER.format(loopback=LOOPBACK)
     text = f"{plain}{plain}tls = true\n{plain}[tls]\ncertificates = [{paths}]\n{more}"
-    return start_configured(programs, f'{text}[[upstream]]\nservers = ["{server}"]\n', 3)
+    upstream = f'[[upstream]]\nservers = ["{server}"]\n' if server else ""
+    return start_configured(programs, text + upstream, 3)
 
 
 def start_configured(programs: Programs, configuration: str, listeners: int) -> Gateway:

@@ -1,23 +1,23 @@
-"""Clients that are slow on purpose: each is cut at a limit, and a running stream does not notice them."""
+"""Clients that are slow on purpose: each is cut at a limit, whatever it is slow at."""
 
 from __future__ import annotations
 
-import resource
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from statistics import median
-from threading import Event, Thread
+from select import poll
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
 from time import perf_counter, sleep
+from typing import final
 
 import pytest
 
-from tests.interop.programs import Programs, needs
+from tests.interop.programs import Programs
 from tests.interop.secure import PLAIN, SECURE, Authority, Gateway, make_authority, start
 from tests.interop.servers import LOOPBACK
-from tests.interop.streams import Tunnelled
 
 NAME = "a.example"
 _LIMIT_S = 2.0
@@ -27,112 +27,34 @@ first_bytes_s = {_LIMIT_S}
 tls_handshake_s = {_LIMIT_S}
 head_s = {_LIMIT_S}
 body_s = {_LIMIT_S}
-connections_per_address = 5000
+keep_alive_s = {_LIMIT_S}
+stalled_write_s = {_LIMIT_S}
 """
-_CONNECTIONS = 1000
-# Ours, slowhttptest's and the gateway's are children of this process, and its limit is theirs.
-_DESCRIPTORS = 4 * _CONNECTIONS
-_ATTACK_S = 4
+_KEPT = b"POST /fcs/ident2 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
 # What is said in one piece before the bytes begin to trickle, and what they are.
 _PHASES = {
     "first bytes": (b"", b"GE"),
     "head": (b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: " + b"x" * 60),
     "body": (b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n", b"x" * 60),
+    "next head": (_KEPT, b"POST /" + b"x" * 60),
 }
-# slowhttptest: -H slowloris, -B slow body, -X slow read, -R Apache Range.
-_ATTACKS = {
-    "slow head": ("-H", "-i", "1"),
-    "slow body": ("-B", "-i", "1", "-s", "8192"),
-    "slow read": ("-X", "-w", "1", "-y", "2", "-n", "1", "-z", "1", "-k", "3"),
-    "range": ("-R", "-a", "1", "-b", "3000"),
+# What a client says before it reads a byte at a time, and how what then never ends begins.
+_READERS = {
+    "raw relay": (b"\x03" + bytes(1536), b"\x03"),
+    "download": (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+    "WebSocket": (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ),
 }
+# As few as Linux allows. What a client's kernel takes at first counts as read, for one limit's time.
+_RECEIVED_BYTES = 2048
+_MOST_READ_S = 2 * _LIMIT_S + 1.5
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return make_authority(tmp_path)
-
-
-class Ticker:
-    """An upstream that tells its only session the time, a hundred times a second."""
-
-    def __init__(self) -> None:
-        self._listening = socket.create_server((LOOPBACK, 0))
-        self._stop = Event()
-        self._thread = Thread(target=self._run)
-        self.server = f"{LOOPBACK}:{self._listening.getsockname()[1]}"
-
-    def __enter__(self) -> Ticker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *cause: object) -> None:
-        self._stop.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listening.close()
-
-    def _run(self) -> None:
-        with suppress(OSError):
-            connection, _ = self._listening.accept()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with connection:
-                while not self._stop.is_set():
-                    connection.sendall(b"%.9f;" % perf_counter())
-                    sleep(0.01)
-
-
-def latencies(stream: Tunnelled, seconds: float) -> list[float]:
-    """How long each tick takes from the upstream to an RTMPT client."""
-    until = perf_counter() + seconds
-    late: list[float] = []
-    rest = b""
-    while perf_counter() < until:
-        *ticks, rest = (rest + stream.receive()).split(b";")
-        now = perf_counter()
-        late += [now - float(tick) for tick in ticks]
-    return late
-
-
-@contextmanager
-def many_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
-        pytest.skip(f"{_DESCRIPTORS} open files are not allowed here (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, _DESCRIPTORS), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_a_thousand_slow_clients_do_not_slow_a_stream_down(
-    programs: Programs, authority: Authority
-) -> None:
-    needs("slowhttptest")
-    with many_descriptors(), Ticker() as ticker:
-        site = [authority.certify("site.pem", NAME)]
-        gateway = start(programs, site, ticker.server, "[limits]\nconnections_per_address = 5000\n")
-        port = gateway.ports[PLAIN]
-        with socket.create_connection((LOOPBACK, port), 10) as connection:
-            stream = Tunnelled(connection)
-            latencies(stream, 0.5)
-            alone = median(latencies(stream, 2))
-            attacked = {name: attack(programs, stream, port, name) for name in _ATTACKS}
-            alone = max(alone, median(latencies(stream, 1)))
-        assert gateway.program.running
-    told = {name: f"{seconds * 1000:.2f} ms" for name, seconds in attacked.items()}
-    print(f"alone {alone * 1000:.2f} ms", told)
-    # The scheduler of a busy machine alone makes differences of some tenths of a millisecond.
-    assert max(attacked.values()) <= 2 * alone + 0.0005, told
-
-
-def attack(programs: Programs, stream: Tunnelled, port: int, name: str) -> float:
-    """The median latency while slowhttptest does what it does."""
-    words = ("-c", str(_CONNECTIONS), "-r", str(_CONNECTIONS), "-l", str(_ATTACK_S), "-p", "2")
-    url = ("-u", f"http://{LOOPBACK}:{port}/")
-    attacker = programs.start("slowhttptest", *_ATTACKS[name], *words, *url)
-    found = latencies(stream, _ATTACK_S - 1)
-    attacker.stop()
-    return median(found)
 
 
 def trickle(connection: socket.socket, begun: float, said: bytes, trickling: bytes) -> float:
@@ -157,15 +79,23 @@ def gateway(programs: Programs, authority: Authority) -> Gateway:
     return start(programs, [authority.certify("site.pem", NAME)], f"{LOOPBACK}:1", _LIMITS)
 
 
+@contextmanager
+def connected(gateway: Gateway, authority: Authority, secure: bool) -> Iterator[socket.socket]:
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
+        plain.settimeout(10)
+        plain.connect((LOOPBACK, gateway.ports[SECURE if secure else PLAIN]))
+        if not secure:
+            yield plain
+            return
+        with authority.client_context().wrap_socket(plain, server_hostname=NAME) as connection:
+            yield connection
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("phase", _PHASES)
 def test_bytes_that_trickle_are_cut_at_the_limit(gateway, authority, phase, secure) -> None:
-    connection = socket.create_connection(
-        (LOOPBACK, gateway.ports[SECURE if secure else PLAIN]), 10
-    )
-    if secure:
-        connection = authority.client_context().wrap_socket(connection, server_hostname=NAME)
-    with connection:
+    with connected(gateway, authority, secure) as connection:
         said, trickling = _PHASES[phase]
         # First bytes are cut by their deadline while they still say nothing.
         stood = trickle(connection, perf_counter(), said, trickling if said else b"G")
@@ -187,3 +117,95 @@ def test_a_handshake_that_trickles_is_cut_at_the_limit(gateway, authority) -> No
     with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
         stood = trickle(connection, perf_counter(), hello[:6], hello[6:60])
     assert _LIMIT_S - 0.3 < stood < _LIMIT_S + 1.5
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_connection_that_is_kept_alive_is_cut_at_the_limit(gateway, authority, secure) -> None:
+    with connected(gateway, authority, secure) as connection:
+        connection.sendall(_KEPT)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 404 ")
+        begun = perf_counter()
+        with suppress(ConnectionError):
+            assert connection.recv(1) == b""
+    assert _LIMIT_S - 0.3 < perf_counter() - begun < _LIMIT_S + 1.5
+
+
+class _Flood(BaseRequestHandler):
+    def handle(self) -> None:
+        with suppress(OSError):
+            self.request.sendall(self.server.greeting)
+            while True:
+                self.request.sendall(bytes(65536))
+
+
+@final
+class Flooding(ThreadingTCPServer):
+    """Greets whoever comes, whatever that says, and then does not stop talking."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, greeting: bytes) -> None:
+        super().__init__((LOOPBACK, 0), _Flood)
+        self.greeting = greeting
+        self.address = f"{LOOPBACK}:{self.server_address[1]}"
+        Thread(target=self.serve_forever, args=[0.05]).start()
+
+
+@pytest.fixture
+def flooding() -> Iterator[Callable[[bytes], str]]:
+    """Starts servers; their addresses."""
+    servers: list[Flooding] = []
+
+    def start(greeting: bytes) -> str:
+        servers.append(Flooding(greeting))
+        return servers[-1].address
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def sip(connection: socket.socket) -> float:
+    """How long a connection stands on which a byte is read ten times slower than may be."""
+    begun = perf_counter()
+    cut = poll()
+    cut.register(connection, 0)
+    with suppress(ConnectionError):
+        while not cut.poll(0) and perf_counter() - begun < 2 * _MOST_READ_S:
+            connection.recv(1)
+            sleep(_LIMIT_S / 8)
+    return perf_counter() - begun
+
+
+def start_before(programs: Programs, authority: Authority, upstream: str, website: str) -> Gateway:
+    more = f'[website]\nserver = "{website}"\n{_LIMITS}'
+    return start(programs, [authority.certify("site.pem", NAME)], upstream, more)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("reader", _READERS)
+def test_who_reads_a_byte_at_a_time_is_cut_at_the_limit(
+    programs, authority, flooding, reader, secure
+) -> None:
+    said, greeting = _READERS[reader]
+    server = flooding(greeting)
+    gateway = start_before(programs, authority, server, server)
+    with connected(gateway, authority, secure) as connection:
+        connection.sendall(said)
+        assert _LIMIT_S - 0.3 < sip(connection) < _MOST_READ_S
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_who_reads_a_tunnels_answers_a_byte_at_a_time_is_cut_at_the_limit(
+    programs, authority, flooding, secure
+) -> None:
+    gateway = start(programs, [authority.certify("site.pem", NAME)], flooding(b""), _LIMITS)
+    with connected(gateway, authority, secure) as connection:
+        connection.sendall(b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        session = connection.recv(1000).split()[-1].decode()
+        for number in range(20):
+            head = f"POST /idle/{session}/{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+            connection.sendall(head.encode())
+        assert _LIMIT_S - 0.3 < sip(connection) < _MOST_READ_S

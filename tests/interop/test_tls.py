@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs, needs
@@ -22,11 +25,13 @@ from tests.interop.secure import (
 )
 from tests.interop.servers import LOOPBACK
 from tests.interop.streams import Talk, connected
-from tests.listeners.certificate_makers import issue
+from tests.listeners.certificate_makers import DAY, issue
 from tests.protocols.rtmp.client import KEYFRAME, VIDEO_HEADER, video
 
 NAME = "a.example"
 _SCAN_S = 120.0
+# How a client's first record begins.
+_HELLO = bytes.fromhex("16030100c8010000c40303")
 
 
 @pytest.fixture
@@ -85,6 +90,56 @@ def test_renewed_certificates_are_taken_and_no_session_notices(gateway, authorit
     assert got == sent
 
 
+def hang(connection: socket.socket) -> None:
+    """Begin a handshake and say no more."""
+    connection.sendall(_HELLO[:20])
+
+
+def say_nonsense(connection: socket.socket) -> None:
+    connection.sendall(_HELLO + bytes(500))
+
+
+def say_nonsense_inside(connection: socket.socket) -> None:
+    """After the handshake, and under it."""
+    with ssl._create_unverified_context().wrap_socket(connection, server_hostname=NAME) as secure:
+        socket.socket.sendall(secure, b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            secure.recv(100)
+
+
+def renegotiate(connection: socket.socket) -> None:
+    context = SSL.Context(SSL.TLSv1_2_METHOD)
+    client = SSL.Connection(context, connection)
+    client.set_connect_state()
+    connection.settimeout(None)
+    client.do_handshake()
+    client.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        client.do_handshake()
+
+
+@pytest.mark.parametrize("misbehave", [hang, say_nonsense, say_nonsense_inside, renegotiate])
+def test_who_misbehaves_in_tls_harms_nobody_else(gateway, authority, stream, misbehave) -> None:
+    context = authority.client_context()
+    with (
+        connected("rtmps", gateway.ports[SECURE], context, NAME) as up,
+        connected("rtmpts", gateway.ports[SECURE], context, NAME) as down,
+        ExitStack() as others,
+    ):
+        publisher, player = Talk(up), Talk(down)
+        publisher.start("publish", stream)
+        publisher.send(video(VIDEO_HEADER))
+        player.start("play", stream)
+        for number in range(50):
+            address = LOOPBACK, gateway.ports[SECURE]
+            misbehave(others.enter_context(socket.create_connection(address, 10)))
+            payload = KEYFRAME + bytes([number])
+            publisher.send(video(payload, 40 * number))
+            while payload not in [each.payload for each in player.media()]:
+                pass
+    assert "Traceback" not in gateway.program.log
+
+
 @pytest.mark.parametrize("damage", ["truncated", "missing", "incomplete"])
 def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None:
     before = serial(gateway, authority, NAME)
@@ -94,8 +149,7 @@ def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:300])
     else:
-        alone = issue(NAME, authority.root, names=[NAME])
-        path.write_bytes(alone.key_pem + alone.pem)
+        path.write_bytes(authority.alone(NAME))
     rest = gateway.hang_up("the old certificates stay in use: ")
     assert "a.pem: " in rest
     assert gateway.program.log.count("the old certificates stay in use") == 1
@@ -116,9 +170,20 @@ def test_without_certificates_there_is_nothing_to_renew_and_nothing_ends(
         assert gateway.program.running
 
 
-def test_sslyze_finds_mozillas_intermediate_profile_kept(gateway, authority) -> None:
+def test_sslyze_finds_mozillas_intermediate_profile_kept(
+    programs: Programs, origin: Upstream, tmp_path: Path
+) -> None:
+    # Not trustme's, whose subjectAltName is critical beside a subject, as sslyze's reading of RFC 5280
+    # does not have it.
+    now = datetime.now(UTC)
+    root = issue("Root", authority=True, start=now - DAY, end=now + 3000 * DAY)
+    site = issue(NAME, root, names=[NAME], start=now - DAY, end=now + 60 * DAY)
+    trusted, served = tmp_path / "root.pem", tmp_path / "site.pem"
+    trusted.write_bytes(root.pem)
+    served.write_bytes(site.key_pem + site.pem + root.pem)
+    gateway = start(programs, [served], origin.server)
     target = f"{NAME}:{gateway.ports[SECURE]}{{{LOOPBACK}}}"
-    profile = ("--mozilla_config=intermediate", f"--certinfo_ca_file={authority.root_path}")
+    profile = ("--mozilla_config=intermediate", f"--certinfo_ca_file={trusted}")
     done = subprocess.run(
         [needs("sslyze"), *profile, target],
         capture_output=True,
