@@ -74,6 +74,14 @@ class CapacityReached(ServiceUnavailable):
     """A cap on sessions, in all or for one address, or the bound on all buffers is reached."""
 
 
+class Draining(ServiceUnavailable):
+    """No new sessions are taken: the operator wants it so, or the gateway is about to end."""
+
+
+class OpeningFailed(ServiceUnavailable):
+    """A fault of the gateway's own while a session was opened; the log has its traceback."""
+
+
 class WebsiteUnavailable(RequestRefused):
     """The website's server does not take connections, or breaks off before its answer has begun."""
 

@@ -19,6 +19,7 @@ This module does not know what the bytes of a session mean, and never ends one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any, Protocol, final
 
@@ -28,14 +29,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import NotFound, RequestRefused
+from gateway.errors import NotFound, RequestRefused, UnknownSession
 from gateway.listeners.answers import CLOSES, CONTINUE, STAYS, Answers, answers_to
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
 from gateway.protocols.limits import Limits
-from gateway.protocols.origin import Origin
-from gateway.protocols.session import Reply, Session
+from gateway.protocols.parties import Reply
+from gateway.protocols.session import Session
+from gateway.protocols.way import Way
 
 _log = Logger()
 
@@ -58,7 +60,7 @@ class Opening(Protocol):
 class Tunnels(Protocol):
     """Where sessions are opened and found."""
 
-    def open(self, address: str, fields: Fields, reply: Reply, origin: Origin) -> Opening:
+    def open(self, address: str, fields: Fields, reply: Reply, way: Way) -> Opening:
         """Open a session; ``reply`` gets its id. Raises RequestRefused when none may be had."""
 
     def find(self, session_id: bytes) -> Session:
@@ -170,6 +172,7 @@ class HTTPConnection:
         "_full",
         "_last",
         "_listener",
+        "_owed_until",
         "_pending",
         "_phase_deadline",
         "_reader",
@@ -204,6 +207,8 @@ class HTTPConnection:
         # When the head or body that has begun must be there; 0 when none has.
         self._phase_deadline = 0.0
         self._last = False
+        # By when the client must have got the last answer.
+        self._owed_until = 0.0
         self.address = address
         self.deadline = service.clock() + service.limits.first_bytes_s
 
@@ -234,6 +239,7 @@ class HTTPConnection:
 
     def readConnectionLost(self) -> None:
         """The client says no more: only a WebSocket is of use to it then (IHalfCloseableProtocol)."""
+        self._tell_lost()
         if self._borrower is not None:
             self._borrower.client_ended()
         else:
@@ -245,6 +251,7 @@ class HTTPConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         self._service.connections.remove(self)
+        self._tell_lost()
         if self._borrower is not None:
             self._borrower.client_lost()
         self._full = self._last = True
@@ -252,6 +259,13 @@ class HTTPConnection:
         now = self._service.clock()
         for exchange in pending:
             exchange.abandon(now)
+
+    def _tell_lost(self) -> None:
+        """Tell the session whose command came last that its client, or what is between, has ended this
+        connection; not when it was our turn to."""
+        if self._seen and not self._last:
+            with suppress(UnknownSession):
+                self._service.tunnels.find(self._seen).source_lost(self._serial)
 
     def pauseProducing(self) -> None:
         """The kernel did not take all that was written. Said again with every further write."""
@@ -286,6 +300,8 @@ class HTTPConnection:
             self._borrower.expire(now)
         elif self._pending and not self._full and not self._phase_deadline:
             self._set_idle_deadline(now)
+        elif now < self._owed_until and self._transport.unacknowledged:
+            self.deadline = now + _LINGER_S
         else:
             self._last = True
             self._transport.abortConnection()
@@ -455,13 +471,13 @@ class HTTPConnection:
         exchange = self._later_answer()
         try:
             exchange.opening = self._service.tunnels.open(
-                self.address, fields, exchange, self._origin()
+                self.address, fields, exchange, self._way()
             )
         except RequestRefused as error:
             exchange.refuse(error)
 
-    def _origin(self) -> Origin:
-        return Origin("rtmpts" if self._secure else "rtmpt", self._listener)
+    def _way(self) -> Way:
+        return Way("rtmpts" if self._secure else "rtmpt", self._listener)
 
     def _later_answer(self) -> Exchange:
         exchange = Exchange(self, self._answers)
@@ -495,6 +511,7 @@ class HTTPConnection:
         the client might never see its last answer."""
         self._transport.unregisterProducer()
         self._transport.loseWriteConnection()
-        # What the kernel has not taken yet is still owed to it.
-        patience_s = self._service.limits.stalled_write_s if self._full else _LINGER_S
-        self.deadline = self._service.clock() + patience_s
+        now = self._service.clock()
+        # What its kernel has not got yet is still owed to it.
+        self._owed_until = now + self._service.limits.stalled_write_s
+        self.deadline = self._owed_until if self._full else now + _LINGER_S

@@ -2,7 +2,7 @@
 
 Each side is paused while the other takes no more. A side that ends its stream has it ended on the other
 side too, which may go on talking; a side that is lost takes the other one with it. Bounds: a client that
-takes nothing, and a connection on which nobody says anything (``Limits.website_quiet_s``).
+takes next to nothing, and a connection on which nobody says anything (``Limits.website_quiet_s``).
 
 This module does not know what a WebSocket frame is.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from gateway.errors import RequestRefused
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.upstreams.website import WebConnection
 
 
@@ -140,11 +140,11 @@ class Upgraded:
         self._transport.loseConnection()
 
     def _takes(self) -> bool:
-        """Whether the client has taken some of what it owes to take, or all of it."""
+        """Whether the client has taken enough of what it owes to take, or all of it."""
         left = self._transport.unacknowledged
         taken, self._left = self._left - left, left
         self._client_full = left > 0
-        return taken > 0 or not left
+        return taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s or not left
 
     def _quiet_s(self) -> float:
         return self._limits.stalled_write_s if self._client_full else self._limits.website_quiet_s

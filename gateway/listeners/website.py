@@ -19,7 +19,7 @@ A body's first bytes are read before the server hears of the request, so that on
 reaches nobody; one that is found out later is broken off, and never whole. An answer that begins before
 its request has ended is passed on, and the connection closed behind it.
 
-A slow peer is told from a dead one by ``_LEAST_BYTES_A_S``, so that no deadline caps a body's size.
+A slow peer is told from a dead one by ``LEAST_BYTES_A_S``, so that no deadline caps a body's size.
 """
 
 from __future__ import annotations
@@ -44,14 +44,12 @@ from gateway.protocols.forwarding import (
     upgrade_head,
 )
 from gateway.protocols.http import RequestReader
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.responses import SWITCHING_PROTOCOLS, Framing, Response, ResponseReader
 from gateway.upstreams.website import WebConnection, WebServer
 
 # What may wait in the reader for the server, or behind the request; one read may come on top.
 _AHEAD_BYTES = 64 * 1024
-# Apache's mod_reqtimeout has the same; below it, a gigabyte takes a month.
-_LEAST_BYTES_A_S = 500
 # As long as the client has not read all, closing would cost it the rest; then, as in http.py.
 _LINGER_S = 2.0
 
@@ -426,7 +424,7 @@ class Forwarding:
         self._refuse(error)
 
     def _expire_sending(self) -> None:
-        if self._moved >= _LEAST_BYTES_A_S * self._limits.body_s:
+        if self._moved >= LEAST_BYTES_A_S * self._limits.body_s:
             self._set_deadline(self._limits.body_s)
         elif self._server_full or (self._request.waits_for_continue and not self._moved):
             self._give_up()
@@ -446,7 +444,7 @@ class Forwarding:
         left = self._transport.unacknowledged
         taken = self._left - left
         self._left = left
-        if left and taken >= _LEAST_BYTES_A_S * self._limits.stalled_write_s:
+        if left and taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s:
             self._set_deadline(self._limits.stalled_write_s)
         elif taken and not left:
             self._set_deadline(after_all_s)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
+# What tells a slow peer from one that is slow on purpose, where a body has no other end. Apache's
+# mod_reqtimeout has the same; below it, a gigabyte takes a month, and above it, a bad line might fall.
+LEAST_BYTES_A_S = 500
+
 
 def _seconds(default: float) -> float:
     return field(default=default, validator=gt(0.0))

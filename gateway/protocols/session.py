@@ -1,11 +1,10 @@
 """One tunnel: commands in, answers out, and the upstream's byte stream woven between them.
 
-The rules (PROTOCOL.md, Sequence and Held idle; DESIGN.md, Rules of a session):
+The rules (PROTOCOL.md, Sequence; DESIGN.md, Rules of a session):
 
 - Commands take effect in the order of their numbers, each once. One that is early waits in the window;
-  a repeated one gets the answer it got before.
-- An answer is one interval byte and what the upstream has said since the last answer. An idle that would
-  get nothing is held until there is something, or until any other command of the session arrives.
+  a repeated one gets the answer it got before. FFmpeg repeats in a way of its own: ``retries``.
+- What an answer says, and when an idle is held before it does: ``downstream``.
 - The answer to a send is kept back while the upstream takes no more; nothing after it takes effect then.
   It leaves all the same when the client has to read first for the upstream to go on.
 - When the upstream has ended, what it had said is answered first; the session ends with the last byte.
@@ -21,144 +20,57 @@ A session is in one of these positions, and ``deadline`` is when ``expire`` has 
     waiting    commands are early, one is missing             the gap
     ended      for the reason told to the upstream            repeating answers
 
-A held idle whose connection died is an orphan: data is not spent on it, and waits for the repetition or
-for the next command.
-
-FFmpeg never repeats a number. An exchange that failed before it had read the answer's whole head is tried
-again on a new connection, under the next number, as a *send* of the same body; for an idle that is one byte
-``00``, which would corrupt the stream upstream (captured with FFmpeg 5.1, cut at every stage). So from a
-client that ``tries_again``, on another connection than its last command:
-
-- a send with the body of the command before it is that command again: its body is not sent upstream, and
-  the answer that was lost is given again;
-- one that leaves out exactly one number says that the command of that number was lost on its way;
-- a close that leaves one out is FFmpeg giving up: it waits for a moment, not for the gap.
-
 ``receive`` returns the answer, or None when it comes later; the caller then owes ``wait``. Pure: the
-upstream and those who wait for answers are whoever has the methods declared here.
+upstream and those who wait for answers are whoever has the methods declared in ``parties``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, final
+from typing import final
 
-from gateway.errors import BadRequest, NotFound, RequestRefused, UnknownSession
-from gateway.protocols.backlog import Backlog
+from gateway.errors import BadRequest, NotFound, UnknownSession
 from gateway.protocols.commands import Kind
+from gateway.protocols.downstream import INTERVALS, NONE, Downstream
 from gateway.protocols.limits import Limits
+from gateway.protocols.parties import Figures, Upstream
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.replay import Replay
+from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
 from gateway.protocols.window import Window
 
-# PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.
-INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
-EMPTY_ANSWERS_A_STEP = 10
 CLOSED = b"\x00"
 # The version bytes an RTMP or RTMPE handshake can begin with (PROTOCOL.md, The exchange).
 _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
-_IDLE_BODY = b"\x00"
-# A body longer than this is a publisher's, and FFmpeg gives up when publishing fails.
-_TRIED_AGAIN_BYTES = 1024
-# For what is still in the old connection's socket to be read first; two sweeps.
-_CLOSE_GRACE_S = 0.1
 # Looking a member up in its Enum costs as much as a call; these are looked at for each command.
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
 # Every 128th command, the figures are told to count what they have put off.
 _SETTLE_MASK = 127
-_NONE = -1
-
-
-class Upstream(Protocol):
-    """The session's RTMP connection, as far as the session needs to know it."""
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes were written that the upstream has not taken yet."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def pause(self) -> None:
-        """Read no more until ``resume``."""
-
-    def resume(self) -> None: ...
-
-    def end(self, reason: EndReason) -> None:
-        """The session has ended, just now and for this reason; called once."""
-
-
-class Reply(Protocol):
-    """Where the answer to one command goes; it must not call the session back before it returns."""
-
-    def answer(self, body: bytes) -> None: ...
-
-    def refuse(self, error: RequestRefused) -> None: ...
-
-
-class Figures(Protocol):
-    """Who is told of the moments that make a session's latencies; without one, none are made."""
-
-    # Pieces of the upstream's stream that no answer has taken; empty while there are none.
-    waiting: list[tuple[int, float]]
-    # Told how long after the last answer a command came; an attribute, being called for each one.
-    polled: Callable[[float], None]
-    # Owed after every 128th command.
-    settle: Callable[[], None]
-
-    def downstream_waits(self, received_bytes: int, now: float) -> None: ...
-
-    def downstream_answered(self, answered_bytes: int, answers: int, now: float) -> None: ...
-
-    def upstream_delayed(self, delay_s: float, sends: int) -> None: ...
-
-    def carried_by(self, transport: object, via: bytes | None) -> None: ...
 
 
 @final
-class Session:
+class Session(Downstream):
     """The state of one tunnel. Times are seconds on one clock that never goes back.
 
     Its counts are plain attributes: ``commands`` with their ``repeats`` and those that came ``early``,
-    ``sends`` among those that took effect, ``holds``, and answers by whether they carried anything.
+    ``sends`` among those that took effect, ``bytes_up``, and what ``Downstream`` counts.
     """
 
     __slots__ = (
-        "_answered_at",
-        "_backlog",
         "_choked",
-        "_empty_before",
         "_ended",
-        "_figures",
         "_first",
-        "_held",
-        "_hold_s",
         "_kept",
         "_kept_since",
-        "_last_body",
         "_last_words",
-        "_limits",
         "_next",
         "_ordinary",
-        "_paused",
         "_polled",
-        "_replay",
-        "_silent_s",
-        "_source",
-        "_tries_again",
-        "_upstream",
-        "_waiters",
+        "_retries",
         "_window",
-        "bytes_down",
         "bytes_up",
         "commands",
-        "deadline",
         "early",
-        "empty_answers",
-        "filled_answers",
-        "holds",
-        "pause_bytes",
         "repeats",
         "sends",
     )
@@ -172,32 +84,18 @@ class Session:
         tries_again: bool = False,
         figures: Figures | None = None,
     ) -> None:
-        self._limits = limits
-        self._upstream = upstream
-        self._hold_s = hold_s
-        self._silent_s = limits.silent_session_s
-        self._first = self._next = _NONE
-        self._ordinary = False
-        self._held = self._kept = _NONE
-        self._tries_again = tries_again
-        self._source = _NONE
-        self._last_body = b""
-        self._window = Window(limits)
-        self._waiters: list[tuple[int, Reply]] = []
-        self._backlog = Backlog()
-        self._empty_before = 0
-        self._answered_at = self._kept_since = now
-        self._figures = figures
+        super().__init__(limits, upstream, hold_s, now, figures)
         self._polled = None if figures is None else figures.polled
-        self._replay = Replay(limits)
-        self._choked = self._paused = False
+        self._retries = Retries() if tries_again else None
+        self._first = self._next = NONE
+        self._ordinary = False
+        self._window = Window(limits)
+        self._kept = NONE
+        self._kept_since = now
+        self._choked = False
         self._last_words: EndReason | None = None
         self._ended: EndReason | None = None
-        self.deadline = now + limits.unused_session_s
-        self.pause_bytes = limits.down_buffer_bytes // 2
-        self.commands = self.repeats = self.early = self.sends = self.holds = 0
-        self.empty_answers = self.filled_answers = 0
-        self.bytes_up = self.bytes_down = 0
+        self.commands = self.repeats = self.early = self.sends = self.bytes_up = 0
 
     @property
     def ended(self) -> EndReason | None:
@@ -209,9 +107,9 @@ class Session:
         """Where the session is: a row of the table at the head of this module."""
         if self._ended:
             return "ended"
-        if self._held != _NONE:
+        if self._held != NONE:
             return "holding"
-        if self._kept != _NONE:
+        if self._kept != NONE:
             return "keeping"
         if self._window:
             return "waiting"
@@ -258,14 +156,17 @@ class Session:
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
-        if self._tries_again:
-            last_body, self._last_body = self._last_body, body[:_TRIED_AGAIN_BYTES]
-            if source != self._source:
-                kind, body = self._recognise(kind, number, body, body == last_body, now)
-                self._source = source
+        held = self._held
+        if self._retries is not None:
+            retries, last_body = self._retries, body[:TRIED_AGAIN_BYTES]
+            if source != retries.source:
+                kind, body = self._recognise(retries, kind, number, body, now)
+                retries.source = source
+                retries.source_lost = False
+            retries.last_body = last_body
         if number == self._next and self._ordinary:
             if self._polled is not None:
-                if self._held == _NONE:
+                if held == NONE:
                     self._polled(now - self._answered_at)
                 if not self.commands & _SETTLE_MASK:
                     self._settle()
@@ -280,25 +181,15 @@ class Session:
         self.end(EndReason.CLIENT_CLOSED, now)
         return CLOSED
 
-    def wait(self, number: int, reply: Reply) -> None:
-        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
-        self._waiters.append((number, reply))
-
-    def forget(self, reply: Reply, now: float) -> None:
-        """The connection that ``reply`` was for is gone; a held idle becomes an orphan."""
-        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
-        if self._held != _NONE and not self._waiters:
-            self.deadline = now + self._silent_s
-
     def carried_by(self, transport: object, via: bytes | None) -> None:
         """Commands come on a connection that carried none before; ``via`` names proxies on its way."""
         if self._figures is not None:
             self._figures.carried_by(transport, via)
 
-    def release(self, now: float) -> None:
-        """Answer a held idle now: more bytes have come on its connection."""
-        if self._held != _NONE:
-            self._release(now)
+    def source_lost(self, source: int) -> None:
+        """The connection ``source`` is gone, and it was not we who ended it."""
+        if self._retries is not None and self._retries.source == source:
+            self._retries.source_lost = True
 
     # From the upstream
 
@@ -308,13 +199,15 @@ class Session:
         if self._ended:
             return
         self._backlog.append(data)
-        if self._held != _NONE and self._waiters:
+        if self._held != NONE and self._waiters:
             self._release(now)
             return
         if self._figures is not None:
             self._figures.downstream_waits(self.bytes_down, now)
         if self._backlog.size_bytes >= self.pause_bytes:
-            self._pause(now)
+            self._pause()
+            if self._kept != NONE and self._must_read_first():
+                self._let_go(now)
 
     def upstream_full(self) -> None:
         """The upstream takes no more: the answers to sends are kept back from now on."""
@@ -323,7 +216,7 @@ class Session:
     def upstream_drained(self, now: float) -> None:
         """The upstream has taken all: the kept answer leaves, and what waited behind it goes on."""
         self._choked = False
-        if self._kept != _NONE:
+        if self._kept != NONE:
             self._let_go(now)
 
     def upstream_ended(self, reason: EndReason, now: float) -> None:
@@ -342,7 +235,7 @@ class Session:
 
     def expire(self, now: float) -> None:
         """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
-        if self._held != _NONE and self._waiters:
+        if self._held != NONE and self._waiters:
             self._release(now)
         elif not self._ended:
             self.end(self._overdue(), now)
@@ -353,10 +246,10 @@ class Session:
             return
         self._ended = reason
         self._ordinary = False
-        if self._held != _NONE or self._kept != _NONE:
+        if self._held != NONE or self._kept != NONE:
             # Its place still holds an older answer.
             self._replay.forget(max(self._held, self._kept))
-        self._held = self._kept = _NONE
+        self._held = self._kept = NONE
         self._backlog.clear()
         self._window.clear()
         self.deadline = now + self._silent_s
@@ -367,13 +260,13 @@ class Session:
         finally:
             self._upstream.end(reason)
 
-    # Order
+    # In order
 
     def _take(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
     ) -> bytes | None:
         """The command whose turn it is takes effect."""
-        if self._held != _NONE:
+        if self._held != NONE:
             self._release(now)
         self._next = number + 1
         if kind is _IDLE:
@@ -394,7 +287,7 @@ class Session:
 
     def _take_unawaited(self, kind: Kind, number: int, body: bytes, now: float) -> None:
         """As ``_take``, for a command whose connection is gone: nothing is spent on its answer."""
-        if self._held != _NONE:
+        if self._held != NONE:
             self._release(now)
         self._next = number + 1
         self.deadline = now + self._silent_s
@@ -408,62 +301,16 @@ class Session:
                 return
         self._replay.store(number, INTERVALS[0])
 
-    def _conclude(self, now: float) -> None:
-        """End the session when the upstream has, and all that it had said is answered."""
-        if self._last_words and not self._backlog.size_bytes:
-            self.end(self._last_words, now)
-
-    def _is_waited_for(self, number: int) -> bool:
-        return any(waited == number for waited, _ in self._waiters)
-
-    def _recognise(
-        self, kind: Kind, number: int, body: bytes, again: bool, now: float
-    ) -> tuple[Kind, bytes]:
-        """What a command that came on another connection than the last one is meant to be.
-
-        ``again``: its body is that of the last command. See the head of this module.
-        """
-        missing = number - self._next
-        if (
-            kind is not _SEND
-            or missing not in (0, 1)
-            or self._window
-            or self._first == _NONE
-            or self._ended
-        ):
-            return kind, body
-        if missing:
-            self._skip(now)
-            again = again and body != _IDLE_BODY
-        if again:
-            self._take_back(number - 1 - missing, now)
-        return (_IDLE, b"") if again or (body == _IDLE_BODY and missing) else (kind, body)
-
-    def _skip(self, now: float) -> None:
-        """The command whose turn it is was lost on its way, and will not come."""
-        if self._held != _NONE:
-            self._release(now)
-        if self._kept == _NONE:
-            self._replay.store(self._next, INTERVALS[0])
-            self._next += 1
-
-    def _take_back(self, number: int, now: float) -> None:
-        """The client read nothing of the answer to ``number``: what it carried is to be said again."""
-        if self._held != _NONE:
-            self._release(now)
-        answer = self._replay.answer_to(number)
-        if number != self._kept and answer is not None and len(answer) > 1:
-            self._backlog.put_back(answer[1:])
-            self._replay.store(number, INTERVALS[0])
+    # Out of order
 
     def _take_out_of_order(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
     ) -> bytes | None:
         if not self.commands & _SETTLE_MASK:
             self._settle()
-        if self._next == _NONE and not self._ended and self._begins(kind, number, body):
+        if self._next == NONE and not self._ended and self._begins(kind, number, body):
             self._first = self._next = number
-        if number == self._next and self._kept == _NONE and not self._ended:
+        if number == self._next and self._kept == NONE and not self._ended:
             answer = self._take(kind, number, body, now, may_hold and not self._window)
             self._advance(now)
             self._conclude(now)
@@ -494,18 +341,18 @@ class Session:
         if not self._window.has_room_for(body):
             self.end(EndReason.WINDOW_FULL, now)
             raise UnknownSession("too many commands before their turn")
-        if self._held != _NONE:
+        if self._held != NONE:
             self._release(now)
-        if not self._window and self._kept == _NONE:
-            gave_up = self._tries_again and kind is _CLOSE and number == self._next + 1
-            self.deadline = now + (_CLOSE_GRACE_S if gave_up else self._limits.gap_s)
+        is_first = not self._window
         self._window.put(number, kind, body, now)
+        if is_first and self._kept == NONE:
+            self._await_gap(now)
         self.early += 1
         self._ordinary = False
 
     def _advance(self, now: float) -> None:
         """Let the window's commands take effect as far as there is no gap."""
-        while self._kept == _NONE and self._next in self._window:
+        while self._kept == NONE and self._next in self._window:
             number = self._next
             kind, body, since = self._window.take(number)
             if self._is_waited_for(number):
@@ -516,21 +363,29 @@ class Session:
                 self._take_unawaited(kind, number, body, now)
             if kind is _SEND:
                 self._tell_delay(number, since, now)
-        self._ordinary = not (
-            self._window or self._ended or self._last_words or self._kept != _NONE
-        )
-        if self._window and self._kept == _NONE:
-            self.deadline = now + self._limits.gap_s
+        self._ordinary = not (self._window or self._ended or self._last_words or self._kept != NONE)
+        if self._window and self._kept == NONE:
+            self._await_gap(now)
+
+    def _await_gap(self, now: float) -> None:
+        self.deadline = now + (CLOSE_GRACE_S if self._gave_up else self._limits.gap_s)
+
+    @property
+    def _gave_up(self) -> bool:
+        """Whether the window ends in the close of a client that leaves out what it gave up."""
+        return self._retries is not None and self._window.latest is _CLOSE
 
     def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
         """A number that had its turn: the same answer again."""
         self.repeats += 1
-        if self._ordinary and self._held == _NONE:
+        if self._ordinary and self._held == NONE:
             self.deadline = now + self._silent_s
         if number == self._kept:
             return None
         if number == self._held:
-            return self._repeat_held(number, now)
+            answer = self._repeat_held(number, now)
+            self._conclude(now)
+            return answer
         if self._next - number > len(self._replay):
             raise NotFound("the answer is no longer kept")
         if number < self._first and not self._ended:
@@ -539,20 +394,6 @@ class Session:
         if answer is None:
             raise NotFound("the answer is no longer kept")
         return answer
-
-    def _repeat_held(self, number: int, now: float) -> bytes | None:
-        """A held idle again: its connection died, or its client lost patience."""
-        if self._waiters:
-            self._release(now)
-            return self._replay.answer_to(number)
-        if self._backlog.size_bytes:
-            self._held = _NONE
-            self.deadline = now + self._silent_s
-            answer = self._answer(number, now)
-            self._conclude(now)
-            return answer
-        self.deadline = now + self._hold_s
-        return None
 
     def _take_overtaken(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
         """Number 0 after 1 had begun the session: it took part in nothing yet, and gets nothing."""
@@ -563,6 +404,37 @@ class Session:
         self._first = number
         self._replay.store(number, INTERVALS[0])
         return INTERVALS[0]
+
+    def _recognise(
+        self, retries: Retries, kind: Kind, number: int, body: bytes, now: float
+    ) -> tuple[Kind, bytes]:
+        """What a command that came on another connection than the last one is meant to be."""
+        last, left_out = self._next - 1, number - self._next
+        if (
+            kind is not _SEND
+            or left_out not in (0, 1)
+            or self._window
+            or self._first == NONE
+            or self._ended
+        ):
+            return kind, body
+        meaning = retries.meaning(left_out, body)
+        if left_out:
+            self._skip(now)
+        if meaning is Meaning.AGAIN and last != self._kept:
+            self._take_back(last, now)
+        return (kind, body) if meaning is Meaning.ITSELF else (_IDLE, b"")
+
+    def _skip(self, now: float) -> None:
+        """The command whose turn it is was lost on its way, and will not come."""
+        if self._held != NONE:
+            self._release(now)
+        if self._kept == NONE:
+            self._replay.store(self._next, INTERVALS[0])
+            self._next += 1
+        else:
+            # Its turn comes when the kept answer has left.
+            self._window.put(self._next, _IDLE, b"", now)
 
     # Up
 
@@ -579,13 +451,6 @@ class Session:
         elif self._figures is not None:
             self._figures.upstream_delayed(now - since, self.sends)
 
-    def _take_close(self, number: int, now: float) -> bytes:
-        self._replay.forget_large()
-        self._replay.store(number, CLOSED)
-        self._deliver(number, CLOSED)
-        self.end(EndReason.CLIENT_CLOSED, now)
-        return CLOSED
-
     def _keep(self, number: int, now: float) -> None:
         self._kept = number
         self._kept_since = now
@@ -594,7 +459,7 @@ class Session:
 
     def _let_go(self, now: float) -> None:
         """The kept answer leaves."""
-        number, self._kept = self._kept, _NONE
+        number, self._kept = self._kept, NONE
         self._tell_delay(number, self._kept_since, now)
         self.deadline = now + self._silent_s
         if self._is_waited_for(number):
@@ -607,65 +472,25 @@ class Session:
         """Whether both directions are full: an upstream that waits to be read may take nothing either."""
         return self._paused and self._upstream.unsent <= self._limits.up_buffer_bytes
 
+    # Ends
+
+    def _take_close(self, number: int, now: float) -> bytes:
+        self._replay.forget_large()
+        self._replay.store(number, CLOSED)
+        self._deliver(number, CLOSED)
+        self.end(EndReason.CLIENT_CLOSED, now)
+        return CLOSED
+
+    def _conclude(self, now: float) -> None:
+        """End the session when the upstream has, and all that it had said is answered."""
+        if self._last_words and not self._backlog.size_bytes:
+            self.end(self._last_words, now)
+
     def _overdue(self) -> EndReason:
         if self._last_words:
             return self._last_words
-        if self._kept != _NONE:
+        if self._kept != NONE:
             return EndReason.UPSTREAM_STALLED
         if self._window:
-            gave_up = self._tries_again and self._window.latest is _CLOSE
-            return EndReason.CLIENT_CLOSED if gave_up else EndReason.SEQUENCE_GAP
+            return EndReason.CLIENT_CLOSED if self._gave_up else EndReason.SEQUENCE_GAP
         return EndReason.CLIENT_SILENT if self.commands else EndReason.ABANDONED
-
-    # Down
-
-    def _pause(self, now: float) -> None:
-        if not self._paused:
-            self._paused = True
-            self._upstream.pause()
-        if self._kept != _NONE and self._must_read_first():
-            self._let_go(now)
-
-    def _release(self, now: float) -> None:
-        """Answer the held idle with what there is; an orphan's data is left for who comes next."""
-        number, self._held = self._held, _NONE
-        self.deadline = now + self._silent_s
-        if self._waiters:
-            self._deliver(number, self._answer(number, now))
-        else:
-            self._replay.store(number, INTERVALS[0])
-
-    def _deliver(self, number: int, answer: bytes) -> None:
-        waiters = self._waiters
-        if len(waiters) == 1 and waiters[0][0] == number:
-            waiters.pop()[1].answer(answer)
-            return
-        self._waiters = [waiter for waiter in waiters if waiter[0] != number]
-        for waited, reply in waiters:
-            if waited == number:
-                reply.answer(answer)
-
-    def _answer(self, number: int, now: float) -> bytes:
-        """The answer to ``number``, made and kept for its repetition."""
-        self._answered_at = now
-        if self._backlog.size_bytes:
-            self.filled_answers += 1
-            self._empty_before = self.empty_answers
-            answer = self._spend()
-            if self._figures is not None and self._figures.waiting:
-                answered_bytes = self.bytes_down - self._backlog.size_bytes
-                self._figures.downstream_answered(answered_bytes, self.filled_answers, now)
-        else:
-            step = (self.empty_answers - self._empty_before) // EMPTY_ANSWERS_A_STEP
-            answer = INTERVALS[min(step, len(INTERVALS) - 1)]
-            self.empty_answers += 1
-        self._replay.store(number, answer)
-        return answer
-
-    def _spend(self) -> bytes:
-        """The interval byte and as much of the buffer as one answer takes."""
-        answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
-        if self._paused and self._backlog.size_bytes < self.pause_bytes // 2:
-            self._paused = False
-            self._upstream.resume()
-        return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import final
 
-from gateway.errors import CapacityReached
+from gateway.errors import CapacityReached, Draining
 from gateway.protocols.limits import Limits
 
 # A session that may buffer less than this is of no use: one answer would not fit.
@@ -30,11 +30,11 @@ class Admission:
         self.living = 0
 
     def enter(self, address: str) -> None:
-        """Count one more session. Raises CapacityReached; else the caller owes ``leave``, once."""
+        """Count one more session; the caller owes ``leave``, once. Raises CapacityReached, Draining."""
         if self.closed:
-            raise CapacityReached("the gateway is ending")
+            raise Draining("the gateway is ending")
         if self.draining:
-            raise CapacityReached("the gateway is draining")
+            raise Draining("the gateway is draining")
         if self.living >= self._limits.sessions:
             raise CapacityReached("sessions")
         if address and self._per_address[address] >= self._limits.sessions_per_address:

@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 
 from gateway.errors import RequestRefused
 from gateway.protocols.limits import Limits
-from gateway.protocols.origin import RTMP, Origin
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import RTMP, Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.side import Reasons, Side
 
@@ -47,7 +47,7 @@ class Telemetry(Protocol):
 
     def session_ended(self, session: Relay, reason: EndReason) -> None: ...
 
-    def open_refused(self, error: RequestRefused) -> None: ...
+    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
 
 
 def _nobody() -> None:
@@ -73,11 +73,11 @@ class Relay:
         "ended",
         "figures",
         "opened_at",
-        "origin",
         "reading",
         "server",
         "unused_until",
         "upstream",
+        "way",
     )
 
     # What a tunnel's session counts and a relay has none of.
@@ -89,7 +89,7 @@ class Relay:
         alias: str,
         address: str,
         limits: Limits,
-        origin: Origin = RTMP,
+        way: Way = RTMP,
         figures: Any = None,
         left: Callable[[], None] = _nobody,
     ) -> None:
@@ -98,7 +98,7 @@ class Relay:
         self._left = left
         self.alias = alias
         self.address = address
-        self.origin = origin
+        self.way = way
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
         self.server = ""
@@ -251,7 +251,7 @@ class RelayTable:
         connect: Callable[[Side], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
-        measure: Callable[[Origin], Any] = lambda origin: None,
+        measure: Callable[[Way], Any] = lambda way: None,
     ) -> None:
         self._limits = limits
         self._admission = admission
@@ -268,7 +268,7 @@ class RelayTable:
         address: str,
         transport: Any,
         first: bytes,
-        origin: Origin = RTMP,
+        way: Way = RTMP,
         left: Callable[[], None] = _nobody,
     ) -> None:
         """Relay the client at ``transport``, whose ``first`` bytes have been read already.
@@ -279,11 +279,11 @@ class RelayTable:
         try:
             self._admission.enter(address)
         except RequestRefused as error:
-            self._telemetry.open_refused(error)
+            self._telemetry.open_refused(error, address, way)
             transport.abortConnection()
             return
-        figures = self._measure(origin)
-        relay = Relay(self, self._next_alias(), address, self._limits, origin, figures, left)
+        figures = self._measure(way)
+        relay = Relay(self, self._next_alias(), address, self._limits, way, figures, left)
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
@@ -322,7 +322,7 @@ class RelayTable:
             relay.server = await self._connect(relay.upstream)
         except RequestRefused as error:
             if not relay.ended:
-                self._telemetry.open_refused(error)
+                self._telemetry.open_refused(error, relay.address, relay.way)
             relay.end(EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:

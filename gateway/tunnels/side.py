@@ -5,8 +5,9 @@ Back-pressure is Twisted's: the side that is written to pauses the other's readi
 - A side that ends its stream has it ended on the other, behind all that the other is still owed.
 - A relay that has ended closes what is left of it in the same way, and reads on a little: closing over
   unread bytes would reset the connection, and its peer might never see the last of ours.
-- Whoever takes nothing of what it is owed for too long is cut; who takes it slowly is not. What counts is
-  what the peer's kernel acknowledges, since a buffer that stays full does not tell.
+- Whoever takes next to nothing of what it is owed for too long is cut (``LEAST_BYTES_A_S``); who takes it
+  slowly is not. What counts is what the peer's kernel acknowledges, since a buffer that stays full does
+  not tell.
 
 When the relay ends, and why, is the relay's to say.
 """
@@ -23,6 +24,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPush
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.protocols.limits import LEAST_BYTES_A_S
 from gateway.protocols.reasons import EndReason
 
 # What may be unsent to a side before the other is paused: enough for 0.1 s at 10 Mbit/s, little enough
@@ -73,6 +75,7 @@ class Side:
     __slots__ = (
         "_left",
         "_relay",
+        "_taken",
         "_taken_at",
         "_write_ended",
         "bytes_read",
@@ -93,9 +96,11 @@ class Side:
         self.ended = False
         self.full_since = inf
         self._write_ended = False
-        # What it was owed when that was last looked at, and when it was seen to take some.
+        # What it was owed when that was last looked at, when it was last seen to have taken enough, and
+        # what it has taken since.
         self._left = 0
         self._taken_at = 0.0
+        self._taken = 0
 
     # Twisted calls
 
@@ -178,10 +183,10 @@ class Side:
             self.transport.abortConnection()
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
-        """Whether it has taken nothing for so long, of all that it is owed."""
+        """Whether it has taken next to nothing for so long, of all that it is owed."""
         if self.transport is None or not (self._write_ended or self.full_since < inf):
             return False
-        return self._look(now) > 0 and now - self._taken_at >= patience_s
+        return self._look(now) > 0 and self._takes_too_little(now, patience_s)
 
     def is_owed(self, now: float) -> bool:
         """Whether it has not taken everything yet."""
@@ -192,22 +197,28 @@ class Side:
         if self.transport is None:
             return
         if self._look(now):
-            if now - self._taken_at >= patience_s:
+            if self._takes_too_little(now, patience_s):
                 self.transport.abortConnection()
         elif now - self._taken_at >= _LINGER_S:
             self.transport.loseConnection()
 
     def _watch(self) -> None:
         self._taken_at = self._relay.clock()
-        self._left = 0
+        self._left = self._taken = 0
 
     def _look(self, now: float) -> int:
-        """How many bytes it is owed; notes whether that is less than at the last look."""
+        """How many bytes it is owed; notes how much less that is than at the last look."""
         left: int = self.transport.unacknowledged
-        if left < self._left:
+        self._taken += max(0, self._left - left)
+        if self._left and not left:
             self._taken_at = now
         self._left = left
         return left
+
+    def _takes_too_little(self, now: float, patience_s: float) -> bool:
+        if self._taken >= LEAST_BYTES_A_S * patience_s:
+            self._taken_at, self._taken = now, 0
+        return now - self._taken_at >= patience_s
 
 
 def _keep_alive(transport: Any) -> None:

@@ -14,23 +14,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.errors import (
+    Draining,
+    OpeningFailed,
     RequestRefused,
-    ServiceUnavailable,
     UnknownSession,
     UpstreamUnavailable,
 )
 from gateway.protocols.http import Fields
 from gateway.protocols.limits import Limits
-from gateway.protocols.origin import RTMPT, Origin
+from gateway.protocols.parties import Reply
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.session import Reply, Session
+from gateway.protocols.session import Session
+from gateway.protocols.way import RTMPT, Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
 
-# FFmpeg's way of repeating a command is its own (protocols/session.py). It passes for Flash Player in
+# FFmpeg's way of repeating a command is its own (protocols/retries.py). It passes for Flash Player in
 # its User-Agent, but no Flash Player asks for Shoutcast's metadata (captured with FFmpeg 5.1).
 _FFMPEGS_OWN = b"icy-metadata"
 
@@ -42,7 +44,7 @@ class Telemetry(Protocol):
 
     def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None: ...
 
-    def open_refused(self, error: RequestRefused) -> None: ...
+    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
 
 
 @final
@@ -88,7 +90,7 @@ class SessionTable:
         connect: Callable[[Tunnel], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
-        measure: Callable[[Origin], Any] = lambda origin: None,
+        measure: Callable[[Way], Any] = lambda way: None,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -100,19 +102,19 @@ class SessionTable:
         self._measure = measure
         self._tunnels: dict[bytes, Tunnel] = {}
 
-    def open(self, address: str, fields: Fields, reply: Reply, origin: Origin = RTMPT) -> Opening:
+    def open(self, address: str, fields: Fields, reply: Reply, way: Way = RTMPT) -> Opening:
         """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
 
-        Raises CapacityReached.
+        Raises CapacityReached, Draining.
         """
         try:
             self._admission.enter(address)
         except RequestRefused as error:
-            self._telemetry.open_refused(error)
+            self._telemetry.open_refused(error, address, way)
             raise
         session_id, alias = self._ids.next()
-        figures = self._measure(origin)
-        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end, origin, figures)
+        figures = self._measure(way)
+        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end, way, figures)
         tries_again = fields.value(_FFMPEGS_OWN) is not None
         tunnel.session = Session(
             self._limits, tunnel, self._hold_s, self._clock(), tries_again, figures
@@ -165,12 +167,11 @@ class SessionTable:
             tunnel.server = await self._connect(tunnel)
         except RequestRefused as error:
             self._admission.leave(tunnel.address)
-            self._telemetry.open_refused(error)
-            opening.refuse(error)
+            self._refuse(opening, error)
             return
         except BaseException:
             self._admission.leave(tunnel.address)
-            opening.refuse(ServiceUnavailable("a fault of the gateway"))
+            self._refuse(opening, OpeningFailed("a fault of the gateway"))
             raise
         self._stand(opening)
 
@@ -179,16 +180,20 @@ class SessionTable:
         tunnel, session, now = opening.tunnel, opening.tunnel.session, self._clock()
         if self._admission.closed:
             session.end(EndReason.DRAINED, now)
+            self._refuse(opening, Draining("the gateway is ending"))
+            return
         if session.ended:
-            error = UpstreamUnavailable(session.ended.value)
-            self._telemetry.open_refused(error)
-            opening.refuse(error)
+            self._refuse(opening, UpstreamUnavailable(session.ended.value))
             return
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel
         session.deadline = now + self._limits.unused_session_s
         session.pause_bytes = self._admission.pause_bytes()
         opening.succeed()
+
+    def _refuse(self, opening: Opening, error: RequestRefused) -> None:
+        self._telemetry.open_refused(error, opening.tunnel.address, opening.tunnel.way)
+        opening.refuse(error)
 
     def _end(self, tunnel: Tunnel, reason: EndReason) -> None:
         self._admission.leave(tunnel.address)

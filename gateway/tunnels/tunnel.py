@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.protocols.origin import RTMPT, Origin
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
+from gateway.protocols.way import RTMPT, Way
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
@@ -38,11 +38,11 @@ class Tunnel:
         "client",
         "figures",
         "opened_at",
-        "origin",
         "reading",
         "server",
         "session",
         "session_id",
+        "way",
     )
 
     session: Session
@@ -55,7 +55,7 @@ class Tunnel:
         fields: Fields,
         clock: Callable[[], float],
         ended: Callable[[Tunnel, EndReason], None],
-        origin: Origin = RTMPT,
+        way: Way = RTMPT,
         figures: Any = None,
     ) -> None:
         self.session_id = session_id
@@ -64,7 +64,7 @@ class Tunnel:
         self.client = fields
         self.server = ""
         self.opened_at = clock()
-        self.origin = origin
+        self.way = way
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
         self._clock = clock

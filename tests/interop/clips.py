@@ -26,6 +26,8 @@ _SPARSE_CLIP = (
     *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=10:duration=2"),
     *(*_VIDEO, "-g", "10", "-b:v", "30k"),
 )
+# Silence alone, each frame of it 128 ms: what FFmpeg sends of it over RTMPT is the same each time.
+_SILENT_CLIP = ("-f", "lavfi", "-i", "anullsrc=sample_rate=8000:channel_layout=mono:duration=60")
 
 
 def make_clip(path: Path) -> Path:
@@ -36,6 +38,11 @@ def make_clip(path: Path) -> Path:
 def make_sparse_clip(path: Path) -> Path:
     """Few and small pictures."""
     return _make(path, _SPARSE_CLIP)
+
+
+def make_silent_clip(path: Path) -> Path:
+    """A minute without a sound, some 470 packets."""
+    return _make(path, (*_SILENT_CLIP, "-c:a", "aac"))
 
 
 def _make(path: Path, words: tuple[str, ...]) -> Path:

@@ -54,8 +54,13 @@ def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
         *("--nodaemon", "--pidfile=", "rtmpt-gateway", *options),
         environment={"PYTHONPATH": str(ROOT)},
     )
-    port = int(gateway.says(f"listening on {LOOPBACK}:"))
-    return gateway, port
+    return gateway, port_said(gateway, f"listening on {LOOPBACK}:")
+
+
+def port_said(program: Program, words: str) -> int:
+    """The port that ``program`` names behind ``words``, in a log of either form."""
+    rest = program.says(words)
+    return int(rest[: len(rest) - len(rest.lstrip("0123456789"))])
 
 
 def start_origin(programs: Programs) -> tuple[Program, int]:
@@ -72,6 +77,19 @@ def start_nginx(
 
     ``window_bytes`` is RTMP's acknowledgement window, by default nginx's own; ffmpeg acknowledges twice as
     often, rtmpdump ten times.
+    """
+    return run_nginx(
+        programs,
+        _NGINX_CONFIGURATION,
+        module=_nginx_rtmp(),
+        clips=clips,
+        window_bytes=window_bytes,
+    )
+
+
+def run_nginx(programs: Programs, configuration_text: str, **values: object) -> tuple[Program, int]:
+    """Start nginx with a configuration, in which ``{listen}`` and ``{user}`` are filled in besides
+    ``values``, until it serves; and its port.
 
     nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
     it cannot say which port the system chose.
@@ -79,14 +97,9 @@ def start_nginx(
     with socket.create_server((LOOPBACK, 0)) as listening:
         port = listening.getsockname()[1]
         configuration = programs.new_folder("nginx") / "nginx.conf"
+        user = "root" if os.geteuid() == 0 else "nobody"
         configuration.write_text(
-            _NGINX_CONFIGURATION.format(
-                module=_nginx_rtmp(),
-                user="root" if os.geteuid() == 0 else "nobody",
-                listen=f"{LOOPBACK}:{port}",
-                clips=clips,
-                window_bytes=window_bytes,
-            )
+            configuration_text.format(user=user, listen=f"{LOOPBACK}:{port}", **values)
         )
         nginx = programs.start(
             "nginx",

@@ -82,9 +82,12 @@ class Tunnelled:
 
 
 @contextmanager
-def connected(way: str, port: int, context: ssl.SSLContext, name: str) -> Iterator[Stream]:
-    """A stream to the gateway's ``port``; within TLS its certificate is to be for ``name``."""
-    with socket.create_connection((LOOPBACK, port), _PATIENCE_S) as plain:
+def connected(
+    way: str, port: int, context: ssl.SSLContext, name: str, address: str = LOOPBACK
+) -> Iterator[Stream]:
+    """A stream from ``address`` to the gateway's ``port``; within TLS its certificate is to be for
+    ``name``."""
+    with socket.create_connection((LOOPBACK, port), _PATIENCE_S, (address, 0)) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.settimeout(_PATIENCE_S)
         secure = way in ("rtmps", "rtmpts")

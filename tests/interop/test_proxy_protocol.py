@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ from tests.interop.streams import WAYS, Talk, connected
 from tests.interop.websites import played
 
 NAME = "a.example"
-# Another address of this machine, which is not HAProxy's own.
-_CLIENT = "127.0.0.2"
+# Other addresses of this machine, which are not HAProxy's own.
+_CLIENT, _OTHER, _DENIED = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _GATEWAY = """
 [[listener]]
@@ -25,6 +27,7 @@ address = "{loopback}:0"
 tls = true
 proxy_protocol = true
 trusted = ["{loopback}/32"]
+{more}
 [tls]
 certificates = ["{certificate}"]
 [[upstream]]
@@ -49,12 +52,15 @@ def authority(tmp_path: Path) -> Authority:
     return make_authority(tmp_path)
 
 
-def start(programs: Programs, authority: Authority, origin: Upstream, website: int) -> Gateway:
+def start(
+    programs: Programs, authority: Authority, origin: Upstream, website: int, more: str = ""
+) -> Gateway:
     configuration = _GATEWAY.format(
         loopback=LOOPBACK,
         certificate=authority.certify("site.pem", NAME),
         upstream=origin.server,
         website=website,
+        more=more,
     )
     return start_configured(programs, configuration, 1)
 
@@ -87,6 +93,40 @@ def test_the_clients_address_goes_where_addresses_go(programs, authority, origin
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         (head,) = website.heads
     assert f"X-Forwarded-For: {_CLIENT}\r\n".encode().lower() in head.lower()
+
+
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clients_address_is_logged(programs, authority, origin, way, option) -> None:
+    gateway = start(programs, authority, origin, 1)
+    port = start_haproxy(programs, gateway.ports[0], option)
+    with connected(way, port, authority.client_context(), NAME, _CLIENT) as up:
+        Talk(up).start("publish", "live/any")
+    gateway.program.send(signal.SIGTERM)
+    assert "ended" in gateway.program.says(f" of {_CLIENT} ")
+
+
+def test_the_clients_address_is_the_one_that_caps_and_rules_are_for(
+    programs, authority, origin
+) -> None:
+    more = f'deny = ["{_DENIED}/32"]\n[limits]\nconnections_per_address = 1\n'
+    with played(lambda connection: connection.sendall(_OK)) as website:
+        gateway = start(programs, authority, origin, website.port, more)
+        port = start_haproxy(programs, gateway.ports[0], "send-proxy-v2")
+        with ExitStack() as clients:
+            served = []
+            # One after the other: HAProxy would let them come in any order.
+            for address in (_CLIENT, _CLIENT, _OTHER, _DENIED):
+                client = socket.create_connection((LOOPBACK, port), 10, (address, 0))
+                served.append(is_served(clients.enter_context(client)))
+    assert served == [True, False, True, False]
+
+
+def is_served(client: socket.socket) -> bool:
+    with suppress(ConnectionError):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        return client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return False
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])

@@ -17,6 +17,7 @@ from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, RtmpdumpPlayer, 
 from tests.interop.clips import Packet
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs, until
+from tests.interop.rtmpe import encrypted
 from tests.interop.secure import (
     OTHER_PLAIN,
     PLAIN,
@@ -95,6 +96,26 @@ def test_rtmpdump_plays(
     assert player.packets() == packets
 
 
+@pytest.mark.parametrize("way", ["rtmpe", "rtmpte"])
+@pytest.mark.parametrize("upstream", ["origin"], indirect=True)
+def test_rtmpdump_plays_rtmpe_from_an_upstream_that_speaks_it(
+    way: str,
+    programs: Programs,
+    authority: Authority,
+    upstream: Upstream,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    with encrypted(upstream.tap.port) as port:
+        gateway = start(programs, [authority.certify("site.pem", NAME)], f"{LOOPBACK}:{port}")
+        player = RtmpdumpPlayer(programs, url(way, gateway.ports[PLAIN], stream))
+        upstream.tap.players(1)
+        publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_PUBLISHED_S)
+        assert player.program.ends(_PLAYED_S) == 0
+    assert player.packets() == packets
+
+
 @pytest.fixture
 def opaque() -> Iterator[tuple[int, list[bytes]]]:
     """The port of a peer that answers RTMPE's first words with bytes that mean nothing; what it heard."""
@@ -138,12 +159,18 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def live(secure: Gateway, trusting: ssl.SSLContext, stream: str) -> Iterator[str]:
+def alone(programs: Programs, authority: Authority) -> Gateway:
+    """A gateway of which nothing is configured but its ports and their certificate."""
+    return start(programs, [authority.certify("site.pem", NAME)], "")
+
+
+@pytest.fixture
+def live(alone: Gateway, trusting: ssl.SSLContext, stream: str) -> Iterator[str]:
     """The path of a stream that is published all the while, with nothing but keyframes."""
     stop = Event()
 
     def run() -> None:
-        with connected("rtmp", secure.ports[PLAIN], trusting, NAME) as way_in:
+        with connected("rtmp", alone.ports[PLAIN], trusting, NAME) as way_in:
             talk = Talk(way_in)
             talk.start("publish", stream)
             talk.send(video(VIDEO_HEADER))
@@ -163,12 +190,11 @@ def live(secure: Gateway, trusting: ssl.SSLContext, stream: str) -> Iterator[str
     publisher.join()
 
 
-@pytest.mark.parametrize("upstream", ["origin"], indirect=True)
 def test_each_of_a_players_tries_shows_a_frame_at_once(
-    secure: Gateway, trusting: ssl.SSLContext, live: str
+    alone: Gateway, trusting: ssl.SSLContext, live: str
 ) -> None:
     took = {
-        (way, port): seconds_until_media(way, secure.ports[port], trusting, NAME, live)
+        (way, port): seconds_until_media(way, alone.ports[port], trusting, NAME, live)
         for way, port in _TRIES
     }
     print({f"{way}:{port}": f"{seconds * 1000:.1f} ms" for (way, port), seconds in took.items()})

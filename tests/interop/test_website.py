@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import websockets.sync.client
 import websockets.sync.server
+from attrs import frozen
 
 from tests.interop.programs import Program, Programs, needs, until
+from tests.interop.secure import SECURE, Authority, make_authority, start
 from tests.interop.servers import LOOPBACK
 from tests.interop.websites import (
     PlayedServer,
@@ -31,6 +33,7 @@ from tests.interop.websites import (
 )
 from tests.protocols.malformed import MALFORMED, NEXT
 
+_NAME = "a.example"
 _GIGABYTE = 1 << 30
 # The gateway alone has some 50 MB.
 _MORE_MEMORY_BYTES = 10 << 20
@@ -51,11 +54,23 @@ const echoed = word => new Promise(done => {
     socket.onopen = () => socket.send(word);
     socket.onmessage = event => { socket.close(); done(event.data); };
 });
+const told = () => new Promise(done => {
+    const events = new EventSource("/events.txt");
+    events.onmessage = event => { events.close(); done(event.data); };
+});
+const sizeOf = async path => {
+    const reader = (await fetch(path)).body.getReader();
+    let size = 0;
+    for (let step = await reader.read(); !step.done; step = await reader.read())
+        size += step.value.length;
+    return size;
+};
 (async () => {
     const width = await loaded(document.getElementById("pixel"));
     const text = await (await fetch("/hello.txt")).text();
     const tunnel = (await fetch("/fcs/ident2", {method: "POST"})).status;
-    await report({width, text, tunnel, echo: await echoed("round trip")});
+    const [echo, event] = [await echoed("round trip"), await told()];
+    await report({width, text, tunnel, echo, event, size: await sizeOf("/large")});
 })().catch(error => report({error: String(error)}));
 </script>
 """
@@ -67,6 +82,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     (root / "hello.txt").write_text("hello")
     (root / "page.html").write_text(_PAGE)
+    (root / "events.txt").write_text("data: now\n\n")
     (root / "pixel.png").write_bytes(_PIXEL)
     (root / "put").mkdir()
     (root / "put").chmod(0o777)
@@ -249,15 +265,23 @@ def test_a_websocket_that_is_not_read_holds_its_sender_back(programs: Programs) 
         assert gateway.memory_bytes - before < _MORE_MEMORY_BYTES
 
 
-def test_a_browser_loads_a_page_and_talks(
+def test_a_browser_loads_a_page_and_a_gigabyte_and_talks(
     gateway: WebGateway, programs: Programs, root: Path
 ) -> None:
+    make_large_file(root / "large", _GIGABYTE)
     report = root / "put" / "report"
     report.unlink(missing_ok=True)
     start_browser(programs, f"{gateway.url}/page.html")
     until(report.exists, "the browser has seen it all", 60)
     found = json.loads(until(report.read_text, "the report is written"))
-    assert found == {"width": 1, "text": "hello", "tunnel": 404, "echo": "round trip"}
+    assert found == {
+        "width": 1,
+        "text": "hello",
+        "tunnel": 404,
+        "echo": "round trip",
+        "event": "now",
+        "size": _GIGABYTE,
+    }
 
 
 def start_browser(programs: Programs, url: str) -> Program:
@@ -269,6 +293,68 @@ def start_browser(programs: Programs, url: str) -> Program:
         f"--user-data-dir={programs.new_folder('profile')}",
         url,
     )
+
+
+# --- Within TLS ---
+
+
+@frozen
+class Secure:
+    """A gateway with certificates in front of nginx, by the name that they are for."""
+
+    authority: Authority
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{_NAME}:{self.port}"
+
+    @property
+    def trusting(self) -> tuple[str, ...]:
+        """What curl is to know."""
+        ours = ("--cacert", self.authority.root_path)
+        return (*ours, "--resolve", f"{_NAME}:{self.port}:{LOOPBACK}")
+
+
+@pytest.fixture
+def secure(programs: Programs, root: Path, websocket_port: int, tmp_path: Path) -> Secure:
+    authority = make_authority(tmp_path)
+    site = start_site(programs, root, websocket_port)
+    certificates = [authority.certify("site.pem", _NAME)]
+    gateway = start(programs, certificates, "", f'[website]\nserver = "{LOOPBACK}:{site}"\n')
+    return Secure(authority, gateway.ports[SECURE])
+
+
+def test_https_is_http_1_1_on_one_connection(secure: Secure, curl) -> None:
+    url = f"https://{secure.address}/hello.txt"
+    found = curl(*secure.trusting, "--http2", url, url, "-w", "%{http_version} %{num_connects} ")
+    assert found == "hello1.1 1 hello1.1 0 "
+
+
+def test_an_upload_and_its_download_by_https_are_the_same(
+    secure: Secure, curl, tmp_path: Path
+) -> None:
+    sent, received = tmp_path / "sent", tmp_path / "received"
+    make_large_file(sent, 50_000_001)
+    url = f"https://{secure.address}/put/secure"
+    assert curl(*secure.trusting, "-T", str(sent), url, "-w", "%{http_code}") in ("201", "204")
+    curl(*secure.trusting, "-o", str(received), url)
+    assert received.read_bytes() == sent.read_bytes()
+
+
+def test_a_websocket_within_tls(secure: Secure) -> None:
+    with (
+        socket.create_connection((LOOPBACK, secure.port), 10) as plain,
+        websockets.sync.client.connect(
+            f"wss://{secure.address}/socket",
+            sock=plain,
+            ssl=secure.authority.client_context(),
+            max_size=None,
+            compression=None,
+        ) as client,
+    ):
+        client.send(b"a" * 5_000_000)
+        assert client.recv(timeout=10) == b"a" * 5_000_000
 
 
 # --- Faults ---
@@ -288,8 +374,10 @@ def test_a_server_that_is_down_is_502_at_once(programs: Programs, curl) -> None:
 def test_a_server_that_is_slow_is_504(programs: Programs, curl) -> None:
     with played(lambda connection: time.sleep(5)) as server:
         gateway = in_front_of(programs, server)
-        code, seconds = curl("-w", "%{http_code} %{time_total}", f"{gateway.url}/").split()
-    assert code == "504"
+        code, seconds, size = curl(
+            "-w", "%{http_code} %{time_total} %{size_download}", f"{gateway.url}/"
+        ).split()
+    assert (code, size) == ("504", "0")
     assert 1.0 <= float(seconds) < 2.0
 
 

@@ -13,8 +13,8 @@ from typing import final
 
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, until
-from tests.interop.servers import LOOPBACK, ROOT
+from tests.interop.programs import Program, Programs
+from tests.interop.servers import LOOPBACK, ROOT, run_nginx
 
 # Uploads are WebDAV's PUT; "small" refuses large ones before their body.
 _NGINX_CONFIGURATION = """
@@ -23,7 +23,7 @@ worker_processes 1;
 user {user};
 pid nginx.pid;
 error_log stderr;
-events {{ worker_connections 256; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     sendfile on;
@@ -38,6 +38,7 @@ http {{
         root {root};
         default_type text/html;
         location /put/ {{ dav_methods PUT; create_full_put_path on; }}
+        location /events.txt {{ default_type text/event-stream; types {{}} }}
         location /small/ {{ dav_methods PUT; client_max_body_size 1k; }}
         location /socket {{
             proxy_pass http://{websocket};
@@ -106,26 +107,12 @@ def start_web_gateway(programs: Programs, port: int) -> WebGateway:
 
 def start_site(programs: Programs, root: Path, websocket_port: int) -> int:
     """Start nginx with the files in ``root``; its port, which it takes from us as an upgraded one does."""
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        port: int = listening.getsockname()[1]
-        configuration = programs.new_folder("site") / "nginx.conf"
-        configuration.write_text(
-            _NGINX_CONFIGURATION.format(
-                user="root" if os.geteuid() == 0 else "nobody",
-                listen=f"{LOOPBACK}:{port}",
-                root=root,
-                websocket=f"{LOOPBACK}:{websocket_port}",
-            )
-        )
-        nginx = programs.start(
-            "nginx",
-            *("-p", str(configuration.parent), "-c", str(configuration), "-e", "stderr"),
-            environment={"NGINX": f"{listening.fileno()};"},
-            pass_fds=[listening.fileno()],
-        )
-    pid = configuration.parent / "nginx.pid"
-    until(lambda: pid.exists() or not nginx.running, "nginx has read its configuration")
-    assert nginx.running, nginx.log
+    _, port = run_nginx(
+        programs,
+        _NGINX_CONFIGURATION,
+        root=root,
+        websocket=f"{LOOPBACK}:{websocket_port}",
+    )
     return port
 
 

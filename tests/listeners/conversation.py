@@ -78,7 +78,8 @@ class Upstream:
 
 
 class Wire:
-    """The transport of a client's connection. ``room`` is how many bytes the kernel still takes."""
+    """The transport of a client's connection. ``room`` is how many bytes the kernel still takes, and
+    ``acknowledged_late`` how many of those it took the client's has not got yet."""
 
     def __init__(self) -> None:
         self.protocol: Any = None
@@ -87,6 +88,7 @@ class Wire:
         self.unsent = b""
         self.high_water_bytes = 65536
         self.acknowledged = 0
+        self.acknowledged_late = 0
         self.reading = True
         self.write_closed = False
         self.closing = False
@@ -98,6 +100,10 @@ class Wire:
         self._half_closing = False
 
     # What the connection calls
+
+    @property
+    def unacknowledged(self) -> int:
+        return len(self.unsent) + self.acknowledged_late
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert streaming

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
 from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,7 +22,7 @@ from gateway.listeners.http import HTTPConnection
 from gateway.listeners.website import Website
 from gateway.protocols.limits import Limits
 from gateway.upstreams.website import WebServer
-from tests.listeners.conversation import Gateway, Wire
+from tests.listeners.conversation import HOLD_S, Gateway, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
 GET = b"GET /page HTTP/1.1\r\nHost: site\r\n\r\n"
@@ -40,13 +45,7 @@ OPEN = b"POST /open/1 HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n"
 
 
 class WebWire(Wire):
-    """A wire that also says what its peer has not got."""
-
-    acknowledged_late = 0
-
-    @property
-    def unacknowledged(self) -> int:
-        return len(self.unsent) + self.acknowledged_late
+    """A wire that can be asked what has left."""
 
     @property
     def sent(self) -> bytes:
@@ -206,6 +205,62 @@ def test_a_request_waits_until_every_earlier_answer_is_written(wire, server, gat
     assert server.wire.sent == HEAD_UP
     server.wire.arrive(OK)
     assert wire.sent.endswith(OK)
+
+
+@given(
+    asked=st.lists(st.sampled_from(["page", "ident", "open", "idle"]), max_size=8),
+    step=st.integers(1, 300),
+    chance=st.randoms(use_true_random=False),
+)
+def test_no_answer_overtakes_another_whatever_is_pipelined(asked, step, chance) -> None:
+    gateway, server = Gateway(), Server()
+    serve(gateway, server)
+    wire = accept(gateway)
+    wire.arrive(OPEN)
+    session_id = wire.sent.splitlines()[-1]
+    gateway.dialling = True
+    said = b"".join(_asking(kind, session_id, asked[:place]) for place, kind in enumerate(asked))
+    pages = count()
+    for start in range(0, len(said), step):
+        wire.arrive(said[start : start + step])
+        if chance.random() < 0.5:
+            _go_on(gateway, server, pages, chance)
+    for _ in range(3 * len(asked)):
+        _go_on(gateway, server, pages, chance)
+        gateway.passes(HOLD_S)
+    assert _kinds(wire.sent) == asked
+
+
+def _asking(kind: str, session_id: bytes, before: list[str]) -> bytes:
+    if kind == "idle":
+        target = b"/idle/%b/%d" % (session_id, before.count("idle"))
+        return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % target
+    return {"page": GET, "ident": IDENT, "open": OPEN}[kind]
+
+
+def _go_on(gateway: Gateway, server: Server, pages: Iterator[int], chance: Random) -> None:
+    """A server that somebody waits for answers, the media server's or the website's."""
+    asked = [wire for wire in server.wires if wire.sent]
+    if gateway.dials and (not asked or chance.random() < 0.5):
+        gateway.connects()
+    for wire in asked:
+        wire.arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npage%d" % next(pages))
+    gateway.turn()
+
+
+def _kinds(sent: bytes) -> list[str]:
+    """What was asked, by the answers; pages are in order, which their numbers say."""
+    kinds: list[str] = []
+    while sent:
+        head, _, sent = sent.partition(b"\r\n\r\n")
+        length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        body, sent = sent[:length], sent[length:]
+        if body.startswith(b"page"):
+            assert body == b"page%d" % kinds.count("page")
+            kinds.append("page")
+        else:
+            kinds.append({0: "ident", 1: "idle"}.get(length, "open"))
+    return kinds
 
 
 def test_a_request_ends_a_hold_before_it(wire, server, gateway) -> None:
@@ -716,10 +771,16 @@ def test_a_websocket_may_be_quiet_for_a_while(wire, server, gateway) -> None:
     assert wire.aborted
 
 
-def test_a_websocket_that_is_not_read_is_cut_off(wire, server, gateway) -> None:
+@pytest.mark.parametrize("taken", [0, 15])
+def test_a_websocket_that_is_hardly_read_is_cut_off(wire, server, gateway, taken: int) -> None:
     upgrade(wire, server)
-    wire.room = 0
+    wire.room, wire.acknowledged_late = 0, 100_000
     server.wire.arrive(b"a")
+    for _ in range(5):
+        wire.acknowledged_late -= 10_000
+        gateway.passes(gateway.limits.stalled_write_s)
+        assert not wire.aborted
+    wire.acknowledged_late -= taken
     gateway.passes(gateway.limits.stalled_write_s)
     assert wire.aborted
 

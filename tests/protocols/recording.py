@@ -11,6 +11,7 @@ from collections.abc import Callable
 from gateway.errors import RequestRefused
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
+from gateway.protocols.parties import Figures
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 
@@ -97,12 +98,16 @@ class Conversation:
     """One session, and time as a number that ``later`` moves on."""
 
     def __init__(
-        self, limits: Limits | None = None, hold_s: float = 0.25, tries_again: bool = False
+        self,
+        limits: Limits | None = None,
+        hold_s: float = 0.25,
+        tries_again: bool = False,
+        figures: Figures | None = None,
     ) -> None:
         self.now = 1000.0
         self.limits = limits or Limits()
         self.upstream = RecordingUpstream()
-        self.session = Session(self.limits, self.upstream, hold_s, self.now, tries_again)
+        self.session = Session(self.limits, self.upstream, hold_s, self.now, tries_again, figures)
         # The connection that the client's commands come on.
         self.source = 1
         self.upstream.session = self.session
@@ -129,6 +134,11 @@ class Conversation:
     def cut(self, reply: Reply) -> None:
         """The connection that waits for ``reply`` dies."""
         self.session.forget(reply, self.now)
+
+    def reconnect(self) -> None:
+        """The client's connection is lost, and its next command comes on a new one."""
+        self.session.source_lost(self.source)
+        self.source += 1
 
     # The upstream
 

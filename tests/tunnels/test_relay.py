@@ -10,8 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gateway.errors import RequestRefused, UpstreamUnavailable
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
 from gateway.tunnels.side import Side
@@ -43,7 +44,7 @@ class Bench:
         self.admission = Admission(limits, 1 << 30)
         self.opened: list[Relay] = []
         self.ends: list[EndReason] = []
-        self.refused: list[RequestRefused] = []
+        self.refused: list[tuple[RequestRefused, str]] = []
         self.left = 0
         self.dialling = False
         self.dials: list[tuple[Side, Deferred[None]]] = []
@@ -61,8 +62,8 @@ class Bench:
     def session_ended(self, session: Relay, reason: EndReason) -> None:
         self.ends.append(reason)
 
-    def open_refused(self, error: RequestRefused) -> None:
-        self.refused.append(error)
+    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
+        self.refused.append((error, address))
 
     def _alias(self) -> str:
         self._aliases += 1
@@ -238,6 +239,15 @@ def test_an_end_comes_behind_all_that_is_still_unsent(bench: Bench) -> None:
     assert client.ended
 
 
+def test_an_end_does_not_lift_the_back_pressure_of_the_other_direction(bench: Bench) -> None:
+    client, upstream = bench.pair(client_room=0)
+    upstream.says(bytes(MARK + 1))
+    client.ends()
+    upstream.turn()
+    assert upstream.ended
+    assert not upstream.reading
+
+
 def test_a_client_that_ended_before_its_upstream_stood_loses_nothing(bench: Bench) -> None:
     """Inside TLS its goodbye comes in the same segment as its first bytes."""
     bench.dialling = True
@@ -351,7 +361,7 @@ def test_without_an_upstream_the_client_is_sent_away_at_once(bench: Bench) -> No
     client = bench.accept()
     bench.dials.pop()[1].errback(UpstreamUnavailable("none"))
     assert client.aborted
-    assert len(bench.refused) == 1
+    assert [address for _, address in bench.refused] == ["192.0.2.1"]
     assert bench.ends == [EndReason.UPSTREAM_UNAVAILABLE]
     assert bench.opened == []
     assert all_is_gone(bench, client)
@@ -408,7 +418,7 @@ def test_a_relay_counts_as_a_session_of_its_address() -> None:
     other = bench.accept(address="192.0.2.2")
     assert refused.aborted
     assert not other.aborted
-    assert len(bench.refused) == 1
+    assert [address for _, address in bench.refused] == ["192.0.2.1"]
     assert bench.admission.living == 2
 
 
@@ -472,10 +482,21 @@ def test_who_takes_nothing_is_cut_at_the_limit(bench: Bench, stalls: str, reason
 def test_who_takes_slowly_is_not_cut(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(2 * MARK))
-    for _ in range(100):
-        client.reads(100)
-        bench.passes(LIMITS.stalled_write_s - 2)
+    for _ in range(200):
+        client.reads(LEAST_BYTES_A_S + 50)
+        bench.passes(1)
     assert bench.ends == []
+
+
+@pytest.mark.parametrize("bytes_a_s", [1, LEAST_BYTES_A_S - 50])
+def test_who_takes_next_to_nothing_is_cut_at_the_limit(bench: Bench, bytes_a_s: int) -> None:
+    client, upstream = bench.pair(client_room=2000)
+    upstream.says(bytes(2 * MARK))
+    for _ in range(int(LIMITS.stalled_write_s)):
+        assert bench.ends == []
+        client.reads(bytes_a_s)
+        bench.passes(1)
+    assert bench.ends == [EndReason.CLIENT_STALLED]
 
 
 def test_who_takes_the_rest_slowly_after_the_others_end_is_not_cut(bench: Bench) -> None:

@@ -10,6 +10,8 @@ from twisted.internet.task import Clock
 
 from gateway.errors import (
     CapacityReached,
+    Draining,
+    OpeningFailed,
     RequestRefused,
     UnknownSession,
     UpstreamUnavailable,
@@ -19,6 +21,7 @@ from gateway.protocols.http import Fields
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
+from gateway.protocols.way import Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import Opening, SessionTable
@@ -46,6 +49,7 @@ class Records:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
+        self.refused: list[tuple[str, str]] = []
 
     def session_opened(self, tunnel: Tunnel) -> None:
         self.told.append(("opened", tunnel.alias))
@@ -53,8 +57,9 @@ class Records:
     def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None:
         self.told.append(("ended", reason))
 
-    def open_refused(self, error: RequestRefused) -> None:
+    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
         self.told.append(("refused", type(error)))
+        self.refused.append((address, way.protocol))
 
 
 class Node:
@@ -164,6 +169,15 @@ def test_an_open_without_an_upstream_is_a_503_and_leaves_nothing(node: Node) -> 
     assert node.records.told == [("refused", UpstreamUnavailable)]
 
 
+def test_who_was_refused_is_told(node: Node) -> None:
+    node.ask("192.0.2.7")
+    node.fail()
+    node.admission.draining = True
+    with pytest.raises(Draining):
+        node.ask("192.0.2.8")
+    assert node.records.refused == [("192.0.2.7", "rtmpt"), ("192.0.2.8", "rtmpt")]
+
+
 def test_opens_are_answered_each_with_its_own_id_in_any_order(node: Node) -> None:
     asked = [node.ask() for _ in range(3)]
     node.dialling.reverse()
@@ -198,6 +212,7 @@ def test_a_fault_while_opening_is_a_503_and_leaves_nothing(node: Node) -> None:
     node.fail(ZeroDivisionError())
     assert reply.status == 503
     assert node.admission.living == 0
+    assert node.records.told == [("refused", OpeningFailed)]
 
 
 def test_a_session_never_used_is_reaped_with_its_upstream(node: Node) -> None:
@@ -454,8 +469,18 @@ def test_a_drain_ends_every_session_with_its_reason_and_opens_no_more(node: Node
     assert [session.ended for session in sessions] == [EndReason.DRAINED] * 3
     assert all(transport.disconnected for transport in node.transports)
     assert node.admission.living == 0
-    with pytest.raises(CapacityReached):
+    with pytest.raises(Draining):
         node.ask()
+
+
+def test_a_drain_is_no_want_of_capacity(node: Node) -> None:
+    node.admission.draining = True
+    with pytest.raises(Draining) as caught:
+        node.ask()
+    assert caught.value.status == 503
+    assert node.records.told == [("refused", Draining)]
+    node.admission.draining = False
+    assert node.opened()
 
 
 def test_a_drain_does_not_end_a_session_twice(node: Node) -> None:
@@ -474,6 +499,7 @@ def test_an_open_on_its_way_when_all_ends_becomes_no_session(node: Node) -> None
     assert reply.status == 503
     assert transport.disconnected
     assert node.admission.living == 0
+    assert node.records.told == [("refused", Draining)]
 
 
 def test_every_end_is_told_once(node: Node) -> None:

@@ -1,6 +1,6 @@
 """FFmpeg tries a failed exchange again as a send of the same body under the next number.
 
-The cases are those at the head of gateway.protocols.session; none of them may touch another client.
+The cases are those at the head of gateway.protocols.retries; none of them may touch another client.
 """
 
 from __future__ import annotations
@@ -8,10 +8,15 @@ from __future__ import annotations
 import pytest
 
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.retries import TRIED_AGAIN_BYTES, Meaning, Retries
+from gateway.telemetry.figures import Figures
+from gateway.telemetry.totals import Histograms
 from tests.protocols.recording import Conversation
 
 # What the new connection is soon known by; the gap would be fifty times that.
 MOMENT_S = 0.2
+# A chunk that begins a message of type 20, a command.
+REQUEST = b"\x03" + bytes(6) + b"\x14" + b"\0\0\0\0 play"
 
 
 @pytest.fixture
@@ -22,12 +27,111 @@ def ffmpeg() -> Conversation:
     return talk
 
 
+@pytest.mark.parametrize(
+    ("last_body", "left_out", "body", "meaning"),
+    [
+        (REQUEST, 0, REQUEST, Meaning.AGAIN),
+        (b"\x00", 0, b"\x00", Meaning.AGAIN),
+        (REQUEST, 0, b"\x00", Meaning.ITSELF),
+        (b"\x00", 0, REQUEST, Meaning.ITSELF),
+        (REQUEST, 1, b"\x00", Meaning.IDLE),
+        (b"\x00", 1, b"\x00", Meaning.IDLE),
+        (REQUEST, 1, REQUEST, Meaning.AGAIN),
+        (b"\x00", 1, REQUEST, Meaning.ITSELF),
+    ],
+)
+def test_what_a_send_on_a_new_connection_is_meant_to_be(
+    last_body: bytes, left_out: int, body: bytes, meaning: Meaning
+) -> None:
+    assert lost_after(last_body).meaning(left_out, body) is meaning
+
+
+def lost_after(body: bytes) -> Retries:
+    """A client whose last connection was lost after a command with ``body``."""
+    retries = Retries()
+    retries.last_body = body
+    retries.source_lost = True
+    return retries
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_without_a_lost_connection_the_same_body_is_meant_twice(left_out: int) -> None:
+    retries = lost_after(REQUEST)
+    retries.source_lost = False
+    assert retries.meaning(left_out, REQUEST) is Meaning.ITSELF
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_lone_00_never_means_itself(left_out: int) -> None:
+    retries = lost_after(b"\x00")
+    retries.source_lost = False
+    assert retries.meaning(left_out, b"\x00") is not Meaning.ITSELF
+
+
+@pytest.mark.parametrize("kind", [8, 9, 15, 18, 22])
+@pytest.mark.parametrize("first", [b"\x04", b"\x44", b"\x84", b"\xc4"])
+def test_media_that_says_the_same_twice_is_meant_twice(first: bytes, kind: int) -> None:
+    body = first + bytes(6) + bytes([kind]) + bytes(20)
+    assert lost_after(body).meaning(0, body) is Meaning.ITSELF
+
+
+def test_a_long_body_that_begins_as_the_last_one_did_is_another() -> None:
+    body = REQUEST + bytes(TRIED_AGAIN_BYTES)
+    assert lost_after(body[:TRIED_AGAIN_BYTES]).meaning(0, body) is Meaning.ITSELF
+    exactly = body[:TRIED_AGAIN_BYTES]
+    assert lost_after(exactly).meaning(0, exactly) is Meaning.ITSELF
+
+
+def test_a_proxy_that_spreads_a_client_over_its_connections_loses_it_nothing(
+    ffmpeg: Conversation,
+) -> None:
+    for number in range(1, 5):
+        ffmpeg.source = number % 2
+        assert ffmpeg.send(number, b"silence").body == b"\x01"
+    assert ffmpeg.upstream.up == b"x" + 4 * b"silence"
+
+
+def test_a_try_that_comes_during_a_hold_has_no_poll_gap() -> None:
+    figures = Figures(Histograms())
+    ffmpeg = Conversation(tries_again=True, figures=figures)
+    ffmpeg.send(0)
+    ffmpeg.idle(1)
+    ffmpeg.source = 2
+    assert ffmpeg.send(2, b"\x00").waits
+    assert len(figures.poll_gap.pending) == 1
+
+
+def test_a_try_that_is_lost_too_while_an_answer_is_kept_leaves_no_gap(ffmpeg: Conversation) -> None:
+    ffmpeg.fill()
+    ffmpeg.cut(ffmpeg.send(1, REQUEST))
+    ffmpeg.reconnect()
+    again = ffmpeg.send(3, REQUEST)
+    ffmpeg.say(b"words")
+    ffmpeg.drain()
+    assert again.body == b"\x01words"
+    assert ffmpeg.send(4, b"next").body == b"\x01"
+    assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
+
+
+def test_giving_up_while_an_answer_is_kept_waits_for_a_moment_after_it(
+    ffmpeg: Conversation,
+) -> None:
+    ffmpeg.fill()
+    ffmpeg.cut(ffmpeg.send(1, REQUEST))
+    ffmpeg.reconnect()
+    ffmpeg.close(3)
+    ffmpeg.drain()
+    assert ffmpeg.ended is None
+    ffmpeg.later(MOMENT_S)
+    assert ffmpeg.ended is EndReason.CLIENT_CLOSED
+
+
 def test_the_single_00_after_an_idle_that_died_held_never_goes_upstream(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.cut(ffmpeg.idle(1))
     ffmpeg.say(b"words")
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(2, b"\x00").body == b"\x01words"
     assert ffmpeg.upstream.up == b"x"
 
@@ -39,7 +143,7 @@ def test_the_answer_that_was_lost_is_given_again_to_the_single_00(
     ffmpeg.say(words)
     assert ffmpeg.idle(1).body == b"\x01" + words
     ffmpeg.say(b" and more")
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(2, b"\x00").body == b"\x01" + words + b" and more"
     assert ffmpeg.idle(3, may_hold=False).body == b"\x01"
     assert ffmpeg.idle(1).body == b"\x01"
@@ -50,31 +154,31 @@ def test_a_send_tried_again_goes_up_once_and_its_answer_is_given_again(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.say(b"words")
-    assert ffmpeg.send(1, b"request").body == b"\x01words"
-    ffmpeg.source = 2
+    assert ffmpeg.send(1, REQUEST).body == b"\x01words"
+    ffmpeg.reconnect()
     assert (
         ffmpeg.send(
             2,
-            b"request",
+            REQUEST,
         ).body
         == b"\x01words"
     )
-    assert ffmpeg.upstream.up == b"xrequest"
+    assert ffmpeg.upstream.up == b"x" + REQUEST
     assert ffmpeg.send(3, b"next").body == b"\x01"
-    assert ffmpeg.upstream.up == b"xrequestnext"
+    assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
 def test_a_send_tried_again_while_its_answer_is_kept_gets_that_answer(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.fill()
-    ffmpeg.cut(ffmpeg.send(1, b"request"))
-    ffmpeg.source = 2
-    again = ffmpeg.send(2, b"request")
+    ffmpeg.cut(ffmpeg.send(1, REQUEST))
+    ffmpeg.reconnect()
+    again = ffmpeg.send(2, REQUEST)
     ffmpeg.say(b"words")
     ffmpeg.drain()
     assert again.body == b"\x01words"
-    assert ffmpeg.upstream.up == b"xrequest"
+    assert ffmpeg.upstream.up == b"x" + REQUEST
 
 
 def test_an_idle_lost_on_its_way_leaves_out_its_number_and_nothing_goes_upstream(
@@ -82,7 +186,7 @@ def test_an_idle_lost_on_its_way_leaves_out_its_number_and_nothing_goes_upstream
 ) -> None:
     ffmpeg.say(b"words")
     ffmpeg.idle(1)
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     ffmpeg.say(b"more")
     assert ffmpeg.send(3, b"\x00").body == b"\x01more"
     assert ffmpeg.idle(4).waits
@@ -92,20 +196,20 @@ def test_an_idle_lost_on_its_way_leaves_out_its_number_and_nothing_goes_upstream
 def test_a_send_lost_on_its_way_leaves_out_its_number_and_goes_upstream_once(
     ffmpeg: Conversation,
 ) -> None:
-    ffmpeg.source = 2
-    assert ffmpeg.send(2, b"request").body == b"\x01"
+    ffmpeg.reconnect()
+    assert ffmpeg.send(2, REQUEST).body == b"\x01"
     assert ffmpeg.send(3, b"next").body == b"\x01"
-    assert ffmpeg.upstream.up == b"xrequestnext"
+    assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
 def test_two_numbers_left_out_are_a_gap(ffmpeg: Conversation) -> None:
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(3, b"3").waits
     ffmpeg.source = 1
     ffmpeg.send(1, b"1")
     ffmpeg.send(2, b"2")
     assert ffmpeg.upstream.up == b"x123"
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     ffmpeg.send(6, b"6")
     ffmpeg.later(ffmpeg.limits.gap_s)
     assert ffmpeg.ended is EndReason.SEQUENCE_GAP
@@ -114,7 +218,7 @@ def test_two_numbers_left_out_are_a_gap(ffmpeg: Conversation) -> None:
 def test_a_close_that_leaves_one_out_ends_the_session_after_a_moment(
     ffmpeg: Conversation,
 ) -> None:
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     ffmpeg.close(2)
     assert ffmpeg.ended is None
     ffmpeg.later(MOMENT_S)
@@ -124,7 +228,7 @@ def test_a_close_that_leaves_one_out_ends_the_session_after_a_moment(
 def test_what_was_still_in_the_old_connections_socket_is_taken_before_that_close(
     ffmpeg: Conversation,
 ) -> None:
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     close = ffmpeg.close(2)
     ffmpeg.source = 1
     assert ffmpeg.send(1, b"last").body == b"\x01"
@@ -147,7 +251,7 @@ def test_a_new_connection_that_goes_on_with_something_new_is_taken_as_it_is(
 ) -> None:
     ffmpeg.say(b"words")
     ffmpeg.idle(1)
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(2, b"new").body == b"\x01"
     ffmpeg.source = 3
     assert ffmpeg.idle(3).waits
@@ -156,11 +260,11 @@ def test_a_new_connection_that_goes_on_with_something_new_is_taken_as_it_is(
 
 def test_the_real_repetition_of_a_number_is_no_try_of_the_next(ffmpeg: Conversation) -> None:
     ffmpeg.say(b"words")
-    ffmpeg.send(1, b"request")
-    ffmpeg.source = 2
-    assert ffmpeg.send(1, b"request").body == b"\x01words"
+    ffmpeg.send(1, REQUEST)
+    ffmpeg.reconnect()
+    assert ffmpeg.send(1, REQUEST).body == b"\x01words"
     assert ffmpeg.send(2, b"next").body == b"\x01"
-    assert ffmpeg.upstream.up == b"xrequestnext"
+    assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
 def test_a_client_that_repeats_properly_is_left_alone() -> None:
@@ -181,7 +285,7 @@ def test_a_try_after_the_end_changes_nothing_that_can_be_had_again(ffmpeg: Conve
     ffmpeg.say(b"last words")
     ffmpeg.upstream_ends()
     assert ffmpeg.idle(1).body == b"\x01last words"
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(2, b"\x00").status == 404
     assert ffmpeg.idle(1).body == b"\x01last words"
 
@@ -190,6 +294,6 @@ def test_a_try_after_the_end_does_not_make_an_answer_of_a_number_never_taken(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.upstream_ends()
-    ffmpeg.source = 2
+    ffmpeg.reconnect()
     assert ffmpeg.send(2, b"y").status == 404
     assert ffmpeg.send(1, b"y").status == 404

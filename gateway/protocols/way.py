@@ -10,7 +10,7 @@ PROTOCOLS: Final = ("rtmpt", "rtmpts", "rtmp", "rtmps")
 
 
 @frozen
-class Origin:
+class Way:
     """``protocol`` is one of ``PROTOCOLS``, ``listener`` an address as the operator wrote it."""
 
     protocol: str = "rtmpt"
@@ -18,5 +18,5 @@ class Origin:
 
 
 # Of whoever does not say.
-RTMPT: Final = Origin("rtmpt")
-RTMP: Final = Origin("rtmp")
+RTMPT: Final = Way("rtmpt")
+RTMP: Final = Way("rtmp")

@@ -1,0 +1,169 @@
+"""What goes down: the answers of a session, and the idle that is held until there is something to say.
+
+The rules (PROTOCOL.md, Interval byte and Held idle):
+
+- An answer is one interval byte and what the upstream has said since the last answer. It is kept, and is
+  the same when its command is repeated.
+- An idle that would get nothing is held until there is something, or until any other command of the session
+  arrives. A held idle whose connection died is an orphan: data is not spent on it, and waits for the
+  repetition or for the next command.
+- The upstream is read no more while it is ahead of the answers by ``pause_bytes``.
+
+Not known here: whose turn it is, what goes up, and when it ends. That is the session's, whose base this
+class is. It is not a part of it, since each look-up in a part would be paid for 100,000 times a second.
+"""
+
+from __future__ import annotations
+
+from gateway.protocols.backlog import Backlog
+from gateway.protocols.limits import Limits
+from gateway.protocols.parties import Figures, Reply, Upstream
+from gateway.protocols.replay import Replay
+
+# PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.
+INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
+EMPTY_ANSWERS_A_STEP = 10
+# In the place of a number.
+NONE = -1
+
+
+class Downstream:
+    """The answers of one session. Times are seconds on one clock that never goes back.
+
+    ``deadline`` is when the session has something to do. The counts are plain attributes: ``holds``,
+    answers by whether they carried anything, and the ``bytes_down`` that the upstream has said.
+    """
+
+    __slots__ = (
+        "_answered_at",
+        "_backlog",
+        "_empty_before",
+        "_figures",
+        "_held",
+        "_hold_s",
+        "_limits",
+        "_paused",
+        "_replay",
+        "_silent_s",
+        "_upstream",
+        "_waiters",
+        "bytes_down",
+        "deadline",
+        "empty_answers",
+        "filled_answers",
+        "holds",
+        "pause_bytes",
+    )
+
+    def __init__(
+        self, limits: Limits, upstream: Upstream, hold_s: float, now: float, figures: Figures | None
+    ) -> None:
+        self._limits = limits
+        self._upstream = upstream
+        self._figures = figures
+        self._hold_s = hold_s
+        self._silent_s = limits.silent_session_s
+        self._held = NONE
+        self._waiters: list[tuple[int, Reply]] = []
+        self._backlog = Backlog()
+        self._replay = Replay(limits)
+        self._paused = False
+        self._answered_at = now
+        self._empty_before = 0
+        self.deadline = now + limits.unused_session_s
+        self.pause_bytes = limits.down_buffer_bytes // 2
+        self.holds = self.empty_answers = self.filled_answers = self.bytes_down = 0
+
+    # Those who wait
+
+    def wait(self, number: int, reply: Reply) -> None:
+        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
+        self._waiters.append((number, reply))
+
+    def forget(self, reply: Reply, now: float) -> None:
+        """The connection that ``reply`` was for is gone; a held idle becomes an orphan."""
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
+        if self._held != NONE and not self._waiters:
+            self.deadline = now + self._silent_s
+
+    def _is_waited_for(self, number: int) -> bool:
+        return any(waited == number for waited, _ in self._waiters)
+
+    def _deliver(self, number: int, answer: bytes) -> None:
+        waiters = self._waiters
+        if len(waiters) == 1 and waiters[0][0] == number:
+            waiters.pop()[1].answer(answer)
+            return
+        self._waiters = [waiter for waiter in waiters if waiter[0] != number]
+        for waited, reply in waiters:
+            if waited == number:
+                reply.answer(answer)
+
+    # A held idle; the session begins the hold itself, in ``_take``, which saves a call for each idle
+
+    def release(self, now: float) -> None:
+        """Answer a held idle now: more bytes have come on its connection."""
+        if self._held != NONE:
+            self._release(now)
+
+    def _release(self, now: float) -> None:
+        """Answer the held idle with what there is; an orphan's data is left for who comes next."""
+        number, self._held = self._held, NONE
+        self.deadline = now + self._silent_s
+        if self._waiters:
+            self._deliver(number, self._answer(number, now))
+        else:
+            self._replay.store(number, INTERVALS[0])
+
+    def _repeat_held(self, number: int, now: float) -> bytes | None:
+        """A held idle again: its connection died, or its client lost patience."""
+        if self._waiters:
+            self._release(now)
+            return self._replay.answer_to(number)
+        if self._backlog.size_bytes:
+            self._held = NONE
+            self.deadline = now + self._silent_s
+            return self._answer(number, now)
+        self.deadline = now + self._hold_s
+        return None
+
+    # What is said
+
+    def _answer(self, number: int, now: float) -> bytes:
+        """The answer to ``number``, made and kept for its repetition."""
+        self._answered_at = now
+        if self._backlog.size_bytes:
+            self.filled_answers += 1
+            self._empty_before = self.empty_answers
+            answer = self._spend()
+            if self._figures is not None and self._figures.waiting:
+                answered_bytes = self.bytes_down - self._backlog.size_bytes
+                self._figures.downstream_answered(answered_bytes, self.filled_answers, now)
+        else:
+            step = (self.empty_answers - self._empty_before) // EMPTY_ANSWERS_A_STEP
+            answer = INTERVALS[min(step, len(INTERVALS) - 1)]
+            self.empty_answers += 1
+        self._replay.store(number, answer)
+        return answer
+
+    def _spend(self) -> bytes:
+        """The interval byte and as much of the buffer as one answer takes."""
+        answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
+        if self._paused and self._backlog.size_bytes < self.pause_bytes // 2:
+            self._paused = False
+            self._upstream.resume()
+        return answer
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._upstream.pause()
+
+    def _take_back(self, number: int, now: float) -> None:
+        """The client read nothing of the answer to ``number``: what it carried is to be said again."""
+        if self._held != NONE:
+            self._release(now)
+        answer = self._replay.answer_to(number)
+        if answer is not None and len(answer) > 1:
+            self._backlog.put_back(answer[1:])
+            self._replay.store(number, INTERVALS[0])
