@@ -157,6 +157,22 @@ def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_bad_certificates_end_the_run_with_a_line_for_each_fault(
+    tmp_path: Path, file: Path, more: list[str]
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["missing.pem", "empty.pem"]\n')
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
+    refused(
+        done,
+        "missing.pem: cannot be read: No such file or directory; check the path, and that the"
+        " gateway's user may read it",
+        "empty.pem: no certificate in it; name the PEM file with the chain and the key",
+    )
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("daemon", [["-n"], []])
 def test_a_missing_file_ends_the_run(tmp_path: Path, daemon: list[str]) -> None:
     done = twistd(tmp_path, *daemon, "rtmpt-gateway", "--config", "nowhere.toml")

@@ -17,7 +17,9 @@ FILE: Final = Path(__file__).with_name("rtmpt-gateway.json")
 _WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _ON: Final = '{instance=~"$instance"}'
-_OF: Final = '{session="$session"}'
+# Aliases are those of one gateway: two that are not told apart by [node] can have the same ones.
+_OF: Final = '{instance=~"$instance", session="$session"}'
+_DAY_S: Final = 86400
 
 
 class Line(NamedTuple):
@@ -28,7 +30,8 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """``limits`` are values from which on it is yellow, and red; ``most`` is the top of its scale."""
+    """``limits`` are values from which on it is yellow, and red. Of ``wanted``, below the first it is red,
+    and from the last on green. ``most`` is the top of its scale; ``words`` stand for 0, 1 and so on."""
 
     title: str
     help: str
@@ -38,7 +41,9 @@ class Panel(NamedTuple):
     kind: str = "timeseries"
     stacked: bool = False
     limits: tuple[float, ...] = ()
+    wanted: tuple[float, ...] = ()
     most: float | None = None
+    words: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -63,8 +68,9 @@ def _share(title: str, what: str, rule: str) -> Panel:
     return Panel(title, what, "percentunit", (line,), 6, limits=(0.7, 0.85), most=1)
 
 
-def _of_session(name: str, legend: str) -> Line:
-    return Line(f"rtmpt_gateway_session_{name}{_OF}", legend)
+def _of_session(name: str, legend: str, statistic: str = "") -> Line:
+    chosen = _OF.replace("}", f', statistic="{statistic}"}}') if statistic else _OF
+    return Line(f"rtmpt_gateway_session_{name}{chosen}", legend)
 
 
 def _rate_of_session(name: str, legend: str) -> Line:
@@ -81,6 +87,8 @@ _RATE_ERRORS_DURATION: Final = Row(
             (Line('up{job="rtmpt-gateway", instance=~"$instance"}', "{{instance}}"),),
             4,
             "stat",
+            wanted=(1,),
+            words=("down", "up"),
         ),
         Panel(
             "Sessions",
@@ -216,15 +224,17 @@ _SERVERS_AND_DOORS: Final = Row(
     (
         Panel(
             "Media servers",
-            "1: the last connection was taken, or the server is due to be tried again.",
+            "Whether the last connection was taken; nobody may have tried since.",
             "none",
             (Line(f"rtmpt_gateway_upstream_up{_ON}", "{{upstream}} · {{instance}}"),),
             6,
             "stat",
+            wanted=(1,),
+            words=("down", "up"),
         ),
         Panel(
             "Connecting to media servers",
-            "How long it took, and how often it failed.",
+            "How long it took, where it did not fail.",
             "s",
             (
                 Line(
@@ -260,6 +270,7 @@ _SERVERS_AND_DOORS: Final = Row(
             ),
             6,
             "stat",
+            wanted=(3 * _DAY_S, 14 * _DAY_S),
         ),
         Panel(
             "Connections accepted",
@@ -279,9 +290,9 @@ _SERVERS_AND_DOORS: Final = Row(
             "ops",
             (
                 Line(
-                    "sum by (listener, cause) (rate("
+                    "sum by (cause) (rate("
                     f"rtmpt_gateway_connections_refused_total{_ON}[$__rate_interval]))",
-                    "{{listener}} {{cause}}",
+                    "{{cause}}",
                 ),
             ),
         ),
@@ -315,24 +326,14 @@ _ONE_SESSION: Final = Row(
             "Latencies, p95",
             "Of the last minute; the highest one is where the delay comes from.",
             "s",
-            (
-                Line(
-                    'rtmpt_gateway_session_latency_seconds{session="$session", statistic="p95"}',
-                    "{{latency}}",
-                ),
-            ),
+            (_of_session("latency_seconds", "{{latency}}", "p95"),),
             12,
         ),
         Panel(
             "Latencies, at worst",
             "Of the last minute.",
             "s",
-            (
-                Line(
-                    'rtmpt_gateway_session_latency_seconds{session="$session", statistic="max"}',
-                    "{{latency}}",
-                ),
-            ),
+            (_of_session("latency_seconds", "{{latency}}", "max"),),
             12,
         ),
         Panel(
@@ -475,6 +476,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         ],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _OPTIONS[panel.kind],
+        "transformations": _TRANSFORMATIONS.get(panel.kind, []),
     }
 
 
@@ -492,13 +494,14 @@ def _target(line: Line, name: str, kind: str) -> dict[str, Any]:
 
 
 def _defaults(panel: Panel) -> dict[str, Any]:
-    colors = zip(("yellow", "red"), panel.limits, strict=False)
-    steps = [{"color": "green", "value": None}, *({"color": c, "value": v} for c, v in colors)]
     defaults: dict[str, Any] = {
         "unit": panel.unit,
         "min": 0,
-        "thresholds": {"mode": "absolute", "steps": steps},
+        "thresholds": {"mode": "absolute", "steps": _steps(panel)},
     }
+    if panel.words:
+        options = {str(value): {"text": word} for value, word in enumerate(panel.words)}
+        defaults["mappings"] = [{"type": "value", "options": options}]
     if panel.most is not None:
         defaults["max"] = panel.most
     if panel.kind == "timeseries":
@@ -511,6 +514,24 @@ def _defaults(panel: Panel) -> dict[str, Any]:
     return defaults
 
 
+def _steps(panel: Panel) -> list[dict[str, Any]]:
+    """Colours, each with the value from which on it is meant."""
+    values = (None, *(panel.wanted or panel.limits))
+    colors = ("green", "yellow", "red")
+    if panel.wanted:
+        colors = ("red", "green") if len(panel.wanted) == 1 else ("red", "yellow", "green")
+    return [{"color": c, "value": v} for c, v in zip(colors, values, strict=False)]
+
+
+# What a table has besides labels.
+_TRANSFORMATIONS: Final[dict[str, list[dict[str, Any]]]] = {
+    "table": [
+        {
+            "id": "organize",
+            "options": {"excludeByName": dict.fromkeys(("Time", "Value", "__name__", "job"), True)},
+        }
+    ]
+}
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "timeseries": {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},

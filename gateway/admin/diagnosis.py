@@ -10,7 +10,8 @@ What each figure can and cannot tell:
 - The *downstream wait* is from the media server's bytes in to the answer out. A tunnel waits for nothing
   but the client's next command: so it belongs to whoever lets the *poll gap* last. Of that gap, one round
   trip is the network's; the rest is the proxy's, where one has said its name, else the client's polling. A
-  wait without a gap is a client that asks, but does not take: its network is too narrow.
+  wait without a gap is a client that asks, but does not take: its network is too narrow. Of a publisher it
+  means nothing: only acknowledgements go down, and who publishes polls no more often than it sends.
 - The *upstream delay* is the client's network or proxy where commands came out of order, else the media
   server, which takes late what is ready for it.
 - *RTMP pings*: the upstream's answer is the media server's. The client's, on a connection that is relayed,
@@ -27,6 +28,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from gateway.telemetry.labels import TUNNELLED
 from gateway.telemetry.latency import NOTHING, Estimate
 from gateway.telemetry.summary import Summary
 
@@ -43,7 +45,6 @@ _SLOW_CONNECT_S: Final = 0.5
 _BATCHED_S: Final = 0.5
 # A poll gap that is shorter than this share of the wait does not explain it.
 _EXPLAINS: Final = 0.5
-_TUNNELLED: Final = frozenset({"rtmpt", "rtmpts"})
 
 
 class Cause(Enum):
@@ -80,10 +81,14 @@ class Diagnosis:
 def diagnose(summary: Summary, busy_share: float = 0.0) -> Diagnosis:
     """What delays this session, and how much."""
     parts = _parts(summary)
-    delay_s = sum(parts.values())
     cause = _cause(summary, parts, busy_share)
     notes = (_VERDICTS[cause].format(**_words(summary, parts, cause)), *_notes(summary))
-    return Diagnosis(cause, delay_s, parts, notes)
+    return Diagnosis(cause, sum(parts.values()), parts, notes)
+
+
+def delay_of(summary: Summary) -> float:
+    """What a session is delayed by in all, in seconds: its diagnosis without the words."""
+    return sum(_parts(summary).values())
 
 
 def _cause(summary: Summary, parts: dict[Cause, float], busy_share: float) -> Cause:
@@ -109,8 +114,10 @@ Shares = list[tuple[Cause, float]]
 
 
 def _downstream(summary: Summary, round_trip_s: float) -> Shares:
+    if summary.action == "publish":
+        return []
     wait_s, gap_s = _latency(summary, "downstream_wait").p95_s, _latency(summary, "poll_gap").p95_s
-    if summary.protocol not in _TUNNELLED or gap_s < wait_s * _EXPLAINS:
+    if summary.protocol not in TUNNELLED or gap_s < wait_s * _EXPLAINS:
         return [(Cause.NETWORK, wait_s)]
     network_s = wait_s * min(1.0, round_trip_s / gap_s) if gap_s else 0.0
     return [(Cause.NETWORK, network_s), (_hop(summary, Cause.POLLING), wait_s - network_s)]
@@ -123,7 +130,7 @@ def _upstream(summary: Summary, _: float) -> Shares:
 
 def _pings(summary: Summary, round_trip_s: float) -> Shares:
     shares = [(Cause.SERVER, _latency(summary, "ping_upstream").p50_s / 2)]
-    if summary.protocol not in _TUNNELLED:
+    if summary.protocol not in TUNNELLED:
         beyond_s = _latency(summary, "ping_client").p50_s - round_trip_s
         shares.append((Cause.PROXY, max(0.0, beyond_s) / 2))
     return shares

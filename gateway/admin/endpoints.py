@@ -7,14 +7,14 @@ with a request is raised (problems.py). openapi.py describes the same table.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, final
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
 from gateway.admin.answers import EVENTS, TEXT, Answer, json_answer, json_list
-from gateway.admin.events import Watching, detail, row
+from gateway.admin.events import Watching, detail, row, server_of
 from gateway.admin.openapi import document
 from gateway.admin.page import Page
 from gateway.admin.problems import NothingHere, NotOurs, WrongMethod
@@ -28,8 +28,6 @@ from gateway.admin.queries import (
 )
 from gateway.admin.sources import Gateway
 from gateway.telemetry.families import content_type, exposition
-from gateway.telemetry.latency import MIDDLES
-from gateway.telemetry.metrics import UpstreamHealth
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 # As tunnels/ids.py makes them, and longer: an alias is looked up and never parsed.
@@ -118,7 +116,7 @@ class Endpoints:
 
     async def list_upstreams(self, call: Call) -> Answer:
         parse_query(call.query, ())
-        found = [_upstream(server) for server in await self._gateway.upstreams()]
+        found = [server_of(health) for health in await self._gateway.upstreams()]
         return json_answer({"upstreams": found})
 
     async def show_drain(self, call: Call) -> Answer:
@@ -161,7 +159,8 @@ class Endpoints:
     async def _unready(self) -> str:
         if await self._gateway.is_draining():
             return "draining"
-        if not any(server.up for server in await self._gateway.upstreams()):
+        # One that is due may be up again: only a client can tell, so clients have to be let in.
+        if not any(server.up or server.due for server in await self._gateway.upstreams()):
             return "no upstream is up"
         return ""
 
@@ -213,25 +212,3 @@ def _allow(methods: Methods) -> str:
 async def _later(pieces: Iterator[bytes]) -> Any:
     for piece in pieces:
         yield piece
-
-
-def _upstream(server: UpstreamHealth) -> dict[str, Any]:
-    return {
-        "name": server.name,
-        "up": server.up,
-        "connections": sum(server.dials),
-        "failures": server.failures,
-        "connect_p50_s": quantile(server.dials, 0.5),
-        "connect_p95_s": quantile(server.dials, 0.95),
-    }
-
-
-def quantile(buckets: Sequence[int], share: float) -> float:
-    """What that share of all values is at most; 0 when there are none."""
-    due = share * sum(buckets)
-    until = 0
-    for count, middle in zip(buckets, MIDDLES, strict=True):
-        until += count
-        if until >= due and until:
-            return middle
-    return 0.0

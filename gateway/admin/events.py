@@ -12,7 +12,7 @@ deadline, and no event is made for it meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, final
 
 from gateway.admin.answers import as_json, json_list
@@ -22,6 +22,8 @@ from gateway.admin.queries import SessionQuery
 from gateway.admin.sources import Gateway
 from gateway.admin.totals import totals
 from gateway.admin.turns import Turns
+from gateway.telemetry.latency import MIDDLES
+from gateway.telemetry.metrics import UpstreamHealth
 from gateway.telemetry.summary import Summary
 
 # A page each. More people than this do not look at one gateway at once; more pages than this are a fault.
@@ -86,10 +88,7 @@ class Watching:
         before = {
             "totals": totals(await gateway.families()),
             "draining": await gateway.is_draining(),
-            "upstreams": [
-                {"name": server.name, "up": server.up, "failures": server.failures}
-                for server in await gateway.upstreams()
-            ],
+            "upstreams": [server_of(health) for health in await gateway.upstreams()],
             "causes": selection.causes,
             "matching": selection.matching,
         }
@@ -114,3 +113,27 @@ def row(summary: Summary, busy_share: float) -> dict[str, Any]:
     """One session as the list shows it: with the verdict, not the reasons."""
     verdict = diagnose(summary, busy_share)
     return {**summary.as_dict(), "cause": verdict.cause.value, "delay_s": verdict.delay_s}
+
+
+def server_of(health: UpstreamHealth) -> dict[str, Any]:
+    """One media server, as plain values."""
+    return {
+        "name": health.name,
+        "up": health.up,
+        "due": health.due,
+        "connections": sum(health.dials),
+        "failures": health.failures,
+        "connect_p50_s": quantile(health.dials, 0.5),
+        "connect_p95_s": quantile(health.dials, 0.95),
+    }
+
+
+def quantile(buckets: Sequence[int], share: float) -> float:
+    """What that share of all values is at most; 0 when there are none."""
+    due = share * sum(buckets)
+    until = 0
+    for count, middle in zip(buckets, MIDDLES, strict=True):
+        until += count
+        if until >= due and until:
+            return middle
+    return 0.0

@@ -69,7 +69,9 @@ def _paths() -> dict[str, Any]:
             "get": _operation(
                 "Whether new sessions are taken",
                 _text("text/plain"),
-                responses={"503": {"description": "Draining, or no upstream is up"}},
+                responses={
+                    "503": {"description": "Draining, or no upstream is up or due to be tried"}
+                },
             )
         },
         "/metrics": {"get": _operation("Aggregates for Prometheus", _exposition())},
@@ -216,7 +218,11 @@ def _schemas() -> dict[str, Schema]:
         ),
         "Upstream": _object(
             name=_STRING,
-            up=_FLAG,
+            up={**_FLAG, "description": "It took the last connection, or had none yet"},
+            due={
+                **_FLAG,
+                "description": "It is tried in its turn; false for a while after a failure",
+            },
             connections=_COUNT,
             failures=_COUNT,
             connect_p50_s=_SECONDS,

@@ -19,13 +19,26 @@ const LATENCIES = {
   ping_upstream: "RTMP ping, answered by the server",
   media_late: "Media, later than its timestamps say",
 };
+const REASONS = {
+  client_closed: "the client closed it", client_lost: "the client's connection was lost",
+  client_silent: "the client said nothing more", client_stalled: "the client took nothing more",
+  abandoned: "it was never used", sequence_gap: "a command of the client never came",
+  window_full: "too many commands came before a missing one",
+  upstream_closed: "the media server closed it", upstream_lost: "the media server's connection was lost",
+  upstream_stalled: "the media server took nothing more", upstream_unavailable: "no media server took it",
+  drained: "the gateway ended", ended_by_operator: "the operator ended it", fault: "a fault of the gateway",
+};
+const REFUSALS = {
+  capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
+  upstream_unavailable: "no media server took it",
+};
 const byId = (id) => document.getElementById(id);
 const seen = new Map();
-let source = null, retry = 0, draining = false, previous = null;
+let source = null, retry = 0, draining = false, previous = null, shown = null;
 
 // Text
 
-const spoken = (s) => s < 0.0005 ? "0 ms" : s < 0.01 ? (s * 1000).toFixed(1) + " ms"
+const spoken = (s) => s < 0.00005 ? "0 ms" : s < 0.01 ? (s * 1000).toFixed(1) + " ms"
   : s < 1 ? (s * 1000).toFixed(0) + " ms" : s.toFixed(1) + " s";
 const bytes = (n) => {
   for (const unit of ["B", "kB", "MB", "GB"]) { if (n < 1000) return n.toFixed(n < 10 && unit !== "B" ? 1 : 0) + " " + unit; n /= 1000; }
@@ -141,12 +154,20 @@ function showTotals(all, now) {
     ["Sessions", `${all.sessions} of ${all.sessions_limit}`],
     ["Connections", `${all.connections} of ${all.connections_limit}`],
     ["Down", rate(perS("down"))], ["Up", rate(perS("up"))],
-    ["Opened", String(all.opened)], ["Ended", String(all.ended)], ["Refused", String(all.refused)],
+    ["Sessions opened", String(all.opened)], ["Sessions ended", String(all.ended)],
+    ["Opens refused", String(all.refused)],
     ["Event loop busy", share(all.busy_share, 1)],
     ["Buffers", share(all.buffers_bytes, all.buffers_limit_bytes)], ["Memory", bytes(all.memory_bytes)],
   ]);
+  showCounts(byId("ends"), "ended", REASONS, all.by_reason);
+  showCounts(byId("refusals"), "refused", REFUSALS, all.by_cause);
   byId("version").textContent = all.version;
   previous = { now, bytes: all.bytes };
+}
+function showCounts(list, title, words, counts) {
+  const entries = Object.entries(counts).filter(([, count]) => count).sort((a, b) => b[1] - a[1]);
+  const items = entries.map(([name, count]) => element("li", `${words[name] || name}: ${count}`));
+  list.replaceChildren(element("li", title, "title"), ...(items.length ? items : [element("li", "none")]));
 }
 function showCauses(list, entries) {
   const items = entries.map(([name, value]) => {
@@ -165,9 +186,15 @@ function showState(event) {
 }
 function setState(text, good) {
   const state = byId("state");
+  document.body.classList.remove("stale");
   // A reader's voice says what changes here.
   if (state.textContent !== text) state.textContent = text;
   state.className = good ? "good" : "bad";
+}
+function serverState(server) {
+  if (server.up) return element("span", "up", "up");
+  // Nobody knows better before the next client.
+  return element("span", server.due ? "down; due to be tried again" : "down; tried last", "down");
 }
 function sessionRow(one, known) {
   const link = element("a", one.alias);
@@ -187,8 +214,10 @@ function showGateway(event) {
   showState(event);
   showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
   byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
-    ["Server", server.name], ["State", element("span", server.up ? "up" : "down", server.up ? "up" : "down")],
-    ["Failures", String(server.failures)],
+    ["Server", server.name], ["State", serverState(server)],
+    ["Connections", String(server.connections)], ["Failures", String(server.failures)],
+    ["Connect, median", server.connections ? spoken(server.connect_p50_s) : "–"],
+    ["Connect, 95 %", server.connections ? spoken(server.connect_p95_s) : "–"],
   ])));
   const focused = document.activeElement && document.activeElement.closest("#sessions a");
   byId("sessions").replaceChildren(...event.sessions.map((one) => sessionRow(one, remember(one, now))));
@@ -196,11 +225,19 @@ function showGateway(event) {
   byId("matching").textContent = event.matching > event.sessions.length
     ? `${event.sessions.length} of ${event.matching}` : String(event.matching);
   byId("none").hidden = event.sessions.length > 0;
+  byId("none").textContent = event.totals.sessions ? "No session fits." : "There are no sessions now.";
 }
 
 // One session
 
 function showSession(one) {
+  if (!one && shown && shown.alias === chosen()) {
+    // It was forgotten with the last scrape; what is on the page is all that there was.
+    byId("end").hidden = true;
+    if (!shown.reason) byId("verdict").textContent = "It has ended.";
+    return;
+  }
+  shown = one;
   byId("details").hidden = !one;
   byId("notes").replaceChildren();
   if (!one) { byId("verdict").textContent = "There is no such session any more."; return; }
@@ -208,8 +245,8 @@ function showSession(one) {
     : remember(one, performance.now() / 1000);
   const [verdict, ...notes] = one.diagnosis.notes;
   byId("alias").textContent = `${one.alias} · ${streamOf(one)}`;
-  byId("verdict").textContent = one.reason ? `It has ended: ${one.reason.replaceAll("_", " ")}. ${verdict}` : verdict;
-  byId("notes").replaceChildren(...notes.map((note) => element("li", note)));
+  byId("verdict").textContent = one.reason ? `It has ended: ${REASONS[one.reason] || one.reason}.` : verdict;
+  byId("notes").replaceChildren(...(one.reason ? [verdict, ...notes] : notes).map((note) => element("li", note)));
   showCauses(byId("parts"), Object.entries(one.diagnosis.parts).sort((a, b) => b[1] - a[1]).map(([name, s]) => [name, spoken(s)]));
   byId("plots").replaceChildren(...Object.keys(LATENCIES).map((name) => plot(name, known.points)).filter(Boolean));
   byId("latencies").replaceChildren(...Object.entries(one.latencies).map(([name, found]) => row([
@@ -264,6 +301,8 @@ function connect() {
   opened.onerror = () => {
     if (source !== opened) return;
     setState("the gateway does not answer; trying again", false);
+    // What is shown was true once.
+    document.body.classList.add("stale");
     if (opened.readyState === EventSource.CLOSED) retry = setTimeout(connect, RETRY_MS);
   };
 }
@@ -275,7 +314,8 @@ function route() {
   byId("alias").textContent = alias;
   byId("verdict").textContent = "";
   byId("failure").hidden = true;
-  document.title = (alias ? alias + " · " : "") + "RTMPT gateway";
+  shown = null;
+  document.title = (alias ? alias + " · " : "") + "RTMPT gateway · " + location.host;
   if (alias) showWaiting();
   connect();
 }

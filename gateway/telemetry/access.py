@@ -20,7 +20,9 @@ from twisted.logger import Logger
 
 from gateway.errors import RequestRefused
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.lines import BURST, Bucket
+from gateway.telemetry.refusals import cause_of
 from gateway.telemetry.summary import Summary
 
 _log = Logger()
@@ -91,9 +93,17 @@ class AccessLog:
             self._write(_STREAM_ENDS[summary.action], "stream", summary, status)
         self._write("disconnect", "session", summary, _OK)
 
-    def refused(self, error: RequestRefused) -> None:
-        values = {"x-event": "connect", "x-category": "session", "x-status": str(error.status)}
-        self._put({**values, "x-comment": type(error).__name__})
+    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+        self._put(
+            {
+                "x-event": "connect",
+                "x-category": "session",
+                "x-status": str(error.status),
+                "c-ip": address,
+                "c-proto": way.protocol,
+                "x-comment": cause_of(type(error)),
+            }
+        )
 
     def _write(self, event: str, category: str, summary: Summary, status: int) -> None:
         self._put(

@@ -1,7 +1,8 @@
 """A worker's figures as families of samples, made when somebody asks.
 
 Labels are from closed sets alone: protocol, listener and upstream as configured, command, direction, state,
-reason, cause, outcome. What is told by session is in ``session_metrics``.
+reason, cause, outcome; what can occur of them is there from the start (labels.py). What is told by session
+is in ``session_metrics``.
 
 Sums over sessions are taken in slices, between which others run: first what has ended and who lives, in
 one moment, then the living a few at a time. A session's counts only grow, and so do the sums. (One that
@@ -12,7 +13,6 @@ was.)
 from __future__ import annotations
 
 import platform
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -22,17 +22,20 @@ from attrs import define, frozen
 
 from gateway.protocols.limits import Limits
 from gateway.telemetry.families import Family, Kind, Labels, Merge
+from gateway.telemetry.labels import HANDSHAKES, NOTHING_EXPECTED, SPOKEN, TUNNELLED, Expected
 from gateway.telemetry.latency import MIDDLES, upper_bound
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.process import read_process
+from gateway.telemetry.refusals import CAUSES
 from gateway.telemetry.sessions import COUNTS, Sessions, add_living
 from gateway.telemetry.sessions import Labels as SessionLabels
+from gateway.telemetry.summary import Measured
 from gateway.telemetry.totals import LATENCIES
 
 # Some 3 us each.
 _SLICE: Final = 250
-# 0.5 ms to 8.192 s, each twice the one before.
-_BOUNDS: Final = range(8, 65, 4)
+# 0.5 ms to 16.384 s, each twice the one before.
+_BOUNDS: Final = range(8, 69, 4)
 
 _LATENCY_HELP: Final = {
     "upstream_connect": "From the decision to open a session to its upstream connection.",
@@ -44,8 +47,12 @@ _LATENCY_HELP: Final = {
     "media_late": "How late media is by its own timestamps, against the earliest of the last minute.",
 }
 # Counter, the label that tells its parts apart, and the counts that it is made of.
-_SUMS: Final = (
-    ("bytes", "RTMP bytes relayed.", "direction", {"up": "bytes_up", "down": "bytes_down"}),
+_BYTES: Final = (
+    *("bytes", "RTMP bytes relayed.", "direction"),
+    {"up": "bytes_up", "down": "bytes_down"},
+)
+_WHERE: Final = ("protocol", "listener", "upstream")
+_OF_TUNNELS: Final = (
     (
         "commands",
         "Commands that took effect.",
@@ -58,17 +65,18 @@ _SUMS: Final = (
     ("empty_answers", "Answers that carried nothing.", "", {"": "empty_answers"}),
     ("filled_answers", "Answers that carried bytes of the upstream.", "", {"": "filled_answers"}),
 )
-# What a door counts: connections that were served, and TLS handshakes; all else was refused.
-_SERVED: Final = ("http", "rtmp")
-_HANDSHAKES: Final = {"tls": "succeeded", "tls_failed": "failed"}
 
 
 @frozen
 class UpstreamHealth:
-    """One upstream server; ``dials`` are the counts by bucket of how long connecting took."""
+    """One upstream server; ``dials`` are the counts by bucket of how long connecting took.
+
+    It is ``up`` when it took the last connection, or had none yet; ``due`` when it is tried in its turn.
+    """
 
     name: str
     up: bool
+    due: bool
     failures: int
     dials: Sequence[int]
 
@@ -78,7 +86,8 @@ class Sources:
     """Where the figures are that no session has, each asked when somebody asks for metrics.
 
     ``doors`` gives each listener and its connections by what they turned out to be (listeners/entry.py);
-    ``certificates`` names, and when each expires, in seconds since 1970.
+    ``certificates`` names, and when each expires, in seconds since 1970. ``expected`` is what is shown
+    before anything happened.
     """
 
     limits: Limits
@@ -87,6 +96,24 @@ class Sources:
     doors: Callable[[], Iterable[tuple[str, Mapping[str, int]]]] = lambda: ()
     upstreams: Callable[[], Iterable[UpstreamHealth]] = lambda: ()
     certificates: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
+    expected: Expected = NOTHING_EXPECTED
+
+
+@define
+class _Sum:
+    """What the sessions come to, as far as they were added up."""
+
+    counts: dict[SessionLabels, list[int]]
+    states: Counter[tuple[str, str]]
+    buffered_bytes: int = 0
+
+    def add(self, session: Measured) -> None:
+        """One that lived when this was begun."""
+        add_living(self.counts, session)
+        self.buffered_bytes += session.counted.buffered_bytes
+        position = session.counted.position
+        if position != "ended":
+            self.states[session.way.protocol, position] += 1
 
 
 @final
@@ -101,24 +128,29 @@ class Metrics:
 
     def families(self) -> Iterator[Family | None]:
         """One family after the other; None where others may run before the next one is made."""
-        sums, living = self._sessions.sums()
-        states: Counter[tuple[str, str]] = Counter()
-        buffered_bytes = 0
+        sum_, living = self._begin()
         for start in range(0, len(living), _SLICE):
             for session in living[start : start + _SLICE]:
-                add_living(sums, session)
-                states[session.origin.protocol, session.counted.position] += 1
-                buffered_bytes += session.counted.buffered_bytes
+                sum_.add(session)
             yield None
         del living
-        self._keep_growing(sums)
-        yield from self._counters(sums)
-        yield from self._latencies(sums)
-        yield _labelled("sessions", Kind.GAUGE, "Living sessions.", ("protocol", "state"), states)
-        yield from self._capacity(buffered_bytes)
+        self._keep_growing(sum_.counts)
+        yield from self._counters(sum_.counts)
+        yield from self._latencies(sum_.counts)
+        labels = ("protocol", "state")
+        yield _labelled("sessions", Kind.GAUGE, "Living sessions.", labels, sum_.states)
+        yield from self._capacity(sum_.buffered_bytes)
         yield from self._upstreams()
         yield from self._tls()
         yield from self._loop_and_process()
+
+    def _begin(self) -> tuple[_Sum, list[Measured]]:
+        """What all ended sessions come to, zeros included, and those that are still to be added."""
+        ended, living = self._sessions.sums()
+        expected = self._sources.expected
+        for where in expected.sums(server.name for server in self._sources.upstreams()):
+            ended.setdefault(where, [0] * len(COUNTS))
+        return _Sum(ended, Counter(dict.fromkeys(expected.states(), 0))), living
 
     def _keep_growing(self, sums: dict[SessionLabels, list[int]]) -> None:
         for labels, counts in sums.items():
@@ -127,27 +159,21 @@ class Metrics:
         self._shown = sums
 
     def _counters(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
-        for name, help_text, label, parts in _SUMS:
-            family = Family(name, Kind.COUNTER, help_text)
-            for where, counts in sums.items():
-                for part, source in parts.items():
-                    labels = (*_labels_of(where), *(((label, part),) if label else ()))
-                    family.put(counts[COUNTS.index(source)], *labels)
-            yield family
+        yield _summed(_BYTES, sums)
+        # A relay has none of these.
+        tunnels = {where: counts for where, counts in sums.items() if where[0] in TUNNELLED}
+        for each in _OF_TUNNELS:
+            yield _summed(each, tunnels)
         sessions = self._sessions
-        opened = Family("sessions_opened", Kind.COUNTER, "Sessions whose upstream stood.")
-        for where, count in sessions.opened.items():
-            opened.put(count, *_labels_of(where))
-        yield opened
-        yield _labelled(
-            "sessions_ended",
-            Kind.COUNTER,
-            "Sessions that ended, by reason; abandoned is no error.",
-            ("protocol", "reason"),
-            sessions.ended,
-        )
-        causes = {(_snake(name),): count for name, count in sessions.refused.items()}
-        help_text = "Sessions that could not be opened, by cause."
+        opened = {**dict.fromkeys(sums, 0), **sessions.opened}
+        help_text = "Sessions whose upstream stood."
+        yield _labelled("sessions_opened", Kind.COUNTER, help_text, _WHERE, opened)
+        ended = {**dict.fromkeys(self._sources.expected.ends(), 0), **sessions.ended}
+        help_text = "Sessions that ended, by reason; abandoned is no error."
+        yield _labelled("sessions_ended", Kind.COUNTER, help_text, ("protocol", "reason"), ended)
+        refused = {**dict.fromkeys(CAUSES, 0), **sessions.refused}
+        causes = {(cause,): count for cause, count in refused.items()}
+        help_text = "Sessions that could not be opened, by cause; draining is no error."
         yield _labelled("opens_refused", Kind.COUNTER, help_text, ("cause",), causes)
 
     def _latencies(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
@@ -161,7 +187,8 @@ class Metrics:
                     buckets[0] += sum(
                         counts[index] for where, counts in sums.items() if where[0] == protocol
                     )
-                put_histogram(family, buckets, ("protocol", protocol))
+                if any(buckets) or self._sources.expected.has(name, protocol):
+                    put_histogram(family, buckets, ("protocol", protocol))
             yield family
 
     def _capacity(self, buffered_bytes: int) -> Iterator[Family]:
@@ -181,12 +208,14 @@ class Metrics:
         accepted = Family("connections_accepted", Kind.COUNTER, "Connections, by what they speak.")
         refused = Family("connections_refused", Kind.COUNTER, "Connections not served, by cause.")
         handshakes = Family("tls_handshakes", Kind.COUNTER, "TLS handshakes, by outcome.")
+        expected = self._sources.expected.doors()
         for listener, counts in self._sources.doors():
-            for name, count in counts.items():
-                label = ("listener", listener)
-                if name in _HANDSHAKES:
-                    handshakes.put(count, label, ("outcome", _HANDSHAKES[name]))
-                elif name in _SERVED:
+            label = ("listener", listener)
+            zeros = dict.fromkeys(expected.get(listener, ()), 0)
+            for name, count in {**zeros, **counts}.items():
+                if name in HANDSHAKES:
+                    handshakes.put(count, label, ("outcome", HANDSHAKES[name]))
+                elif name in SPOKEN:
                     accepted.put(count, label, ("speaks", name))
                 else:
                     refused.put(count, label, ("cause", name))
@@ -196,7 +225,7 @@ class Metrics:
         up = Family(
             "upstream_up",
             Kind.GAUGE,
-            "Whether the server took the last connection, or is due to be tried again.",
+            "Whether the server took the last connection; 1 before the first one.",
             merge=Merge.MIN,
         )
         failures = Family("upstream_failures", Kind.COUNTER, "Connections it did not take.")
@@ -264,8 +293,17 @@ def put_histogram(family: Family, buckets: Sequence[int], *labels: tuple[str, st
     family.put(until, *labels, suffix="_count")
 
 
-def _labels_of(where: SessionLabels) -> Labels:
-    return tuple(zip(("protocol", "listener", "upstream"), where, strict=True))
+def _summed(
+    counter: tuple[str, str, str, Mapping[str, str]], sums: Mapping[SessionLabels, list[int]]
+) -> Family:
+    name, help_text, label, parts = counter
+    family = Family(name, Kind.COUNTER, help_text)
+    for where, counts in sums.items():
+        labels: Labels = tuple(zip(_WHERE, where, strict=True))
+        for part, source in parts.items():
+            own = ((label, part),) if label else ()
+            family.put(counts[COUNTS.index(source)], *labels, *own)
+    return family
 
 
 def _labelled(
@@ -287,10 +325,6 @@ def _single(
     family = Family(name, kind, help_text, merge=merge)
     family.put(value)
     return family
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _version_of(package: str) -> str:

@@ -19,10 +19,11 @@ from typing import Final, Protocol, final
 from attrs import frozen
 
 from gateway.errors import RequestRefused
-from gateway.protocols.origin import Origin
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.latency import SLICE_S
+from gateway.telemetry.refusals import cause_of
 from gateway.telemetry.summary import Measured, Summary, summarise
 from gateway.telemetry.totals import Totals
 
@@ -48,7 +49,7 @@ class Record(Protocol):
 
     def ended(self, summary: Summary) -> None: ...
 
-    def refused(self, error: RequestRefused) -> None: ...
+    def refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
 
 
 @frozen
@@ -65,7 +66,7 @@ class SessionFilter:
         return (
             session.alias.startswith(self.alias)
             and self.upstream in ("", session.server)
-            and self.protocol in ("", session.origin.protocol)
+            and self.protocol in ("", session.way.protocol)
             and self.stream in ("", _stream_of(session))
         )
 
@@ -116,11 +117,11 @@ class Sessions:
 
     # The tables call
 
-    def measure(self, origin: Origin) -> Figures | None:
+    def measure(self, way: Way) -> Figures | None:
         """The figures of a session that is about to begin; None when nothing is to be measured."""
         if not self._enabled:
             return None
-        return Figures(self.totals.protocol(origin.protocol), self._media)
+        return Figures(self.totals.protocol(way.protocol), self._media)
 
     def session_opened(self, session: Measured) -> None:
         now = self._clock()
@@ -135,7 +136,7 @@ class Sessions:
             self._notice_stream(session)
 
     def session_ended(self, session: Measured, reason: EndReason) -> None:
-        self.ended[session.origin.protocol, reason.value] += 1
+        self.ended[session.way.protocol, reason.value] += 1
         if self._group(session.alias).pop(session.alias, None) is None:
             # A relay whose upstream never stood: an open that was refused.
             return
@@ -147,10 +148,10 @@ class Sessions:
             record.ended(summary)
         self._remember(summary)
 
-    def open_refused(self, error: RequestRefused) -> None:
-        self.refused[type(error).__name__] += 1
+    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
+        self.refused[cause_of(type(error))] += 1
         for record in self._records:
-            record.refused(error)
+            record.refused(error, address, way)
 
     # The worker's timer calls
 
@@ -267,7 +268,7 @@ def _add(sums: list[int], counts: Iterable[int]) -> None:
 
 
 def _labels(session: Measured) -> Labels:
-    return session.origin.protocol, session.origin.listener, session.server
+    return session.way.protocol, session.way.listener, session.server
 
 
 def _stream_of(session: Measured) -> str:

@@ -1,7 +1,8 @@
 """The servers of one upstream, which stand in for each other: taken in turn, the next one on failure.
 
 A server that failed is tried last for a while, so that its dead address costs one client its connect
-timeout and not every client.
+timeout and not every client. Then it is due to be tried in its turn; but it is down until it takes a
+connection, since nobody knows better.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
+from attrs import frozen
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
@@ -32,6 +34,15 @@ class Telemetry(Protocol):
     def failed(self, server: str) -> None: ...
 
 
+@frozen
+class Health:
+    """A server's. ``up``: it took the last connection, or had none yet; ``due``: it is not tried last."""
+
+    name: str
+    up: bool
+    due: bool
+
+
 @final
 class Pool:
     """``reactor`` dials and looks names up; ``clock`` gives seconds that never go back."""
@@ -50,7 +61,8 @@ class Pool:
         self._limits = limits
         self._clock = clock
         self._turn = 0
-        self._avoided_until: dict[Server, float] = {}
+        # Those that did not take their last connection, and until when they are tried last.
+        self._down_until: dict[Server, float] = {}
 
     async def look_up(self) -> None:
         """Look all names up. Raises ConfigurationError for the first that is unknown."""
@@ -81,19 +93,18 @@ class Pool:
                     self._limits.upstream_connect_s,
                 )
             except ConnectError as error:
-                self._avoid(server, error)
+                self._failed(server, error)
             else:
-                self._avoided_until.pop(server, None)
-                if self._telemetry is not None:
-                    self._telemetry.connected(server.name, self._clock() - began)
+                self._connected(server, self._clock() - began)
                 return server.name
         raise UpstreamUnavailable("no upstream server took the connection")
 
-    def health(self) -> list[tuple[str, bool]]:
-        """Each server's name, and whether it is tried in its turn: it did not fail lately."""
+    def health(self) -> list[Health]:
+        """That of each server."""
         now = self._clock()
         return [
-            (server.name, self._avoided_until.get(server, 0.0) <= now) for server in self._servers
+            Health(server.name, server not in self._down_until, not self._is_avoided(server, now))
+            for server in self._servers
         ]
 
     def _in_turn(self) -> list[Server]:
@@ -101,13 +112,21 @@ class Pool:
         self._turn = (self._turn + 1) % len(self._servers)
         rotated = self._servers[self._turn :] + self._servers[: self._turn]
         now = self._clock()
-        return sorted(rotated, key=lambda server: self._avoided_until.get(server, 0.0) > now)
+        return sorted(rotated, key=lambda server: self._is_avoided(server, now))
 
-    def _avoid(self, server: Server, error: Exception) -> None:
-        now = self._clock()
+    def _is_avoided(self, server: Server, now: float) -> bool:
+        return self._down_until.get(server, now) > now
+
+    def _connected(self, server: Server, seconds: float) -> None:
+        if self._telemetry is not None:
+            self._telemetry.connected(server.name, seconds)
+        if self._down_until.pop(server, None) is not None:
+            _log.info("upstream {server} takes connections again", server=server.name)
+
+    def _failed(self, server: Server, error: Exception) -> None:
         if self._telemetry is not None:
             self._telemetry.failed(server.name)
         # One line an outage, not one a client.
-        if self._avoided_until.get(server, 0.0) <= now:
-            _log.warn("upstream {server}: {error}", server=server.name, error=error)
-        self._avoided_until[server] = now + _AVOIDED_S
+        if server not in self._down_until:
+            _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
+        self._down_until[server] = self._clock() + _AVOIDED_S

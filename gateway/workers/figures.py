@@ -17,6 +17,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
 from gateway.telemetry.access import AccessLog
+from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.records import EndRecords
@@ -58,6 +59,10 @@ class WorkerFigures:
             settings.media,
             settings.session_series,
         )
+        expected = expected_of(configuration)
+        if settings.enabled:
+            for protocol in expected.protocols:
+                self.sessions.totals.protocol(protocol)
         sources = Sources(
             configuration.limits,
             buffers_bytes,
@@ -65,6 +70,7 @@ class WorkerFigures:
             lambda: [(listener, door.counts) for listener, door in self._doors.items()],
             self.upstream_health,
             self._certificate_ends,
+            expected,
         )
         self.metrics = Metrics(self.sessions, self.loop, sources)
         self.session_metrics = SessionMetrics(self.sessions, settings.session_series)
@@ -92,11 +98,30 @@ class WorkerFigures:
         """The servers; none before ``pool`` is there."""
         counts = self.upstreams
         return [
-            UpstreamHealth(name, up, counts.failures[name], counts.dials_of(name))
-            for name, up in (self.pool.health() if self.pool is not None else ())
+            UpstreamHealth(
+                *(each.name, each.up, each.due),
+                *(counts.failures[each.name], counts.dials_of(each.name)),
+            )
+            for each in (self.pool.health() if self.pool is not None else ())
         ]
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:
             return []
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
+
+
+def expected_of(configuration: Config) -> Expected:
+    """What can happen to sessions, as configured."""
+    return Expected(
+        tuple(
+            Entrance(
+                str(each.address),
+                each.tls,
+                each.proxy_protocol,
+                bool(each.allow or each.deny),
+            )
+            for each in configuration.listeners
+        ),
+        configuration.telemetry.media,
+    )

@@ -12,7 +12,7 @@ from typing import final
 from twisted.logger import Logger
 
 from gateway.admin.diagnosis import diagnose
-from gateway.admin.queries import SessionQuery
+from gateway.admin.queries import SessionQuery, Shortlist
 from gateway.admin.sources import Selection
 from gateway.admin.turns import Turns
 from gateway.telemetry.families import Family
@@ -24,10 +24,6 @@ from gateway.tunnels.admission import Admission
 from gateway.workers.figures import WorkerFigures
 
 _log = Logger()
-
-# What is kept beyond a query's limit before it is sorted again: sorting then costs little a
-# session, and never takes long at once.
-_SPARE = 250
 
 
 @final
@@ -62,20 +58,18 @@ class WorkerView:
     async def sessions(self, query: SessionQuery) -> Selection:
         turns = self._turns()
         busy_share = await self.busy_share()
-        best: list[Summary] = []
+        best = Shortlist(query)
         causes: Counter[str] = Counter()
         matching = 0
         for summary in self._figures.sessions.summaries(query.wanted):
             if query.takes(summary):
                 matching += 1
                 causes[diagnose(summary, busy_share).cause.value] += 1
-                best.append(summary)
-                if len(best) > query.limit + _SPARE:
-                    await turns.rest()
-                    best = query.best(best)
+                best.put(summary)
+                if best.is_long:
+                    best.cut()
             await turns.give_way()
-        await turns.rest()
-        return Selection(query.best(best), matching, causes)
+        return Selection(best.take(), matching, causes)
 
     async def session(self, alias: str) -> Summary | None:
         return self._figures.sessions.summary(alias)

@@ -30,8 +30,8 @@ from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
-from gateway.protocols.origin import Origin
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
@@ -198,7 +198,7 @@ class Worker:
         self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
     ) -> None:
         protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
-        self._relays.open(address, transport, first, Origin(protocol, listener), left)
+        self._relays.open(address, transport, first, Way(protocol, listener), left)
 
     async def _connect(self, tunnel: Any) -> str:
         if self._pool is None:

@@ -74,16 +74,19 @@ class Answer:
 
 
 class AdminServer:
-    """The whole of it but the socket. Time is the reactor's, and passes when the test says so."""
+    """The whole of it but the socket. Time is the reactor's, and passes when the test says so; ``spends``,
+    if any, tells instead how long work takes."""
 
-    def __init__(self, *guard: Any, **guards: Any) -> None:
+    def __init__(
+        self, *guard: Any, spends: Callable[[], float] | None = None, **guards: Any
+    ) -> None:
         self.reactor = Clock()
         self.node = Node()
         self.figures = Figures(self.node)
         self.admission = Admission(Limits(), 1 << 30)
         self.logged: list[Any] = []
         self.threshold: Threshold | None = Threshold(self.logged.append, "info")
-        turns = partial(Turns, self.reactor, self.reactor.seconds)
+        turns = partial(Turns, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
         self.view: WorkerView = view(self.figures, self.admission, self.threshold, turns)
         self.watching = Watching(self.view, turns, self.reactor.seconds)

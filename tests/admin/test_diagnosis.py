@@ -19,6 +19,11 @@ from tests.admin.gateway import summary
         (Cause.NONE, 0.075, {"round_trip_s": 0.15}),
         (Cause.NONE, 0.01, {"latencies": {"media_late": 0.2}}),
         (Cause.NONE, 0.01, {"upstream_connect_s": 2.0}),
+        (
+            Cause.NONE,
+            0.01,
+            {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.5}, "action": "publish"},
+        ),
         # The network: long, or too narrow.
         (Cause.NETWORK, 0.3, {"round_trip_s": 0.6}),
         (Cause.NETWORK, 0.41, {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.01}}),

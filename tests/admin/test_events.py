@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -35,7 +36,7 @@ def test_the_list_comes_at_once_and_every_second(server: AdminServer) -> None:
     first, second = events(transport)
     assert [each["alias"] for each in first["sessions"]] == ["n100-1"]
     assert first["totals"]["sessions"] == 1
-    assert first["upstreams"] == [{"name": "media:1935", "up": True, "failures": 2}]
+    assert first["upstreams"] == server.ask("GET", "/upstreams").json["upstreams"]
     assert second["draining"] is False
 
 
@@ -72,6 +73,18 @@ def test_watchers_are_bounded_and_make_room_as_they_go(server: AdminServer) -> N
     assert server.watching.watchers == 0
     # Nothing is left to be done but the time of the connection that was refused.
     assert len(server.reactor.getDelayedCalls()) == len(server.site.connections) == 1
+
+
+def test_watchers_together_take_a_small_share_of_the_time(server: AdminServer) -> None:
+    # Making an event takes a fifth of a second.
+    server.watching._clock = count(0.0, 0.2).__next__
+    _, transport = watch(server)
+    server.reactor.advance(3.9)
+    server.let_run()
+    assert len(events(transport)) == 1
+    server.reactor.advance(0.2)
+    server.let_run()
+    assert len(events(transport)) == 2
 
 
 def test_nothing_is_made_for_a_watcher_who_takes_nothing(server: AdminServer) -> None:

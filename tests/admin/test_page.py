@@ -9,6 +9,8 @@ from pathlib import Path
 
 import gateway.admin.page
 from gateway.admin.page import Page
+from gateway.protocols.reasons import EndReason
+from gateway.telemetry.refusals import CAUSES
 
 FOLDER = Path(gateway.admin.page.__file__).parent
 
@@ -50,6 +52,16 @@ def test_its_script_makes_no_markup_of_strings() -> None:
 def test_it_has_no_handlers_or_styles_in_its_markup() -> None:
     markup = (FOLDER / "page.html").read_text()
     assert not re.search(r"\s(on[a-z]+|style)=", markup)
+
+
+def test_it_has_words_for_every_reason_and_refusal() -> None:
+    script = (FOLDER / "page.js").read_text()
+    for name, known in (
+        ("REASONS", {reason.value for reason in EndReason}),
+        ("REFUSALS", set(CAUSES)),
+    ):
+        (inside,) = re.findall(f"const {name} = {{(.*?)}};", script, re.DOTALL)
+        assert set(re.findall(r'(\w+): "', inside)) == known
 
 
 def test_every_table_names_its_columns() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admin.diagnosis import diagnose
 from gateway.admin.problems import BadParameter
 from gateway.admin.queries import (
     MOST_SESSIONS,
@@ -93,6 +94,15 @@ def test_the_order_is_whole() -> None:
     down = SessionQuery(sort="bytes_up", descending=True).best(some)
     assert [each.alias for each in up] == ["0000-1", "0000-3", "0000-9", "0000-10"]
     assert [each.alias for each in down] == ["0000-9", "0000-10", "0000-1", "0000-3"]
+
+
+def test_the_longest_delay_comes_first_wherever_it_comes_from() -> None:
+    slow = ({}, {"upstream_delay": 0.3}, {"ping_upstream": 0.4}, {"downstream_wait": 0.5})
+    some = [summary(latencies=latencies) for latencies in slow]
+    best = SessionQuery(sort="delay", descending=True).best(some)
+    delays_s = [diagnose(each).delay_s for each in best]
+    assert delays_s == sorted(delays_s, reverse=True)
+    assert delays_s[0] > delays_s[-1]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from attrs import frozen
 
 from gateway.errors import UpstreamUnavailable
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.families import exposition
+from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.metrics import Metrics, Sources
 from gateway.telemetry.session_metrics import SessionMetrics
 from tests.interop.servers import LOOPBACK
@@ -60,7 +62,10 @@ def _busy_node(transport: _Transport) -> Node:
         ("0.0.0.0:443", Counter(http=5, tls=5, tls_failed=1)),
     ]
     certificates = [("/etc/site.pem", 2e9)]
-    node.sources = Sources(LIMITS, 1 << 30, lambda: 7, lambda: doors, health, lambda: certificates)
+    expected = Expected((Entrance("0.0.0.0:80"), Entrance("0.0.0.0:443", tls=True)), media=True)
+    node.sources = Sources(
+        *(LIMITS, 1 << 30, lambda: 7, lambda: doors, health, lambda: certificates, expected)
+    )
     node.metrics = Metrics(node.sessions, node.loop, node.sources)
     tunnels = [node.open(protocol) for protocol in (*_PROTOCOLS, *_PROTOCOLS)]
     for tunnel in tunnels:
@@ -72,7 +77,7 @@ def _busy_node(transport: _Transport) -> Node:
     node.talk(tunnels, 10)
     for tunnel in tunnels[: len(_PROTOCOLS)]:
         tunnel.dismiss(EndReason.FAULT)
-    node.sessions.open_refused(UpstreamUnavailable("none"))
+    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Way())
     for tick in range(5):
         node.loop.sample(node.now + tick * 0.052)
     return node

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gateway.admin.endpoints import ROUTES
 from tests.interop.programs import Program, Programs
 from tests.interop.servers import LOOPBACK, ROOT, start_gateway
 from tests.interop.watched import start_watched_gateway
@@ -59,6 +60,15 @@ def test_a_unix_socket_is_for_the_gateways_own(programs: Programs, tmp_path: Pat
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"ok\n")
+
+
+def test_nothing_of_it_is_on_the_clients_ports(programs: Programs) -> None:
+    gateway = start_watched_gateway(programs)
+    with closing(HTTPConnection(LOOPBACK, gateway.port, timeout=_WAIT_S)) as connection:
+        for path in (*ROUTES, "/sessions/0000-1"):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (404, b""), path
 
 
 def test_whoever_is_elsewhere_needs_the_token(programs: Programs, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ _VARIABLES = {
     "$__rate_interval": f"{4 * SCRAPE_S:g}s",
 }
 _ANSWERED_S = 20.0
+# In the name of whatever is told of single sessions.
+_OF_ONE = "rtmpt_gateway_session_"
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +96,35 @@ def test_it_asks_for_nothing_that_the_gateway_or_the_rules_do_not_have(
     assert asked - shown - recorded == set()
 
 
+def test_a_prometheus_that_scrapes_a_gateway_answers_every_expression(
+    programs: Programs, expressions: list[str]
+) -> None:
+    """Before the first client too: what is about all sessions is never without data."""
+    prometheus = start_prometheus(programs, start_watched_gateway(programs).admin_port)
+    prometheus.scrapes()
+    for expression in expressions:
+        if _OF_ONE not in expression and "_tls_" not in expression:
+            until(lambda asked=expression: prometheus.query(asked), expression, _ANSWERED_S)
+        else:
+            prometheus.query(expression)
+
+
 def test_every_rule_finds_something_to_record(prometheus: Prometheus) -> None:
     recorded = [rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"]
     for name in recorded:
         until(lambda asked=name: prometheus.query(asked), name, _ANSWERED_S)
+
+
+def test_what_is_down_or_over_is_red(dashboard: dict[str, Any]) -> None:
+    stats = {panel["title"]: panel for panel in dashboard["panels"] if panel["type"] == "stat"}
+    assert stats.keys() == {"Gateways up", "Media servers", "Certificates"}
+    for panel in stats.values():
+        defaults = panel["fieldConfig"]["defaults"]
+        colors = [step["color"] for step in defaults["thresholds"]["steps"]]
+        assert (colors[0], colors[-1]) == ("red", "green")
+    for title in ("Gateways up", "Media servers"):
+        (mapping,) = stats[title]["fieldConfig"]["defaults"]["mappings"]
+        assert [each["text"] for each in mapping["options"].values()] == ["down", "up"]
 
 
 def test_no_panel_covers_another(dashboard: dict[str, Any]) -> None:

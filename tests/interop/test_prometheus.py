@@ -41,6 +41,13 @@ def p95_of(action: str, stream: str) -> str:
     )
 
 
+def test_every_rule_has_something_to_record_before_the_first_client(prometheus: Prometheus) -> None:
+    """So that the first one of its kind, be it session, refusal or fault, is an increase."""
+    recorded = [rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"]
+    for name in recorded:
+        until(lambda asked=name: prometheus.query(asked), name, _SEEN_S)
+
+
 def test_a_players_downstream_wait_is_seen_while_it_plays_and_gone_afterwards(
     programs: Programs, gateway: WatchedGateway, prometheus: Prometheus, stream: str, clip: Path
 ) -> None:

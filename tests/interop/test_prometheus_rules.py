@@ -22,6 +22,8 @@ from tests.interop.watched import start_watched_gateway
 
 _SERIES = re.compile(r"^ *- series: (?P<name>\w+){(?P<labels>.*)}$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="')
+_PICKED = re.compile(r'(\w*:?rtmpt_gateway_[\w:]+){(\w+)[=!~]+"([\w|]+)"}')
+_RECORDED = re.compile(r"^\w+:rtmpt_gateway_(\w+):\w+$")
 # Those of the target, which the gateway does not give.
 _TARGET = {"instance", "job"}
 
@@ -83,6 +85,18 @@ def test_the_cases_have_series_as_the_gateway_shows_them() -> None:
             continue
         labels = set(_LABEL.findall(found["labels"]))
         assert labels - _TARGET in shown[found["name"]], found[0]
+
+
+def test_what_the_rules_pick_by_a_label_is_shown(prometheus: Prometheus) -> None:
+    """A misspelt reason or cause would be an alert that never fires."""
+    shown = everything()
+    picked = {found for rule in prometheus.rules() for found in _PICKED.findall(rule["query"])}
+    assert len(picked) > 5
+    for name, label, values in picked:
+        for value in values.split("|"):
+            # What is recorded has the labels of what it is made of.
+            source = _RECORDED.sub(r"rtmpt_gateway_\1_total", name)
+            assert re.search(f'^{source}{{.*{label}="{value}"', shown, re.MULTILINE), (name, value)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do(prometheus: Prometheus) -> None:

@@ -10,7 +10,8 @@ import pytest
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.families import exposition
 from gateway.telemetry.session_metrics import SessionMetrics
-from tests.interop.programs import needs
+from tests.interop.programs import Programs, needs
+from tests.interop.watched import start_watched_gateway
 from tests.telemetry.fabricate import Node, health
 
 
@@ -33,6 +34,11 @@ def check(pieces: Iterator[bytes]) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_promtool_finds_nothing_to_say_about_a_running_gateway(programs: Programs) -> None:
+    gateway = start_watched_gateway(programs)
+    check(iter([gateway.get("/metrics").encode()]))
 
 
 def test_promtool_finds_nothing_to_say_about_the_aggregates(node: Node) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -102,10 +104,36 @@ def test_a_sessions_own_page_says_where_its_delay_comes_from_and_ends_it(
     # The one question that the page asks is answered with yes.
     browser.evaluate("window.confirm = () => true")
     browser.evaluate("document.querySelector('#end').click()")
-    ended = "document.querySelector('#verdict').textContent.includes('ended by operator')"
+    ended = "document.querySelector('#verdict').textContent.includes('the operator ended it')"
     browser.until(ended)
     assert gateway.sessions() == []
+    # A scrape has its last figures, and the gateway none any more; who looks at it keeps them.
+    alias = browser.evaluate("location.hash.slice(1)")
+    gateway.get("/metrics/sessions")
+    assert f'session="{alias}"' not in gateway.get("/metrics/sessions")
+    browser.evaluate("window.events = 0; source.addEventListener('message', () => window.events++)")
+    browser.until("window.events >= 2")
+    assert browser.evaluate(ended)
+    assert browser.evaluate("document.querySelectorAll('#plots svg').length") > 0
     assert browser.complaints == []
+
+
+def test_the_page_names_the_media_server_that_is_down(
+    programs: Programs, browser: Browser, refusing_port: int
+) -> None:
+    gateway = start_watched_gateway(
+        programs, f'[[upstream]]\nservers = ["{LOOPBACK}:{refusing_port}"]\n'
+    )
+    browser.resize(1280, 900)
+    show(browser, gateway)
+    browser.until("document.querySelector('#none')?.textContent === 'There are no sessions now.'")
+    assert browser.evaluate("document.querySelector('#upstreams .up').textContent") == "up"
+    with pytest.raises(HTTPError):
+        urlopen(f"http://{LOOPBACK}:{gateway.port}/open/1", b"\0")
+    browser.until("document.querySelector('#upstreams .down')?.textContent === 'down; tried last'")
+    assert browser.evaluate("document.querySelector('#state').textContent") == "no upstream is up"
+    refused = "document.querySelector('#refusals').textContent"
+    assert browser.evaluate(refused) == "refusedno media server took it: 1"
 
 
 def test_the_page_drains_and_takes_sessions_again(
@@ -131,3 +159,4 @@ def test_the_page_says_when_the_gateway_does_not_answer(
     browser.until("document.querySelector('#state')?.textContent === 'ready'")
     gateway.program.stop()
     browser.until("document.querySelector('#state')?.textContent.includes('does not answer')")
+    assert browser.evaluate("document.body.classList.contains('stale')")

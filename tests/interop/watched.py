@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from attrs import frozen
 
 from tests.interop.programs import Program, Programs, until
-from tests.interop.servers import LOOPBACK, start_gateway
+from tests.interop.servers import LOOPBACK, port_said, start_gateway
 
 _CONFIGURATION = f"""
 [[listener]]
@@ -34,6 +34,11 @@ class WatchedGateway:
             text: str = answer.read().decode()
         return text
 
+    def change(self, method: str, path: str) -> None:
+        """Ask for a change, as an operator does."""
+        request = Request(f"http://{LOOPBACK}:{self.admin_port}{path}", method=method)
+        urlopen(request, timeout=_ANSWER_S).close()
+
     @property
     def is_ready(self) -> bool:
         try:
@@ -52,6 +57,6 @@ def start_watched_gateway(programs: Programs, more: str = "") -> WatchedGateway:
     file = programs.new_folder("configuration") / "gateway.toml"
     file.write_text(_CONFIGURATION + more)
     program, port = start_gateway(programs, "--config", str(file))
-    gateway = WatchedGateway(program, port, int(program.says(f"admin server on {LOOPBACK}:")))
+    gateway = WatchedGateway(program, port, port_said(program, f"admin server on {LOOPBACK}:"))
     until(lambda: gateway.is_ready, "the gateway is ready")
     return gateway

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import UpstreamUnavailable
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.access import FIELDS, AccessLog
 from gateway.telemetry.lines import BURST
 from tests.telemetry.fabricate import Node
@@ -31,6 +32,10 @@ def entries(path: Path) -> list[dict[str, str]]:
     found = [line.split("\t") for line in lines if not line.startswith("#")]
     assert all(len(each) == len(names) for each in found)
     return [dict(zip(names, each, strict=True)) for each in found]
+
+
+def refuse(log: AccessLog) -> None:
+    log.refused(UpstreamUnavailable("none"), "192.0.2.1", Way("rtmps"))
 
 
 def test_a_session_with_a_stream_has_four_lines(log: AccessLog, tmp_path: Path) -> None:
@@ -70,22 +75,24 @@ def test_nothing_that_a_client_chose_breaks_a_line(log, tmp_path: Path, hostile:
 
 
 def test_a_refused_open_has_its_status(log: AccessLog, tmp_path: Path) -> None:
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     (found,) = entries(tmp_path / "access.log")
     assert (found["x-event"], found["x-status"]) == ("connect", "503")
+    assert (found["c-ip"], found["c-proto"]) == ("192.0.2.1", "rtmps")
+    assert found["x-comment"] == "upstream_unavailable"
 
 
 def test_after_logrotate_lines_go_to_a_new_file(log: AccessLog, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     path.rename(tmp_path / "access.log.1")
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     log.reopen()
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     assert len(entries(tmp_path / "access.log.1")) == 2
     assert len(entries(path)) == 1
     log.reopen()
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     assert len(entries(path)) == 2
 
 
@@ -93,11 +100,11 @@ def test_a_file_that_cannot_be_opened_again_ends_the_log_and_nothing_else(log, t
     (tmp_path / "access.log").unlink()
     (tmp_path / "access.log").mkdir()
     log.reopen()
-    log.refused(UpstreamUnavailable("none"))
+    refuse(log)
     log.close()
 
 
 def test_a_flood_of_opens_is_bounded(log: AccessLog, tmp_path: Path) -> None:
     for _ in range(BURST + 100):
-        log.refused(UpstreamUnavailable("none"))
+        refuse(log)
     assert len(entries(tmp_path / "access.log")) == BURST

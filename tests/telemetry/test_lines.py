@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel, LogPublisher
 
+from gateway.protocols.reasons import EndReason
 from gateway.telemetry.lines import BURST, Bucket, make_observer, one_line
 from gateway.telemetry.records import EndRecords
+from gateway.telemetry.summary import Summary
 from tests.telemetry.fabricate import Node
 
 
@@ -113,18 +115,51 @@ def test_a_bucket_never_lets_more_through_than_burst_and_rate(times: int) -> Non
     assert passed >= min(20 * times, 10 + 5 * (times - 1))
 
 
-def test_a_session_leaves_one_record_with_all_its_figures() -> None:
-    log = Log("json")
+def record_of_an_end(layout: str) -> str:
+    """What a session that talked a little leaves in the log."""
+    log = Log(layout)
     records = EndRecords()
     records._log = log.logger  # type: ignore[misc]
     node = Node(records=[records])
     tunnel = node.open()
     node.talk([tunnel], 5)
+    facts = tunnel.figures.facts
+    facts.action, facts.application, facts.stream, facts.drift_s = "play", "live", "a\nb{x}", 0.25
+    tunnel.figures.carried_by(None, b"1.1 cache")
     tunnel.session.close(node.now)
     (line,) = log.lines
-    found = json.loads(line)
-    assert found["reason"] == "client_closed"
-    assert found["alias"] == tunnel.alias
-    assert found["latencies"]["poll_gap"]["count"] == 4
     assert "secret" not in line
+    return line
+
+
+def test_a_session_leaves_one_record_with_all_its_figures() -> None:
+    found = json.loads(record_of_an_end("json"))
+    assert {attribute.name for attribute in Summary.__attrs_attrs__} <= set(found)
+    assert found["reason"] == "client_closed"
+    assert found["alias"] == "n100-1"
+    assert found["latencies"]["poll_gap"]["count"] == 4
     assert LogLevel.info.name == found["level"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "session n100-1 of 192.0.2.1 ended: client_closed after ",
+        "; rtmpt on 0.0.0.0:80, upstream media:1935 in 0.0040 s, client 'evil\"",
+        "; play 'live'/'a\\\\nb{x}'; by way of ['1.1 cache']; ",
+        "5 bytes up, 5 down; 5 sends, 0 idles, 1 closes, 0 repeated, 0 reordered, on 1 connections; ",
+        "; answers: 0 held, 1 empty, 4 filled; media drift 0.250; last/p50/p95/max: ",
+        ", upstream_delay 0.0000/0.0000/0.0000/0.0000, poll_gap 0.",
+    ],
+)
+def test_as_text_the_record_says_all_of_it_in_words(words: str) -> None:
+    assert words in record_of_an_end("text")
+
+
+def test_of_what_is_not_known_the_record_says_nothing() -> None:
+    log = Log()
+    records = EndRecords()
+    records._log = log.logger  # type: ignore[misc]
+    Node(records=[records]).open().dismiss(EndReason.CLIENT_LOST)
+    for absent in ("None", "''", "by way", "round trip", "drift", "poll_gap"):
+        assert absent not in log.lines[0]

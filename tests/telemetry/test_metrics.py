@@ -12,10 +12,12 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from gateway.errors import UpstreamUnavailable
+from gateway.errors import CapacityReached, Draining, OpeningFailed, UpstreamUnavailable
 from gateway.protocols.commands import Kind
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import PROTOCOLS, Way
 from gateway.telemetry.families import PREFIX, content_type, exposition, merged
+from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.metrics import Metrics, Sources
 from gateway.telemetry.session_metrics import SessionMetrics
 from gateway.telemetry.sessions import SessionFilter
@@ -42,7 +44,7 @@ def node() -> Node:
     tunnels = [node.open(), node.open("rtmpts")]
     node.talk(tunnels, 10)
     tunnels.pop().dismiss(EndReason.ABANDONED)
-    node.sessions.open_refused(UpstreamUnavailable("none"))
+    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Way())
     for _ in range(300):
         node.sessions.turn()
     for tick in range(5):
@@ -90,6 +92,95 @@ def test_both_forms_are_read_by_prometheus_own_client_and_say_the_same(node, acc
     assert content_type(accept).startswith("application/openm" if accept else "text/plain")
 
 
+def expecting(*entrances: Entrance, media: bool = False) -> Node:
+    """A node with these listeners, where nothing has happened yet."""
+    node = Node()
+    expected = Expected(entrances, media)
+    for protocol in expected.protocols:
+        node.sessions.totals.protocol(protocol)
+    doors = [(each.listener, Counter[str]()) for each in entrances]
+    node.sources = Sources(*(LIMITS, 1 << 30, lambda: 0, lambda: doors, health), expected=expected)
+    node.metrics = Metrics(node.sessions, node.loop, node.sources)
+    return node
+
+
+def test_what_can_happen_is_zero_before_it_has() -> None:
+    node = expecting(Entrance("0.0.0.0:443", tls=True))
+    found = samples(text_of(exposition(node.metrics.families())))
+    where = {"listener": "0.0.0.0:443", "upstream": "media:1935"}
+    for name, labels in (
+        ("bytes_total", {"protocol": "rtmps", "direction": "up", **where}),
+        ("commands_total", {"protocol": "rtmpts", "command": "close", **where}),
+        ("repeats_total", {"protocol": "rtmpt", **where}),
+        ("sessions_opened_total", {"protocol": "rtmp", **where}),
+        ("sessions", {"protocol": "rtmpt", "state": "waiting"}),
+        ("sessions_ended_total", {"protocol": "rtmpts", "reason": "sequence_gap"}),
+        ("sessions_ended_total", {"protocol": "rtmp", "reason": "client_lost"}),
+        ("opens_refused_total", {"cause": "draining"}),
+        ("connections_accepted_total", {"listener": "0.0.0.0:443", "speaks": "http"}),
+        ("connections_refused_total", {"listener": "0.0.0.0:443", "cause": "silent"}),
+        ("tls_handshakes_total", {"listener": "0.0.0.0:443", "outcome": "failed"}),
+        ("poll_gap_seconds_count", {"protocol": "rtmpts"}),
+    ):
+        assert value(found, name, **labels) == 0
+
+
+def test_what_cannot_happen_is_not_shown() -> None:
+    node = expecting(Entrance("0.0.0.0:80"))
+    found = samples(text_of(exposition(node.metrics.families())))
+    shown = {(name, *sorted(dict(labels).items())) for name, labels in found}
+    assert not [each for each in shown if ("protocol", "rtmpts") in each]
+    assert not [each for each in shown if "tls" in each[0]]
+    relayed = {each[0] for each in shown if ("protocol", "rtmp") in each}
+    assert "commands_total" not in relayed
+    assert "poll_gap_seconds_count" not in relayed
+    # Media is not read as it passes.
+    assert not [each for each in shown if each[0].startswith(("ping_", "media_"))]
+
+
+def test_media_is_shown_from_the_start_where_it_is_read() -> None:
+    node = expecting(Entrance("0.0.0.0:80"), media=True)
+    found = samples(text_of(exposition(node.metrics.families())))
+    assert value(found, "media_late_seconds_count", protocol="rtmp") == 0
+
+
+def test_no_series_appears_with_its_first_event() -> None:
+    node = expecting(Entrance("0.0.0.0:80", tls=True))
+    before = samples(text_of(exposition(node.metrics.families()))).keys()
+    tunnels = [node.open(protocol) for protocol in PROTOCOLS]
+    node.talk(tunnels, 3)
+    tunnels[0].dismiss(EndReason.UPSTREAM_LOST)
+    for error in (CapacityReached, Draining, OpeningFailed, UpstreamUnavailable):
+        node.sessions.open_refused(error("so"), "192.0.2.1", Way())
+    assert samples(text_of(exposition(node.metrics.families()))).keys() == before
+
+
+def test_one_that_ends_during_a_scrape_lives_no_more() -> None:
+    node = Node()
+    tunnels = [node.open() for _ in range(600)]
+    families = node.metrics.families()
+    next(families)
+    for tunnel in tunnels:
+        tunnel.dismiss(EndReason.CLIENT_LOST)
+    found = samples(text_of(exposition(families)))
+    states = {dict(labels)["state"] for name, labels in found if name == "sessions"}
+    assert "ended" not in states
+
+
+def test_the_aggregates_have_labels_from_closed_sets_alone(node: Node) -> None:
+    (living,) = node.sessions.living()
+    facts = living.figures.facts
+    facts.application = facts.stream = facts.flash_version = "chosen-by-a-client"
+    text = text_of(exposition(node.metrics.families()))
+    labels = {name for _, each in samples(text) for name, _ in each}
+    assert labels == {
+        *("protocol", "listener", "upstream", "direction", "command", "state", "reason", "cause"),
+        *("speaks", "outcome", "certificate", "le", "version", "python", "twisted"),
+    }
+    for chosen in ("chosen-by-a-client", "evil", living.alias, living.address):
+        assert chosen not in text
+
+
 def test_the_histograms_buckets_go_from_half_a_millisecond_and_add_up(node: Node) -> None:
     found = samples(text_of(exposition(node.metrics.families())))
     name = "poll_gap_seconds"
@@ -99,7 +190,7 @@ def test_the_histograms_buckets_go_from_half_a_millisecond_and_add_up(node: Node
         if sample == f"{name}_bucket" and ("protocol", "rtmpt") in labels
     }
     assert min(buckets) == 0.0005
-    assert max(bound for bound in buckets if bound < float("inf")) == 8.192
+    assert max(bound for bound in buckets if bound < float("inf")) == 16.384
     assert sorted(buckets.values()) == [buckets[bound] for bound in sorted(buckets)]
     assert buckets[float("inf")] == value(found, f"{name}_count", protocol="rtmpt") == 9
     assert buckets[0.064] == 0

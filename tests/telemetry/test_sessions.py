@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import CapacityReached, RequestRefused
 from gateway.protocols.commands import Kind
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import Way
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
@@ -31,8 +32,8 @@ class Notes:
     def ended(self, summary: Summary) -> None:
         self.told.append(("ended", summary.reason))
 
-    def refused(self, error: RequestRefused) -> None:
-        self.told.append(("refused", type(error)))
+    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+        self.told.append(("refused", (type(error), address, way.protocol)))
 
 
 @pytest.fixture
@@ -147,14 +148,14 @@ def test_what_becomes_of_sessions_is_told_in_order() -> None:
     facts.action, facts.stream = "play", "news"
     facts.noticed()
     tunnel.dismiss(EndReason.CLIENT_CLOSED)
-    node.sessions.open_refused(CapacityReached("sessions"))
+    node.sessions.open_refused(CapacityReached("sessions"), "192.0.2.1", Way("rtmps"))
     assert notes.told == [
         ("opened", tunnel.alias),
         ("play", "news"),
         ("ended", "client_closed"),
-        ("refused", CapacityReached),
+        ("refused", (CapacityReached, "192.0.2.1", "rtmps")),
     ]
-    assert node.sessions.refused == {"CapacityReached": 1}
+    assert node.sessions.refused == {"capacity_reached": 1}
 
 
 def test_an_end_of_a_relay_that_never_stood_is_counted_and_not_told() -> None:

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
+import subprocess
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.process import read_process
-from gateway.telemetry.tcp import read_tcp_info
+from gateway.telemetry.tcp import TcpInfo, read_tcp_info
 from gateway.telemetry.upstreams import UpstreamCounts
 
 
-def test_the_kernel_tells_a_connections_round_trip() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            accepted, _ = server.accept()
-            with accepted:
-                accepted.sendall(b"x")
-                assert client.recv(1) == b"x"
-                info = read_tcp_info(SimpleNamespace(getHandle=lambda: accepted))
-        assert info is not None
-        assert 0 < info.round_trip_s < 1
-        assert 0 < info.variation_s < 1
-        assert info.retransmits == 0
+@pytest.fixture
+def accepted() -> Iterator[socket.socket]:
+    """The server's end of a connection that has carried a byte."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as accepted,
+    ):
+        accepted.sendall(b"x")
+        assert client.recv(1) == b"x"
+        yield accepted
+
+
+def info_of(connection: socket.socket) -> TcpInfo:
+    info = read_tcp_info(SimpleNamespace(getHandle=lambda: connection))
+    assert info is not None
+    return info
+
+
+def test_the_kernel_tells_a_connections_round_trip(accepted: socket.socket) -> None:
+    info = info_of(accepted)
+    assert 0 < info.round_trip_s < 1
+    assert 0 < info.variation_s < 1
+    assert info.retransmits == 0
+
+
+def test_it_is_the_same_as_other_programs_read(accepted: socket.socket) -> None:
+    ss = shutil.which("ss")
+    if ss is None:
+        pytest.skip("ss is not installed")
+    info = info_of(accepted)
+    port = f"sport = :{accepted.getsockname()[1]}"
+    command = [ss, "-tin", "state", "established", port]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\brtt:([0-9.]+)/([0-9.]+)", told)
+    assert found is not None
+    assert info.round_trip_s == pytest.approx(float(found[1]) / 1000, abs=1e-6)
+    assert info.variation_s == pytest.approx(float(found[2]) / 1000, abs=1e-6)
 
 
 def test_a_connection_that_is_gone_or_no_tcp_tells_nothing() -> None:

@@ -11,11 +11,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, UpstreamUnavailable
 from gateway.protocols.limits import Limits
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import Health, Pool
 
 LOOPBACK = "127.0.0.1"
 # Turns of the reactor, each at most this long, after which what did not happen never will.
@@ -133,6 +134,19 @@ def network(reactor: EPollReactor) -> Iterator[Network]:
             reactor.iterate(0)
 
 
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What is logged meanwhile, line by line."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(eventAsText(event, includeTimestamp=False, includeSystem=False))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
 def test_a_client_gets_the_server_that_takes_it(network: Network) -> None:
     server = network.server()
     assert network.connect(network.pool(server)) == str(server)
@@ -197,6 +211,35 @@ def test_a_server_that_is_back_is_in_its_turn_again_at_once(network: Network) ->
     network.connect(pool)
     network.revive(failing)
     assert [network.connect(pool) for _ in range(4)] == [str(returning)] * 4
+
+
+def test_a_server_is_down_from_a_failure_until_it_takes_a_connection(network: Network) -> None:
+    returning, living = network.dead_server(), network.server()
+    pool = network.pool(living, returning)
+    assert [each.up for each in pool.health()] == [True, True]
+    network.connect(pool)
+    assert pool.health() == [Health(str(living), True, True), Health(str(returning), False, False)]
+    # Being due for a try is no news of it.
+    network.now += 60.0
+    assert pool.health()[1] == Health(str(returning), up=False, due=True)
+    network.revive(returning)
+    assert {network.connect(pool) for _ in range(2)} == {str(living), str(returning)}
+    assert pool.health()[1] == Health(str(returning), up=True, due=True)
+
+
+def test_an_outage_is_told_once_and_its_end_too(network: Network, told: list[str]) -> None:
+    returning = network.dead_server()
+    pool = network.pool(returning)
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable):
+            network.connect(pool)
+        network.now += 60.0
+    network.revive(returning)
+    for _ in range(2):
+        network.connect(pool)
+    down, up = told
+    assert down.startswith(f"upstream {returning} is down: ")
+    assert up == f"upstream {returning} takes connections again"
 
 
 def test_the_addresses_of_a_name_are_taken_in_turn(network: Network) -> None:

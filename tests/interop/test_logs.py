@@ -1,0 +1,89 @@
+"""What a gateway with real clients writes down of them: one record each, and the access log's lines."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.clients import publish, url
+from tests.interop.programs import Programs, until
+from tests.interop.servers import LOOPBACK
+from tests.interop.watched import WatchedGateway, start_watched_gateway
+
+_PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> Path:
+    return tmp_path / "access.log"
+
+
+@pytest.fixture
+def gateway(programs: Programs, access: Path) -> WatchedGateway:
+    return start_watched_gateway(programs, f'[log]\nformat = "json"\naccess = "{access}"\n')
+
+
+def records(gateway: WatchedGateway) -> list[dict[str, Any]]:
+    """Those of sessions that have ended."""
+    lines = [json.loads(line) for line in gateway.program.log.splitlines() if line[-1:] == "}"]
+    return [line for line in lines if line["namespace"].endswith("EndRecords")]
+
+
+def entries(access: Path) -> list[dict[str, str]]:
+    lines = access.read_text().splitlines()
+    names = next(line for line in lines if line.startswith("#Fields: ")).split(" ")[1:]
+    return [dict(zip(names, line.split("\t"), strict=True)) for line in lines if line[:1] != "#"]
+
+
+def test_a_publisher_leaves_one_record_and_four_lines(
+    programs: Programs, gateway: WatchedGateway, access: Path, stream: str, clip: Path
+) -> None:
+    publisher = publish(programs, clip, url("rtmpt", gateway.port, stream), in_real_time=False)
+    assert publisher.ends(_PATIENCE_S) == 0
+    until(lambda: records(gateway), "the session has ended")
+    (record,) = records(gateway)
+    application, _, name = stream.partition("/")
+    assert (record["application"], record["stream"], record["action"]) == (
+        *(application, name),
+        "publish",
+    )
+    assert (record["reason"], record["protocol"], record["connections"]) == (
+        *("client_closed", "rtmpt"),
+        1,
+    )
+    assert record["bytes_up"] > 100_000
+    assert record["tcp"]["round_trip_s"] > 0
+    assert record["latencies"]["poll_gap"]["count"] > 0
+    lines = entries(access)
+    assert [line["x-event"] for line in lines] == ["connect", "publish", "unpublish", "disconnect"]
+    assert {line["c-client-id"] for line in lines} == {record["alias"]}
+    assert (lines[-1]["c-ip"], lines[-1]["c-proto"]) == (LOOPBACK, "rtmpt")
+    assert int(lines[-1]["cs-bytes"]) == record["bytes_up"]
+
+
+def test_no_session_id_is_written_down(gateway: WatchedGateway, access: Path) -> None:
+    """It is a credential: who has it can send in the session's name."""
+    with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
+        client.sendall(b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        session = client.recv(4096).partition(b"\r\n\r\n")[2].strip().decode()
+        assert session
+        client.sendall(f"POST /close/{session}/0 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.recv(4096)
+    until(lambda: records(gateway), "the session has ended")
+    shown = "".join(map(gateway.get, ("/metrics", "/metrics/sessions", "/sessions", "/")))
+    for text in (gateway.program.log, access.read_text(), shown):
+        assert session not in text
+
+
+def test_who_is_refused_has_a_line_with_its_address(gateway: WatchedGateway, access: Path) -> None:
+    gateway.change("POST", "/drain")
+    with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
+        client.sendall(b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+    (line,) = entries(access)
+    assert (line["x-event"], line["x-status"], line["x-comment"]) == ("connect", "503", "draining")
+    assert (line["c-ip"], line["c-proto"]) == (LOOPBACK, "rtmpt")

@@ -1,0 +1,60 @@
+"""The closed lists are whole: what the code can say is in them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import gateway.listeners.entry
+from gateway.errors import ServiceUnavailable
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.way import PROTOCOLS
+from gateway.telemetry.labels import RELAYED, TUNNELLED, Entrance, Expected
+from gateway.telemetry.refusals import CAUSES, cause_of
+
+# How a door says what it counts.
+_COUNTING = frozenset({"_count", "_refuse", "_hand_over"})
+
+
+def test_every_protocol_is_tunnelled_or_relayed() -> None:
+    assert {*TUNNELLED, *RELAYED} == set(PROTOCOLS)
+    assert not {*TUNNELLED} & {*RELAYED}
+
+
+def test_every_reason_is_that_of_a_tunnel_or_a_relay() -> None:
+    ends = Expected((Entrance("0.0.0.0:443", tls=True),)).ends()
+    assert {reason for _, reason in ends} == {reason.value for reason in EndReason}
+
+
+def test_every_refusal_of_an_open_has_its_cause() -> None:
+    assert sorted(CAUSES) == sorted(map(cause_of, ServiceUnavailable.__subclasses__()))
+
+
+def words_of_doors() -> Iterator[str]:
+    """What is counted of connections, read from the source."""
+    tree = ast.parse(Path(gateway.listeners.entry.__file__).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _COUNTING:
+            yield from _words(*node.args)
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("refusal"):
+            returned = (each.value for each in ast.walk(node) if isinstance(each, ast.Return))
+            yield from _words(*filter(None, returned))
+
+
+def _words(*nodes: ast.expr) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.IfExp):
+            yield from _words(node.body, node.orelse)
+
+
+def test_every_word_of_a_door_is_expected_of_one() -> None:
+    counts = Entrance("0.0.0.0:443", tls=True, proxy_protocol=True, by_address=True).counts
+    assert sorted(counts) == sorted(set(words_of_doors()))
+
+
+def test_what_a_listener_does_not_have_it_does_not_count() -> None:
+    counts = Entrance("0.0.0.0:80").counts
+    assert not {"tls", "tls_failed", "untrusted_proxy", "bad_proxy_header", "denied"} & {*counts}
