@@ -7,9 +7,9 @@
 
 Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy, gcc
 and OpenSSL's headers. The load (media server and clients in one C program, load/main.c) runs on one core,
-what is measured on another. The gateway and what it is compared with take turns, several rounds of each, so
-that what else the machine does meets both; a figure is the median over the rounds, with the least and the
-most.
+what is measured on another. The gateway and what it is compared with take turns, several rounds of each,
+started anew for each, so that luck and what else the machine does meet both; a figure is the median over
+the rounds, with the least and the most.
 
 Every record that travels is numbered and checked byte for byte. The exit status is 1 if one was
 lost, doubled, reordered or changed; 2 if something is missing; and 0 otherwise, whatever the
@@ -108,27 +108,26 @@ def _run(
 def _measure(
     generator: Generator, bench: Bench, scenario: Scenario
 ) -> tuple[list[Round], list[str]]:
-    with ExitStack() as stack:
-        ours = stack.enter_context(running(scenario.contender, bench))
-        reference = scenario.reference
-        theirs = stack.enter_context(running(reference, bench)) if reference else None
-        rounds = list(_rounds(generator, scenario, ours, theirs))
-        return rounds, list(_notes(generator, scenario, rounds))
+    rounds = list(_rounds(generator, bench, scenario))
+    return rounds, list(_notes(generator, scenario, rounds))
 
 
-def _rounds(
-    generator: Generator,
-    scenario: Scenario,
-    ours: RunningTarget,
-    theirs: RunningTarget | None,
-) -> Iterator[Round]:
+def _rounds(generator: Generator, bench: Bench, scenario: Scenario) -> Iterator[Round]:
     once = generator.memory if scenario.memory else generator.run
     repeats = iter(range(0 if scenario.rounds == QUICK else _REPEATS))
-    for number in range(1, scenario.rounds.count + 1):
-        of_ours = _undisturbed(once, ours, scenario, repeats)
-        of_theirs = _undisturbed(once, theirs, scenario, repeats) if theirs is not None else None
-        done = Round(of_ours, of_theirs)
-        _say(f"  round {number} of {scenario.rounds.count}: {_summary(scenario, done)}")
+    reference = scenario.reference
+    for number in range(scenario.rounds.count):
+        # Anew in each round, and in turn which comes first: where its memory happens to lie makes a
+        # process some percent faster or slower for all its life.
+        with ExitStack() as stack:
+            ours = stack.enter_context(running(scenario.contender, bench))
+            theirs = stack.enter_context(running(reference, bench)) if reference else None
+            order = [ours, theirs] if number % 2 == 0 else [theirs, ours]
+            results = {
+                target: _undisturbed(once, target, scenario, repeats) for target in order if target
+            }
+        done = Round(results[ours], results[theirs] if theirs else None)
+        _say(f"  round {number + 1} of {scenario.rounds.count}: {_summary(scenario, done)}")
         yield done
 
 
