@@ -56,6 +56,12 @@ class NotFound(RequestRefused):
     status = 404
 
 
+class NothingTakesIt(NotFound):
+    """As ``NotFound``, of a request whose body has yet to come: it is not read to its end."""
+
+    closes = True
+
+
 class UnknownSession(NotFound):
     """No such session, or none any more; FFmpeg and librtmp stop on this and on nothing softer."""
 
@@ -64,6 +70,13 @@ class ServiceUnavailable(RequestRefused):
     """No session can be opened now: the client should try its next way."""
 
     status = 503
+
+
+class BodiesFull(RequestRefused):
+    """All bodies that have not come whole yet are over their bound together."""
+
+    status = 503
+    closes = True
 
 
 class UpstreamUnavailable(ServiceUnavailable):

@@ -24,8 +24,10 @@ from typing import Any
 
 from twisted.internet import main, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import Logger
 from twisted.python import log
+from twisted.python.failure import Failure
 
 # One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
 READ_BYTES = 64 * 1024
@@ -36,6 +38,11 @@ _JOIN_BYTES = 16 * 1024
 # megabytes from us for a client that reads nothing, and a thousand of those cost gigabytes, moved at once;
 # with less than a read or two, a fast client would wait for us.
 _UNSENT_BYTES = 128 * 1024
+
+# What is read of a connection that was lost while nobody read it: all that the kernel may hold
+# (tcp(7), tcp_rmem) of a server of ours, and of a client its commands, of which the answers did not fit.
+_LAST_OF_SERVER_BYTES = 8 * 1024 * 1024
+_LAST_OF_CLIENT_BYTES = 256 * 1024
 
 _log = Logger()
 
@@ -49,6 +56,7 @@ class EagerWrites:
 
     bufferSize = READ_BYTES
     high_water_bytes = READ_BYTES
+    last_bytes = _LAST_OF_CLIENT_BYTES
 
     # Of tcp.Connection
     socket: socket.socket
@@ -136,6 +144,25 @@ class EagerWrites:
         self.protocol.dataReceived(data)
         return None
 
+    def connectionLost(self, reason: Failure) -> None:
+        # A write that fails is told before what the peer had said: that still is in the kernel.
+        is_ours = self._aborting or self.disconnecting
+        if self.connected and not is_ours and reason.check(ConnectionLost, ConnectionDone):
+            self._read_out()
+        super().connectionLost(reason)  # type: ignore[misc]
+
+    def _read_out(self) -> None:
+        """Hand up what the kernel still has."""
+        left = self.last_bytes
+        try:
+            while left > 0 and not self._aborting and (data := self.socket.recv(READ_BYTES)):
+                left -= len(data)
+                self.protocol.dataReceived(data)
+        except OSError:
+            return
+        except Exception:
+            _log.failure("A connection failed")
+
     def _must_queue(self) -> bool:
         """Whether a write is Twisted's: behind what is queued already, or after the end of writing."""
         return bool(
@@ -204,6 +231,8 @@ class EagerPort(tcp.Port):
 
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
     """A connection to an upstream."""
+
+    last_bytes = _LAST_OF_SERVER_BYTES
 
     def createInternetSocket(self) -> socket.socket:
         created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]

@@ -551,6 +551,49 @@ def test_a_loss_during_a_write_is_told_once_and_from_the_reactor(
     assert speaker.lost[0].check(ConnectionLost, ConnectionDone)
 
 
+def test_what_came_before_a_write_failed_is_received_though_nobody_read(
+    turning: Turning, make
+) -> None:
+    speaker, peer = make()
+    speaker.transport.stopReading()
+    sent = pattern(100_000)
+    sent = sent[: peer.sock.send(sent)]
+    peer.sock.close()
+    while not speaker.lost:
+        speaker.transport.write(b"a")
+        turning.turn()
+    assert b"".join(speaker.received) == sent
+    assert len(speaker.lost) == 1
+
+
+@pytest.mark.parametrize("ends", ["abortConnection", "loseConnection"])
+def test_who_ends_a_connection_hears_no_more_of_it(turning: Turning, make, ends: str) -> None:
+    speaker, peer = make()
+    speaker.transport.stopReading()
+    peer.sock.send(b"unread")
+    getattr(speaker.transport, ends)()
+    turning.until(lambda: speaker.lost)
+    assert speaker.received == []
+
+
+def test_a_fault_over_the_last_words_is_logged_and_the_loss_told(
+    turning: Turning, make, errors: list[Failure]
+) -> None:
+    speaker, peer = make()
+    speaker.transport.stopReading()
+    peer.sock.send(b"last words")
+    peer.sock.close()
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("on purpose")
+
+    speaker.on_data = fail
+    while not speaker.lost:
+        speaker.transport.write(b"a")
+        turning.turn()
+    assert errors.pop().check(RuntimeError)
+
+
 @pytest.mark.parametrize("size", [0, 1, 20_000])
 def test_calls_after_the_loss_are_harmless(turning: Turning, make, size: int) -> None:
     speaker, peer = make()
@@ -659,7 +702,7 @@ def test_a_connection_may_end_another_one_that_is_readable_too(
     second, second_peer = accept()
     for speaker, victim in ((first, second), (second, first)):
         speaker.on_data = lambda _data, victim=victim: victim.transport.connectionLost(
-            Failure(ConnectionDone())
+            Failure(RuntimeError("another's"))
         )
     first_peer.sock.send(b"a")
     second_peer.sock.send(b"b")

@@ -29,12 +29,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import NotFound, RequestRefused, UnknownSession
+from gateway.errors import (
+    BodiesFull,
+    BodyTooLarge,
+    NotFound,
+    NothingTakesIt,
+    RequestRefused,
+    UnknownSession,
+)
 from gateway.listeners.answers import CLOSES, CONTINUE, STAYS, Answers, answers_to
+from gateway.listeners.lost import LostTransport
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
 from gateway.protocols.way import Way
@@ -43,6 +51,9 @@ _log = Logger()
 
 # Looking a member up in its Enum costs as much as a call.
 _IDENT, _OPEN = Kind.IDENT, Kind.OPEN
+_OF_NO_SESSION = frozenset((_IDENT, _OPEN))
+# For what belongs to no session yet, such a body is awaited.
+_SMALL_BYTES = 1024
 
 # How long a connection of ours that is closed may still be sent to; nginx's lingering_timeout is 5 s.
 _LINGER_S = 2.0
@@ -120,6 +131,9 @@ class HTTPService:
     clock: Callable[[], float]
     later: Callable[[Callable[[], None]], object]
     website: Website | None = None
+    # The bound on what all connections together have of bodies that are not whole.
+    bodies_bytes: int = 1 << 30
+    waiting_bytes: int = 0
     serials: Iterator[int] = field(factory=count)
 
 
@@ -127,11 +141,13 @@ class HTTPService:
 class Exchange:
     """A request whose answer comes later, in its place among its connection's answers."""
 
-    __slots__ = ("_answers", "_connection", "opening", "output", "session")
+    __slots__ = ("_answers", "_connection", "blocks", "opening", "output", "session")
 
     def __init__(self, connection: HTTPConnection, answers: Answers) -> None:
         self._connection = connection
         self._answers = answers
+        # Whether nothing behind it is looked at before it is answered.
+        self.blocks = False
         self.session: Session | None = None
         self.opening: Opening | None = None
         self.output: tuple[bytes, bytes] | None = None
@@ -171,6 +187,7 @@ class HTTPConnection:
         "_fields",
         "_full",
         "_last",
+        "_left",
         "_listener",
         "_owed_until",
         "_pending",
@@ -181,6 +198,7 @@ class HTTPConnection:
         "_serial",
         "_service",
         "_transport",
+        "_waiting_bytes",
         "address",
         "deadline",
     )
@@ -209,6 +227,10 @@ class HTTPConnection:
         self._last = False
         # By when the client must have got the last answer.
         self._owed_until = 0.0
+        # What a client that takes slowly had not got when that was last looked at.
+        self._left = 0
+        # What is counted for this connection in the service's ``waiting_bytes``.
+        self._waiting_bytes = 0
         self.address = address
         self.deadline = service.clock() + service.limits.first_bytes_s
 
@@ -232,7 +254,9 @@ class HTTPConnection:
             return
         self._reader.receive(data)
         if self._pending:
-            self._end_holds(now)
+            self._reader.skip_line_end()
+            if self._reader.buffer:
+                self._end_holds(now)
         self._proceed(now)
         if self._pending and len(self._reader.buffer) >= _AHEAD_BYTES and self._must_wait():
             self._transport.stopReading()
@@ -252,11 +276,26 @@ class HTTPConnection:
     def connectionLost(self, reason: Failure) -> None:
         self._service.connections.remove(self)
         self._tell_lost()
+        now = self._service.clock()
+        self._abandon(now)
         if self._borrower is not None:
             self._borrower.client_lost()
+        elif self._full and not self._last:
+            self._take_the_rest(now)
         self._full = self._last = True
+        self._count_waiting(0)
+
+    def _take_the_rest(self, now: float) -> None:
+        """What a client had sent still counts, though nobody waits for the answers any more."""
+        self._transport = LostTransport()
+        self._full = False
+        self._proceed(now)
+        while self._pending:
+            self._abandon(now)
+            self._proceed(now)
+
+    def _abandon(self, now: float) -> None:
         pending, self._pending = self._pending, []
-        now = self._service.clock()
         for exchange in pending:
             exchange.abandon(now)
 
@@ -302,6 +341,8 @@ class HTTPConnection:
             self._set_idle_deadline(now)
         elif now < self._owed_until and self._transport.unacknowledged:
             self.deadline = now + _LINGER_S
+        elif self._full and self._takes():
+            self._set_stalled_deadline(now)
         else:
             self._last = True
             self._transport.abortConnection()
@@ -342,14 +383,29 @@ class HTTPConnection:
 
     def _await_room(self) -> None:
         self._transport.stopReading()
-        self.deadline = self._service.clock() + self._service.limits.stalled_write_s
+        self._set_stalled_deadline(self._service.clock())
+
+    def _set_stalled_deadline(self, now: float) -> None:
+        self._left = self._transport.unacknowledged
+        self.deadline = now + self._service.limits.stalled_write_s
+
+    def _takes(self) -> bool:
+        """Whether the client is slow, and does not stand still."""
+        taken = self._left - self._transport.unacknowledged
+        return bool(taken >= LEAST_BYTES_A_S * self._service.limits.stalled_write_s)
 
     def _must_wait(self) -> bool:
         """Whether no request can be taken before one that waits is answered."""
-        if len(self._pending) >= self._service.limits.pipelined_requests:
+        if self._is_blocked():
             return True
         is_known = self._fields is not None and self._command is None
         return is_known and self._service.website is not None
+
+    def _is_blocked(self) -> bool:
+        """With answers pending: whether there may be no more of them."""
+        last = self._pending[-1]
+        is_kept = last.blocks and last.output is None
+        return is_kept or len(self._pending) >= self._service.limits.pipelined_requests
 
     # Requests
 
@@ -359,7 +415,7 @@ class HTTPConnection:
                 (self._reader.buffer or self._fields is not None)
                 and not self._full
                 and not self._last
-                and len(self._pending) < self._service.limits.pipelined_requests
+                and not (self._pending and self._is_blocked())
                 and self._take_request(now)
             ):
                 pass
@@ -385,13 +441,15 @@ class HTTPConnection:
             self._answers = answers_to(fields.version, fields.persistent)
         website = self._service.website
         if self._command is None and website is not None:
-            if not self._pending:
+            if not self._pending and not isinstance(self._transport, LostTransport):
                 self._forward(website, fields)
             return False
         body = self._reader.whole_body()
         if body is None:
             self._await_body(fields, now)
             return False
+        if self._waiting_bytes:
+            self._count_waiting(0)
         self._fields = None
         self._phase_deadline = 0.0
         # Longer than any answer can take (hold, gap, stalled upstream), so it need not be set again
@@ -417,12 +475,15 @@ class HTTPConnection:
         forwarding.start()
 
     def _await_head(self, now: float) -> None:
-        if not self._phase_deadline:
+        self._reader.skip_line_end()
+        if self._reader.buffer and not self._phase_deadline:
             self._phase_deadline = self.deadline = now + self._service.limits.head_s
 
     def _await_body(self, fields: Fields, now: float) -> None:
+        self._count_waiting(self._reader.held_bytes)
         if self._phase_deadline:
             return
+        self._expect_body(fields)
         self._phase_deadline = self.deadline = now + self._service.limits.body_s
         if self._reader.body_begun:
             return
@@ -432,6 +493,28 @@ class HTTPConnection:
             # FFmpeg sends head and body in two segments, and its kernel the second one only when the
             # first is acknowledged: without this each of its requests takes 40 ms more.
             self._transport.acknowledge_now()
+
+    def _expect_body(self, fields: Fields) -> None:
+        """Refuse, and the connection with it, what nobody would take: it is not kept until it is whole."""
+        if self._command is None:
+            raise NothingTakesIt("no tunnel command")
+        kind, session_id, _ = self._command
+        if kind in _OF_NO_SESSION:
+            if fields.content_length > _SMALL_BYTES:
+                raise BodyTooLarge("clients send one byte here, or none")
+            return
+        try:
+            self._service.tunnels.find(session_id)
+        except UnknownSession as error:
+            raise NothingTakesIt(str(error)) from None
+
+    def _count_waiting(self, held_bytes: int) -> None:
+        """This connection has so much of a body that is not whole."""
+        service = self._service
+        service.waiting_bytes += held_bytes - self._waiting_bytes
+        self._waiting_bytes = held_bytes
+        if held_bytes and service.waiting_bytes > service.bodies_bytes:
+            raise BodiesFull("the bound on all bodies is reached")
 
     def _set_idle_deadline(self, now: float) -> None:
         self.deadline = now + self._service.limits.keep_alive_s
@@ -454,6 +537,8 @@ class HTTPConnection:
         if number is None:
             answer: bytes | None = session.close(now)
         else:
+            if self._reader.buffer:
+                self._reader.skip_line_end()
             may_hold = not self._reader.buffer
             answer = session.receive(kind, number, body, now, may_hold, self._serial)
         if answer is not None:
@@ -465,6 +550,7 @@ class HTTPConnection:
         elif number is not None:
             exchange = self._later_answer()
             exchange.session = session
+            exchange.blocks = session.is_keeping
             session.wait(number, exchange)
 
     def _open(self, fields: Fields) -> None:

@@ -62,7 +62,8 @@ class Fields:
         return next((value for key, value in self.items if key == name), None)
 
 
-_NO_FIELDS = Fields(1, (), 0, False, True, False, b"\r\n\r\n\0")
+# Behind such a length there is no head, so that none is like this one.
+_NO_FIELDS = Fields(1, (), 1 << 62, False, True, False, b"\0")
 
 
 class RequestReader:
@@ -155,6 +156,16 @@ class RequestReader:
         elif fields.chunked:
             self._step = _read_chunk_head
         return fields
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits here: of a body that is not whole, and behind it."""
+        return self._size + len(self.buffer)
+
+    def skip_line_end(self) -> None:
+        """Drop a line end that stands alone, as some clients send it behind a body (RFC 9112, 2.2)."""
+        if self.buffer == b"\r\n":
+            self.buffer = b""
 
     def whole_body(self) -> bytes | None:
         """The current request's whole body, or None until it is all there. b"" if it has none.

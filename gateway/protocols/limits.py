@@ -72,4 +72,5 @@ class Limits:
     connections_per_address: int = _count(2_000)
     # All sessions' buffers together, as a share of the machine's memory.
     buffers_share: float = field(default=0.25, validator=gt(0.0))
-    drain_s: float = _seconds(30.0)
+    # For sessions to end by themselves when the gateway stops; 0 ends them at once.
+    drain_s: float = field(default=30.0, validator=ge(0.0))

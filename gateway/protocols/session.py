@@ -31,7 +31,7 @@ from typing import final
 from gateway.errors import BadRequest, NotFound, UnknownSession
 from gateway.protocols.commands import Kind
 from gateway.protocols.downstream import INTERVALS, NONE, Downstream
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Figures, Upstream
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
@@ -58,10 +58,12 @@ class Session(Downstream):
 
     __slots__ = (
         "_choked",
+        "_closed_by_number",
         "_ended",
         "_first",
         "_kept",
         "_kept_since",
+        "_kept_unsent",
         "_last_words",
         "_next",
         "_ordinary",
@@ -92,6 +94,8 @@ class Session(Downstream):
         self._window = Window(limits)
         self._kept = NONE
         self._kept_since = now
+        self._kept_unsent = 0
+        self._closed_by_number = False
         self._choked = False
         self._last_words: EndReason | None = None
         self._ended: EndReason | None = None
@@ -123,12 +127,17 @@ class Session(Downstream):
     @property
     def idles(self) -> int:
         """How many idles took effect: of all the numbers that had their turn, what no other took."""
-        return max(0, self._next - self._first - self.sends - self.closes)
+        return max(0, self._next - self._first - self.sends - self._closed_by_number)
 
     @property
     def closes(self) -> int:
         """Whether a close took effect, as a count."""
         return int(self._ended is EndReason.CLIENT_CLOSED)
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether the upstream takes no more for now: whoever sends is to wait for its answers."""
+        return self._kept != NONE
 
     @property
     def moments(self) -> tuple[int, int]:
@@ -237,6 +246,10 @@ class Session(Downstream):
         """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
         if self._held != NONE and self._waiters:
             self._release(now)
+        elif self._kept != NONE and not self._last_words and self._must_read_first():
+            self._let_go(now)
+        elif self._kept != NONE and not self._last_words and self._still_takes():
+            self._await_upstream(now)
         elif not self._ended:
             self.end(self._overdue(), now)
 
@@ -296,7 +309,7 @@ class Session(Downstream):
             return
         if kind is _SEND:
             self._write(body)
-            if self._choked:
+            if self._choked and not self._must_read_first():
                 self._keep(number, now)
                 return
         self._replay.store(number, INTERVALS[0])
@@ -381,7 +394,9 @@ class Session(Downstream):
         if self._ordinary and self._held == NONE:
             self.deadline = now + self._silent_s
         if number == self._kept:
-            return None
+            if not self._must_read_first():
+                return None
+            self._let_go(now)
         if number == self._held:
             answer = self._repeat_held(number, now)
             self._conclude(now)
@@ -455,7 +470,16 @@ class Session(Downstream):
         self._kept = number
         self._kept_since = now
         self._ordinary = False
+        self._await_upstream(now)
+
+    def _await_upstream(self, now: float) -> None:
+        self._kept_unsent = self._upstream.unsent
         self.deadline = now + self._limits.stalled_write_s
+
+    def _still_takes(self) -> bool:
+        """Whether the upstream is slow, and does not stand still."""
+        taken = self._kept_unsent - self._upstream.unsent
+        return taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s
 
     def _let_go(self, now: float) -> None:
         """The kept answer leaves."""
@@ -475,6 +499,7 @@ class Session(Downstream):
     # Ends
 
     def _take_close(self, number: int, now: float) -> bytes:
+        self._closed_by_number = True
         self._replay.forget_large()
         self._replay.store(number, CLOSED)
         self._deliver(number, CLOSED)

@@ -299,7 +299,12 @@ class RelayTable:
     def sweep(self, now: float) -> None:
         """Do what is due at ``now`` in every relay."""
         for relay in tuple(self._relays):
-            relay.sweep(now)
+            try:
+                relay.sweep(now)
+            except Exception:
+                # It must not keep the others from their deadlines.
+                _log.failure("Relay {alias} failed and ends", alias=relay.alias)
+                relay.end(EndReason.FAULT)
 
     def end_all(self, reason: EndReason) -> None:
         """End every relay."""

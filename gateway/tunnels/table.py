@@ -21,7 +21,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.protocols.http import Fields
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Reply
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
@@ -136,11 +136,13 @@ class SessionTable:
         """Do what is due at ``now`` in every session, and forget those that are long ended."""
         due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]
         for tunnel in due:
-            if tunnel.session.ended:
+            if not tunnel.session.ended:
+                self._expire(tunnel, now)
+            elif tunnel.still_takes(LEAST_BYTES_A_S * self._limits.silent_session_s):
+                tunnel.session.deadline = now + self._limits.silent_session_s
+            else:
                 del self._tunnels[tunnel.session_id]
                 tunnel.drop()
-            else:
-                self._expire(tunnel, now)
 
     def share_buffers(self) -> None:
         """Set what each session may buffer before its upstream is paused."""

@@ -19,6 +19,9 @@ from gateway.protocols.way import RTMPT, Way
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
 
+# Other ends that are the client's: what it had sent by then still goes up.
+_OF_CLIENT = frozenset((EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL))
+
 
 @final
 @implementer(IProtocol, IPushProducer)
@@ -32,6 +35,7 @@ class Tunnel:
     __slots__ = (
         "_clock",
         "_ended",
+        "_owed",
         "_transport",
         "address",
         "alias",
@@ -70,6 +74,8 @@ class Tunnel:
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
+        # What the upstream had not got when that was last looked at, after the end.
+        self._owed = 0
 
     # The upstream's transport calls
 
@@ -121,22 +127,35 @@ class Tunnel:
         if self._transport is not None:
             self._transport.resumeProducing()
 
-    def drop(self) -> None:
-        """Nobody asks for this tunnel any more: an upstream that still has bytes to take gets a reset."""
-        if self._transport is not None:
-            self._transport.abortConnection()
-
     def end(self, reason: EndReason) -> None:
         transport = self._transport
         if transport is not None:
             transport.unregisterProducer()
-            if reason is EndReason.CLIENT_CLOSED:
-                # What the client sent before its close still goes up.
-                transport.loseConnection()
+            self._owed = transport.unacknowledged
+            if reason is EndReason.CLIENT_CLOSED or (self._owed and reason in _OF_CLIENT):
+                # The upstream still gets what was answered as taken. It is read meanwhile: closing over
+                # unread bytes would reset the connection, and throw away what is on its way.
+                transport.resumeProducing()
+                transport.loseWriteConnection()
             else:
                 transport.abortConnection()
         self.reading = None
         self._ended(self, reason)
+
+    # The table calls
+
+    def still_takes(self, least_bytes: float) -> bool:
+        """Whether the upstream of an ended session has taken so much since the last look, and is owed
+        more."""
+        if self._transport is None:
+            return False
+        owed, self._owed = self._owed, self._transport.unacknowledged
+        return self._owed > 0 and owed - self._owed >= least_bytes
+
+    def drop(self) -> None:
+        """Nobody asks for this tunnel any more: an upstream that still has bytes to take gets a reset."""
+        if self._transport is not None:
+            self._transport.abortConnection()
 
     # The operator and telemetry call
 

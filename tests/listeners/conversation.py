@@ -63,7 +63,11 @@ class Upstream:
     def resumeProducing(self) -> None:
         self.reading = True
 
-    def loseConnection(self) -> None:
+    @property
+    def unacknowledged(self) -> int:
+        return self.unsent
+
+    def loseWriteConnection(self) -> None:
         self.ended = self.ended or "closed"
 
     def abortConnection(self) -> None:

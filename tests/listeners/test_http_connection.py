@@ -591,6 +591,83 @@ def test_what_was_left_for_want_of_room_is_served_when_there_is_room() -> None:
     assert [status for status, _ in answers(wire)] == [200, 200, 200, 404]
 
 
+def test_nothing_is_taken_behind_a_send_that_the_upstream_has_no_room_for(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    upstream.tunnel.pauseProducing()
+    other = gateway.accept()
+    for number in range(100):
+        (wire, other)[number % 2].arrive(
+            request(b"/send/%b/%d" % (session_id, number), bytes(30_000))
+        )
+        gateway.turn()
+    assert not wire.reading
+    assert not other.reading
+    assert len(upstream.received) == 1
+    upstream.tunnel.resumeProducing()
+    for _ in range(100):
+        gateway.turn()
+        wire.turn()
+        other.turn()
+    assert b"".join(upstream.received) == bytes(3_000_000)
+    assert [status for status, _ in answers(wire) + answers(other)] == [200] * 100
+
+
+def test_a_body_for_an_unknown_session_is_refused_before_it_comes(wire: Wire) -> None:
+    wire.arrive(request(b"/send/nobody/1", bytes(100_000))[:50_000])
+    assert answers(wire) == [(404, b"")]
+    assert wire.write_closed
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [(b"/open/1", 413), (b"/fcs/ident2", 413), (b"/page", 404)]
+)
+def test_a_large_body_that_nothing_takes_is_refused_before_it_comes(
+    wire: Wire, target: bytes, status: int
+) -> None:
+    wire.arrive(request(target, bytes(100_000))[:500])
+    assert answers(wire) == [(status, b"")]
+    assert wire.write_closed
+
+
+def test_all_bodies_that_are_not_whole_have_one_bound(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    gateway.service.bodies_bytes = 100_000
+    sends = [request(b"/send/%b/%d" % (session_id, number), bytes(60_000)) for number in range(2)]
+    other = gateway.accept()
+    wire.arrive(sends[0][:-1])
+    other.arrive(sends[1][:-1])
+    assert answers(other) == [(503, b"")]
+    other.lose()
+    wire.arrive(sends[0][-1:])
+    assert answers(wire) == [(200, b"\x01")]
+    assert gateway.service.waiting_bytes == 0
+    wire.arrive(sends[1][:-1])
+    assert gateway.service.waiting_bytes == len(bytes(60_000)) - 1
+    wire.lose()
+    assert gateway.service.waiting_bytes == 0
+    assert upstream.received == [bytes(60_000)]
+
+
+def test_a_client_that_takes_its_answers_slowly_is_not_cut_and_one_that_stands_still_is(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    upstream.says(bytes(60_000))
+    wire.room = 0
+    wire.arrive(request(b"/idle/%b/0" % session_id))
+    for _ in range(3):
+        wire.writes.append(wire.unsent[:20_000])
+        wire.unsent = wire.unsent[20_000:] or b"x"
+        gateway.passes(gateway.limits.stalled_write_s)
+        assert not wire.aborted
+    gateway.passes(gateway.limits.stalled_write_s)
+    assert wire.aborted
+
+
 def test_a_client_that_pipelines_without_end_costs_no_more_than_the_bounds() -> None:
     """What nobody may ask for yet waits in the kernel, not here."""
     gateway = Gateway(Limits(pipelined_requests=2))
@@ -873,7 +950,7 @@ def test_a_body_in_two_parts_leaves_the_next_head_its_deadline(
     assert wire.aborted
 
 
-@pytest.mark.parametrize("begun", [b"P", b"\r", b"\r\n"])
+@pytest.mark.parametrize("begun", [b"P", b"\r"])
 def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
     gateway, wire, begun: bytes
 ) -> None:
@@ -884,6 +961,21 @@ def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
     assert not wire.aborted
     gateway.passes(1)
     assert wire.aborted
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_line_end_behind_a_body_is_nothing(gateway: Gateway, wire: Wire, session, apart) -> None:
+    """RFC 9112, 2.2: old clients send one."""
+    session_id, upstream = session
+    idle = request(b"/idle/%b/0" % session_id, b"\0")
+    for piece in (idle, b"\r\n") if apart else (idle + b"\r\n",):
+        wire.arrive(piece)
+    assert answers(wire) == []
+    upstream.says(b"hello")
+    assert answers(wire) == [(200, b"\x01hello")]
+    gateway.passes(gateway.limits.silent_session_s - 1)
+    wire.arrive(request(b"/idle/%b/1" % session_id))
+    assert not wire.aborted
 
 
 def test_bytes_that_come_with_a_request_begin_the_next_heads_deadline(
@@ -988,6 +1080,24 @@ def test_a_connection_cut_in_a_request_sends_nothing_of_it_upstream(
     other.arrive(sent)
     assert upstream.received == [b"\x03abc"]
     assert answers(other) == [(200, b"\x01")]
+
+
+def test_what_a_client_sent_before_it_was_lost_counts_though_its_answers_had_no_room(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    wire.room = 0
+    wire.arrive(request(b"/send/%b/0" % session_id, b"first"))
+    assert not wire.reading
+    upstream.tunnel.pauseProducing()
+    last = request(b"/send/%b/1" % session_id, b"last") + request(b"/close/%b/2" % session_id)
+    # As the transport reads out what the kernel still has.
+    wire.protocol.dataReceived(last + request(b"/page"))
+    wire.lose()
+    upstream.tunnel.resumeProducing()
+    assert upstream.received == [b"first", b"last"]
+    assert upstream.ended == "closed"
+    assert gateway.records.ended["rtmpt", "client_closed"] == 1
 
 
 def test_a_connection_cut_in_an_answer_gets_it_whole_on_the_next(

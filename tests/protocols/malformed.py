@@ -50,6 +50,9 @@ _END = b"0\r\n\r\n"
 _TE = b"Transfer-Encoding: "
 _CL = b"Content-Length: "
 
+# A reader that knows heads by their ends must not take these bytes for one.
+_FIRST = (Malformed("no version, and a control character", b"GET /x\r\n\r\n\0"),)
+
 # RFC 9112, 6.3: where a body ends is said once and in one way, or two readers see two requests.
 _LENGTHS = (
     Malformed("length before chunked", post(_CL + b"5", _TE + b"chunked", body=_END), _H11),
@@ -355,6 +358,7 @@ _CHUNKS = (
 )
 
 MALFORMED = (
+    *_FIRST,
     *_LENGTHS,
     *_CODINGS,
     *_LINES,

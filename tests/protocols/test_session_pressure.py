@@ -156,6 +156,45 @@ def test_an_upstream_that_takes_nothing_in_time_ends_the_session(talk: Conversat
     assert kept.status == 404
 
 
+def test_an_upstream_that_takes_slowly_is_waited_for(talk: Conversation) -> None:
+    talk.fill()
+    talk.upstream.unsent = 1_000_000
+    kept = talk.send(1)
+    for _ in range(4):
+        talk.upstream.unsent -= 100_000
+        talk.later(talk.limits.stalled_write_s)
+        assert talk.ended is None
+    assert kept.waits
+    talk.later(talk.limits.stalled_write_s)
+    assert talk.ended is EndReason.UPSTREAM_STALLED
+
+
+def test_a_kept_answer_leaves_at_its_deadline_when_the_client_must_read_first(
+    talk: Conversation,
+) -> None:
+    talk.fill()
+    talk.upstream.unsent = 2 * talk.limits.up_buffer_bytes
+    kept = talk.send(1)
+    talk.say(bytes(PAUSE_BYTES))
+    assert kept.waits
+    talk.upstream.unsent = 0
+    talk.later(talk.limits.stalled_write_s)
+    assert kept.body is not None
+    assert talk.ended is None
+
+
+def test_a_kept_answer_that_must_be_read_first_leaves_when_it_is_asked_for_again(
+    talk: Conversation,
+) -> None:
+    talk.fill()
+    talk.upstream.unsent = 2 * talk.limits.up_buffer_bytes
+    talk.cut(talk.send(1))
+    talk.say(bytes(PAUSE_BYTES))
+    talk.upstream.unsent = 0
+    assert talk.send(1).body == b"\x01"
+    assert len(heard(talk, 2, 3)) == PAUSE_BYTES
+
+
 def test_a_client_that_sends_ahead_of_a_full_upstream_costs_the_window_and_no_more(
     talk: Conversation,
 ) -> None:

@@ -536,6 +536,15 @@ def test_half_a_relay_ends_when_nothing_is_said_any_more(bench: Bench) -> None:
     assert all_is_gone(bench, client, upstream)
 
 
+def test_a_fault_in_one_relay_does_not_keep_the_sweep_from_the_others(bench: Bench) -> None:
+    bench.pair()
+    other = bench.accept(first=b"\x03")
+    bench.opened[0].unused_until = None  # type: ignore[assignment]
+    bench.passes(LIMITS.unused_session_s)
+    assert bench.ends[0] is EndReason.FAULT
+    assert other.aborted
+
+
 def test_many_relays_that_come_and_go_leave_nothing(bench: Bench) -> None:
     ways = Counter[str]()
     for number in range(200):

@@ -441,6 +441,21 @@ def test_an_upstream_that_never_takes_a_closed_sessions_last_bytes_is_dropped(no
     assert transport.disconnected
 
 
+def test_an_upstream_that_takes_a_closed_sessions_last_bytes_slowly_is_not(node: Node) -> None:
+    session_id, session = node.opened()
+    transport = node.transports[0]
+    transport.high_water_bytes = 0
+    session.receive(Kind.SEND, 0, bytes(100_000), node.clock.seconds())
+    session.close(node.clock.seconds())
+    for _ in range(4):
+        transport.unsent -= 20_000
+        node.later(node.limits.silent_session_s)
+        assert not transport.disconnected
+    transport.unsent = 0
+    node.later(node.limits.silent_session_s)
+    assert not node.is_known(session_id)
+
+
 def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: Node) -> None:
     class Broken(Reply):
         def answer(self, body: bytes) -> None:

@@ -119,8 +119,11 @@ def test_a_session_whose_upstream_is_gone_touches_the_transport_no_more(joined: 
 def test_a_closed_session_lets_the_upstream_have_what_was_sent_before(joined: Joined) -> None:
     joined.transport.high_water_bytes = 100
     joined.send(0, bytes(50))
+    joined.transport.pauseProducing()
     joined.session.close(joined.now)
-    assert joined.transport.disconnecting
+    assert joined.transport.write_closed
+    assert joined.transport.producerState == "producing"
+    assert not joined.transport.disconnecting
     assert not joined.transport.disconnected
     assert joined.transport.producer is None
     assert joined.ends == [(joined.tunnel, EndReason.CLIENT_CLOSED)]
@@ -136,6 +139,31 @@ def test_any_other_end_drops_the_upstream_connection_at_once(
     assert joined.transport.disconnected
     assert joined.transport.producer is None
     assert joined.ends == [(joined.tunnel, reason)]
+
+
+@pytest.mark.parametrize(
+    "reason", [EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL]
+)
+def test_a_client_that_is_gone_leaves_the_upstream_what_it_is_owed(
+    joined: Joined, reason: EndReason
+) -> None:
+    joined.transport.high_water_bytes = 100
+    joined.send(0, bytes(50))
+    joined.session.end(reason, joined.now)
+    assert joined.transport.write_closed
+    assert not joined.transport.disconnected
+
+
+def test_an_ended_tunnel_takes_while_the_upstream_does(joined: Joined) -> None:
+    joined.transport.high_water_bytes = 10_000
+    joined.send(0, bytes(5000))
+    joined.session.close(joined.now)
+    assert not joined.tunnel.still_takes(1000)
+    joined.transport.unsent -= 1000
+    assert joined.tunnel.still_takes(1000)
+    assert not joined.tunnel.still_takes(1000)
+    joined.transport.unsent = 0
+    assert not joined.tunnel.still_takes(1000)
 
 
 def test_the_loss_that_follows_an_end_is_no_second_end(joined: Joined) -> None:

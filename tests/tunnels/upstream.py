@@ -18,6 +18,14 @@ class UpstreamTransport(StringTransport):
         self.high_water_bytes: int | None = None
         self.unsent = 0
         self.producer_paused = False
+        self.write_closed = False
+
+    @property
+    def unacknowledged(self) -> int:
+        return self.unsent
+
+    def loseWriteConnection(self) -> None:
+        self.write_closed = True
 
     def write(self, data: bytes) -> None:
         super().write(data)

@@ -1,0 +1,138 @@
+"""What was taken from one side reaches the other, though the first ends while the second is slow."""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from threading import Thread
+from time import sleep
+
+import pytest
+
+from tests.interop.programs import Programs, until
+from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
+
+_WAIT_S = 20.0
+_HANDSHAKE = b"\x06" + bytes(1536)
+# A little more than a session buffers before it stops reading, and than a relay does: what is left has room
+# in the kernel.
+_OF_SESSION = bytes(range(256)) * 2240
+_OF_RELAY = bytes(range(256)) * 1400
+_PIECE = bytes(range(256)) * 256
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """Where the upstream listens; it takes little at a time."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        listening.bind((LOOPBACK, 0))
+        listening.listen()
+        listening.settimeout(_WAIT_S)
+        yield listening
+
+
+@pytest.fixture
+def client(programs: Programs, server: socket.socket) -> Iterator[socket.socket]:
+    _, port = start_gateway(
+        programs, *ANY_PORT, "--upstream", f"{LOOPBACK}:{server.getsockname()[1]}"
+    )
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        connection.settimeout(_WAIT_S)
+        connection.connect((LOOPBACK, port))
+        yield connection
+
+
+def ask(connection: socket.socket, target: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """The status and body of the answer to a command."""
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (target, len(body))
+    connection.sendall(head + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, came = answer.partition(b"\r\n\r\n")
+    length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+    while len(came) < length:
+        came += connection.recv(65536)
+    return head.split(b" ")[1], came
+
+
+def accepted(server: socket.socket) -> socket.socket:
+    connection, _ = server.accept()
+    connection.settimeout(_WAIT_S)
+    return connection
+
+
+def all_is_taken(connection: socket.socket) -> bool:
+    """Whether the other side's kernel has all that was written."""
+    unsent = array("i", [0])
+    ioctl(connection, TIOCOUTQ, unsent)
+    return not unsent[0]
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_what_was_sent_before_a_close_reaches_a_slow_upstream(
+    client: socket.socket, server: socket.socket, speaks: bool
+) -> None:
+    session = ask(client, b"/open/1", b"\0")[1].strip()
+    with closing(accepted(server)) as upstream:
+        for number in range(6):
+            assert ask(client, b"/send/%b/%d" % (session, number), _PIECE)[0] == b"200"
+        assert ask(client, b"/close/%b/6" % session, b"\0") == (b"200", b"\0")
+        got = bytearray()
+        while data := upstream.recv(16384):
+            got += data
+            if speaks:
+                with suppress(OSError):
+                    upstream.sendall(b"acknowledged")
+            sleep(0.002)
+    assert got == 6 * _PIECE
+
+
+def end_with(words: bytes, server: socket.socket, first: bytes) -> None:
+    """Say them once ``first`` has come, and close."""
+    with closing(accepted(server)) as upstream:
+        got = b""
+        while len(got) < len(first):
+            got += upstream.recv(65536)
+        upstream.sendall(words)
+        until(lambda: all_is_taken(upstream), "the gateway's kernel has all")
+
+
+def test_an_upstreams_last_words_are_not_lost_over_a_send_that_fails(
+    client: socket.socket, server: socket.socket
+) -> None:
+    session = ask(client, b"/open/1", b"\0")[1].strip()
+    speaker = Thread(target=end_with, args=(_OF_SESSION, server, _HANDSHAKE))
+    speaker.start()
+    status, answer = ask(client, b"/send/%b/0" % session, _HANDSHAKE)
+    speaker.join()
+    got, number = answer[1:], 1
+    while status == b"200":
+        kind = b"send" if number < 4 else b"idle"
+        body = b"x" if number < 4 else b"\0"
+        status, answer = ask(client, b"/%b/%b/%d" % (kind, session, number), body)
+        got += answer[1:]
+        number += 1
+    assert status == b"404"
+    assert got == _OF_SESSION
+
+
+def test_an_upstreams_last_words_are_not_lost_over_what_a_relayed_client_says(
+    client: socket.socket, server: socket.socket
+) -> None:
+    client.sendall(_HANDSHAKE)
+    end_with(_OF_RELAY, server, _HANDSHAKE)
+    for _ in range(5):
+        with suppress(OSError):
+            client.sendall(b"x")
+        sleep(0.02)
+    got = bytearray()
+    while data := client.recv(65536):
+        got += data
+    assert got == _OF_RELAY
