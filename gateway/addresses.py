@@ -24,6 +24,7 @@ _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
 _PORT = re.compile(r"[0-9]{1,5}")
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/]*(?P<path>/.*)?", re.DOTALL)
 _SOCKET_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}")  # systemd's FileDescriptorName: no colon
 # sun_path of Linux has 108 bytes, the last of which is the closing zero.
 _UNIX_PATH_BYTES = 107
@@ -98,6 +99,7 @@ def parse_listen_address(text: object) -> ListenAddress:
 def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
     """Read whom to dial; raises ValueError that says what was expected."""
     written = _text(text)
+    _refuse_url(written)
     host, port = _split(written)
     if not (_is_version(host, IPv6Address) if "[" in written else _is_host(host)):
         raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
@@ -137,7 +139,7 @@ def _parse_tcp(written: str, _rest: str) -> TcpAddress:
 
 
 def _parse_unix(written: str, path: str) -> UnixAddress:
-    if not path.startswith("/") or "\0" in path:
+    if not path.startswith("/") or not path.isprintable():
         raise ValueError(f'{quoted(written)}: expected "unix:" and an absolute path')
     if len(path.encode()) > _UNIX_PATH_BYTES:
         raise ValueError(
@@ -178,6 +180,13 @@ def _port(written: str, digits: str) -> int:
     if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
         raise ValueError(f"{quoted(written)}: port {quoted(digits)} is not a number up to 65535")
     return int(digits)
+
+
+def _refuse_url(written: str) -> None:
+    url = _URL.fullmatch(written)
+    if url:
+        rest = " and the path" if url["path"] else ""
+        raise ValueError(f"{quoted(written)}: leave out {quoted(url['scheme'])}{rest}")
 
 
 def _is_host(host: str) -> bool:

@@ -3,7 +3,8 @@
 The file is TOML, and etc/rtmpt-gateway.toml explains every key. Reading finds all problems before
 it gives up, and names each on a line of its own: file, place, cause, what to do. A document that
 comes out of here is whole and consistent, but nothing in it was tried: whether a certificate can
-be read, a port is free or a server answers is found by whoever uses them. Knows no Twisted.
+be read, a port is free or a server answers is found by whoever uses them, and said with the place
+that ``source`` knows. Knows no Twisted.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 import attrs
 from attrs import field, frozen
@@ -46,6 +48,8 @@ LONGEST_HOLD_S = 4.0
 LONGEST_LIMIT_S = 86_400.0
 # No configuration is near this; without a bound, a wrong path (/dev/zero) would fill the memory.
 _FILE_BYTES = 1024 * 1024
+# An absolute one: the gateway's folder is twistd's to choose, and not the one that the file is in.
+AbsolutePath = NewType("AbsolutePath", str)
 _WHERE = re.compile(r"(?P<cause>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
 
@@ -63,12 +67,6 @@ def _parse_node(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
         return value
     raise ValueError(f'{quoted(value)}: expected two of 0-9 and a-z, in quotes, such as "00"')
-
-
-def _parse_name(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
-        return value
-    raise ValueError(f'{quoted(value)}: expected up to 64 letters, digits and "_", ".", "-"')
 
 
 def _parse_each(value: object, parse: Callable[[object], str]) -> tuple[str, ...]:
@@ -96,17 +94,16 @@ class Listener:
 
 @frozen
 class Upstream:
-    """``[[upstream]]``: RTMP servers that stand in for each other."""
+    """``[[upstream]]``: RTMP servers that stand in for each other, and for those of all others."""
 
     servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
-    name: str = field(default="default", metadata={"parse": _parse_name})
 
 
 @frozen
 class Tls:
     """``[tls]``: PEM files, each a chain and its key, chosen by the name that a client asks for."""
 
-    certificates: tuple[str, ...] = ()
+    certificates: tuple[AbsolutePath, ...] = ()
 
 
 @frozen
@@ -125,10 +122,11 @@ class Tunnel:
     )
 
 
-def _parse_path(value: object) -> str:
-    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
-        return value
-    raise ValueError(f"{quoted(value)}: expected a path from the root, such as /var/log/...")
+def _parse_path(value: object) -> AbsolutePath:
+    # It will be a part of lines that say what is wrong with the file.
+    if isinstance(value, str) and value.startswith("/") and value.isprintable():
+        return AbsolutePath(value)
+    raise ValueError(f'{quoted(value)}: expected a path from the root, such as "/etc/..."')
 
 
 def _parse_host(value: object) -> str:
@@ -145,9 +143,9 @@ class Admin:
     """``[admin]``: the operator's HTTP, for this machine alone unless it knows whom to let in."""
 
     address: ListenAddress = DEFAULT_ADMIN
-    token_file: str | None = field(default=None, metadata={"parse": _parse_path})
-    certificate: str | None = field(default=None, metadata={"parse": _parse_path})
-    client_authorities: str | None = field(default=None, metadata={"parse": _parse_path})
+    token_file: AbsolutePath | None = field(default=None, metadata={"parse": _parse_path})
+    certificate: AbsolutePath | None = field(default=None, metadata={"parse": _parse_path})
+    client_authorities: AbsolutePath | None = field(default=None, metadata={"parse": _parse_path})
     hosts: tuple[str, ...] = field(
         default=(), metadata={"parse": lambda value: _parse_each(value, _parse_host)}
     )
@@ -188,7 +186,7 @@ class Log:
     format: str = field(default="text", metadata={"parse": _parse_format})
     level: str = field(default="info", metadata={"parse": _parse_level})
     lines_per_s: int = field(default=100, validator=ge(1))
-    access: str | None = field(default=None, metadata={"parse": _parse_path})
+    access: AbsolutePath | None = field(default=None, metadata={"parse": _parse_path})
 
 
 @frozen
@@ -196,6 +194,48 @@ class Node:
     """``[node]``: which of several gateways this one is; every session id begins with it."""
 
     id: str = field(default="00", metadata={"parse": _parse_node})
+
+
+@frozen
+class Source:
+    """Where a configuration is from, for whoever finds something wrong with it later."""
+
+    name: str
+    place: Callable[[structuring.Path], str]
+
+    @contextmanager
+    def at(self, *path: str | int) -> Iterator[None]:
+        """Whatever is refused inside is refused with its place: keys, and indices from 0."""
+        try:
+            yield
+        except ConfigurationError as error:
+            lines = [self.line(path, cause) for cause in str(error).splitlines()]
+            raise ConfigurationError("\n".join(lines)) from None
+
+    def line(self, path: structuring.Path, cause: str) -> str:
+        """``FILE: [[listener]] 2, key "address": CAUSE``."""
+        return ": ".join(filter(None, (self.name, self.place(path), cause)))
+
+
+def _place_in_file(path: structuring.Path) -> str:
+    """``[[listener]] 2, key "trusted", item 1``: as in the file, counted from 1."""
+    if not path:
+        return ""
+    table, rest = str(path[0]), path[1:]
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", table):
+        table = quoted(table)
+    parts = [f"[{table}]"]
+    if rest and isinstance(rest[0], int):
+        parts = [f"[[{table}]] {rest[0] + 1}"]
+        rest = rest[1:]
+    parts += [
+        f"item {step + 1}" if isinstance(step, int) else f"key {quoted(step)}" for step in rest
+    ]
+    return ", ".join(parts)
+
+
+def _place_in_options(path: structuring.Path) -> str:
+    return {"listener": "--listen", "upstream": "--upstream"}[str(path[0])]
 
 
 @frozen
@@ -212,6 +252,9 @@ class Config:
     telemetry: Telemetry = Telemetry()
     log: Log = Log()
     limits: Limits = Limits()
+    source: Source = field(
+        default=Source("configuration", _place_in_file), eq=False, metadata={"key": None}
+    )
 
 
 _CONVERTER = structuring.make_converter(
@@ -219,6 +262,7 @@ _CONVERTER = structuring.make_converter(
         ListenAddress: parse_listen_address,
         ServerAddress: parse_server,
         Network: parse_network,
+        AbsolutePath: _parse_path,
     }
 )
 
@@ -232,7 +276,7 @@ def from_file(path: Path) -> Config:
 
 def from_document(source: str, document: Mapping[str, object]) -> Config:
     """Check what a file held; ``source`` is what the problems call it."""
-    return _structure(source, document, _place_in_file)
+    return _structure(Source(source, _place_in_file), document)
 
 
 def from_options(listen: Sequence[str], upstream: Sequence[str]) -> Config:
@@ -242,7 +286,7 @@ def from_options(listen: Sequence[str], upstream: Sequence[str]) -> Config:
     }
     if upstream:
         document["upstream"] = [{"servers": list(upstream)}]
-    return _structure("command line", document, _place_in_options)
+    return _structure(Source("command line", _place_in_options), document)
 
 
 def _read_text(source: str, path: Path) -> str:
@@ -276,39 +320,16 @@ def _syntax_problem(message: str) -> str:
     return f"line {found['line']}, column {found['column']}: not TOML: {found['cause']}"
 
 
-def _structure(
-    source: str, document: Mapping[str, object], place: Callable[[structuring.Path], str]
-) -> Config:
+def _structure(source: Source, document: Mapping[str, object]) -> Config:
     try:
         config = structuring.structure(_CONVERTER, document, Config)
         problems = list(_cross_check(config))
     except Invalid as error:
         problems = error.problems
     if problems:
-        lines = [": ".join(filter(None, (source, place(p.path), p.cause))) for p in problems]
+        lines = [source.line(problem.path, problem.cause) for problem in problems]
         raise ConfigurationError("\n".join(lines))
-    return config
-
-
-def _place_in_file(path: structuring.Path) -> str:
-    """``[[listener]] 2, key "trusted", item 1``: as in the file, counted from 1."""
-    if not path:
-        return ""
-    table, rest = str(path[0]), path[1:]
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", table):
-        table = quoted(table)
-    parts = [f"[{table}]"]
-    if rest and isinstance(rest[0], int):
-        parts = [f"[[{table}]] {rest[0] + 1}"]
-        rest = rest[1:]
-    parts += [
-        f"item {step + 1}" if isinstance(step, int) else f"key {quoted(step)}" for step in rest
-    ]
-    return ", ".join(parts)
-
-
-def _place_in_options(path: structuring.Path) -> str:
-    return {"listener": "--listen", "upstream": "--upstream"}[str(path[0])]
+    return attrs.evolve(config, source=source)
 
 
 def _cross_check(config: Config) -> Iterator[Problem]:
@@ -337,9 +358,10 @@ def _check_tls(config: Config) -> Iterator[Problem]:
             yield Problem(
                 ("listener", index, "tls"), "needs a certificate; name one in [tls], certificates"
             )
-    for index, path in enumerate(certificates):
-        if not path:
-            yield Problem(("tls", "certificates", index), "empty; name a PEM file")
+    if certificates and not any(listener.tls for listener in config.listeners):
+        yield Problem(
+            ("tls", "certificates"), "no listener uses them; add tls = true to one, or remove them"
+        )
     for index, path in _repeated(certificates):
         yield Problem(("tls", "certificates", index), f"{quoted(path)} is named twice; remove one")
 
@@ -359,17 +381,14 @@ def _check_proxy_protocol(config: Config) -> Iterator[Problem]:
 
 
 def _check_upstreams(config: Config) -> Iterator[Problem]:
-    for index, name in _repeated([upstream.name for upstream in config.upstreams]):
-        yield Problem(
-            ("upstream", index, "name"),
-            f"an earlier upstream is called {quoted(name)} too; give each its own name",
-        )
-    for index, upstream in enumerate(config.upstreams):
-        for item, server in _repeated(upstream.servers):
-            yield Problem(
-                ("upstream", index, "servers", item),
-                f"{quoted(str(server))} is named twice; remove one",
-            )
+    places = [
+        ("upstream", index, "servers", item)
+        for index, upstream in enumerate(config.upstreams)
+        for item in range(len(upstream.servers))
+    ]
+    servers = [server for upstream in config.upstreams for server in upstream.servers]
+    for place, server in _repeated(servers):
+        yield Problem(places[place], f"{quoted(str(server))} is named twice; remove one")
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:

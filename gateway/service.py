@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from signal import SIGHUP, signal
+from signal import SIGHUP, SIGINT, SIGTERM, signal
 from time import monotonic, time
 from typing import Any, ClassVar
 
@@ -38,13 +38,19 @@ from twisted.python.logfile import LogFile
 from gateway import config
 from gateway.config import Config
 from gateway.errors import ConfigurationError, GatewayError
-from gateway.listeners.certificates import Certificates
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
+from gateway.telemetry.process import version_of
+from gateway.workers import files
 from gateway.workers.worker import Worker
 
 # What can go wrong outside of this program: its text says it all, and a traceback would hide it.
 _EXPECTED = (GatewayError, CannotListenError, OSError)
+
+_CHECK = (
+    "Say whether the configuration and the files that it names are valid, and end. Hosts' names and "
+    "whether ports are free are tried at the start only."
+)
 
 
 class Options(usage.Options):
@@ -57,9 +63,7 @@ class Options(usage.Options):
         "systemd:NAME; a SERVER is HOST or HOST:PORT, and several stand in for each other. Without "
         "a server the embedded origin serves: a small live relay, to publish and play at once."
     )
-    optFlags: ClassVar[list[list[str | None]]] = [
-        ["check", None, "Say whether the configuration is valid, and end."]
-    ]
+    optFlags: ClassVar[list[list[str | None]]] = [["check", None, _CHECK]]
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "Read this configuration (TOML)."]
     ]
@@ -69,6 +73,11 @@ class Options(usage.Options):
         self.listen: list[str] = []
         self.upstream: list[str] = []
         self.configuration = Config()
+
+    def opt_version(self) -> None:
+        """Print the versions of the gateway and of what it runs on, and end."""
+        print(", ".join(f"{name} {version_of(name)}" for name in ("rtmpt-gateway", "Twisted")))
+        raise SystemExit(0)
 
     def opt_listen(self, address: str) -> None:
         """Take clients on this address; may be repeated. [default: 127.0.0.1:8080]"""
@@ -92,12 +101,12 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         try:
             self.configuration = self._read()
-            certificates = self.configuration.tls.certificates
-            if certificates:
-                Certificates.load(certificates, time())
+            files.check(self.configuration, time())
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
+            for warning in files.warnings(self.configuration):
+                print(_lines(f"warning: {warning}"), file=sys.stderr)
             print(f"{self['config'] or 'command line'}: configuration is valid")
             raise SystemExit(0)
 
@@ -154,22 +163,26 @@ class GatewayService(service.Service):
     def reload(self) -> None:
         """What SIGHUP asks for: take what has been replaced outside; a bad certificate changes nothing."""
         try:
-            self._worker.reload()
+            done = " and ".join(self._worker.reload()) or "nothing"
         except _EXPECTED as error:
             faults = "; ".join(str(error).splitlines())
             self._log.error("the old certificates stay in use: {faults}", faults=faults)
         else:
-            self._log.info("reloaded certificates and logs")
+            self._log.info("reloaded {done}; all else takes a restart", done=done)
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        later = IReactorFromThreads(self._reactor).callFromThread
+        # The reactor's own handlers would only say that it is stopping already.
+        for number in (SIGTERM, SIGINT):
+            signal(number, lambda *_: later(self._worker.hurry))
         return Deferred.fromCoroutine(self._worker.stop())
 
     def _bind(self) -> None:
-        """Open the listening sockets; raises CannotListenError, OSError or GatewayError."""
+        """Open the listening sockets; raises GatewayError."""
         self._worker.bind()
 
     async def _start(self) -> None:

@@ -3,9 +3,9 @@
 cattrs does the work; this file adds what an operator needs. Values are taken by their TOML type and
 never converted (``"5"`` is no number, ``1`` is no truth); a class's attrs validators speak for one
 key, so that two bad keys give two problems; an unknown key is answered with the known one that it
-resembles. An attribute's metadata may say ``key``, its name in the document, and ``parse``, which
-makes its value from the document's. The classes themselves, and what their values mean together,
-are not known here.
+resembles. An attribute's metadata may say ``key``, its name in the document (None: it is not in
+there), and ``parse``, which makes its value from the document's. The classes themselves, and what
+their values mean together, are not known here.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class Invalid(Exception):
 def key_of(attribute: attrs.Attribute[Any]) -> str:
     """The name of an attribute in the document."""
     return str(attribute.metadata.get("key", attribute.name))
+
+
+def attributes_of(kind: type) -> list[attrs.Attribute[Any]]:
+    """The attributes that are in the document."""
+    return [each for each in attrs.fields(kind) if each.metadata.get("key", each.name) is not None]
 
 
 def make_converter(parsers: Mapping[Any, Callable[[object], object]]) -> Converter:
@@ -93,11 +98,11 @@ _PLAIN: dict[Any, Callable[[object], object]] = {
 
 
 def _structure_class(kind: type, converter: Converter) -> Callable[[object, object], Any]:
-    overrides = {
+    overrides = {attribute.name: override(omit=True) for attribute in attrs.fields(kind)} | {
         attribute.name: override(
             rename=key_of(attribute), struct_hook=_structure_value(attribute, converter)
         )
-        for attribute in attrs.fields(kind)
+        for attribute in attributes_of(kind)
     }
     # mypy takes the overrides for the function's own keywords.
     from_table: Callable[[Mapping[str, object], type], Any] = make_dict_structure_fn(
@@ -163,7 +168,7 @@ def _problems(error: BaseException, path: Path) -> Iterator[Problem]:
 
 
 def _table_problems(error: ClassValidationError, path: Path) -> Iterator[Problem]:
-    keys = {attribute.name: key_of(attribute) for attribute in attrs.fields(error.cl)}
+    keys = {attribute.name: key_of(attribute) for attribute in attributes_of(error.cl)}
     known, bare = error.group_exceptions()
     misspelt = _misspelt(bare, list(keys.values()))
     for inner, note in known:

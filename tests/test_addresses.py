@@ -42,7 +42,7 @@ def test_a_listening_address_is_read_and_written_alike(text: str, address: Liste
         *("", "80", ":80", "*:80", "localhost:80", "0.0.0.0", "0.0.0.0:", "0.0.0.0:x"),
         *("0.0.0.0:65536", "0.0.0.0:-1", "0.0.0.0:8 0", "0.0.0.0:80 ", "0.0.0.0:٣"),
         *("::80", "[::]", "[::]80", "[::", "[0.0.0.0]:80", "[]:80", "1.2.3:80", "256.1.1.1:80"),
-        *("unix:", "unix:relative", "unix:/a\0b", "unix:/" + 107 * "a"),
+        *("unix:", "unix:relative", "unix:/a\0b", "unix:/a\nb", "unix:/" + 107 * "a"),
         *("systemd:", "systemd:a:b", "systemd:a b", "tcp:80"),
         *(80, None, True, ["0.0.0.0:80"]),
     ],
@@ -84,7 +84,7 @@ def test_a_server_is_on_rtmps_port_unless_it_says(text: str, host: str, port: in
             "-media",
             "a..b",
         ),
-        *("::1", "[::1", "[media]:1", "300.1.1.1", "1.2.3", "rtmp://media/live", "media/live"),
+        *("::1", "[::1", "[media]:1", "300.1.1.1", "1.2.3", "media/live"),
         *("user@media", "a" * 64, ".".join(["a" * 60] * 5), "media\n:1", 1935, None),
     ],
 )
@@ -92,6 +92,24 @@ def test_what_is_no_server_is_refused_with_what_was_written(text: object) -> Non
     with pytest.raises(ValueError, match=r"expected|number up to 65535|port 0") as refusal:
         parse_server(text)
     assert str(refusal.value).startswith(quoted(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("rtmp://media.example.org/live", 'leave out "rtmp://" and the path'),
+        ("rtmp://media:1935/live/x?y=z", 'leave out "rtmp://" and the path'),
+        ("rtmp://[::1]/", 'leave out "rtmp://" and the path'),
+        ("rtmp://media", 'leave out "rtmp://"'),
+        ("HTTP://site:8134", 'leave out "HTTP://"'),
+        ("rtmp://", 'leave out "rtmp://"'),
+    ],
+)
+def test_a_url_is_no_server_and_is_answered_with_what_to_leave_out(text: str, advice: str) -> None:
+    for parse in (parse_server, parse_website):
+        with pytest.raises(ValueError, match="leave out") as refusal:
+            parse(text)
+        assert str(refusal.value) == f"{quoted(text)}: {advice}"
 
 
 def test_an_address_with_colons_is_written_in_brackets() -> None:

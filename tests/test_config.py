@@ -119,12 +119,10 @@ def test_a_latency_is_a_name_or_seconds(file: Path, latency: str, hold_s: float)
     assert read(file, f"{LISTENER}[tunnel]\nlatency = {latency}").tunnel.hold_s == hold_s
 
 
-def test_several_upstreams_have_names(file: Path) -> None:
-    text = LISTENER + (
-        '[[upstream]]\nservers = ["a", "[::1]:1936"]\n[[upstream]]\nname = "vod"\nservers = ["b"]'
-    )
-    names = [(upstream.name, len(upstream.servers)) for upstream in read(file, text).upstreams]
-    assert names == [("default", 2), ("vod", 1)]
+def test_several_upstreams_are_read_in_their_order(file: Path) -> None:
+    text = LISTENER + ('[[upstream]]\nservers = ["a", "[::1]:1936"]\n[[upstream]]\nservers = ["b"]')
+    servers = [[str(each) for each in upstream.servers] for upstream in read(file, text).upstreams]
+    assert servers == [["a:1935", "[::1]:1936"], ["b:1935"]]
 
 
 def test_a_limit_is_changed_alone_and_a_whole_number_is_a_time_too(file: Path) -> None:
@@ -206,15 +204,30 @@ def test_a_configuration_cannot_be_changed() -> None:
             '[[upstream]] 1, key "servers", item 1: "a:b": port "b" is not a number up to 65535',
         ),
         (
-            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "a b"',
-            '[[upstream]] 1, key "name": "a b": expected up to 64 letters',
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "b"',
+            '[[upstream]] 1, key "name": unknown key; known here: servers',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
+            '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out "rtmp:',
         ),
         (f"{LISTENER}[website]\n", '[website], key "server": missing'),
-        (f'{LISTENER}[website]\nserver = "http://x"', '[website], key "server": "http://x": '),
+        (
+            f'{LISTENER}[website]\nserver = "http://x"',
+            '[website], key "server": "http://x": leave out "http://"',
+        ),
         (f'{LISTENER}[tls]\ncertificates = "a"', '[tls], key "certificates": "a": expected a list'),
         (
             f"{LISTENER}[tls]\ncertificates = [1]",
             '[tls], key "certificates", item 1: 1: expected a',
+        ),
+        (
+            f'{LISTENER}[tls]\ncertificates = ["/a.pem", "b.pem"]',
+            '[tls], key "certificates", item 2: "b.pem": expected a path from the root',
+        ),
+        (
+            f'{LISTENER}[tls]\ncertificates = [""]',
+            '[tls], key "certificates", item 1: "": expected a path from the root',
         ),
         (f'{LISTENER}[tunnel]\nlatency = "lo"', '[tunnel], key "latency": "lo": expected "low",'),
         (f"{LISTENER}[tunnel]\nlatency = 5", '[tunnel], key "latency": 5: expected "low", '),
@@ -253,6 +266,11 @@ def test_a_configuration_cannot_be_changed() -> None:
             f'{LISTENER}[admin]\ntoken_file = "token"',
             '[admin], key "token_file": "token": expected a path from the root',
         ),
+        (
+            f'{LISTENER}[admin]\ntoken_file = "/to\\nken"',
+            '[admin], key "token_file": "/to\\nken": expected a path from the root',
+        ),
+        (f'source = "x"\n{LISTENER}', "[source]: unknown key; known here: listener,"),
         (f'{LISTENER}[log]\nlevel = "loud"', '[log], key "level": "loud": expected "debug"'),
         (f'{LISTENER}[node]\nid = "AA"', '[node], key "id": "AA": expected two of 0-9 and a-z'),
         (f"{LISTENER}[node]\nid = 10", '[node], key "id": 10: expected two of 0-9 and a-z'),
@@ -324,20 +342,20 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_tables(file: Path) ->
         ),
         (f'{LISTENER}trusted = ["::1"]', '[[listener]] 1, key "trusted": has no effect alone'),
         (
-            LISTENER + '[[upstream]]\nservers = ["a"]\n[[upstream]]\nservers = ["b"]',
-            '[[upstream]] 2, key "name": an earlier upstream is called "default" too',
+            LISTENER + '[[upstream]]\nservers = ["a"]\n[[upstream]]\nservers = ["b", "a:1935"]',
+            '[[upstream]] 2, key "servers", item 2: "a:1935" is named twice',
         ),
         (
             LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is named twice',
         ),
         (
-            LISTENER + '[tls]\ncertificates = [""]',
-            '[tls], key "certificates", item 1: empty; name a',
+            LISTENER + '[tls]\ncertificates = ["/a"]',
+            '[tls], key "certificates": no listener uses them; add tls = true to one',
         ),
         (
-            LISTENER + '[tls]\ncertificates = ["a", "a"]',
-            '[tls], key "certificates", item 2: "a" is named twice',
+            LISTENER + 'tls = true\n[tls]\ncertificates = ["/a", "/a"]',
+            '[tls], key "certificates", item 2: "/a" is named twice',
         ),
         (f"{LISTENER}[limits]\nhead_s = 86401", '[limits], key "head_s": 86401: must be <= 86400'),
         (
@@ -393,6 +411,27 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 10_000])
 def test_a_file_made_to_break_the_reader_is_one_line(file: Path, text: str) -> None:
     assert len(problems(file, text)) == 1
+
+
+# --- What is found wrong later ---
+
+
+def late(found: Config, *place: str | int) -> str:
+    with pytest.raises(ConfigurationError) as refusal, found.source.at(*place):
+        raise ConfigurationError("no luck\nnone at all")
+    return str(refusal.value)
+
+
+def test_what_is_found_wrong_later_is_refused_with_its_place(file: Path) -> None:
+    place = f'{file}: [[listener]] 1, key "address": '
+    assert late(read(file, LISTENER), "listener", 0, "address") == (
+        f"{place}no luck\n{place}none at all"
+    )
+
+
+def test_what_is_found_wrong_later_with_an_option_names_the_option() -> None:
+    found = config.from_options([], ["media"])
+    assert late(found, "listener", 0, "address").startswith("command line: --listen: no luck\n")
 
 
 # --- The command line alone ---

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gateway import config
 from gateway.service import Options, makeService
+from tests.listeners.certificate_makers import DAY, issue
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTENER = '[[listener]]\naddress = "127.0.0.1:0"\n'
@@ -65,6 +68,12 @@ def taken_port() -> Iterator[int]:
 
 
 # --- Options ---
+
+
+def test_the_version_is_the_gateways(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "rtmpt-gateway", "--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"rtmpt-gateway \d+\.\S+, Twisted \d+\.\S+\n", done.stdout)
 
 
 def parsed(*words: str) -> Options:
@@ -127,6 +136,11 @@ def test_help_names_every_option(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
+def test_help_says_what_the_check_does_not_try(tmp_path: Path) -> None:
+    done = twistd(tmp_path, "rtmpt-gateway", "--help")
+    assert "whether ports are free are tried at the start only" in " ".join(done.stdout.split())
+
+
 def test_check_says_that_a_file_is_valid_and_starts_nothing(
     tmp_path: Path, file: Path, taken_port: int
 ) -> None:
@@ -161,16 +175,72 @@ def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
 def test_bad_certificates_end_the_run_with_a_line_for_each_fault(
     tmp_path: Path, file: Path, more: list[str]
 ) -> None:
-    (tmp_path / "empty.pem").touch()
-    file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["missing.pem", "empty.pem"]\n')
+    missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
+    empty.touch()
+    file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{missing}", "{empty}"]\n')
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
+    place = 'gateway.toml: [tls], key "certificates", item'
+    refused(
+        done,
+        f"{place} 1: {missing}: cannot be read: No such file or directory; check the path, and that the"
+        " gateway's user may read it",
+        f"{place} 2: {empty}: no certificate in it; name the PEM file with the chain and the key",
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_bad_files_of_any_table_end_the_run_with_a_line_for_each(
+    tmp_path: Path, file: Path, more: list[str]
+) -> None:
+    token, log = tmp_path / "token", tmp_path / "none" / "access.log"
+    token.touch(0o600)
+    token.write_text("short")
+    file.write_text(f'{LISTENER}[admin]\ntoken_file = "{token}"\n[log]\naccess = "{log}"\n')
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
     refused(
         done,
-        "missing.pem: cannot be read: No such file or directory; check the path, and that the"
-        " gateway's user may read it",
-        "empty.pem: no certificate in it; name the PEM file with the chain and the key",
+        f'gateway.toml: [admin], key "token_file": {token}: a token has at least 16 characters; '
+        "make one with: openssl rand -hex 24",
+        f'gateway.toml: [log], key "access": {log}: cannot be written: No such file or directory; '
+        "the folder must be there, and the gateway's user must be able to write in it",
     )
     assert done.stdout == ""
+
+
+@pytest.fixture
+def open_key(tmp_path: Path) -> Path:
+    """A good certificate whose key everybody can read."""
+    path = tmp_path / "site.pem"
+    now = datetime.now(UTC)
+    site = issue("site", names=["site.example"], start=now - DAY, end=now + DAY)
+    path.write_bytes(site.pem + site.key_pem)
+    path.chmod(0o644)
+    return path
+
+
+def test_check_warns_of_a_key_that_everybody_can_read(
+    tmp_path: Path, file: Path, open_key: Path
+) -> None:
+    file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{open_key}"]\n')
+    done = twistd(tmp_path, "rtmpt-gateway", "--check", "--config", "gateway.toml")
+    assert done.stderr == (
+        f'rtmpt-gateway: warning: gateway.toml: [tls], key "certificates", item 1: {open_key}: '
+        "everybody on this machine can read its private key; chmod o-r it\n"
+    )
+    assert done.stdout == "gateway.toml: configuration is valid\n"
+    assert done.returncode == 0
+
+
+def test_the_start_warns_of_a_key_that_everybody_can_read(
+    tmp_path: Path, file: Path, open_key: Path, taken_port: int
+) -> None:
+    file.write_text(
+        f'[[listener]]\naddress = "127.0.0.1:{taken_port}"\ntls = true\n'
+        f'[tls]\ncertificates = ["{open_key}"]\n'
+    )
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml")
+    assert done.stdout.count(f"{open_key}: everybody on this machine can read") == 1
 
 
 @pytest.mark.parametrize("daemon", [["-n"], []])
@@ -191,10 +261,31 @@ def test_an_unknown_option_ends_the_run(tmp_path: Path) -> None:
 def test_a_port_in_use_ends_the_run(tmp_path: Path, taken_port: int) -> None:
     address = f"127.0.0.1:{taken_port}"
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--listen", address)
-    (line,) = done.stderr.splitlines()
-    assert address in line
-    assert "Address already in use" in line
-    refused(done, line.removeprefix("rtmpt-gateway: "))
+    refused(
+        done,
+        f'command line: --listen: "{address}": in use: another program listens there; '
+        "stop it, or use another port",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f'{LISTENER}[[listener]]\naddress = "{{}}"\n', '[[listener]] 2, key "address"'),
+        (f'{LISTENER}[admin]\naddress = "{{}}"\n', '[admin], key "address"'),
+    ],
+)
+def test_a_port_in_use_is_named_with_its_place(
+    tmp_path: Path, file: Path, taken_port: int, text: str, place: str
+) -> None:
+    address = f"127.0.0.1:{taken_port}"
+    file.write_text(text.format(address))
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml")
+    refused(
+        done,
+        f'gateway.toml: {place}: "{address}": in use: another program listens there; '
+        "stop it, or use another port",
+    )
 
 
 def test_an_unknown_upstream_host_ends_the_run(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ spoken in tls_profile.py.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 from attrs import frozen
@@ -24,6 +25,9 @@ from attrs import frozen
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.tls_profile import server_context
+
+# Inside of it the file with this number is read; it may say more of what is wrong with the file.
+Reading = Callable[[int], AbstractContextManager[None]]
 
 
 @frozen
@@ -44,16 +48,18 @@ class Certificates:
     expiries: tuple[Expiry, ...]
 
     @classmethod
-    def load(cls, paths: Sequence[str], now: float) -> Certificates:
+    def load(
+        cls, paths: Sequence[str], now: float, reading: Reading = lambda _: nullcontext()
+    ) -> Certificates:
         """Read, check and prepare at least one file; ``now`` in seconds since 1970.
 
         Raises ConfigurationError, with a line for each fault of each file.
         """
-        files = list(_passed(paths, now))
-        contexts = [server_context(file.path) for file in files]
+        passed = list(_passed(paths, now, reading))
+        files = [file for file, _ in passed]
         loaded = cls(
-            contexts[0],
-            _by_name(zip(files, contexts, strict=True)),
+            passed[0][1],
+            _by_name(passed),
             tuple(Expiry(file.path, file.names, file.not_after_s) for file in files),
         )
         # Each handshake begins with the default context, and so asks only that one.
@@ -82,10 +88,13 @@ class Certificates:
 class CertificateStore:
     """The certificates in use."""
 
-    def __init__(self, paths: Sequence[str], now: float) -> None:
+    def __init__(
+        self, paths: Sequence[str], now: float, reading: Reading = lambda _: nullcontext()
+    ) -> None:
         """Raises ConfigurationError as ``Certificates.load`` does."""
         self._paths = tuple(paths)
-        self.current = Certificates.load(self._paths, now)
+        self._reading = reading
+        self.current = Certificates.load(self._paths, now, reading)
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -94,15 +103,19 @@ class CertificateStore:
 
     def reload(self, now: float) -> None:
         """Read the files again. Raises ConfigurationError, and the old certificates stay in use."""
-        self.current = Certificates.load(self._paths, now)
+        self.current = Certificates.load(self._paths, now, self._reading)
 
 
-def _passed(paths: Iterable[str], now: float) -> Iterator[CertificateFile]:
+def _passed(
+    paths: Iterable[str], now: float, reading: Reading
+) -> Iterator[tuple[CertificateFile, ssl.SSLContext]]:
     """The files, if none has a fault; else every fault of all."""
     faults = []
-    for path in paths:
+    for index, path in enumerate(paths):
         try:
-            yield read_certificate_file(path, now)
+            with reading(index):
+                passed = read_certificate_file(path, now), server_context(path)
+            yield passed
         except ConfigurationError as error:
             faults.append(str(error))
     if faults:

@@ -1,14 +1,16 @@
-"""Listening sockets: opened by us, or handed over by systemd."""
+"""Listening sockets: opened by us, or handed over by systemd; and in words why one cannot be had."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Mapping
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EEXIST, ENOENT
 from pathlib import Path
 from stat import S_ISSOCK
 from typing import Any
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
 from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
@@ -19,6 +21,23 @@ from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort
 _BACKLOG = 4096
 # sd_listen_fds(3): inherited descriptors begin here.
 _FIRST_DESCRIPTOR = 3
+# ip(7), net.ipv4.ip_unprivileged_port_start, unless somebody changed it.
+_FIRST_FREE_PORT = 1024
+_TCP_CAUSES = {
+    EADDRINUSE: "in use: another program listens there; stop it, or use another port",
+    EADDRNOTAVAIL: "this machine has no such address; use one of its own, or 0.0.0.0 or [::] for all",
+}
+_LOW_PORT_CAUSES = {
+    **_TCP_CAUSES,
+    EACCES: "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or root: give the gateway that,"
+    " or use a port from 1024 on",
+}
+_UNIX_CAUSES = {
+    EADDRINUSE: "in use: another program listens there; stop it, or use another path",
+    EEXIST: "a file that is no socket is there; remove it, or use another path",
+    ENOENT: "its folder is not there; make it, or use another path",
+    EACCES: "permission denied; the gateway's user must be able to write in its folder",
+}
 
 
 def listen(
@@ -30,8 +49,32 @@ def listen(
 ) -> Any:
     """Listen on ``address``; Twisted's IListeningPort. A UNIX socket of our own gets ``socket_mode``.
 
-    Raises twisted.internet.error.CannotListenError, ConfigurationError.
+    Raises ConfigurationError, one line that begins with the address.
     """
+    try:
+        return _listen(reactor, address, factory, environment, socket_mode)
+    except CannotListenError as error:
+        cause = cause_of(address, error.socketError)
+    except OSError as error:
+        cause = cause_of(address, error)
+    raise ConfigurationError(f'"{address}": {cause}')
+
+
+def cause_of(address: ListenAddress, error: OSError) -> str:
+    """What is in the way, and what to do."""
+    known = _UNIX_CAUSES
+    if isinstance(address, TcpAddress):
+        known = _LOW_PORT_CAUSES if address.port < _FIRST_FREE_PORT else _TCP_CAUSES
+    return known.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
+
+
+def _listen(
+    reactor: Any,
+    address: ListenAddress,
+    factory: ServerFactory,
+    environment: Mapping[str, str],
+    socket_mode: int,
+) -> Any:
     if isinstance(address, UnixAddress):
         _remove_dead_socket(Path(address.path))
         port: Any = EagerUnixPort(address.path.encode(), factory, _BACKLOG, socket_mode, reactor)
@@ -44,10 +87,13 @@ def listen(
 
 
 def _remove_dead_socket(path: Path) -> None:
-    """Remove what a killed gateway left; a socket that somebody listens on is kept, and in use."""
+    """Remove what a killed gateway left; a socket that somebody listens on is kept, and in use.
+
+    Raises OSError, EEXIST where something else is.
+    """
     try:
         if not S_ISSOCK(path.stat().st_mode):
-            return
+            raise FileExistsError(EEXIST, os.strerror(EEXIST))
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -79,7 +125,7 @@ def _inherited(name: str, environment: Mapping[str, str]) -> int:
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     if environment.get("LISTEN_PID") != str(os.getpid()) or name not in names:
         raise ConfigurationError(
-            f"systemd:{name}: systemd handed over no socket of that name; "
+            f'"systemd:{name}": systemd handed over no socket of that name; '
             "check FileDescriptorName= in the .socket unit"
         )
     return _FIRST_DESCRIPTOR + names.index(name)

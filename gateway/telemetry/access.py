@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from errno import EACCES
 from pathlib import Path
 from typing import IO, Final, final
 
@@ -38,6 +39,20 @@ _STOPPED: Final = 408
 _STREAM_ENDS: Final = {"publish": "unpublish", "play": "stop"}
 # Separators and what could begin a line or steer a terminal; the format has no escape of its own.
 _UNSAFE: Final = {code: f"%{code:02X}" for code in (*range(33), 0x22, 0x25, *range(127, 161))}
+
+
+def check_path(path: Path) -> None:
+    """Whether an access log could be there, without beginning one. Raises OSError if not.
+
+    To begin it would be wrong: root may check what another user will run.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    except FileNotFoundError:
+        # Raises it for the folder too.
+        path.parent.stat()
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(EACCES, os.strerror(EACCES)) from None
 
 
 @final

@@ -15,7 +15,6 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, final
 
 from attrs import define, frozen
@@ -25,7 +24,7 @@ from gateway.telemetry.families import Family, Kind, Labels, Merge
 from gateway.telemetry.labels import HANDSHAKES, NOTHING_EXPECTED, SPOKEN, TUNNELLED, Expected
 from gateway.telemetry.latency import MIDDLES, upper_bound
 from gateway.telemetry.loop import Loop
-from gateway.telemetry.process import read_process
+from gateway.telemetry.process import read_process, version_of
 from gateway.telemetry.refusals import CAUSES
 from gateway.telemetry.sessions import COUNTS, Sessions, add_living
 from gateway.telemetry.sessions import Labels as SessionLabels
@@ -327,15 +326,8 @@ def _single(
     return family
 
 
-def _version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
 _BUILD: Final = (
-    ("version", _version_of("rtmpt-gateway")),
+    ("version", version_of("rtmpt-gateway")),
     ("python", platform.python_version()),
-    ("twisted", _version_of("Twisted")),
+    ("twisted", version_of("Twisted")),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -47,3 +48,11 @@ def _memory_bytes() -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * resource.getpagesize()
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; "unknown" if it is none, as in a checkout."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

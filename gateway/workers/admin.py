@@ -25,9 +25,9 @@ from gateway.admin.page import Page
 from gateway.admin.server import Site
 from gateway.admin.sources import Gateway
 from gateway.admin.turns import Turns
-from gateway.config import Admin
+from gateway.config import Admin, Source
 from gateway.errors import ConfigurationError
-from gateway.listeners.certificate_file import read_certificate_file
+from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.ports import address_of, listen
 
 _log = Logger()
@@ -40,28 +40,60 @@ _MOST_TOKEN_BYTES = 1024
 _SOCKET_MODE = 0o660
 
 
-def bind(settings: Admin, gateway: Gateway, reactor: Any, environment: Mapping[str, str]) -> Any:
-    """Open the admin server; Twisted's IListeningPort.
-
-    Raises CannotListenError, OSError, ConfigurationError.
-    """
-    site = _site(settings, gateway, lambda: Turns(reactor, monotonic), reactor)
+def bind(
+    settings: Admin,
+    source: Source,
+    gateway: Gateway,
+    reactor: Any,
+    environment: Mapping[str, str],
+) -> Any:
+    """Open the admin server; Twisted's IListeningPort. Raises ConfigurationError."""
+    guard = _guard(settings, token(settings, source))
+    site = _site(guard, gateway, lambda: Turns(reactor, monotonic), reactor)
     factory: Any = site
-    if settings.certificate is not None:
-        factory = TLSMemoryBIOFactory(_tls(settings), False, site)
-    port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
+    shown = certificate(settings, source)
+    if shown is not None:
+        factory = TLSMemoryBIOFactory(_tls(shown, authorities(settings, source)), False, site)
+    with source.at("admin", "address"):
+        port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
     is_tcp = isinstance(settings.address, TcpAddress)
     address = address_of(port) if is_tcp else settings.address
     _log.info("admin server on {address}", address=address)
     return port
 
 
-def _site(settings: Admin, gateway: Gateway, turns: Callable[[], Turns], reactor: Any) -> Site:
-    token = read_token(Path(settings.token_file)) if settings.token_file else b""
+def token(settings: Admin, source: Source) -> bytes:
+    """What requests have to show; empty where they need not. Raises ConfigurationError."""
+    if settings.token_file is None:
+        return b""
+    with source.at("admin", "token_file"):
+        return read_token(Path(settings.token_file))
+
+
+def certificate(settings: Admin, source: Source) -> CertificateFile | None:
+    """The server's own; None where it speaks no TLS. Raises ConfigurationError."""
+    if settings.certificate is None:
+        return None
+    with source.at("admin", "certificate"):
+        return read_certificate_file(settings.certificate, time())
+
+
+def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
+    """Whose certificates clients have to show; None where they need none. Raises ConfigurationError."""
+    if settings.client_authorities is None:
+        return None
+    with source.at("admin", "client_authorities"):
+        return read_authorities(Path(settings.client_authorities))
+
+
+def _guard(settings: Admin, token: bytes) -> Guard:
     # A browser reaches no UNIX socket; and elsewhere a page that had its name point here would have neither
     # token nor certificate.
     any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
-    guard = Guard(token, settings.hosts, any_host)
+    return Guard(token, settings.hosts, any_host)
+
+
+def _site(guard: Guard, gateway: Gateway, turns: Callable[[], Turns], reactor: Any) -> Site:
     endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic), Page())
     return Site(reactor, guard, endpoints.answer, turns)
 
@@ -89,30 +121,39 @@ def read_token(path: Path) -> bytes:
     return token
 
 
-def _tls(settings: Admin) -> CertificateOptions:
+def _tls(file: CertificateFile, authorities: list[Certificate] | None) -> CertificateOptions:
     """TLS 1.2 or later with the server's certificate, and with the clients' if they must show one."""
-    file = read_certificate_file(str(settings.certificate), time())
     chain = [crypto.X509.from_cryptography(each) for each in file.chain]
-    trusted = None
-    if settings.client_authorities is not None:
-        trusted = trustRootFromCertificates(_authorities(Path(settings.client_authorities)))
+    trusted = None if authorities is None else trustRootFromCertificates(authorities)
     # The checks of the file let pass only kinds that OpenSSL can serve with.
     key = crypto.PKey.from_cryptography_key(cast(Any, file.key))
     return CertificateOptions(
-        privateKey=key, certificate=chain[0], extraCertChain=chain[1:], trustRoot=trusted
+        privateKey=key,
+        certificate=chain[0],
+        extraCertChain=chain[1:],
+        trustRoot=trusted,
+        # Without it, whoever offers any (curl, browsers, Prometheus) is refused in the handshake.
+        acceptableProtocols=[b"http/1.1"],
     )
 
 
-def _authorities(path: Path) -> list[Certificate]:
+def read_authorities(path: Path) -> list[Certificate]:
+    """The authorities' certificates in a PEM file. Raises ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(path)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: no certificates of authorities: {error}") from None
+    except ssl.SSLError:
+        raise ConfigurationError(
+            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     found = [
         Certificate.load(der, crypto.FILETYPE_ASN1)
         for der in context.get_ca_certs(binary_form=True)
     ]
     if not found:
-        raise ConfigurationError(f"{path}: no certificate of an authority in it")
+        raise ConfigurationError(
+            f"{path}: no certificate of an authority in it; name those that sign the clients'"
+        )
     return found

@@ -12,7 +12,6 @@ from time import monotonic, thread_time, time
 from typing import final
 
 from gateway.config import Config
-from gateway.errors import ConfigurationError
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
@@ -25,6 +24,7 @@ from gateway.telemetry.session_metrics import SessionMetrics
 from gateway.telemetry.sessions import Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
+from gateway.workers.files import writing_access_log
 
 
 @final
@@ -42,6 +42,7 @@ class WorkerFigures:
         connections: ConnectionSet,
         doors: Mapping[str, Door],
     ) -> None:
+        self._configuration = configuration
         settings = configuration.telemetry
         path = configuration.log.access
         lines_per_s = configuration.log.lines_per_s
@@ -79,15 +80,14 @@ class WorkerFigures:
         """Owed before the first session, as the user who will write. Raises ConfigurationError."""
         if self._access is None:
             return
-        try:
+        with writing_access_log(self._configuration):
             self._access.open()
-        except OSError as error:
-            raise ConfigurationError(f"[log], access: {error.filename}: {error.strerror}") from None
 
-    def reopen_logs(self) -> None:
-        """Files were moved away: begin them anew."""
+    def reopen_logs(self) -> bool:
+        """Files were moved away: begin them anew; whether there are any."""
         if self._access is not None:
             self._access.reopen()
+        return self._access is not None
 
     def close(self) -> None:
         """Write nothing more."""

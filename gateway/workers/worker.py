@@ -1,7 +1,7 @@
 """One process's share of the gateway, put together: its sessions, its listeners, and its one timer.
 
 The order of a worker's life: ``bind`` while the process may still be root, ``start`` once the reactor
-runs, ``stop`` at the end.
+runs, ``stop`` at the end, which ``hurry`` makes short.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from gateway.admin.turns import Turns
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
-from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
@@ -42,7 +41,7 @@ from gateway.tunnels.table import SessionTable
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.website import WebServer
-from gateway.workers import admin
+from gateway.workers import admin, files, open_files
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.view import WorkerView
 
@@ -54,6 +53,8 @@ _SWEEP_S = 0.05
 # What need not be so exact: buffers' shares, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
+# Of what sessions may buffer: as much more may be on its way to them in bodies that are not whole.
+_BODIES_SHARE = 0.25
 
 
 @final
@@ -94,7 +95,12 @@ class Worker:
             telemetry.measure,
         )
         self._http = HTTPService(
-            limits, self._sessions, self._connections, monotonic, self._call_soon
+            limits,
+            self._sessions,
+            self._connections,
+            monotonic,
+            self._call_soon,
+            bodies_bytes=int(buffers_bytes * _BODIES_SHARE),
         )
         self._relays = RelayTable(
             limits,
@@ -105,8 +111,7 @@ class Worker:
             telemetry,
             telemetry.measure,
         )
-        paths = configuration.tls.certificates
-        self._certificates = CertificateStore(paths, time()) if paths else None
+        self._certificates = files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._view = WorkerView(
             self.figures, self._admission, threshold, partial(Turns, reactor, monotonic)
@@ -114,13 +119,20 @@ class Worker:
         self._web = self._make_website()
         self._ports: list[Any] = []
         self._timers: list[LoopingCall] = []
+        # While sessions may end by themselves: who waits for the last one.
+        self._drained: Deferred[None] | None = None
 
     def bind(self) -> None:
-        """Open the listening sockets. Raises CannotListenError, OSError, ConfigurationError."""
-        for listener in self._configuration.listeners:
+        """Open the listening sockets. Raises ConfigurationError."""
+        for warning in files.warnings(self._configuration):
+            _log.warn("{warning}", warning=warning)
+        open_files.raise_limit(self._configuration.limits)
+        source = self._configuration.source
+        for index, listener in enumerate(self._configuration.listeners):
             door = self._doors[str(listener.address)] = self._door(listener)
             factory = Listener(door)
-            port = listen(self._reactor, listener.address, factory, self._environment)
+            with source.at("listener", index, "address"):
+                port = listen(self._reactor, listener.address, factory, self._environment)
             # Until the start is done, who comes waits in the kernel and is not sent away.
             port.stopReading()
             self._ports.append(port)
@@ -129,7 +141,9 @@ class Worker:
             _log.info("listening on {address}", address=address)
         settings = self._configuration.admin
         if settings is not None:
-            self._ports.append(admin.bind(settings, self._view, self._reactor, self._environment))
+            self._ports.append(
+                admin.bind(settings, source, self._view, self._reactor, self._environment)
+            )
 
     async def start(self) -> None:
         """Know the servers, then run.
@@ -146,6 +160,9 @@ class Worker:
         )
         await pool.look_up()
         self._pool = self.figures.pool = pool
+        _log.info(
+            "media servers: {servers}", servers=", ".join(each.name for each in pool.health())
+        )
         if self._web is not None:
             await self._web.look_up()
             _log.info("other HTTP goes to {server}", server=self._web.name.decode())
@@ -159,26 +176,56 @@ class Worker:
             port.startReading()
 
     async def stop(self) -> None:
-        """Take no more connections, end all sessions."""
+        """Take no more sessions, let those that live end by themselves for ``drain_s``, and end the rest.
+
+        Connections are taken all the while: the living sessions' commands may come on new ones.
+        """
+        self._admission.close()
+        if self._admission.living:
+            await self._drain()
         for timer in self._timers:
             timer.stop()
         ports, self._ports = self._ports, []
         await DeferredList([port.stopListening() for port in ports if port.connected])
-        self._admission.close()
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
         self.figures.close()
         if self._web is not None:
             self._web.close()
 
-    def reload(self) -> None:
-        """Read the certificates again, and begin anew the logs whose files were moved away.
+    def hurry(self) -> None:
+        """Wait for no session to end by itself, or no longer."""
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    async def _drain(self) -> None:
+        seconds = self._configuration.limits.drain_s
+        _log.info(
+            "stopping: {sessions} sessions may end by themselves for {seconds:g} s; "
+            "a second signal ends them at once",
+            sessions=self._admission.living,
+            seconds=seconds,
+        )
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        deadline = self._reactor.callLater(seconds, self.hurry)
+        await drained
+        if deadline.active():
+            deadline.cancel()
+
+    def reload(self) -> list[str]:
+        """Read the certificates again, and begin anew the logs whose files were moved away; what that was.
 
         Raises ConfigurationError, and the old certificates stay in use.
         """
-        self.figures.reopen_logs()
+        done = []
+        if self.figures.reopen_logs():
+            done.append("access log")
         if self._certificates is not None:
             self._certificates.reload(time())
+            done.append("certificates")
+        return done
 
     def _door(self, listener: ListenerConfig) -> Door:
         certificates = self._certificates if listener.tls else None
@@ -234,6 +281,8 @@ class Worker:
         self.figures.loop.sample(now)
         self._sessions.sweep(now)
         self._connections.sweep(now)
+        if self._drained is not None and not self._admission.living:
+            self.hurry()
 
     def _call_soon(self, call: Callable[[], None]) -> None:
         self._reactor.callLater(0, call)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
@@ -30,6 +31,7 @@ _PATH = os.pathsep.join(
 # More than any of them takes on a busy machine: a server that is killed leaves its worker behind.
 _STOP_S = 20.0
 _LOOK_EVERY_S = 0.005
+_AGAIN_S = 0.5
 
 
 def needs(program: str) -> str:
@@ -106,12 +108,14 @@ class Program:
         self._process.send_signal(signal)
 
     def stop(self) -> None:
-        """End it, politely first."""
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        """End it, politely first, and more than once: a gateway that has sessions takes that for haste."""
+        end = monotonic() + _STOP_S
+        while monotonic() < end:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_AGAIN_S)
+                return
+        self.kill()
 
     def kill(self) -> None:
         self._process.kill()

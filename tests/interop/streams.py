@@ -25,6 +25,9 @@ class Stream(Protocol):
     def receive(self) -> bytes:
         """Wait for the next bytes; none at the end."""
 
+    def end(self) -> None:
+        """Say that nothing more will come."""
+
 
 @final
 class Raw:
@@ -36,6 +39,9 @@ class Raw:
 
     def receive(self) -> bytes:
         return self._connection.recv(65536)
+
+    def end(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
 
 
 @final
@@ -56,6 +62,9 @@ class Tunnelled:
             self._came = self._command("idle", b"\x00")
         came, self._came = self._came, b""
         return came
+
+    def end(self) -> None:
+        self._command("close", b"\x00")
 
     def _command(self, name: str, body: bytes) -> bytes:
         answer = self._post(f"/{name}/{self._session}/{self._number}", body)
@@ -113,6 +122,9 @@ class Talk:
         self._ask(self._client.connect(application), b"_result")
         self._ask(self._client.call("createStream", 2.0), b"_result")
         self._ask(self._client.call(role, 0.0, name, stream_id=1), b"NetStream.")
+
+    def end(self) -> None:
+        self._stream.end()
 
     def send(self, message: Message) -> None:
         self._stream.send(self._client.write(message))

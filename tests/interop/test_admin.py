@@ -120,6 +120,8 @@ def test_tls_lets_in_who_shows_a_certificate_of_the_authority(
 
     def ask(client: trustme.LeafCert | None) -> int:
         context = ssl.create_default_context()
+        # As curl, browsers and Prometheus say it.
+        context.set_alpn_protocols(["h2", "http/1.1"])
         ours.configure_trust(context)
         if client is not None:
             client.configure_cert(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from gateway.addresses import SystemdAddress, TcpAddress, UnixAddress
+from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from gateway.errors import ConfigurationError
-from gateway.listeners.ports import address_of, listen
+from gateway.listeners.ports import address_of, cause_of, listen
 from gateway.transport import EagerServer, EagerUnixServer
 from tests.turning import Turning
 
@@ -108,8 +108,44 @@ def test_an_ipv6_address_is_listened_on(turning: Turning, echoes: Echoes) -> Non
 
 def test_a_port_in_use_is_an_error_that_names_it(turning: Turning, echoes: Echoes) -> None:
     taken = address_of(listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {}))
-    with pytest.raises(CannotListenError, match=str(taken.port)):
-        listen(turning.reactor, taken, echoes, {})
+    assert refusal(turning, echoes, taken) == (
+        f'"127.0.0.1:{taken.port}": '
+        "in use: another program listens there; stop it, or use another port"
+    )
+
+
+def refusal(turning: Turning, echoes: Echoes, address: ListenAddress) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        listen(turning.reactor, address, echoes, {})
+    return str(refused.value)
+
+
+def test_an_address_of_another_machine_is_an_error_that_names_it(turning, echoes) -> None:
+    assert refusal(turning, echoes, TcpAddress("192.0.2.1", 0)) == (
+        '"192.0.2.1:0": this machine has no such address; use one of its own, '
+        "or 0.0.0.0 or [::] for all"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "number", "cause"),
+    [
+        (
+            TcpAddress("::", 1023),
+            errno.EACCES,
+            "ports below 1024 need CAP_NET_BIND_SERVICE or root",
+        ),
+        (TcpAddress("::", 80), errno.EADDRINUSE, "another program listens there"),
+        (TcpAddress("::", 1024), errno.EACCES, "cannot be listened on: Permission denied"),
+        (UnixAddress("/a"), errno.EACCES, "must be able to write in its folder"),
+        (UnixAddress("/a"), errno.ENOTDIR, "cannot be listened on: Not a directory"),
+        (SystemdAddress("a"), errno.EBADF, "cannot be listened on: Bad file descriptor"),
+    ],
+)
+def test_why_an_address_cannot_be_had_is_said_in_words(
+    address: ListenAddress, number: int, cause: str
+) -> None:
+    assert cause in cause_of(address, OSError(number, os.strerror(number)))
 
 
 # --- UNIX sockets ---
@@ -155,18 +191,26 @@ def test_a_socket_that_somebody_listens_on_is_in_use_and_stays(
     with socket.socket(socket.AF_UNIX) as living:
         living.bind(str(path))
         living.listen()
-        with pytest.raises(CannotListenError):
-            listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+        assert refusal(turning, echoes, UnixAddress(str(path))) == (
+            f'"unix:{path}": in use: another program listens there; stop it, or use another path'
+        )
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
 
-@_leaves_a_socket_open
 def test_a_file_that_is_no_socket_stays(turning: Turning, echoes: Echoes, path: Path) -> None:
     path.write_text("somebody's")
-    with pytest.raises(CannotListenError):
-        listen(turning.reactor, UnixAddress(str(path)), echoes, {})
+    assert refusal(turning, echoes, UnixAddress(str(path))) == (
+        f'"unix:{path}": a file that is no socket is there; remove it, or use another path'
+    )
     assert path.read_text() == "somebody's"
+
+
+@_leaves_a_socket_open
+def test_a_folder_that_is_not_there_is_said(turning: Turning, echoes: Echoes, path: Path) -> None:
+    assert refusal(turning, echoes, UnixAddress(f"{path}/x")) == (
+        f'"unix:{path}/x": its folder is not there; make it, or use another path'
+    )
 
 
 def test_a_busy_listener_is_asked_without_waiting_for_it(path: Path) -> None:

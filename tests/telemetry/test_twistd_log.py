@@ -15,7 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("layout", ["json", "text"])
 def test_every_line_that_twistd_logs_has_the_configured_form(tmp_path: Path, layout: str) -> None:
     file = tmp_path / "gateway.toml"
-    file.write_text(f'[[listener]]\naddress = "127.0.0.1:0"\n[log]\nformat = "{layout}"\n')
+    # Small limits: no word about how few files may be open here.
+    file.write_text(
+        f'[[listener]]\naddress = "127.0.0.1:0"\n[log]\nformat = "{layout}"\n'
+        "[limits]\nconnections = 100\nsessions = 100\n"
+    )
     command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     with subprocess.Popen(
         [*command, "-n", "--pidfile=", "rtmpt-gateway", "--config", str(file)],

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.workers.admin import read_token
+from gateway.workers.admin import read_authorities, read_token
+from tests.listeners.certificate_makers import issue
 
 TOKEN = "0123456789abcdef"
 
@@ -53,3 +54,39 @@ def test_a_token_that_everybody_can_read_is_none(file: Path, mode: int) -> None:
 def test_a_token_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_token(tmp_path / "none")
+
+
+# --- Clients' authorities ---
+
+
+def test_authorities_are_all_of_a_files_certificates_that_may_sign(file: Path) -> None:
+    several = [issue(name, authority=True) for name in ("one", "two")]
+    file.write_bytes(b"".join(each.pem for each in several))
+    read = [each.original.to_cryptography() for each in read_authorities(file)]
+    assert sorted(map(hash, read)) == sorted(hash(each.certificate) for each in several)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", issue("one", authority=True).pem[:200]])
+def test_a_file_without_a_certificate_is_said_in_words(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError) as refused:
+        read_authorities(file)
+    assert str(refused.value) == (
+        f"{file}: no certificate that can be read in it; name a PEM file with the authorities'"
+    )
+
+
+def test_a_certificate_that_may_not_sign_is_no_authoritys(file: Path) -> None:
+    file.write_bytes(issue("site").pem)
+    with pytest.raises(ConfigurationError, match="no certificate of an authority in it"):
+        read_authorities(file)
+
+
+def test_authorities_that_are_not_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="none: cannot be read: No such file"):
+        read_authorities(tmp_path / "none")
+
+
+def test_a_folder_has_no_authorities(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_authorities(tmp_path)

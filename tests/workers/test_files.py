@@ -1,0 +1,166 @@
+"""The files that a configuration names: what is tried of them before the start, and how it is said."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from gateway import config
+from gateway.config import Config
+from gateway.errors import ConfigurationError
+from gateway.workers import files
+from tests.listeners.certificate_makers import DAY, issue
+
+NOW = datetime.now(UTC)
+TOKEN = "0123456789abcdef"
+NOBODY = 65534
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """A good certificate with its key, for its owner's eyes."""
+    path = tmp_path / "site.pem"
+    path.touch(0o600)
+    site = issue("site", names=["site.example"], start=NOW - DAY, end=NOW + DAY)
+    path.write_bytes(site.pem + site.key_pem)
+    return path
+
+
+def configured(tables: str) -> Config:
+    return _read('[[listener]]\naddress = "127.0.0.1:80"\n' + tables)
+
+
+def secured(*paths: Path) -> Config:
+    named = ", ".join(f'"{path}"' for path in paths)
+    return _read(f'[[listener]]\naddress = "[::]:0"\ntls = true\n[tls]\ncertificates = [{named}]\n')
+
+
+def _read(text: str) -> Config:
+    return config.from_document("FILE", tomllib.loads(text))
+
+
+def faults(configuration: Config) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        files.check(configuration, NOW.timestamp())
+    return str(refused.value).splitlines()
+
+
+def test_good_files_pass(tmp_path: Path, pem: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(TOKEN)
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes(issue("operators", authority=True).pem)
+    admin = f'[admin]\ntoken_file = "{token}"\ncertificate = "{pem}"\n'
+    configuration = configured(
+        f'{admin}client_authorities = "{authorities}"\n[log]\naccess = "{tmp_path}/access.log"\n'
+    )
+    files.check(configuration, NOW.timestamp())
+    assert list(files.warnings(configuration)) == []
+
+
+def test_every_fault_of_every_file_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    configuration = configured(
+        f'tls = true\n[tls]\ncertificates = ["{tmp_path}/1", "{tmp_path}/2"]\n'
+        f'[admin]\ntoken_file = "{tmp_path}/3"\ncertificate = "{tmp_path}/4"\n'
+        f'client_authorities = "{tmp_path}/5"\n[log]\naccess = "{tmp_path}/none/6"\n'
+    )
+    places = [line.partition(" cannot be ")[0] for line in faults(configuration)]
+    assert places == [
+        f'FILE: [tls], key "certificates", item 1: {tmp_path}/1:',
+        f'FILE: [tls], key "certificates", item 2: {tmp_path}/2:',
+        f'FILE: [admin], key "token_file": {tmp_path}/3:',
+        f'FILE: [admin], key "certificate": {tmp_path}/4:',
+        f'FILE: [admin], key "client_authorities": {tmp_path}/5:',
+        f'FILE: [log], key "access": {tmp_path}/none/6:',
+    ]
+
+
+def test_a_key_of_another_certificate_is_a_fault(pem: Path) -> None:
+    pem.write_bytes(issue("site", start=NOW - DAY, end=NOW + DAY).pem + issue("other").key_pem)
+    for configuration, place in (
+        (secured(pem), '[tls], key "certificates", item 1'),
+        (configured(f'[admin]\ncertificate = "{pem}"\n'), '[admin], key "certificate"'),
+    ):
+        (line,) = faults(configuration)
+        assert line.startswith(f"FILE: {place}: {pem}: ")
+
+
+def test_a_reload_names_the_place_too(pem: Path) -> None:
+    store = files.certificates(secured(pem), NOW.timestamp())
+    assert store is not None
+    pem.unlink()
+    with pytest.raises(ConfigurationError, match=r'^FILE: \[tls\], key "certificates", item 1: /'):
+        store.reload(NOW.timestamp())
+
+
+# --- The access log ---
+
+
+def logging_to(path: Path) -> Config:
+    return configured(f'[log]\naccess = "{path}"\n')
+
+
+def test_an_access_log_that_is_checked_is_not_begun(tmp_path: Path) -> None:
+    """It would belong to root, who checks, and not to whom the gateway runs as."""
+    path = tmp_path / "access.log"
+    files.check(logging_to(path), 0.0)
+    assert not path.exists()
+
+
+def test_an_access_log_that_is_checked_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("lines\n")
+    files.check(logging_to(path), 0.0)
+    assert path.read_text() == "lines\n"
+
+
+def test_a_folder_is_no_access_log(tmp_path: Path) -> None:
+    (line,) = faults(logging_to(tmp_path))
+    assert f"{tmp_path}: cannot be written: Is a directory; the folder must be there" in line
+
+
+@pytest.fixture
+def bare_folder() -> Iterator[Path]:
+    """A folder in which this process, no longer root, can write nothing."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(NOBODY)
+        yield folder
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_a_folder_in_which_the_access_log_cannot_be_written_is_said(bare_folder: Path) -> None:
+    (line,) = faults(logging_to(bare_folder / "access.log"))
+    assert f"{bare_folder}/access.log: cannot be written: Permission denied; the folder" in line
+
+
+# --- Warnings ---
+
+
+def test_a_key_that_everybody_can_read_is_a_warning_and_no_fault(pem: Path) -> None:
+    pem.chmod(0o644)
+    for configuration, place in (
+        (secured(pem), '[tls], key "certificates", item 1'),
+        (configured(f'[admin]\ncertificate = "{pem}"\n'), '[admin], key "certificate"'),
+    ):
+        files.check(configuration, NOW.timestamp())
+        assert list(files.warnings(configuration)) == [
+            f"FILE: {place}: {pem}: everybody on this machine can read its private key; chmod o-r it"
+        ]
+
+
+def test_a_key_for_a_group_is_no_warning(pem: Path) -> None:
+    pem.chmod(0o640)
+    assert list(files.warnings(secured(pem))) == []

@@ -1,0 +1,43 @@
+"""The bound on open files is raised as far as it may be; what is too low is said at the start."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = """
+import resource, sys
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from gateway.protocols.limits import Limits
+from gateway.workers.open_files import raise_limit
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+raise_limit(Limits(connections=500, sessions=200))
+print("may open", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then", "warns"),
+    [(64, 2000, 1000, False), (1500, 2000, 1500, False), (64, 900, 900, True)],
+)
+def test_as_many_as_the_limits_need_or_the_system_allows(
+    soft: int, hard: int, then: int, warns: bool
+) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most != resource.RLIM_INFINITY and most < hard:
+        pytest.skip(f"only {most} open files are allowed here")
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(soft=soft, hard=hard)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"may open {then}\n" in done.stdout
+    assert ("may need 1000" in done.stdout) is warns
