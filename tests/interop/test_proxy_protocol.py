@@ -34,6 +34,8 @@ certificates = ["{certificate}"]
 servers = ["{upstream}"]
 [website]
 server = "{loopback}:{website}"
+[limits]
+drain_s = 0
 """
 _HAPROXY = """
 defaults
