@@ -52,7 +52,7 @@ _log = Logger()
 # Looking a member up in its Enum costs as much as a call.
 _IDENT, _OPEN = Kind.IDENT, Kind.OPEN
 _OF_NO_SESSION = frozenset((_IDENT, _OPEN))
-# For what belongs to no session yet, such a body is awaited.
+# A body of such a size is awaited, whoever it is for.
 _SMALL_BYTES = 1024
 
 # How long a connection of ours that is closed may still be sent to; nginx's lingering_timeout is 5 s.
@@ -480,10 +480,13 @@ class HTTPConnection:
             self._phase_deadline = self.deadline = now + self._service.limits.head_s
 
     def _await_body(self, fields: Fields, now: float) -> None:
-        self._count_waiting(self._reader.held_bytes)
+        held_bytes = self._reader.held_bytes
+        if held_bytes:
+            self._count_waiting(held_bytes)
         if self._phase_deadline:
             return
-        self._expect_body(fields)
+        if fields.chunked or fields.content_length > _SMALL_BYTES:
+            self._expect_body(fields)
         self._phase_deadline = self.deadline = now + self._service.limits.body_s
         if self._reader.body_begun:
             return
@@ -500,7 +503,7 @@ class HTTPConnection:
             raise NothingTakesIt("no tunnel command")
         kind, session_id, _ = self._command
         if kind in _OF_NO_SESSION:
-            if fields.content_length > _SMALL_BYTES:
+            if not fields.chunked:
                 raise BodyTooLarge("clients send one byte here, or none")
             return
         try:

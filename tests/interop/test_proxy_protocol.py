@@ -34,8 +34,6 @@ certificates = ["{certificate}"]
 servers = ["{upstream}"]
 [website]
 server = "{loopback}:{website}"
-[limits]
-drain_s = 0
 """
 _HAPROXY = """
 defaults
@@ -100,7 +98,7 @@ def test_the_clients_address_goes_where_addresses_go(programs, authority, origin
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_clients_address_is_logged(programs, authority, origin, way, option) -> None:
-    gateway = start(programs, authority, origin, 1)
+    gateway = start(programs, authority, origin, 1, "[limits]\ndrain_s = 0\n")
     port = start_haproxy(programs, gateway.ports[0], option)
     with connected(way, port, authority.client_context(), NAME, _CLIENT) as up:
         Talk(up).start("publish", "live/any")
