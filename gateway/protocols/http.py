@@ -163,8 +163,9 @@ class RequestReader:
         return self._size + len(self.buffer)
 
     def skip_line_end(self) -> None:
-        """Drop a line end that stands alone, as some clients send it behind a body (RFC 9112, 2.2)."""
-        if self.buffer == b"\r\n":
+        """Drop a line end that stands alone between requests, as some clients send it behind a body
+        (RFC 9112, 2.2)."""
+        if self.buffer == b"\r\n" and not self.in_body:
             self.buffer = b""
 
     def whole_body(self) -> bytes | None:

@@ -978,6 +978,16 @@ def test_a_line_end_behind_a_body_is_nothing(gateway: Gateway, wire: Wire, sessi
     assert not wire.aborted
 
 
+def test_a_line_end_that_is_part_of_a_body_is_kept(gateway: Gateway, wire: Wire, session) -> None:
+    session_id, upstream = session
+    gateway.dialling = True
+    wire.arrive(request(b"/open/1"))
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\r\n\r\n\r\n")[:-6])
+    for _ in range(3):
+        wire.arrive(b"\r\n")
+    assert upstream.received == [b"\r\n\r\n\r\n"]
+
+
 def test_bytes_that_come_with_a_request_begin_the_next_heads_deadline(
     gateway: Gateway, wire: Wire
 ) -> None:
