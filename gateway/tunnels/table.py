@@ -132,6 +132,13 @@ class SessionTable:
             raise UnknownSession("no such session")
         return tunnel.session
 
+    @property
+    def owes(self) -> bool:
+        """Whether the upstream of a session that has ended has not got all yet."""
+        return any(
+            tunnel.session.ended is not None and tunnel.is_owed for tunnel in self._tunnels.values()
+        )
+
     def sweep(self, now: float) -> None:
         """Do what is due at ``now`` in every session, and forget those that are long ended."""
         due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]

@@ -144,6 +144,11 @@ class Tunnel:
 
     # The table calls
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether the upstream has not got all that was sent to it."""
+        return self._transport is not None and self._transport.unacknowledged > 0
+
     def still_takes(self, least_bytes: float) -> bool:
         """Whether the upstream of an ended session has taken so much since the last look, and is owed
         more."""

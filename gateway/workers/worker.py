@@ -181,7 +181,7 @@ class Worker:
         Connections are taken all the while: the living sessions' commands may come on new ones.
         """
         self._admission.close()
-        if self._admission.living:
+        if not self._is_drained():
             await self._drain()
         for timer in self._timers:
             timer.stop()
@@ -198,6 +198,10 @@ class Worker:
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
+
+    def _is_drained(self) -> bool:
+        """Whether nothing would be cut short."""
+        return not self._admission.living and not self._sessions.owes
 
     async def _drain(self) -> None:
         seconds = self._configuration.limits.drain_s
@@ -281,7 +285,7 @@ class Worker:
         self.figures.loop.sample(now)
         self._sessions.sweep(now)
         self._connections.sweep(now)
-        if self._drained is not None and not self._admission.living:
+        if self._drained is not None and self._is_drained():
             self.hurry()
 
     def _call_soon(self, call: Callable[[], None]) -> None:

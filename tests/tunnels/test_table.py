@@ -456,6 +456,18 @@ def test_an_upstream_that_takes_a_closed_sessions_last_bytes_slowly_is_not(node:
     assert not node.is_known(session_id)
 
 
+def test_what_a_closed_sessions_upstream_is_owed_is_known_until_it_has_it(node: Node) -> None:
+    _, session = node.opened()
+    transport = node.transports[0]
+    transport.high_water_bytes = 0
+    session.receive(Kind.SEND, 0, bytes(100), node.clock.seconds())
+    assert not node.table.owes
+    session.close(node.clock.seconds())
+    assert node.table.owes
+    transport.unsent = 0
+    assert not node.table.owes
+
+
 def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: Node) -> None:
     class Broken(Reply):
         def answer(self, body: bytes) -> None:
