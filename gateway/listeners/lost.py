@@ -7,20 +7,13 @@ from typing import final
 
 @final
 class LostTransport:
-    """All that an HTTP connection asks of its transport, and nothing of it is done."""
-
-    socket = None
-    unacknowledged = 0
+    """All that an HTTP connection asks of it while it takes the last requests; nothing of it is done."""
 
     def write(self, data: bytes) -> None: ...
 
     def write_two(self, first: bytes, second: bytes) -> None: ...
 
     def acknowledge_now(self) -> None: ...
-
-    def startReading(self) -> None: ...
-
-    def stopReading(self) -> None: ...
 
     def unregisterProducer(self) -> None: ...
 

@@ -19,16 +19,10 @@ _NGINX_RTMP = (
     Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
     Path("/usr/lib64/nginx/modules/ngx_rtmp_module.so"),
 )
-# In the foreground, so that its pid is the one we started; it ends its one worker itself ("master_process
-# off" does not go with a socket that is handed over). "wait_key" has players begin at a keyframe, and
-# "publish_notify" tells them when the publisher leaves, so that they end.
+# "wait_key" has players begin at a keyframe, and "publish_notify" tells them when the publisher leaves, so
+# that they end.
 _NGINX_CONFIGURATION = """
 load_module {module};
-daemon off;
-worker_processes 1;
-user {user};
-pid nginx.pid;
-error_log stderr;
 events {{ worker_connections 256; }}
 rtmp {{
     access_log off;
@@ -39,6 +33,16 @@ rtmp {{
         application vod {{ play {clips}; }}
     }}
 }}
+"""
+
+# Of every nginx here: in the foreground, so that its pid is the one we started; it ends its one worker
+# itself ("master_process off" does not go with a socket that is handed over).
+_NGINX_HEAD = """
+daemon off;
+worker_processes 1;
+user {user};
+pid nginx.pid;
+error_log stderr;
 """
 
 # The options for a port that the system chooses.
@@ -88,8 +92,8 @@ def start_nginx(
 
 
 def run_nginx(programs: Programs, configuration_text: str, **values: object) -> tuple[Program, int]:
-    """Start nginx with a configuration, in which ``{listen}`` and ``{user}`` are filled in besides
-    ``values``, until it serves; and its port.
+    """Start nginx with a configuration, in which ``{listen}`` is filled in besides ``values``, until it
+    serves; and its port.
 
     nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
     it cannot say which port the system chose.
@@ -99,7 +103,8 @@ def run_nginx(programs: Programs, configuration_text: str, **values: object) -> 
         configuration = programs.new_folder("nginx") / "nginx.conf"
         user = "root" if os.geteuid() == 0 else "nobody"
         configuration.write_text(
-            configuration_text.format(user=user, listen=f"{LOOPBACK}:{port}", **values)
+            _NGINX_HEAD.format(user=user)
+            + configuration_text.format(listen=f"{LOOPBACK}:{port}", **values)
         )
         nginx = programs.start(
             "nginx",

@@ -18,11 +18,6 @@ from tests.interop.tap import Tap
 _PUBLISHED_S = 30.0
 _PLAYED_S = 20.0
 _CONFIGURATION = """
-daemon off;
-worker_processes 1;
-user {user};
-pid nginx.pid;
-error_log stderr;
 events {{ worker_connections 256; }}
 http {{
     access_log off;

@@ -18,11 +18,6 @@ from tests.interop.servers import LOOPBACK, ROOT, run_nginx
 
 # Uploads are WebDAV's PUT; "small" refuses large ones before their body.
 _NGINX_CONFIGURATION = """
-daemon off;
-worker_processes 1;
-user {user};
-pid nginx.pid;
-error_log stderr;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
