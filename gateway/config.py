@@ -18,7 +18,7 @@ from typing import Any, NewType
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge
+from attrs.validators import ge, le
 
 from gateway import structuring
 from gateway.addresses import (
@@ -34,7 +34,7 @@ from gateway.addresses import (
     quoted,
 )
 from gateway.errors import ConfigurationError
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.structuring import Invalid, Problem
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -61,6 +61,14 @@ def _parse_latency(value: Any) -> float:
         return float(value)
     names = ", ".join(quoted(name) for name in LATENCIES)
     raise ValueError(f"{quoted(value)}: expected {names}, or 0 to {LONGEST_HOLD_S:g} seconds")
+
+
+def _parse_streamed_answers(value: object) -> StreamedAnswers:
+    try:
+        return StreamedAnswers(value)
+    except ValueError:
+        names = ", ".join(quoted(who.value) for who in StreamedAnswers)
+        raise ValueError(f"{quoted(value)}: expected {names}") from None
 
 
 def _parse_node(value: object) -> str:
@@ -120,6 +128,10 @@ class Tunnel:
     hold_s: float = field(
         default=LATENCIES["low"], metadata={"key": "latency", "parse": _parse_latency}
     )
+    streamed_answers: StreamedAnswers = field(
+        default=StreamedAnswers.DIRECT, metadata={"parse": _parse_streamed_answers}
+    )
+    answer_s: float = field(default=1.0, validator=[ge(0.1), le(10.0)])
 
 
 def _parse_path(value: object) -> AbsolutePath:

@@ -6,12 +6,22 @@ phase they bound, so that a peer cannot stretch a phase by sending a byte a seco
 
 from __future__ import annotations
 
+from enum import Enum
+
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
 # What tells a slow peer from one that is slow on purpose, where a body has no other end. Apache's
 # mod_reqtimeout has the same; below it, a gigabyte takes a month, and above it, a bad line might fall.
 LEAST_BYTES_A_S = 500
+
+
+class StreamedAnswers(Enum):
+    """Who gets streamed answers: nobody, direct connections, or every program that can take them."""
+
+    NEVER = "never"
+    DIRECT = "direct"
+    ALWAYS = "always"
 
 
 def _seconds(default: float) -> float:

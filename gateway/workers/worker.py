@@ -93,6 +93,8 @@ class Worker:
             monotonic,
             telemetry,
             telemetry.measure,
+            configuration.tunnel.streamed_answers,
+            configuration.tunnel.answer_s,
         )
         self._http = HTTPService(
             limits,

@@ -187,5 +187,5 @@ class Conversation:
         if answer is not None:
             reply.answer(answer)
         elif number is not None:
-            self.session.wait(number, reply)
+            self.session.wait(number, reply, self.now)
         return reply
