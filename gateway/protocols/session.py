@@ -200,9 +200,8 @@ class Session(StreamingDownstream):
     def wait(self, number: int, reply: Reply, now: float) -> None:
         """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
         self._add_waiter(number, reply)
-        if number == self._held and self._backlog.size_bytes and not self._begin(now):
-            # Held for the sake of a streamed answer, which this connection cannot have.
-            self._release(now)
+        if number == self._held and self._backlog.size_bytes:
+            self._begin_or_release(now)
 
     def forget(self, reply: Reply, now: float) -> None:
         """The connection that ``reply`` was for is gone.
@@ -464,8 +463,8 @@ class Session(StreamingDownstream):
                 answer = self._take(kind, number, body, now, not self._window)
                 if answer is not None:
                     self._deliver(number, answer)
-                elif number == self._held and self._backlog.size_bytes and not self._begin(now):
-                    self._release(now)
+                elif number == self._held and self._backlog.size_bytes:
+                    self._begin_or_release(now)
             else:
                 self._take_unawaited(kind, number, body, now)
             if kind is _SEND:
@@ -530,6 +529,10 @@ class Session(StreamingDownstream):
         ):
             return kind, body
         meaning = retries.meaning(left_out, body)
+        if meaning is Meaning.AGAIN and last == self._streamed:
+            # What the client did not read of that answer is not kept.
+            self.end(EndReason.CLIENT_LOST, now)
+            raise UnknownSession("a streamed answer was lost")
         if left_out:
             self._skip(now)
         if meaning is Meaning.AGAIN and last != self._kept:

@@ -135,13 +135,15 @@ class StreamingDownstream(Downstream):
     ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
     """
 
-    __slots__ = ("_carried", "_cut", "_policy", "_totals")
+    __slots__ = ("_carried", "_cut", "_policy", "_streamed", "_totals")
     _stream: StreamedAnswer | None
     bytes_up: int
 
     def _set_up_streaming(self, policy: StreamPolicy) -> None:
         self._policy = policy
         self._totals: StreamedTotals | None = None
+        # The number whose answer was streamed last.
+        self._streamed = NONE
         # Whether a connection carried a command, and whether one was cut in a streamed answer.
         self._carried = self._cut = False
 
@@ -207,8 +209,9 @@ class StreamingDownstream(Downstream):
         if totals is None:
             totals = self._totals = StreamedTotals()
         stream = self._stream = StreamedAnswer(reply, now, self._duration_s(reply.round_trip_s))
-        # Its place still holds an older answer.
+        # Its place in the replay still holds an older answer.
         self._replay.forget(number)
+        self._streamed = number
         self.filled_answers += 1
         self.filled_pieces += 1
         self._empty_before = self.empty_answers
@@ -224,6 +227,11 @@ class StreamingDownstream(Downstream):
         if self._stream is stream:
             self._set_stream_deadline(stream, now)
         return True
+
+    def _begin_or_release(self, now: float) -> None:
+        """There is data for a held command: stream its answer, or else give it a whole one."""
+        if self._stream is None and not self._begin(now):
+            self._release(now)
 
     def _duration_s(self, round_trip_s: float) -> float:
         answer_s = self._policy.answer_s
@@ -298,7 +306,7 @@ class StreamingDownstream(Downstream):
 
     def _expire_stream(self, stream: StreamedAnswer, now: float) -> None:
         """The session's deadline has passed while an answer is streamed."""
-        is_over = now >= stream.ends_at or now - stream.said_at >= PAUSE_S
+        is_over = now >= stream.ends_at or now >= stream.said_at + PAUSE_S
         if stream.left < 0 and not stream.full and is_over:
             self._finish(stream, now)
         else:
@@ -343,8 +351,8 @@ class StreamingDownstream(Downstream):
     def _go_on(self, now: float) -> None:
         """A command is held behind the answer that has ended: it gets the next one."""
         self.deadline = now + self._hold_s
-        if self._backlog.size_bytes and self._waiters and not self._begin(now):
-            self._release(now)
+        if self._backlog.size_bytes and self._waiters:
+            self._begin_or_release(now)
 
     def _cut_off(self, stream: StreamedAnswer, now: float) -> None:
         """The streamed answer's connection is gone, and the client will give up."""
