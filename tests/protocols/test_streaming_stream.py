@@ -1,8 +1,8 @@
 """Nothing is lost, doubled or reordered in streamed and whole answers mixed.
 
-Model clients read as FFmpeg and librtmp do: one connection, answers in the order of the requests, a streamed
-answer's bytes as they come. FFmpeg has one request under way. librtmp sends behind an unfinished answer, and
-closes there. The connection may be full, and may be cut at any byte, which is where both give up.
+Model clients read as FFmpeg and librtmp do: one connection, answers in the order of the requests, the bytes
+of a streamed answer as they come. FFmpeg has one request under way. librtmp sends and closes behind an
+unfinished answer. The connection may be full, and may be cut at any byte, which is where both give up.
 """
 
 from __future__ import annotations
