@@ -71,6 +71,13 @@ def _parse_streamed_answers(value: object) -> StreamedAnswers:
         raise ValueError(f"{quoted(value)}: expected {names}") from None
 
 
+def _parse_congestion_control(value: object) -> str:
+    # As the kernel names them (include/net/tcp.h, TCP_CA_NAME_MAX); which there are is known to it alone.
+    if isinstance(value, str) and re.fullmatch(r"[a-z0-9_-]{1,15}", value):
+        return value
+    raise ValueError(f'{quoted(value)}: expected a name, such as "bbr" or "cubic"')
+
+
 def _parse_node(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
         return value
@@ -98,6 +105,7 @@ class Listener:
     trusted: tuple[Network, ...] = ()
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
+    congestion_control: str = field(default="", metadata={"parse": _parse_congestion_control})
 
 
 @frozen
@@ -132,6 +140,7 @@ class Tunnel:
         default=StreamedAnswers.DIRECT, metadata={"parse": _parse_streamed_answers}
     )
     answer_s: float = field(default=1.0, validator=[ge(0.1), le(10.0)])
+    replace_publisher: bool = False
 
 
 def _parse_path(value: object) -> AbsolutePath:
@@ -447,7 +456,26 @@ def _check_limits(config: Config) -> Iterator[Problem]:
         )
 
 
+def _check_listener_options(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
+        if listener.congestion_control and isinstance(listener.address, UnixAddress):
+            yield Problem(
+                ("listener", index, "congestion_control"),
+                "a UNIX socket has none; remove it",
+            )
+
+
+def _check_replace_publisher(config: Config) -> Iterator[Problem]:
+    if config.tunnel.replace_publisher and not config.telemetry.enabled:
+        yield Problem(
+            ("tunnel", "replace_publisher"),
+            "needs telemetry, which reads who publishes what; set [telemetry] enabled = true",
+        )
+
+
 _CHECKS = (
+    _check_listener_options,
+    _check_replace_publisher,
     _check_listeners,
     _check_tls,
     _check_proxy_protocol,

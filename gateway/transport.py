@@ -16,15 +16,15 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import suppress
+from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
 from functools import partial
 from select import EPOLLIN
 from termios import TIOCOUTQ
 from typing import Any
 
-from twisted.internet import main, tcp, unix
+from twisted.internet import error, main, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import Logger
 from twisted.python import log
 from twisted.python.failure import Failure
@@ -49,7 +49,38 @@ _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
 _NO_ROUND_TRIP = 0xFFFFFFFF
 
+# What the kernel says of a peer whose network takes no packets any more: the probes' own time-out, or what
+# the last router, or this machine's neighbour table, said of the address meanwhile.
+_VANISHED = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
+
 _log = Logger()
+
+
+def notice_vanished(sock: socket.socket, vanished_s: float) -> None:
+    """Have the kernel give up a TCP connection whose peer has acknowledged nothing for so long.
+
+    Set on a listening socket, it holds for all connections that are accepted there. A silent connection is
+    probed (tcp(7), SO_KEEPALIVE) once a third of the time has passed, then each second. TCP_USER_TIMEOUT
+    bounds both the probes and data that is not acknowledged. It also bounds how long a peer may keep its
+    window shut: a client that reads nothing for so long is given up too.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (
+        (socket.TCP_KEEPIDLE, max(1, int(vanished_s / 3))),
+        (socket.TCP_KEEPINTVL, 1),
+        # The user time-out decides.
+        (socket.TCP_KEEPCNT, 127),
+        (socket.TCP_USER_TIMEOUT, int(vanished_s * 1000)),
+    )
+    for option, value in options:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def has_vanished(reason: Failure) -> bool:
+    """Whether a connection was lost because its peer vanished."""
+    return reason.check(error.TimeoutError) is not None
 
 
 class EagerWrites:
@@ -62,6 +93,8 @@ class EagerWrites:
     bufferSize = READ_BYTES
     high_water_bytes = READ_BYTES
     last_bytes = _LAST_OF_CLIENT_BYTES
+    # The number of the last error of a call.
+    _cause: int | None = None
 
     # Of tcp.Connection
     socket: socket.socket
@@ -124,8 +157,9 @@ class EagerWrites:
             return
         try:
             sent = self.socket.send(data)
-        except OSError:
+        except OSError as refusal:
             # Would block, or is lost: either way Twisted's next attempt finds out and deals with it.
+            self._cause = refusal.errno
             sent = 0
         if sent < len(data):
             super().write(data[sent:] if sent else data)  # type: ignore[misc]
@@ -137,7 +171,8 @@ class EagerWrites:
             return
         try:
             sent = self.socket.sendmsg((first, second))
-        except OSError:
+        except OSError as refusal:
+            self._cause = refusal.errno
             sent = 0
         if sent < len(first) + len(second):
             self.write((first + second)[sent:])
@@ -157,7 +192,8 @@ class EagerWrites:
             data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return None
-        except OSError:
+        except OSError as refusal:
+            self._cause = refusal.errno
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_DONE
@@ -167,9 +203,22 @@ class EagerWrites:
     def connectionLost(self, reason: Failure) -> None:
         # A write that fails is told before what the peer had said: that still is in the kernel.
         is_ours = self._aborting or self.disconnecting
-        if self.connected and not is_ours and reason.check(ConnectionLost, ConnectionDone):
+        if (
+            self.connected
+            and not is_ours
+            and reason.check(error.ConnectionLost, error.ConnectionDone)
+        ):
             self._read_out()
+            if self._peer_vanished():
+                reason = Failure(error.TimeoutError())
         super().connectionLost(reason)  # type: ignore[misc]
+
+    def _peer_vanished(self) -> bool:
+        """The kernel tells its reason once, to whichever call comes first."""
+        with suppress(OSError):
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._cause = number or self._cause
+        return self._cause in _VANISHED
 
     def _read_out(self) -> None:
         """Hand up what the kernel still has."""
@@ -178,8 +227,10 @@ class EagerWrites:
             while left > 0 and not self._aborting and (data := self.socket.recv(READ_BYTES)):
                 left -= len(data)
                 self.protocol.dataReceived(data)
-        except OSError:
+        except BlockingIOError:
             return
+        except OSError as refusal:
+            self._cause = refusal.errno
         except Exception:
             _log.failure("A connection failed")
 
@@ -261,11 +312,17 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
 
 
 class EagerConnector(tcp.Connector):
-    """A connector whose connections are ``EagerClient``s."""
+    """A connector whose connections are ``EagerClient``s; a server that vanishes is noticed in time."""
+
+    vanished_s = 15.0
 
     def _makeTransport(self) -> EagerClient:
         make: Any = EagerClient
-        return make(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-any-return]
+        client: EagerClient = make(self.host, self.port, self.bindAddress, self, self.reactor)
+        # It has none when none was to be had, and says so itself.
+        if getattr(client, "socket", None) is not None:
+            notice_vanished(client.socket, self.vanished_s)
+        return client
 
 
 def dispatch_directly(reactor: object) -> bool:

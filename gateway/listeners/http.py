@@ -55,6 +55,7 @@ from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
 from gateway.protocols.way import Way
+from gateway.transport import has_vanished
 
 _log = Logger()
 
@@ -316,6 +317,8 @@ class HTTPConnection:
         self._service.connections.remove(self)
         self._tell_lost()
         now = self._service.clock()
+        if has_vanished(reason):
+            self._tell_vanished(now)
         self._abandon(now)
         if self._borrower is not None:
             self._borrower.client_lost()
@@ -344,6 +347,11 @@ class HTTPConnection:
         if self._seen and not self._last:
             with suppress(UnknownSession):
                 self._service.tunnels.find(self._seen).source_lost(self._serial)
+
+    def _tell_vanished(self, now: float) -> None:
+        """End the session whose command came last on this connection, if none came elsewhere since."""
+        with suppress(UnknownSession):
+            self._service.tunnels.find(self._seen).client_vanished(self._serial, now)
 
     def pauseProducing(self) -> None:
         """The kernel did not take all that was written. Said again with every further write."""

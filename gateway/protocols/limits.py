@@ -46,6 +46,9 @@ class Limits:
     keep_alive_s: float = _seconds(75.0)
     # A peer that takes none of what is written to it.
     stalled_write_s: float = _seconds(15.0)
+    # A peer whose network takes no packets any more. Publishers return after 5 to 20 s (PROTOCOL.md), and
+    # the media server refuses them for as long; below 5 s, a phone that changes cells would be cut.
+    vanished_s: float = field(default=15.0, validator=ge(5.0))
     # The largest head seen is Flash Player 10.1 on Linux, whose head grows with each request.
     head_bytes: int = _count(32 * 1024, 1024)
     head_fields: int = _count(100, 8)

@@ -75,6 +75,7 @@ class Session(StreamingDownstream):
         "_ordinary",
         "_polled",
         "_retries",
+        "_source",
         "_window",
         "bytes_up",
         "commands",
@@ -103,6 +104,8 @@ class Session(StreamingDownstream):
         self._kept = NONE
         self._kept_since = now
         self._kept_unsent = 0
+        # The connection that the last command came on.
+        self._source = NONE
         self._closed_by_number = False
         self._choked = False
         self._last_words: EndReason | None = None
@@ -175,6 +178,7 @@ class Session(StreamingDownstream):
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
+        self._source = source
         held = self._held
         if self._retries is not None:
             retries, last_body = self._retries, body[:TRIED_AGAIN_BYTES]
@@ -271,6 +275,11 @@ class Session(StreamingDownstream):
         self._carried = True
         if self._figures is not None:
             self._figures.carried_by(transport, fields.value(b"via"))
+
+    def client_vanished(self, source: int, now: float) -> None:
+        """The connection ``source`` is gone, since its peer acknowledged nothing for too long."""
+        if source == self._source:
+            self.end(EndReason.CLIENT_VANISHED, now)
 
     def source_lost(self, source: int) -> None:
         """The connection ``source`` is gone, and it was not we who ended it."""

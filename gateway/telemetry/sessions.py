@@ -187,12 +187,12 @@ class Sessions:
             return self._ended.get(alias)
         return summarise(session, self._clock(), self._wall_clock())
 
-    def dismiss(self, alias: str) -> bool:
-        """End a session for the operator; False when none of that alias lives here."""
+    def dismiss(self, alias: str, reason: EndReason = EndReason.ENDED_BY_OPERATOR) -> bool:
+        """End a session; False when none of that alias lives here."""
         session = self._group(alias).get(alias)
         if session is None:
             return False
-        session.dismiss(EndReason.ENDED_BY_OPERATOR)
+        session.dismiss(reason)
         return True
 
     def just_ended(self, wanted: SessionFilter = ALL) -> list[Summary]:

@@ -15,7 +15,10 @@ from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError
+from gateway.protocols.limits import Limits
 from gateway.transport import EagerConnector
+
+VANISHED_S = Limits().vanished_s
 
 
 @final
@@ -101,9 +104,19 @@ class _Attempt(ClientFactory):
 
 
 def dial(
-    reactor: Any, host: str, port: int, protocol: IProtocol, timeout_s: float
+    reactor: Any,
+    host: str,
+    port: int,
+    protocol: IProtocol,
+    timeout_s: float,
+    vanished_s: float = VANISHED_S,
 ) -> Deferred[None]:
-    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin."""
+    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin.
+
+    A server that vanishes later is noticed after ``vanished_s``.
+    """
     attempt = _Attempt(protocol, reactor)
-    EagerConnector(host, port, attempt, timeout_s, None, reactor).connect()
+    connector = EagerConnector(host, port, attempt, timeout_s, None, reactor)
+    connector.vanished_s = vanished_s
+    connector.connect()
     return attempt.done

@@ -91,6 +91,7 @@ class Pool:
                     server.address.port,
                     protocol,
                     self._limits.upstream_connect_s,
+                    self._limits.vanished_s,
                 )
             except ConnectError as error:
                 self._failed(server, error)

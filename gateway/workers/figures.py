@@ -15,13 +15,15 @@ from gateway.config import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
+from gateway.protocols.reasons import EndReason
 from gateway.telemetry.access import AccessLog
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
+from gateway.telemetry.publishers import ReplacedPublishers
 from gateway.telemetry.records import EndRecords
 from gateway.telemetry.session_metrics import SessionMetrics
-from gateway.telemetry.sessions import Sessions
+from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
 from gateway.workers.files import writing_access_log
@@ -52,10 +54,15 @@ class WorkerFigures:
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
+        records: list[Record] = [EndRecords()]
+        if self._access is not None:
+            records.append(self._access)
+        if configuration.tunnel.replace_publisher:
+            records.append(ReplacedPublishers(self._replace))
         self.sessions = Sessions(
             monotonic,
             time,
-            [EndRecords()] if self._access is None else [EndRecords(), self._access],
+            records,
             settings.enabled,
             settings.media,
             settings.session_series,
@@ -93,6 +100,9 @@ class WorkerFigures:
         """Write nothing more."""
         if self._access is not None:
             self._access.close()
+
+    def _replace(self, alias: str) -> None:
+        self.sessions.dismiss(alias, EndReason.REPLACED)
 
     def upstream_health(self) -> list[UpstreamHealth]:
         """The servers; none before ``pool`` is there."""

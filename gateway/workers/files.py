@@ -16,6 +16,7 @@ from stat import S_IROTH
 from gateway.config import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificates import CertificateStore
+from gateway.listeners.ports import check_congestion_control
 from gateway.telemetry.access import check_path
 from gateway.workers import admin
 
@@ -74,6 +75,14 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
         for read in (admin.token, admin.certificate, admin.authorities):
             yield partial(read, settings, configuration.source)
     yield partial(_check_access_log, configuration)
+    for index, listener in enumerate(configuration.listeners):
+        if listener.congestion_control:
+            yield partial(_check_congestion_control, configuration, index)
+
+
+def _check_congestion_control(configuration: Config, index: int) -> None:
+    with configuration.source.at("listener", index, "congestion_control"):
+        check_congestion_control(configuration.listeners[index].congestion_control)
 
 
 def _check_access_log(configuration: Config) -> None:

@@ -24,7 +24,7 @@ from gateway.errors import UpstreamUnavailable
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
-from gateway.listeners.ports import address_of, listen
+from gateway.listeners.ports import SocketOptions, address_of, listen
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.protocols.networks import Admission as AddressRules
@@ -129,12 +129,18 @@ class Worker:
         for warning in files.warnings(self._configuration):
             _log.warn("{warning}", warning=warning)
         open_files.raise_limit(self._configuration.limits)
-        source = self._configuration.source
+        source, limits = self._configuration.source, self._configuration.limits
         for index, listener in enumerate(self._configuration.listeners):
             door = self._doors[str(listener.address)] = self._door(listener)
             factory = Listener(door)
             with source.at("listener", index, "address"):
-                port = listen(self._reactor, listener.address, factory, self._environment)
+                port = listen(
+                    self._reactor,
+                    listener.address,
+                    factory,
+                    self._environment,
+                    options=SocketOptions(limits.vanished_s, listener.congestion_control),
+                )
             # Until the start is done, who comes waits in the kernel and is not sent away.
             port.stopReading()
             self._ports.append(port)

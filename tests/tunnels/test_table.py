@@ -480,7 +480,7 @@ def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: No
     first.wait(0, Broken(), now)
     second.receive(Kind.IDLE, 0, b"", now)
     reply = Reply()
-    second.wait(0, reply)
+    second.wait(0, reply, now)
     node.later(1.0)
     assert reply.body == b"\x01"
     assert second.ended is None
