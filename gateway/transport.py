@@ -99,6 +99,7 @@ class EagerWrites:
     # Of tcp.Connection
     socket: socket.socket
     protocol: Any
+    abortConnection: Any
     connected: int
     disconnecting: int
     dataBuffer: bytes
@@ -176,6 +177,16 @@ class EagerWrites:
             sent = 0
         if sent < len(first) + len(second):
             self.write((first + second)[sent:])
+
+    def abort_now(self) -> None:
+        """Abort the connection, and have the peer told before anything that is written elsewhere after this.
+
+        Twisted's own ``abortConnection`` closes in the reactor's next turn.
+        """
+        if self.connected:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+        self.abortConnection()
 
     def acknowledge_now(self) -> None:
         """Have the kernel acknowledge what has come, instead of waiting up to 40 ms for an answer.

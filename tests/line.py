@@ -95,6 +95,9 @@ class Line:
         self._closing = True
         self._soon.append(self._flush)
 
+    def abort_now(self) -> None:
+        self.abortConnection()
+
     def abortConnection(self) -> None:
         if self._is_over:
             return

@@ -182,7 +182,7 @@ class Side:
         """The relay has ended, and this side has nothing more to come."""
         if self.transport is not None:
             self.transport.unregisterProducer()
-            self.transport.abortConnection()
+            self.transport.abort_now()
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
         """Whether it has taken next to nothing for so long, of all that it is owed."""

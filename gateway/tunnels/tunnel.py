@@ -141,6 +141,9 @@ class Tunnel:
                 # unread bytes would reset the connection, and throw away what is on its way.
                 transport.resumeProducing()
                 transport.loseWriteConnection()
+            elif reason is EndReason.REPLACED:
+                # The newer publish must not reach the media server first.
+                transport.abort_now()
             else:
                 transport.abortConnection()
         self.reading = None
