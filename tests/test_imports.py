@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
-_GROUND = {"gateway.addresses", "gateway.errors", "gateway.protocols"}
+_GROUND = {"gateway.addresses", "gateway.errors", "gateway.protocols", "gateway.regular"}
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.structuring",
     },
     "gateway.protocols": {"gateway.errors"},
+    "gateway.regular": set(),
     "gateway.transport": set(),
     "gateway.telemetry": {"gateway.errors", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
@@ -60,7 +61,10 @@ IMPURE_STANDARD = {
     *("logging", "warnings", "atexit", "importlib"),
 }
 # These may use other packages, but run without a reactor.
-NO_TWISTED = (*PURE, "gateway.addresses", "gateway.structuring", "gateway.config")
+NO_TWISTED = (
+    *PURE,
+    *("gateway.addresses", "gateway.config", "gateway.regular", "gateway.structuring"),
+)
 
 
 def imports_of(source: str) -> Iterator[str]:

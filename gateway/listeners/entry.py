@@ -47,8 +47,8 @@ class Door:
     ``http`` makes the protocol for a client's address, within TLS or not; ``relay`` takes a client's
     address, its transport, its first bytes, which have been read already, and whom to tell when the
     transport is lost, if it has taken its loss upon itself by making a protocol of its own the
-    transport's. ``context`` gives what a TLS handshake begins with, and is None without certificates.
-    ``counts`` are connections by what they turned out to be.
+    transport's. ``context`` gives the TLS context for a client's first bytes, and is None without
+    certificates. ``counts`` are connections by what they turned out to be.
     """
 
     limits: Limits
@@ -59,7 +59,7 @@ class Door:
     admission: Admission
     trusted: Networks
     proxy_protocol: bool = False
-    context: Callable[[], ssl.SSLContext] | None = None
+    context: Callable[[bytes], ssl.SSLContext] | None = None
     counts: Counter[str] = field(factory=Counter)
 
     def refusal(self, address: str) -> str | None:
@@ -213,7 +213,7 @@ class Entry:
         self.deadline = self._door.clock() + self._door.limits.tls_handshake_s
         self._handshaking = True
         # Until the handshake is done, this entry keeps its place, and its deadline runs.
-        tls = TLSConnection(self._door.context(), self._handshaken)
+        tls = TLSConnection(self._door.context(self._first), self._handshaken)
         tls.protocol = self
         self._transport.protocol = tls
         tls.makeConnection(self._transport)

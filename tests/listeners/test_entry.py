@@ -146,7 +146,7 @@ def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def secure(context: ssl.SSLContext) -> Doorway:
-    return Doorway(context=lambda: context)
+    return Doorway(context=lambda _: context)
 
 
 class TLSClient:
@@ -418,7 +418,7 @@ def test_the_header_says_who_the_client_is_in_any_pieces(header, words, step) ->
 
 
 def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
-    doorway = behind_proxy(context=lambda: context)
+    doorway = behind_proxy(context=lambda _: context)
     line = doorway.accept(PROXY)
     client = TLSClient(authority, line)
     line.says(V2 + client.hello())
