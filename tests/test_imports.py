@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
-_GROUND = {"gateway.addresses", "gateway.errors", "gateway.protocols", "gateway.regular"}
+_GROUND = {
+    *("gateway.addresses", "gateway.errors", "gateway.logs", "gateway.protocols"),
+    "gateway.regular",
+}
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
@@ -30,9 +33,10 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.structuring",
     },
     "gateway.protocols": {"gateway.errors"},
+    "gateway.logs": set(),
     "gateway.regular": set(),
-    "gateway.transport": set(),
-    "gateway.telemetry": {"gateway.errors", "gateway.protocols"},
+    "gateway.transport": {"gateway.logs"},
+    "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
     "gateway.listeners": _CLIENT_SIDE,

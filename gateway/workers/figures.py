@@ -16,12 +16,14 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
 from gateway.telemetry.access import AccessLog
+from gateway.telemetry.beginnings import BeginRecords
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.records import EndRecords
+from gateway.telemetry.refusals import RefusalWarnings
 from gateway.telemetry.session_metrics import SessionMetrics
-from gateway.telemetry.sessions import Sessions
+from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
 from gateway.workers.files import writing_access_log
@@ -55,7 +57,7 @@ class WorkerFigures:
         self.sessions = Sessions(
             monotonic,
             time,
-            [EndRecords()] if self._access is None else [EndRecords(), self._access],
+            _records(self._access),
             settings.enabled,
             settings.media,
             settings.session_series,
@@ -109,6 +111,11 @@ class WorkerFigures:
         if self.certificates is None:
             return []
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
+
+
+def _records(access: AccessLog | None) -> list[Record]:
+    records: list[Record] = [BeginRecords(), EndRecords(), RefusalWarnings()]
+    return records if access is None else [*records, access]
 
 
 def expected_of(configuration: Config) -> Expected:

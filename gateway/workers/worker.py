@@ -28,6 +28,7 @@ from gateway.listeners.http import HTTPConnection, HTTPService
 from gateway.listeners.ports import address_of, listen
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
+from gateway.logs import repeated
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
@@ -248,6 +249,7 @@ class Worker:
             Networks.of(listener.trusted),
             listener.proxy_protocol,
             None if certificates is None else certificates.context,
+            name=str(listener.address),
         )
 
     def _relay(
@@ -284,6 +286,7 @@ class Worker:
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
+        repeated.flush()
 
     def _sweep(self) -> None:
         now = monotonic()
