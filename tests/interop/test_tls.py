@@ -162,13 +162,18 @@ def serial_by_openssl(gateway: Gateway) -> str:
     return done.stdout.strip().partition("=")[2]
 
 
-def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
+def hello_with_no_name(authority: Authority) -> bytes:
+    """A ClientHello whose server name is 60 bytes FF."""
     name = b"x" * 60
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client_context().wrap_bio(down, up, server_hostname=name.decode())
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    said = up.read().replace(name, b"\xff" * 60)
+    return up.read().replace(name, b"\xff" * 60)
+
+
+def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
+    said = hello_with_no_name(authority)
     before = len(gateway.program.log)
     for _ in range(20):
         with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
@@ -177,6 +182,23 @@ def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, 
             assert connection.recv(1) == b"\x16"
     assert serial(gateway, authority, NAME)
     assert gateway.program.log[before:] == ""
+
+
+def test_such_names_in_pieces_are_one_warning(gateway, authority) -> None:
+    said = hello_with_no_name(authority)
+    before = len(gateway.program.log)
+    for _ in range(20):
+        with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(said[:60])
+            sleep(0.02)
+            connection.sendall(said[60:])
+            # An alert.
+            assert connection.recv(1) == b"\x15"
+    assert serial(gateway, authority, NAME)
+    (line,) = gateway.program.log[before:].splitlines()
+    assert "warn" in line
+    assert "a callback failed: UnicodeDecodeError(" in line
 
 
 def hang(connection: socket.socket) -> None:
