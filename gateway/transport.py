@@ -7,8 +7,8 @@ take, so that back-pressure, half-close, loss and ordering stay Twisted's.
 
 What is used from inside, and what the tests hold on every supported Twisted: ``dataBuffer``, ``offset``,
 ``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
-``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, and for ``dispatch_directly`` the
-``_poller`` and ``_selectables`` of ``EPollReactor``.
+``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, ``_FileDescriptorReservation._log``, and
+for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor``.
 """
 
 from __future__ import annotations
@@ -213,10 +213,13 @@ def _report_accept(event: LogEvent) -> None:
         repeated.warn(
             _log, f"accept {error}", "connection not accepted: {error} (accept(2))", error=error
         )
+    elif "log_failure" in event:
+        repeated.warn(_log, "no_reserve", "the reserved file descriptor was taken by another use")
 
 
-# What the ports below log of ``accept``.
+# What the ports below log of ``accept``, and Twisted of the descriptor that it keeps for it.
 _ACCEPTS = Logger("gateway.transport.accept", observer=_report_accept)
+tcp._FileDescriptorReservation._log = _ACCEPTS
 
 
 class EagerUnixPort(unix.Port):

@@ -820,6 +820,21 @@ def test_a_storm_without_descriptors_is_one_warning(
     assert cause.count == (14 if error == EMFILE else 4)
 
 
+def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "repeated", RepeatedWarnings(lambda: 0.0))
+
+    def fail() -> Closing:
+        raise OSError(EMFILE, "")
+
+    reservation = tcp._FileDescriptorReservation(fail)
+    with logged() as lines:
+        for _ in range(5):
+            reservation.reserve()
+    assert lines == ["warn: the reserved file descriptor was taken by another use"]
+
+
 def test_twisted_asks_what_we_override() -> None:
     """An override that nobody calls any more would change nothing, and no other test might notice."""
     assert "_isSendBufferFull" in abstract.FileDescriptor._maybePauseProducer.__code__.co_names

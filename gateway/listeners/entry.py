@@ -98,7 +98,8 @@ class Listener(ServerFactory):
         cause = self.door.refusal(address)
         if cause is not None:
             self.door.counts[cause] += 1
-            _debug("refused: {what}", self.door, address, cause)
+            if debugging.enabled:
+                _debug("refused: {what}", self.door, address, cause)
             return None
         return Entry(self.door, address)
 
@@ -270,16 +271,16 @@ class Entry:
 def _debug(
     text: str, door: Door, address: str, what: str, detail: str = "", where: str = ""
 ) -> None:
-    if debugging.enabled:
-        _log.debug(
-            "connection from {address} on {listener}{where}: " + text + "{log_detail}",
-            address=address or "a local client",
-            listener=door.name,
-            what=what.replace("_", " "),
-            where=where,
-            detail=detail,
-            log_detail=f": {detail}" if detail else "",
-        )
+    """Log at level debug; callers test ``debugging.enabled`` before."""
+    _log.debug(
+        "connection from {address} on {listener}{where}: " + text + "{log_detail}",
+        address=address or "a local client",
+        listener=door.name,
+        what=what.replace("_", " "),
+        where=where,
+        detail=detail,
+        log_detail=f": {detail}" if detail else "",
+    )
 
 
 def _cause_of(failure: Failure) -> str:

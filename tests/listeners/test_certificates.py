@@ -161,6 +161,16 @@ def test_no_handshake_reads_a_file(site: Site) -> None:
     assert site.shown_to(certificates, "a.example") == {"a.example"}
 
 
+def test_sessions_are_resumed_whatever_certificate_they_have(site: Site) -> None:
+    certificates = load([site.write("1.pem", "first.example"), site.write("2.pem", "b.example")])
+    client = site.client()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    for name in ("first.example", "b.example"):
+        first, _ = handshake(certificates.front, client, name)
+        again, _ = handshake(certificates.front, client, name, first.session)
+        assert again.session_reused
+
+
 # --- Server names that are none ---
 
 
