@@ -116,10 +116,23 @@ class Upstream:
 
 
 @frozen
+class Certificate:
+    """``[[tls.certificate]]``: a chain and its key in PEM files of their own, as ACME clients do."""
+
+    chain: AbsolutePath
+    key: AbsolutePath
+
+
+@frozen
 class Tls:
-    """``[tls]``: PEM files, each a chain and its key, chosen by the name that a client asks for."""
+    """``[tls]``: certificates, chosen by the name that a client asks for.
+
+    ``certificates`` are PEM files with chain and key. The first of them, or of ``pairs`` if there are none,
+    is the default.
+    """
 
     certificates: tuple[AbsolutePath, ...] = ()
+    pairs: tuple[Certificate, ...] = field(default=(), metadata={"key": "certificate"})
 
 
 @frozen
@@ -249,6 +262,9 @@ def _place_in_file(path: structuring.Path) -> str:
     if rest and isinstance(rest[0], int):
         parts = [f"[[{table}]] {rest[0] + 1}"]
         rest = rest[1:]
+    elif rest[:1] == ("certificate",) and len(rest) > 1:
+        parts = [f"[[{table}.certificate]] {int(rest[1]) + 1}"]
+        rest = rest[2:]
     parts += [
         f"item {step + 1}" if isinstance(step, int) else f"key {quoted(step)}" for step in rest
     ]
@@ -373,18 +389,25 @@ def _check_listeners(config: Config) -> Iterator[Problem]:
 
 
 def _check_tls(config: Config) -> Iterator[Problem]:
-    certificates = config.tls.certificates
+    certificates, pairs = config.tls.certificates, config.tls.pairs
     for index, listener in enumerate(config.listeners):
-        if listener.tls and not certificates:
+        if listener.tls and not (certificates or pairs):
             yield Problem(
-                ("listener", index, "tls"), "needs a certificate; name one in [tls], certificates"
+                ("listener", index, "tls"),
+                "needs a certificate; name one in [tls], certificates, or in [[tls.certificate]]",
             )
-    if certificates and not any(listener.tls for listener in config.listeners):
+    if (certificates or pairs) and not any(listener.tls for listener in config.listeners):
         yield Problem(
-            ("tls", "certificates"), "no listener uses them; add tls = true to one, or remove them"
+            ("tls", "certificates" if certificates else "certificate"),
+            "no listener uses them; add tls = true to one, or remove them",
         )
     for index, path in _repeated(certificates):
         yield Problem(("tls", "certificates", index), f"{quoted(path)} is named twice; remove one")
+    for index, pair in _repeated(pairs):
+        yield Problem(
+            ("tls", "certificate", index, "chain"),
+            f"{quoted(pair.chain)} is named twice; remove one",
+        )
 
 
 def _check_proxy_protocol(config: Config) -> Iterator[Problem]:

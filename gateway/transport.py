@@ -7,8 +7,8 @@ take, so that back-pressure, half-close, loss and ordering stay Twisted's.
 
 What is used from inside, and what the tests hold on every supported Twisted: ``dataBuffer``, ``offset``,
 ``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
-``Connector._makeTransport``, ``Port.transport``, and for ``dispatch_directly`` the ``_poller`` and
-``_selectables`` of ``EPollReactor``.
+``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, ``_FileDescriptorReservation._log``, and
+for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from typing import Any
 
 from twisted.internet import error, main, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python import log
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.logs import repeated
 
 # One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
 READ_BYTES = 64 * 1024
@@ -179,7 +182,7 @@ class EagerWrites:
             self.write((first + second)[sent:])
 
     def abort_now(self) -> None:
-        """Abort the connection, and have the peer told before anything that is written elsewhere after this.
+        """Abort the connection; the peer is told before what is written elsewhere from now on.
 
         Twisted's own ``abortConnection`` closes in the reactor's next turn.
         """
@@ -277,10 +280,35 @@ class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
     """A connection that a listener on a UNIX socket accepted."""
 
 
+@implementer(ILogObserver)
+def _report_accept(event: LogEvent) -> None:
+    """Twisted's log events of an accept that failed, three or more for each, as one warning a minute."""
+    if "address" in event:
+        repeated.warn(
+            _log,
+            "no_descriptors",
+            "connection refused: no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n,"
+            " or lower [limits]",
+        )
+    elif "acceptError" in event:
+        error = event["acceptError"]
+        repeated.warn(
+            _log, f"accept {error}", "connection not accepted: {error} (accept(2))", error=error
+        )
+    elif "log_failure" in event:
+        repeated.warn(_log, "no_reserve", "the reserved file descriptor was taken by another use")
+
+
+# What the ports below log of ``accept``, and Twisted of the descriptor that it keeps for it.
+_ACCEPTS = Logger("gateway.transport.accept", observer=_report_accept)
+tcp._FileDescriptorReservation._log = _ACCEPTS
+
+
 class EagerUnixPort(unix.Port):
     """A UNIX listener whose connections are ``EagerUnixServer``s."""
 
     transport = EagerUnixServer
+    _logger = _ACCEPTS
 
 
 class AdoptedUnixPort(EagerUnixPort):
@@ -309,6 +337,7 @@ class EagerPort(tcp.Port):
     """A listener whose connections are ``EagerServer``s."""
 
     transport = EagerServer  # type: ignore[assignment]
+    _logger = _ACCEPTS
 
 
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]

@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
-_GROUND = {"gateway.addresses", "gateway.errors", "gateway.protocols"}
+_GROUND = {
+    *("gateway.addresses", "gateway.errors", "gateway.logs", "gateway.protocols"),
+    "gateway.regular",
+}
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
@@ -30,8 +33,10 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.structuring",
     },
     "gateway.protocols": {"gateway.errors"},
-    "gateway.transport": set(),
-    "gateway.telemetry": {"gateway.errors", "gateway.protocols"},
+    "gateway.logs": set(),
+    "gateway.regular": set(),
+    "gateway.transport": {"gateway.logs"},
+    "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
     "gateway.listeners": _CLIENT_SIDE,
@@ -60,7 +65,10 @@ IMPURE_STANDARD = {
     *("logging", "warnings", "atexit", "importlib"),
 }
 # These may use other packages, but run without a reactor.
-NO_TWISTED = (*PURE, "gateway.addresses", "gateway.structuring", "gateway.config")
+NO_TWISTED = (
+    *PURE,
+    *("gateway.addresses", "gateway.config", "gateway.regular", "gateway.structuring"),
+)
 
 
 def imports_of(source: str) -> Iterator[str]:

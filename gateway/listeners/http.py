@@ -48,6 +48,7 @@ from gateway.listeners.answers import (
     streamed_head,
 )
 from gateway.listeners.lost import LostTransport
+from gateway.logs import debugging
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
@@ -56,6 +57,7 @@ from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
 from gateway.protocols.way import Way
 from gateway.transport import has_vanished
+from gateway.tunnels.ids import PREFIX_BYTES
 
 _log = Logger()
 
@@ -509,6 +511,8 @@ class HTTPConnection:
                 pass
         except RequestRefused as error:
             self._last = True
+            if debugging.enabled:
+                _debug(self.address, error, None)
             self._respond(CLOSES.refusal(error))
         except Exception:
             _log.failure("A request failed; its connection is closed")
@@ -549,6 +553,8 @@ class HTTPConnection:
         except RequestRefused as error:
             if error.closes:
                 raise
+            if debugging.enabled:
+                _debug(self.address, error, self._command)
             self._respond(self._answers.refusal(error))
         return True
 
@@ -712,3 +718,19 @@ class HTTPConnection:
         # What its kernel has not got yet is still owed to it.
         self._owed_until = now + self._service.limits.stalled_write_s
         self.deadline = self._owed_until if self._full else now + _LINGER_S
+
+
+def _debug(address: str, error: RequestRefused, command: Command | None) -> None:
+    """Log a refusal; of a session id, which is a credential, only the part that is no secret."""
+    of = ""
+    if command is not None and command[1]:
+        kind, session_id, number = command
+        prefix = session_id[:PREFIX_BYTES].decode("latin-1")
+        of = f": {kind.value} of a session {prefix}..., number {number}"
+    _log.debug(
+        "request from {address} refused with {status}, {cause}{log_of}",
+        address=address or "a local client",
+        status=error.status,
+        cause=str(error) or type(error).__name__,
+        log_of=of,
+    )

@@ -40,6 +40,9 @@ class ReplacedPublishers:
         if older is not None:
             self._replace(older)
 
+    def stream_unknown(self, summary: Summary) -> None:
+        """What it publishes cannot be read."""
+
     def ended(self, summary: Summary) -> None:
         if self._publishing.get(_name_of(summary)) == summary.alias:
             del self._publishing[_name_of(summary)]

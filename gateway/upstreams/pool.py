@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, UpstreamUnavailable
+from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import Server, dial
 
@@ -121,12 +122,20 @@ class Pool:
     def _connected(self, server: Server, seconds: float) -> None:
         if self._telemetry is not None:
             self._telemetry.connected(server.name, seconds)
+        if debugging.enabled:
+            _log.debug(
+                "upstream {server} connected in {seconds:.4f} s",
+                server=server.name,
+                seconds=seconds,
+            )
         if self._down_until.pop(server, None) is not None:
             _log.info("upstream {server} takes connections again", server=server.name)
 
     def _failed(self, server: Server, error: Exception) -> None:
         if self._telemetry is not None:
             self._telemetry.failed(server.name)
+        if debugging.enabled:
+            _log.debug("upstream {server} failed: {error}", server=server.name, error=error)
         # One line an outage, not one a client.
         if server not in self._down_until:
             _log.warn("upstream {server} is down: {error}", server=server.name, error=error)

@@ -17,11 +17,13 @@ from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.access import AccessLog
+from gateway.telemetry.beginnings import BeginRecords
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.publishers import ReplacedPublishers
 from gateway.telemetry.records import EndRecords
+from gateway.telemetry.refusals import RefusalWarnings
 from gateway.telemetry.session_metrics import SessionMetrics
 from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
@@ -54,9 +56,7 @@ class WorkerFigures:
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
-        records: list[Record] = [EndRecords()]
-        if self._access is not None:
-            records.append(self._access)
+        records = _records(self._access)
         if configuration.tunnel.replace_publisher:
             records.append(ReplacedPublishers(self._replace))
         self.sessions = Sessions(
@@ -119,6 +119,11 @@ class WorkerFigures:
         if self.certificates is None:
             return []
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
+
+
+def _records(access: AccessLog | None) -> list[Record]:
+    records: list[Record] = [BeginRecords(), EndRecords(), RefusalWarnings()]
+    return records if access is None else [*records, access]
 
 
 def expected_of(configuration: Config) -> Expected:

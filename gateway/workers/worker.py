@@ -21,12 +21,14 @@ from gateway.admin.turns import Turns
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
+from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
 from gateway.listeners.ports import SocketOptions, address_of, listen
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
+from gateway.logs import repeated
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
@@ -53,6 +55,8 @@ _SWEEP_S = 0.05
 # What need not be so exact: buffers' shares, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
+# How often certificate files are looked at: a stat of each.
+_RENEWAL_S = 60.0
 # Of what sessions may buffer: as much more may be on its way to them in bodies that are not whole.
 _BODIES_SHARE = 0.25
 
@@ -180,6 +184,8 @@ class Worker:
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
         self._every(_LOOK_UP_S, partial(_run, pool.look_up_again))
+        if self._certificates is not None:
+            self._every(_RENEWAL_S, partial(_renew, self._certificates))
         for port in self._ports:
             port.startReading()
 
@@ -250,7 +256,8 @@ class Worker:
             AddressRules.of(listener.allow, listener.deny),
             Networks.of(listener.trusted),
             listener.proxy_protocol,
-            None if certificates is None else lambda: certificates.context,
+            None if certificates is None else certificates.context,
+            name=str(listener.address),
         )
 
     def _relay(
@@ -287,6 +294,7 @@ class Worker:
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
+        repeated.flush()
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -310,6 +318,19 @@ class Worker:
 
 def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
     return Deferred.fromCoroutine(call())
+
+
+def _renew(certificates: CertificateStore) -> None:
+    """Take certificates whose files were replaced."""
+    renewal = certificates.renew(time())
+    if renewal.renewed:
+        _log.info("certificates renewed: {files}", files=", ".join(renewal.renewed))
+    if renewal.faults:
+        _log.warn(
+            "renewed certificates cannot be used: {faults}; the old ones stay in use, and the files are"
+            " read again every minute",
+            faults="; ".join(renewal.faults),
+        )
 
 
 def _memory_bytes(share: float) -> int:
