@@ -230,6 +230,19 @@ class Node:
     id: str = field(default="00", metadata={"parse": _parse_node})
 
 
+def _parse_second_publisher(value: object) -> str:
+    if value in ("refuse", "replace"):
+        return str(value)
+    raise ValueError(f'{quoted(value)}: expected "refuse" or "replace"')
+
+
+@frozen
+class Origin:
+    """``[origin]``: the embedded media server, which serves where no upstream is configured."""
+
+    second_publisher: str = field(default="refuse", metadata={"parse": _parse_second_publisher})
+
+
 @frozen
 class Source:
     """Where a configuration is from, for whoever finds something wrong with it later."""
@@ -286,6 +299,7 @@ class Config:
     tunnel: Tunnel = Tunnel()
     admin: Admin | None = None
     node: Node = Node()
+    origin: Origin = Origin()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()
     limits: Limits = Limits()

@@ -115,8 +115,13 @@ class OriginFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: Any, limits: OriginLimits = DEFAULT_LIMITS) -> None:
-        self.streams = StreamTable()
+    def __init__(
+        self,
+        reactor: Any,
+        limits: OriginLimits = DEFAULT_LIMITS,
+        replaces_publishers: bool = False,
+    ) -> None:
+        self.streams = StreamTable(replaces=replaces_publishers)
         self.connections: set[OriginConnection] = set()
         self.seconds = reactor.seconds
         self._limits = limits
@@ -143,7 +148,13 @@ class OriginFactory(Factory):
             connection.close_if_overdue(now, self._limits)
 
 
-def listen_origin(reactor: Any, interface: str = "127.0.0.1", port: int = 0) -> IListeningPort:
+def listen_origin(
+    reactor: Any,
+    interface: str = "127.0.0.1",
+    port: int = 0,
+    replaces_publishers: bool = False,
+) -> IListeningPort:
     """An origin on ``interface``; port 0 leaves the choice to the system, ``getHost`` tells it."""
-    listening: IListeningPort = reactor.listenTCP(port, OriginFactory(reactor), interface=interface)
+    factory = OriginFactory(reactor, replaces_publishers=replaces_publishers)
+    listening: IListeningPort = reactor.listenTCP(port, factory, interface=interface)
     return listening

@@ -285,7 +285,8 @@ class Worker:
         ]
         if servers:
             return servers
-        port = listen_origin(self._reactor)
+        replaces = self._configuration.origin.second_publisher == "replace"
+        port = listen_origin(self._reactor, replaces_publishers=replaces)
         self._ports.append(port)
         address = address_of(port)
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)

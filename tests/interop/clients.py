@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, final
+
+import imageio_ffmpeg
 
 from tests.interop.clips import HASHES, Packet, packets_of_hashes, packets_of_media
 from tests.interop.programs import Program, Programs
@@ -40,12 +43,46 @@ class Player(Protocol):
 class FFmpegPlayer:
     """ffmpeg, writing the hash of each packet as it comes."""
 
-    def __init__(self, programs: Programs, source: str) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        source: str,
+        program: str = "ffmpeg",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._hashes = programs.new_folder("played") / "hashes"
-        self.program = programs.start("ffmpeg", *_QUIETLY, "-i", source, *HASHES, str(self._hashes))
+        self.program = programs.start(
+            *(program, *_QUIETLY, "-i", source, *HASHES, str(self._hashes)),
+            environment=environment,
+        )
 
     def packets(self) -> list[Packet]:
         return packets_of_hashes(self._hashes)
+
+
+def current_ffmpeg_player(programs: Programs, source: str) -> FFmpegPlayer:
+    """The newest FFmpeg, which Debian does not have yet."""
+    return FFmpegPlayer(programs, source, imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@final
+class GStreamerPlayer:
+    """rtmpsrc, which is librtmp, writing an FLV file."""
+
+    def __init__(self, programs: Programs, source: str) -> None:
+        self._file = programs.new_folder("played") / "file.flv"
+        live = " live=1" if "/live/" in source else ""
+        self.program = programs.start(
+            *("gst-launch-1.0", "-q", "rtmpsrc", f"location={source}{live}"),
+            *("!", "filesink", f"location={self._file}"),
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.stat().st_size if self._file.exists() else 0
+
+    def packets(self) -> list[Packet]:
+        return packets_of_media(self._file)
 
 
 @final

@@ -28,6 +28,10 @@ _SPARSE_CLIP = (
 )
 # Silence alone, each frame of it 128 ms: what FFmpeg sends of it over RTMPT is the same each time.
 _SILENT_CLIP = ("-f", "lavfi", "-i", "anullsrc=sample_rate=8000:channel_layout=mono:duration=60")
+_LARGE_CLIP = (
+    *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=8,noise=alls=60:allf=t"),
+    *(*_VIDEO, "-g", "25", "-qp", "18"),
+)
 
 
 def make_clip(path: Path) -> Path:
@@ -38,6 +42,11 @@ def make_clip(path: Path) -> Path:
 def make_sparse_clip(path: Path) -> Path:
     """Few and small pictures."""
     return _make(path, _SPARSE_CLIP)
+
+
+def make_large_clip(path: Path) -> Path:
+    """Some 20 MB of pictures that do not compress."""
+    return _make(path, _LARGE_CLIP)
 
 
 def make_silent_clip(path: Path) -> Path:

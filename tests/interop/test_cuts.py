@@ -27,7 +27,7 @@ from tests.interop.conftest import Upstream
 from tests.interop.cutter import Cut, Cutter, Moment
 from tests.interop.programs import Programs, until
 from tests.interop.relay import How
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway, start_nginx
+from tests.interop.servers import LOOPBACK, start_gateway, start_nginx
 from tests.interop.tap import Tap, TappedLink
 from tests.interop.test_play import MakePlayer
 
@@ -149,6 +149,18 @@ def eager_for_acknowledgements(programs: Programs, clips: Path) -> Iterator[Upst
         yield Upstream(program, tap)
 
 
+def start_unstreamed(programs: Programs, upstream: Upstream) -> int:
+    """The port of a gateway that answers each command as a whole: of a cut in a streamed answer, FFmpeg
+    does not recover."""
+    path = programs.new_folder("whole") / "gateway.toml"
+    path.write_text(
+        f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[upstream]]\nservers = ["{upstream.server}"]\n'
+        '[tunnel]\nstreamed_answers = "never"\n'
+    )
+    _, port = start_gateway(programs, "--config", str(path))
+    return port
+
+
 @pytest.mark.parametrize("moment", [Moment.IN_REQUEST, Moment.BEFORE_ANSWER])
 def test_what_ffmpeg_says_while_it_plays_goes_up_once(
     moment: Moment,
@@ -158,7 +170,7 @@ def test_what_ffmpeg_says_while_it_plays_goes_up_once(
     clip: Path,
 ) -> None:
     upstream = eager_for_acknowledgements
-    _, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
+    port = start_unstreamed(programs, upstream)
     stage = Stage(programs, upstream, stream)
     with closing(Cutter(port, Cut(moment, How.FIN, command=b"send"))) as cutter:
         player = stage.play(FFmpegPlayer, cutter, clip)

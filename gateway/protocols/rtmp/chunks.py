@@ -6,8 +6,9 @@ chunk size of payload. Source: Adobe's *RTMP specification 1.0*, section 5.3.
 
 Rules where the specification is silent or its readers differ:
 
-- The extended timestamp is repeated on every chunk of format 3 of that message, as Flash, FFmpeg and
-  librtmp write and expect it.
+- The extended timestamp is repeated on every chunk of format 3 of that message, as Flash and FFmpeg write
+  and expect it. OBS before 2024 and older librtmp omit it (PROTOCOL.md, What each client needs): four bytes
+  that are neither the timestamp field nor the message's timestamp are payload.
 - A message that begins with format 3 repeats the last timestamp field as its delta, after format 0
   too: FFmpeg and librtmp read it so. ``chunk_writer`` never sends one after format 0.
 - A chunk stream may begin with format 1, which some encoders send; with 2 or 3 it may not, since
@@ -145,16 +146,28 @@ class ChunkReader:
         if len(data) < end:
             return _INCOMPLETE
         stream = self._stream(_chunk_stream_id(data, at), chunk_format)
+        if chunk_format == 3:
+            return self._read_repeated(stream, data, end)
         field = int.from_bytes(data[fields_at : fields_at + 3], "big")
-        extended = stream.extended if chunk_format == 3 else field == EXTENDED
+        extended = field == EXTENDED
         if extended:
             if len(data) < end + 4:
                 return _INCOMPLETE
             field = int.from_bytes(data[end : end + 4], "big")
             end += 4
-        elif chunk_format == 3:
-            field = stream.field
         self._begin_chunk(stream, chunk_format, data[fields_at:end], field, extended)
+        return end
+
+    def _read_repeated(self, stream: _ChunkStream, data: bytes, end: int) -> int:
+        """As ``_read_header``, for format 3, whose header ends at ``end`` or four bytes later."""
+        if stream.extended:
+            found = data[end : end + 4]
+            repeated = (stream.field.to_bytes(4, "big"), stream.timestamp.to_bytes(4, "big"))
+            if found in repeated:
+                end += 4
+            elif len(found) < 4 and any(each.startswith(found) for each in repeated):
+                return _INCOMPLETE
+        self._begin_chunk(stream, 3, b"", stream.field, stream.extended)
         return end
 
     def _stream(self, chunk_stream_id: int, chunk_format: int) -> _ChunkStream:

@@ -180,12 +180,13 @@ class LiveStream:
 
 
 class StreamTable:
-    """The live streams of one server, by path."""
+    """The live streams of one server, by path. It ``replaces`` a publisher by a newer one of the path."""
 
-    __slots__ = ("_limit", "_streams")
+    __slots__ = ("_limit", "_streams", "replaces")
 
-    def __init__(self, limit: int = STREAMS) -> None:
+    def __init__(self, limit: int = STREAMS, replaces: bool = False) -> None:
         self._limit = limit
+        self.replaces = replaces
         self._streams: dict[str, LiveStream] = {}
 
     def __len__(self) -> int:

@@ -7,7 +7,8 @@ clients need, as seen on the wire with FFmpeg, OBS, librtmp and Flash:
 - after connect: window, bandwidth and chunk size before the result; FFmpeg sends in chunks of 128
   bytes until it is told another size, and then takes ours for its own;
 - play is answered with reset and start at once, published or not; the media come when there are any;
-- a second publisher of a path is told ``NetStream.Publish.BadName`` and is left to close;
+- a second publisher of a path is told ``NetStream.Publish.BadName`` and is left to close; or the first one
+  is, where the stream table ``replaces`` publishers;
 - FMLE waits for ``onFCPublish``.
 
 It refuses to know the time, the transport and the log. Malformed input raises ``RTMPError``, after
@@ -68,6 +69,7 @@ class _NetStream:
     """One message stream of the connection, and what it does: publish, play or nothing."""
 
     id: int
+    connection: ServerConnection
     stream: LiveStream | None = None
     player: Player | None = None
 
@@ -120,6 +122,12 @@ class ServerConnection:
         """The wire takes bytes again."""
         self._outbox.release()
 
+    def replace(self, net_stream: _NetStream) -> None:
+        """Another connection takes over what ``net_stream`` of this one publishes."""
+        text = f"{net_stream.published_path} is published by another client now"
+        self._outbox.send(status(net_stream.id, "NetStream.Publish.BadName", text, "error"))
+        self._stop(net_stream)
+
     def end(self) -> None:
         """The connection is over: what it published ends, what it played is left."""
         for net_stream in self._net_streams.values():
@@ -169,7 +177,7 @@ class ServerConnection:
         number = next(free, None)
         if number is None:
             raise RTMPError(f"more than {NET_STREAMS} message streams")
-        self._net_streams[number] = _NetStream(number)
+        self._net_streams[number] = _NetStream(number, self)
         self._outbox.send(result(command, None, float(number)))
 
     def _stream_length(self, command: Command) -> None:
@@ -184,6 +192,10 @@ class ServerConnection:
         net_stream = self._net_stream(command)
         self._stop(net_stream)
         stream = self._streams.stream(self._path(command))
+        if self._streams.replaces and isinstance(stream.publisher, _NetStream):
+            stream.publisher.connection.replace(stream.publisher)
+            # It is forgotten when nobody plays it.
+            stream = self._streams.stream(stream.path)
         if not stream.publish(net_stream):
             text = f"{stream.path} is already published"
             self._outbox.send(status(net_stream.id, "NetStream.Publish.BadName", text, "error"))

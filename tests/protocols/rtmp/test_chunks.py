@@ -72,6 +72,26 @@ VECTORS: list[tuple[str, bytes, list[Message]]] = [
         [Message(9, A, 1, 0x1000000)],
     ),
     (
+        "extended timestamp, omitted on the continuation",
+        full(6, 0xFFFFFF, 200, 9) + b"\x01\x00\x00\x00" + A[:128] + b"\xc6" + A[128:],
+        [Message(9, A, 1, 0x1000000)],
+    ),
+    (
+        "extended timestamp, omitted before a payload shorter than it",
+        full(6, 0xFFFFFF, 130, 9) + b"\x01\x00\x00\x00" + A[:128] + b"\xc6" + A[:2],
+        [Message(9, A[:128] + A[:2], 1, 0x1000000)],
+    ),
+    (
+        "extended delta, repeated as the message's timestamp",
+        full(6, 1, 1, 9)
+        + b"a"
+        + b"\x46\xff\xff\xff\x00\x00\xc8\x09\x00\xff\xff\xff"
+        + A[:128]
+        + b"\xc6\x01\x00\x00\x00"
+        + A[128:],
+        [Message(9, b"a", 1, 1), Message(9, A, 1, 0x1000000)],
+    ),
+    (
         "extended delta",
         full(6, 1, 1, 9) + b"a" + b"\x86\xff\xff\xff\x00\xff\xff\xffb",
         [Message(9, b"a", 1, 1), Message(9, b"b", 1, 0x1000000)],

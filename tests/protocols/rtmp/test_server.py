@@ -241,6 +241,25 @@ def test_a_second_publisher_is_told_bad_name_and_disturbs_nothing(meet: Meet) ->
     assert player.client.take_media() == [(KEYFRAME, 2)]
 
 
+def test_a_second_publisher_takes_over_where_publishers_are_replaced(
+    meet: Meet, streams: StreamTable
+) -> None:
+    streams.replaces = True
+    first, player, second = meet(), meet(), meet()
+    first.start("publish")
+    player.start("play")
+    player.client.take_messages()
+    first.client.take_said()
+    second.start("publish")
+    assert first.client.take_said()[-1] == "NetStream.Publish.BadName"
+    assert second.client.take_said()[-1] == "NetStream.Publish.Start"
+    player.client.take_messages()
+    first.send(video(KEYFRAME, 1))
+    first.server.end()
+    second.send(video(KEYFRAME, 2))
+    assert player.client.take_media() == [(KEYFRAME, 2)]
+
+
 END_OF_STREAM = [
     "NetStream.Play.UnpublishNotify",
     "NetStream.Play.Stop",

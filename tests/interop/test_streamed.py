@@ -1,0 +1,356 @@
+"""Streamed answers with the unmodified programs: exact, few requests, and whole answers behind proxies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from statistics import median
+from time import monotonic, sleep
+
+import imageio_ffmpeg
+import pytest
+
+from tests.interop.clients import (
+    FFmpegPlayer,
+    GStreamerPlayer,
+    Player,
+    RtmpdumpPlayer,
+    current_ffmpeg_player,
+    publish,
+    url,
+)
+from tests.interop.clips import Packet, make_large_clip, packets_of_media
+from tests.interop.conftest import Upstream
+from tests.interop.programs import Programs, needs, until
+from tests.interop.secure import SECURE, make_authority, start
+from tests.interop.servers import LOOPBACK, run_nginx, start_gateway
+from tests.interop.tap import Tap
+
+MakePlayer = Callable[[Programs, str], Player]
+
+_ENDS_S = 30.0
+# An idle each 0.2 s and some during connect and play, of a clip of 3 s and some 200 packets.
+_FEW_REQUESTS = 60
+# rtmpdump's status when it has got 99.8 % of a file, without the file's own head, directly too.
+_RTMPDUMP_INCOMPLETE = 2
+_KEPT_BACK_PACKETS = 30
+# Stands in the head of each streamed answer, and of no other.
+_STREAMED = b"no-transform"
+
+each_player = pytest.mark.parametrize(
+    "make_player",
+    [FFmpegPlayer, current_ffmpeg_player, RtmpdumpPlayer, GStreamerPlayer],
+    ids=["ffmpeg", "current ffmpeg", "rtmpdump", "gstreamer"],
+)
+
+
+def requests_through(tap: Tap) -> int:
+    """How many polls and sends came through the connections of ``tap``."""
+    return sum(len(re.findall(rb"POST \S*/(?:idle|send)/", bytes(link.up))) for link in tap.links)
+
+
+def streams(tap: Tap) -> bool:
+    """Whether streamed answers came through ``tap``."""
+    return any(_STREAMED in link.down for link in tap.links)
+
+
+@contextmanager
+def tapped(port: int) -> Iterator[Tap]:
+    with closing(Tap(port)) as tap:
+        yield tap
+
+
+def play_live(
+    programs: Programs, upstream: Upstream, clip: Path, stream: str, player: Player
+) -> list[Packet]:
+    """Publish the clip directly once ``player`` plays; what that has got."""
+    upstream.tap.players(1)
+    publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_ENDS_S)
+    return played(player)
+
+
+def played(player: Player) -> list[Packet]:
+    """What a player has got once its stream is over."""
+    if isinstance(player, GStreamerPlayer):
+        # It waits for ever when a stream is over, directly too, and keeps back the last 4 KiB.
+        size_bytes = -1
+        while size_bytes != player.size_bytes:
+            size_bytes = player.size_bytes
+            sleep(2.0)
+        player.program.stop()
+    else:
+        assert player.program.ends(_ENDS_S) in (0, _RTMPDUMP_INCOMPLETE)
+    return player.packets()
+
+
+def assert_whole(player: Player, got: list[Packet], sent: list[Packet]) -> None:
+    if isinstance(player, GStreamerPlayer):
+        assert got
+        assert got == sent[: len(got)]
+        assert len(sent) - len(got) <= _KEPT_BACK_PACKETS
+    else:
+        assert got == sent
+
+
+@each_player
+def test_live_is_exact_and_takes_few_requests(
+    make_player: MakePlayer,
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    with tapped(gateway) as tap:
+        player = make_player(programs, url("rtmpt", tap.port, stream))
+        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert requests_through(tap) < _FEW_REQUESTS
+        assert streams(tap)
+        assert streams(tap)
+
+
+@each_player
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_live_over_tls_is_exact(
+    make_player: MakePlayer,
+    programs: Programs,
+    upstream: Upstream,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+    tmp_path: Path,
+) -> None:
+    authority = make_authority(tmp_path)
+    gateway = start(programs, [authority.certify("site.pem", "localhost")], upstream.server)
+    player = make_player(programs, url("rtmpts", gateway.ports[SECURE], stream))
+    assert play_live(programs, upstream, clip, stream, player) == packets
+
+
+@pytest.fixture(scope="session")
+def large_clip(clips: Path) -> Path:
+    return make_large_clip(clips / "large.flv")
+
+
+@each_player
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_a_burst_of_20_megabytes_is_exact(
+    make_player: MakePlayer, programs: Programs, upstream: Upstream, gateway: int, large_clip: Path
+) -> None:
+    assert large_clip.stat().st_size > 15e6
+    player = make_player(programs, url("rtmpt", gateway, "vod/large.flv"))
+    assert_whole(player, played(player), packets_of_media(large_clip))
+
+
+@each_player
+@pytest.mark.parametrize("upstream", ["origin"], indirect=True)
+def test_an_upstream_that_pauses_loses_nothing(
+    make_player: MakePlayer,
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    player = make_player(programs, url("rtmpt", gateway, stream))
+    upstream.tap.players(1)
+    publisher = publish(programs, clip, url("rtmp", upstream.tap.port, stream))
+    upstream.tap.publishers(1)
+    sleep(1.0)
+    publisher.send(signal.SIGSTOP)
+    sleep(10.0)
+    publisher.send(signal.SIGCONT)
+    publisher.ends(_ENDS_S)
+    assert_whole(player, played(player), packets)
+
+
+@each_player
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_a_slow_reader_loses_nothing(
+    make_player: MakePlayer, programs: Programs, upstream: Upstream, gateway: int, large_clip: Path
+) -> None:
+    player = make_player(programs, url("rtmpt", gateway, "vod/large.flv"))
+    for _ in range(3):
+        sleep(0.3)
+        player.program.send(signal.SIGSTOP)
+        sleep(1.0)
+        player.program.send(signal.SIGCONT)
+    assert_whole(player, played(player), packets_of_media(large_clip))
+
+
+@pytest.mark.parametrize("ffmpeg", ["ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()])
+@pytest.mark.parametrize("upstream", ["origin"], indirect=True)
+def test_q_in_a_streamed_answer_ends_at_once(
+    ffmpeg: str, programs: Programs, upstream: Upstream, gateway: int, stream: str, clip: Path
+) -> None:
+    loop = ("-re", "-stream_loop", "-1", "-i", str(clip), "-c", "copy", "-f", "flv")
+    programs.start("ffmpeg", "-v", "error", *loop, url("rtmp", upstream.tap.port, stream))
+    upstream.tap.publishers(1)
+    direct = median(_quitting_s(ffmpeg, url("rtmp", upstream.tap.port, stream)) for _ in range(3))
+    tunnelled = median(_quitting_s(ffmpeg, url("rtmpt", gateway, stream)) for _ in range(3))
+    # FFmpeg reads the answer to its end, which comes after 0.2 s at this round trip time.
+    assert tunnelled - direct < 0.5
+
+
+def _quitting_s(ffmpeg: str, source: str) -> float:
+    command = [needs(ffmpeg), "-v", "error", "-i", source, "-f", "null", os.devnull]
+    player = subprocess.Popen(command, stdin=subprocess.PIPE)
+    sleep(2.5)
+    began = monotonic()
+    player.communicate(b"q", timeout=10)
+    return monotonic() - began
+
+
+# Behind proxies
+
+_NGINX = """
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    upstream gateway {{ server {gateway}; keepalive 8; }}
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://gateway; proxy_http_version 1.1;
+            proxy_set_header Connection ""; proxy_buffering {buffering};
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize("buffering", ["on", "off"])
+@pytest.mark.parametrize("make_player", [FFmpegPlayer, RtmpdumpPlayer], ids=["ffmpeg", "rtmpdump"])
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_whole_answers_behind_nginx(
+    buffering: str,
+    make_player: MakePlayer,
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    at = f"{LOOPBACK}:{gateway}"
+    _, proxy = run_nginx(programs, _NGINX, gateway=at, buffering=buffering)
+    with tapped(proxy) as tap:
+        player = make_player(programs, url("rtmpt", tap.port, stream))
+        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert not streams(tap)
+
+
+_HAPROXY = """
+global
+    maxconn 200
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 60s
+    timeout server 60s
+listen tunnel
+    bind {listen}
+    server gateway {gateway}
+"""
+_SQUID = """
+http_port {listen}
+acl all_ports port 1-65535
+http_access allow all
+cache deny all
+access_log none
+cache_log {folder}/cache.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_whole_answers_behind_haproxy(
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    port = _free_port()
+    path = programs.new_folder("haproxy") / "haproxy.cfg"
+    path.write_text(_HAPROXY.format(listen=f"{LOOPBACK}:{port}", gateway=f"{LOOPBACK}:{gateway}"))
+    programs.start("haproxy", "-db", "-f", str(path))
+    until(lambda: _answers(port), "haproxy listens")
+    with tapped(port) as tap:
+        player = FFmpegPlayer(programs, url("rtmpt", tap.port, stream))
+        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert not streams(tap)
+
+
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_whole_answers_through_squid(
+    programs: Programs,
+    upstream: Upstream,
+    gateway: int,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    port = _free_port()
+    folder = programs.new_folder("squid")
+    # squid gives up root for a user of its own.
+    folder.chmod(0o777)
+    for parent in list(folder.parents)[:3]:
+        parent.chmod(0o755)
+    path = folder / "squid.conf"
+    path.write_text(_SQUID.format(listen=f"{LOOPBACK}:{port}", folder=folder))
+    programs.start(needs("squid"), "-N", "-f", str(path))
+    until(lambda: _answers(port), "squid listens")
+    with tapped(port) as tap:
+        proxy = {"http_proxy": f"http://{LOOPBACK}:{tap.port}", "no_proxy": ""}
+        player = FFmpegPlayer(programs, url("rtmpt", gateway, stream), environment=proxy)
+        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert not streams(tap)
+
+
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_streamed_answers_behind_a_proxy_where_the_operator_wants_them(
+    programs: Programs, upstream: Upstream, stream: str, clip: Path, packets: list[Packet]
+) -> None:
+    path = programs.new_folder("always") / "gateway.toml"
+    path.write_text(
+        f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[upstream]]\nservers = ["{upstream.server}"]\n'
+        '[tunnel]\nstreamed_answers = "always"\n'
+    )
+    _, gateway = start_gateway(programs, "--config", str(path))
+    at = f"{LOOPBACK}:{gateway}"
+    _, proxy = run_nginx(programs, _NGINX, gateway=at, buffering="on")
+    with tapped(proxy) as tap:
+        player = FFmpegPlayer(programs, url("rtmpt", tap.port, stream))
+        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert requests_through(tap) < _FEW_REQUESTS
+        assert streams(tap)
