@@ -224,9 +224,16 @@ class AdoptedUnixPort(EagerUnixPort):
 
 
 class EagerPort(tcp.Port):
-    """A listener whose connections are ``EagerServer``s."""
+    """A listener whose connections are ``EagerServer``s; on an IPv6 address, for IPv6 alone."""
 
     transport = EagerServer  # type: ignore[assignment]
+    addressFamily: socket.AddressFamily
+
+    def createInternetSocket(self) -> socket.socket:
+        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return created
 
 
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]

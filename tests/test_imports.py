@@ -28,7 +28,9 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.errors",
         "gateway.protocols.limits",
         "gateway.structuring",
+        "gateway.toml_lines",
     },
+    "gateway.toml_lines": set(),
     "gateway.protocols": {"gateway.errors"},
     "gateway.transport": set(),
     "gateway.telemetry": {"gateway.errors", "gateway.protocols"},
@@ -60,7 +62,10 @@ IMPURE_STANDARD = {
     *("logging", "warnings", "atexit", "importlib"),
 }
 # These may use other packages, but run without a reactor.
-NO_TWISTED = (*PURE, "gateway.addresses", "gateway.structuring", "gateway.config")
+NO_TWISTED = (
+    *PURE,
+    *("gateway.addresses", "gateway.config", "gateway.structuring", "gateway.toml_lines"),
+)
 
 
 def imports_of(source: str) -> Iterator[str]:

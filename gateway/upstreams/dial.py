@@ -28,7 +28,7 @@ class Server:
     def __init__(self, address: ServerAddress, role: str = "upstream") -> None:
         self.address = address
         self.name = str(address)
-        self._role = role
+        self.role = role
         self._hosts: list[str] = []
         self._turn = 0
 
@@ -40,7 +40,7 @@ class Server:
         hosts = await _addresses_of(reactor, self.address.host)
         if not hosts:
             raise ConfigurationError(
-                f"{self._role} {self.name}: the name {self.address.host!r} is unknown; "
+                f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
                 "check its spelling and this machine's resolver"
             )
         self._hosts = hosts

@@ -57,7 +57,7 @@ class Pool:
     ) -> None:
         self._telemetry = telemetry
         self._reactor = reactor
-        self._servers = [Server(address) for address in addresses]
+        self.servers = [Server(address) for address in addresses]
         self._limits = limits
         self._clock = clock
         self._turn = 0
@@ -66,12 +66,12 @@ class Pool:
 
     async def look_up(self) -> None:
         """Look all names up. Raises ConfigurationError for the first that is unknown."""
-        for server in self._servers:
+        for server in self.servers:
             await server.look_up(self._reactor)
 
     async def look_up_again(self) -> None:
         """Look all names up, and keep what was known of those that cannot be had now."""
-        for server in self._servers:
+        for server in self.servers:
             try:
                 await server.look_up(self._reactor)
             except ConfigurationError as error:
@@ -104,13 +104,13 @@ class Pool:
         now = self._clock()
         return [
             Health(server.name, server not in self._down_until, not self._is_avoided(server, now))
-            for server in self._servers
+            for server in self.servers
         ]
 
     def _in_turn(self) -> list[Server]:
         """All servers, beginning with the next; those that failed lately at the end."""
-        self._turn = (self._turn + 1) % len(self._servers)
-        rotated = self._servers[self._turn :] + self._servers[: self._turn]
+        self._turn = (self._turn + 1) % len(self.servers)
+        rotated = self.servers[self._turn :] + self.servers[: self._turn]
         now = self._clock()
         return sorted(rotated, key=lambda server: self._is_avoided(server, now))
 
