@@ -26,11 +26,13 @@ const REASONS = {
   window_full: "too many commands came before a missing one",
   upstream_closed: "the media server closed it", upstream_lost: "the media server's connection was lost",
   upstream_stalled: "the media server took nothing more", upstream_unavailable: "no media server took it",
+  resources_exhausted: "the gateway had no file descriptor or local port left",
   drained: "the gateway ended", ended_by_operator: "the operator ended it", fault: "a fault of the gateway",
 };
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
   upstream_unavailable: "no media server took it",
+  resources_exhausted: "the gateway had no file descriptor or local port left",
 };
 const byId = (id) => document.getElementById(id);
 const seen = new Map();

@@ -23,6 +23,7 @@ class EndReason(Enum):
     UPSTREAM_LOST = "upstream_lost"
     UPSTREAM_STALLED = "upstream_stalled"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    RESOURCES_EXHAUSTED = "resources_exhausted"
     DRAINED = "drained"
     ENDED_BY_OPERATOR = "ended_by_operator"
     FAULT = "fault"

@@ -10,6 +10,7 @@ from gateway.errors import (
     Draining,
     OpeningFailed,
     RequestRefused,
+    ResourcesExhausted,
     UpstreamUnavailable,
 )
 
@@ -20,5 +21,8 @@ def cause_of(error: type[RequestRefused]) -> str:
 
 
 CAUSES: Final = tuple(
-    map(cause_of, (CapacityReached, Draining, OpeningFailed, UpstreamUnavailable))
+    map(
+        cause_of,
+        (CapacityReached, Draining, OpeningFailed, ResourcesExhausted, UpstreamUnavailable),
+    )
 )

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused
+from gateway.errors import RequestRefused, ResourcesExhausted
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import RTMP, Way
@@ -37,7 +37,14 @@ _OF_UPSTREAM = Reasons(
     EndReason.UPSTREAM_CLOSED, EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED
 )
 # Nobody has anything to come then.
-_AT_ONCE = frozenset((EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT))
+_AT_ONCE = frozenset(
+    (
+        EndReason.ABANDONED,
+        EndReason.UPSTREAM_UNAVAILABLE,
+        EndReason.RESOURCES_EXHAUSTED,
+        EndReason.FAULT,
+    )
+)
 
 
 class Telemetry(Protocol):
@@ -328,7 +335,8 @@ class RelayTable:
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.way)
-            relay.end(EndReason.UPSTREAM_UNAVAILABLE)
+            is_own = isinstance(error, ResourcesExhausted)
+            relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:
             self._telemetry.session_opened(relay)

@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
-from gateway.errors import ConfigurationError, UpstreamUnavailable
+from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial
+from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
@@ -80,24 +80,32 @@ class Pool:
     async def connect(self, protocol: IProtocol) -> str:
         """Connect ``protocol`` to the first server that takes it; the server's name.
 
-        Raises UpstreamUnavailable when none did, each within its time.
+        Raises UpstreamUnavailable when none did, each within its time; ResourcesExhausted when the cause
+        is on this side.
         """
+        refusal: ServiceUnavailable = UpstreamUnavailable("no upstream server took the connection")
         for server in self._in_turn():
-            began = self._clock()
+            began, host = self._clock(), server.next_host()
             try:
                 await dial(
                     self._reactor,
-                    server.next_host(),
+                    host,
                     server.address.port,
                     protocol,
                     self._limits.upstream_connect_s,
                 )
             except ConnectError as error:
-                self._failed(server, error)
+                own = exhausted(error, server, host)
+                if own is None:
+                    self._failed(server, error)
+                else:
+                    refusal = own
+                    warn_exhausted(own, server)
             else:
+                server.note_reached(host)
                 self._connected(server, self._clock() - began)
                 return server.name
-        raise UpstreamUnavailable("no upstream server took the connection")
+        raise refusal
 
     def health(self) -> list[Health]:
         """That of each server."""

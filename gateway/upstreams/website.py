@@ -29,7 +29,7 @@ from gateway.errors import (
     WebsiteUnavailable,
 )
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial
+from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
@@ -227,9 +227,15 @@ class WebServer:
             try:
                 await self._dial_host(self._reactor, host, port, connection, timeout_s)
             except ConnectError as error:
-                refused = _refusal_of(error)
-                self.complain(error)
+                own = exhausted(error, self.server, host)
+                if own is not None:
+                    refused = own
+                    warn_exhausted(own, self.server)
+                else:
+                    refused = _refusal_of(error)
+                    self.complain(error)
             else:
+                self.server.note_reached(host)
                 if connection.lost:
                     raise WebsiteUnavailable("closed as soon as it stood")
                 self._host = host

@@ -27,6 +27,7 @@ from gateway.listeners.http import HTTPConnection, HTTPService
 from gateway.listeners.ports import address_of, listen, places_of
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
+from gateway.logs import repeated
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
@@ -290,6 +291,7 @@ class Worker:
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
+        repeated.flush()
 
     def _sweep(self) -> None:
         now = monotonic()
