@@ -45,6 +45,7 @@ from gateway.upstreams.pool import Pool
 from gateway.upstreams.website import WebServer
 from gateway.workers import admin, files, open_files, own_listeners
 from gateway.workers.figures import WorkerFigures
+from gateway.workers.heap import Heap, find_trim, resident_bytes
 from gateway.workers.view import WorkerView
 
 _log = Logger()
@@ -119,6 +120,7 @@ class Worker:
             self.figures, self._admission, threshold, partial(Turns, reactor, monotonic)
         )
         self._web = self._make_website()
+        self._heap = Heap(resident_bytes, find_trim())
         self._ports: list[Any] = []
         # What the listeners listen on, with the ports that the system chose.
         self._listening: list[ListenAddress] = []
@@ -292,6 +294,7 @@ class Worker:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
         repeated.flush()
+        self._heap.sweep(monotonic())
 
     def _sweep(self) -> None:
         now = monotonic()
