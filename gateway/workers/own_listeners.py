@@ -54,6 +54,12 @@ def cause_of(
     return ""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether connections to this IP address come from a loopback address."""
+    address = _address(host)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
 def _servers(configuration: Config) -> Iterator[tuple[tuple[str | int, ...], ServerAddress]]:
     for index, upstream in enumerate(configuration.upstreams):
         for item, server in enumerate(upstream.servers):

@@ -171,6 +171,8 @@ class Worker:
         _log.info(
             "media servers: {servers}", servers=", ".join(each.name for each in pool.health())
         )
+        if self._configuration.upstreams:
+            _warn_of_loopback(pool.servers)
         if self._web is not None:
             await self._web.look_up()
             self._refuse_own([self._web.server])
@@ -318,6 +320,17 @@ class Worker:
 
 def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
     return Deferred.fromCoroutine(call())
+
+
+def _warn_of_loopback(servers: Iterable[Server]) -> None:
+    """Say what a media server on this machine cannot tell apart."""
+    names = [server.name for server in servers if any(map(own_listeners.is_loopback, server.hosts))]
+    if names:
+        _log.info(
+            "publishers reach {servers} from a loopback address, such as 127.0.0.1: a rule of the media"
+            " server that lets 127.0.0.1 publish lets all clients publish",
+            servers=", ".join(names),
+        )
 
 
 def _memory_bytes(share: float) -> int:

@@ -80,6 +80,20 @@ def test_an_address_of_an_interface_is_this_machines() -> None:
     assert "own listener" in checked("0.0.0.0:80", f"{own}:80")
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *(
+            (host, True)
+            for host in ("127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::ffff:127.0.0.1")
+        ),
+        *((host, False) for host in ("192.0.2.1", "2001:db8::1", "10.0.0.1")),
+    ],
+)
+def test_a_loopback_address_is_known(host: str, expected: bool) -> None:
+    assert own_listeners.is_loopback(host) is expected
+
+
 def test_the_addresses_of_a_name_are_looked_at_at_the_start() -> None:
     listening = [parse_listen_address("unix:/run/x"), TcpAddress("0.0.0.0", 1935)]
     server = parse_server("media")
