@@ -18,7 +18,7 @@ from typing import Any, NewType
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge
+from attrs.validators import ge, le
 
 from gateway import structuring
 from gateway.addresses import (
@@ -35,7 +35,7 @@ from gateway.addresses import (
     quoted,
 )
 from gateway.errors import ConfigurationError
-from gateway.protocols.limits import Limits
+from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.structuring import Invalid, Problem
 from gateway.toml_lines import KeyLines
 
@@ -65,6 +65,21 @@ def _parse_latency(value: Any) -> float:
     raise ValueError(f"{quoted(value)}: expected {names}, or 0 to {LONGEST_HOLD_S:g} seconds")
 
 
+def _parse_streamed_answers(value: object) -> StreamedAnswers:
+    try:
+        return StreamedAnswers(value)
+    except ValueError:
+        names = ", ".join(quoted(who.value) for who in StreamedAnswers)
+        raise ValueError(f"{quoted(value)}: expected {names}") from None
+
+
+def _parse_congestion_control(value: object) -> str:
+    # As the kernel names them (include/net/tcp.h, TCP_CA_NAME_MAX); which there are is known to it alone.
+    if isinstance(value, str) and re.fullmatch(r"[a-z0-9_-]{1,15}", value):
+        return value
+    raise ValueError(f'{quoted(value)}: expected a name, such as "bbr" or "cubic"')
+
+
 def _parse_node(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
         return value
@@ -92,6 +107,7 @@ class Listener:
     trusted: tuple[Network, ...] = ()
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
+    congestion_control: str = field(default="", metadata={"parse": _parse_congestion_control})
 
 
 @frozen
@@ -102,10 +118,23 @@ class Upstream:
 
 
 @frozen
+class Certificate:
+    """``[[tls.certificate]]``: a chain and its key in PEM files of their own, as ACME clients do."""
+
+    chain: AbsolutePath
+    key: AbsolutePath
+
+
+@frozen
 class Tls:
-    """``[tls]``: PEM files, each a chain and its key, chosen by the name that a client asks for."""
+    """``[tls]``: certificates, chosen by the name that a client asks for.
+
+    ``certificates`` are PEM files with chain and key. The first of them, or of ``pairs`` if there are none,
+    is the default.
+    """
 
     certificates: tuple[AbsolutePath, ...] = ()
+    pairs: tuple[Certificate, ...] = field(default=(), metadata={"key": "certificate"})
 
 
 @frozen
@@ -122,6 +151,11 @@ class Tunnel:
     hold_s: float = field(
         default=LATENCIES["low"], metadata={"key": "latency", "parse": _parse_latency}
     )
+    streamed_answers: StreamedAnswers = field(
+        default=StreamedAnswers.DIRECT, metadata={"parse": _parse_streamed_answers}
+    )
+    answer_s: float = field(default=1.0, validator=[ge(0.1), le(10.0)])
+    replace_publisher: bool = False
 
 
 def _parse_path(value: object) -> AbsolutePath:
@@ -234,6 +268,9 @@ def _place_in_file(path: structuring.Path) -> str:
     if rest and isinstance(rest[0], int):
         parts = [f"[[{table}]] {rest[0] + 1}"]
         rest = rest[1:]
+    elif rest[:1] == ("certificate",) and len(rest) > 1:
+        parts = [f"[[{table}.certificate]] {int(rest[1]) + 1}"]
+        rest = rest[2:]
     parts += [
         f"item {step + 1}" if isinstance(step, int) else f"key {quoted(step)}" for step in rest
     ]
@@ -369,18 +406,25 @@ def _taken(address: ListenAddress, other: ListenAddress) -> str:
 
 
 def _check_tls(config: Config) -> Iterator[Problem]:
-    certificates = config.tls.certificates
+    certificates, pairs = config.tls.certificates, config.tls.pairs
     for index, listener in enumerate(config.listeners):
-        if listener.tls and not certificates:
+        if listener.tls and not (certificates or pairs):
             yield Problem(
-                ("listener", index, "tls"), "needs a certificate; name one in [tls], certificates"
+                ("listener", index, "tls"),
+                "needs a certificate; name one in [tls], certificates, or in [[tls.certificate]]",
             )
-    if certificates and not any(listener.tls for listener in config.listeners):
+    if (certificates or pairs) and not any(listener.tls for listener in config.listeners):
         yield Problem(
-            ("tls", "certificates"), "no listener uses them; add tls = true to one, or remove them"
+            ("tls", "certificates" if certificates else "certificate"),
+            "no listener uses them; add tls = true to one, or remove them",
         )
     for index, path in _repeated(certificates):
         yield Problem(("tls", "certificates", index), f"{quoted(path)} is named twice; remove one")
+    for index, pair in _repeated(pairs):
+        yield Problem(
+            ("tls", "certificate", index, "chain"),
+            f"{quoted(pair.chain)} is named twice; remove one",
+        )
 
 
 def _check_proxy_protocol(config: Config) -> Iterator[Problem]:
@@ -453,7 +497,26 @@ def _check_limits(config: Config) -> Iterator[Problem]:
         )
 
 
+def _check_listener_options(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
+        if listener.congestion_control and isinstance(listener.address, UnixAddress):
+            yield Problem(
+                ("listener", index, "congestion_control"),
+                "a UNIX socket has none; remove it",
+            )
+
+
+def _check_replace_publisher(config: Config) -> Iterator[Problem]:
+    if config.tunnel.replace_publisher and not config.telemetry.enabled:
+        yield Problem(
+            ("tunnel", "replace_publisher"),
+            "needs telemetry, which reads who publishes what; set [telemetry] enabled = true",
+        )
+
+
 _CHECKS = (
+    _check_listener_options,
+    _check_replace_publisher,
     _check_listeners,
     _check_tls,
     _check_proxy_protocol,

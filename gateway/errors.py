@@ -84,7 +84,14 @@ class UpstreamUnavailable(ServiceUnavailable):
 
 
 class ResourcesExhausted(ServiceUnavailable):
-    """This process or machine has no file descriptor, socket or local port left; no server is at fault."""
+    """This process or machine has no file descriptor, socket or local port left; no server is at fault.
+
+    ``advice`` says what to change.
+    """
+
+    def __init__(self, cause: str, advice: str = "") -> None:
+        super().__init__(cause)
+        self.advice = advice
 
 
 class CapacityReached(ServiceUnavailable):

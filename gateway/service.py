@@ -18,6 +18,8 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import platform
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,9 +40,11 @@ from twisted.python.logfile import LogFile
 from gateway import config
 from gateway.config import Config
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.logs import debugging
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
 from gateway.telemetry.process import version_of
+from gateway.telemetry.unraisable import unraisable
 from gateway.workers import files, own_listeners
 from gateway.workers.worker import Worker
 
@@ -132,6 +136,7 @@ class GatewayService(service.Service):
         observer: Threshold | None = None,
     ) -> None:
         self._observer = observer
+        self._configuration = configuration
         self._reactor = reactor
         self._worker = Worker(configuration, reactor, dict(os.environ), observer)
         self._exit_with = exit_with
@@ -145,12 +150,22 @@ class GatewayService(service.Service):
     def privilegedStartService(self) -> None:
         """Bind every listening socket, while twistd may still be root."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        versions = {name: version_of(name) for name in ("rtmpt-gateway", "Twisted")}
+        self._log.info(
+            "rtmpt-gateway {gateway} starts, with {configuration}; Python {python}, Twisted {twisted},"
+            " {openssl}",
+            gateway=versions["rtmpt-gateway"],
+            configuration=self._configuration.source.name,
+            python=platform.python_version(),
+            twisted=versions["Twisted"],
+            openssl=ssl.OPENSSL_VERSION,
+        )
         try:
             self._bind()
         except _EXPECTED as error:
-            _say(str(error))
-            # twistd lets the interpreter print what is raised here; without this, with its stack.
-            sys.tracebacklimit = 0
+            self._refuse_to_start(str(error))
+            # twistd lets the interpreter print what is raised here, which would be said twice.
+            sys.excepthook = lambda *_: None
             raise GatewayError(str(error)) from None
 
     def startService(self) -> None:
@@ -180,7 +195,11 @@ class GatewayService(service.Service):
         # The reactor's own handlers would only say that it is stopping already.
         for number in (SIGTERM, SIGINT):
             signal(number, lambda *_: later(self._worker.hurry))
-        return Deferred.fromCoroutine(self._worker.stop())
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._worker.stop()
+        self._log.info("stopped")
 
     def _bind(self) -> None:
         """Open the listening sockets; raises GatewayError."""
@@ -194,15 +213,24 @@ class GatewayService(service.Service):
         gc.collect()
         gc.freeze()
 
+    def _refuse_to_start(self, message: str) -> None:
+        """Say it in the log and on standard error, once where both are one."""
+        for line in message.splitlines():
+            self._log.critical("cannot start: {line}", line=line)
+        if not self._log_is_standard_error():
+            _say(message)
+
+    def _log_is_standard_error(self) -> bool:
+        observer = self._observer
+        return observer is not None and observer.is_on_output and _is_one_output()
+
     def _fail(self, failure: Failure) -> None:
         """End twistd with status 1: the gateway cannot do what it was started for."""
         if failure.check(*_EXPECTED):
-            message = failure.getErrorMessage()
-            self._log.critical("cannot start: {message}", message=message)
+            self._refuse_to_start(failure.getErrorMessage())
         else:
-            message = f"cannot start: {failure.value!r}; see the log"
             self._log.failure("cannot start", failure=failure)
-        _say(message)
+            _say(f"cannot start: {failure.value!r}; see the log")
         self._exit_with(1)
         self._reactor.stop()
 
@@ -211,6 +239,8 @@ def makeService(options: Options) -> service.IService:
     """What twistd runs: a gateway that does as the options say."""
     from twisted.internet import reactor
 
+    unraisable.install()
+    debugging.enabled = options.configuration.log.level == "debug"
     observer = _observer(options.configuration.log, options.parent)
     return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
 
@@ -223,9 +253,18 @@ def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> Threshold | 
     if name == "-" or (not name and twistd.get("nodaemon")):
         # By and by twistd puts its log in the place of ``sys.stdout``.
         lines = make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
-        return Threshold(lines, log.level)
+        return Threshold(lines, log.level, is_on_output=True)
     file = LogFile.fromFullPath(name or "twistd.log")
     return Threshold(make_observer(log.format, file, log.lines_per_s, monotonic), log.level)
+
+
+def _is_one_output() -> bool:
+    """Whether standard output and standard error are the same file, terminal or socket."""
+    try:
+        output, error = os.fstat(1), os.fstat(2)
+    except OSError:
+        return False
+    return (output.st_dev, output.st_ino) == (error.st_dev, error.st_ino)
 
 
 def _is_journal() -> bool:

@@ -7,8 +7,8 @@ take, so that back-pressure, half-close, loss and ordering stay Twisted's.
 
 What is used from inside, and what the tests hold on every supported Twisted: ``dataBuffer``, ``offset``,
 ``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
-``Connector._makeTransport``, ``Port.transport``, and for ``dispatch_directly`` the ``_poller`` and
-``_selectables`` of ``EPollReactor``.
+``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, ``_FileDescriptorReservation._log``, and
+for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor``.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ import os
 import socket
 import sys
 from contextlib import suppress
-from errno import EMFILE
+from errno import EHOSTUNREACH, EMFILE, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
 from functools import partial
 from select import EPOLLIN
 from termios import TIOCOUTQ
 from typing import Any
 
-from twisted.internet import main, tcp, unix
+from twisted.internet import error, main, tcp, unix
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python import log
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gateway.descriptors import CAUSES, descriptors
+from gateway.logs import repeated
 
 # One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
 READ_BYTES = 64 * 1024
@@ -50,8 +51,43 @@ _LAST_OF_CLIENT_BYTES = 256 * 1024
 
 # How long a port rests that could not accept a connection.
 _ACCEPT_PAUSE_S = 0.1
+# In linux/tcp.h's struct tcp_info: ``tcpi_min_rtt``, 32 bits of microseconds.
+_ROUND_TRIP_AT = 148
+_TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
+_NO_ROUND_TRIP = 0xFFFFFFFF
+
+# What the kernel says of a peer whose network takes no packets any more: the probes' own time-out, or what
+# the last router, or this machine's neighbour table, said of the address meanwhile.
+_VANISHED = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
 
 _log = Logger()
+
+
+def notice_vanished(sock: socket.socket, vanished_s: float) -> None:
+    """Have the kernel give up a TCP connection whose peer has acknowledged nothing for so long.
+
+    Set on a listening socket, it holds for all connections that are accepted there. A silent connection is
+    probed (tcp(7), SO_KEEPALIVE) once a third of the time has passed, then each second. TCP_USER_TIMEOUT
+    bounds both the probes and data that is not acknowledged. It also bounds how long a peer may keep its
+    window shut: a client that reads nothing for so long is given up too.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (
+        (socket.TCP_KEEPIDLE, max(1, int(vanished_s / 3))),
+        (socket.TCP_KEEPINTVL, 1),
+        # The user time-out decides.
+        (socket.TCP_KEEPCNT, 127),
+        (socket.TCP_USER_TIMEOUT, int(vanished_s * 1000)),
+    )
+    for option, value in options:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def has_vanished(reason: Failure) -> bool:
+    """Whether a connection was lost because its peer vanished."""
+    return reason.check(error.TimeoutError) is not None
 
 
 class EagerWrites:
@@ -64,10 +100,13 @@ class EagerWrites:
     bufferSize = READ_BYTES
     high_water_bytes = READ_BYTES
     last_bytes = _LAST_OF_CLIENT_BYTES
+    # The number of the last error of a call.
+    _cause: int | None = None
 
     # Of tcp.Connection
     socket: socket.socket
     protocol: Any
+    abortConnection: Any
     connected: int
     disconnecting: int
     dataBuffer: bytes
@@ -97,6 +136,21 @@ class EagerWrites:
             return self.unsent
         return self.unsent + int.from_bytes(in_kernel, sys.byteorder)
 
+    @property
+    def round_trip_s(self) -> float:
+        """The least round trip time that the kernel saw lately; 0.0 where it saw none (tcp(7), TCP_INFO).
+
+        Its average counts delayed acknowledgements too, of 40 ms on any network.
+        """
+        if not self.connected:
+            return 0.0
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return 0.0
+        least_us = int.from_bytes(info[_ROUND_TRIP_AT:], sys.byteorder)
+        return 0.0 if least_us == _NO_ROUND_TRIP else least_us / 1e6
+
     def write(self, data: bytes) -> None:
         """Send ``data``, at once as far as the kernel takes it."""
         # ``_must_queue``, without the call: this runs for each command.
@@ -111,8 +165,9 @@ class EagerWrites:
             return
         try:
             sent = self.socket.send(data)
-        except OSError:
+        except OSError as refusal:
             # Would block, or is lost: either way Twisted's next attempt finds out and deals with it.
+            self._cause = refusal.errno
             sent = 0
         if sent < len(data):
             super().write(data[sent:] if sent else data)  # type: ignore[misc]
@@ -124,10 +179,21 @@ class EagerWrites:
             return
         try:
             sent = self.socket.sendmsg((first, second))
-        except OSError:
+        except OSError as refusal:
+            self._cause = refusal.errno
             sent = 0
         if sent < len(first) + len(second):
             self.write((first + second)[sent:])
+
+    def abort_now(self) -> None:
+        """Abort the connection; the peer is told before what is written elsewhere from now on.
+
+        Twisted's own ``abortConnection`` closes in the reactor's next turn.
+        """
+        if self.connected:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+        self.abortConnection()
 
     def acknowledge_now(self) -> None:
         """Have the kernel acknowledge what has come, instead of waiting up to 40 ms for an answer.
@@ -144,7 +210,8 @@ class EagerWrites:
             data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return None
-        except OSError:
+        except OSError as refusal:
+            self._cause = refusal.errno
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_DONE
@@ -154,9 +221,22 @@ class EagerWrites:
     def connectionLost(self, reason: Failure) -> None:
         # A write that fails is told before what the peer had said: that still is in the kernel.
         is_ours = self._aborting or self.disconnecting
-        if self.connected and not is_ours and reason.check(ConnectionLost, ConnectionDone):
+        if (
+            self.connected
+            and not is_ours
+            and reason.check(error.ConnectionLost, error.ConnectionDone)
+        ):
             self._read_out()
+            if self._peer_vanished():
+                reason = Failure(error.TimeoutError())
         super().connectionLost(reason)  # type: ignore[misc]
+
+    def _peer_vanished(self) -> bool:
+        """The kernel tells its reason once, to whichever call comes first."""
+        with suppress(OSError):
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._cause = number or self._cause
+        return self._cause in _VANISHED
 
     def _read_out(self) -> None:
         """Hand up what the kernel still has."""
@@ -165,8 +245,10 @@ class EagerWrites:
             while left > 0 and not self._aborting and (data := self.socket.recv(READ_BYTES)):
                 left -= len(data)
                 self.protocol.dataReceived(data)
-        except OSError:
+        except BlockingIOError:
             return
+        except OSError as refusal:
+            self._cause = refusal.errno
         except Exception:
             _log.failure("A connection failed")
 
@@ -200,6 +282,30 @@ class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
 
 class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
     """A connection that a listener on a UNIX socket accepted."""
+
+
+@implementer(ILogObserver)
+def _report_accept(event: LogEvent) -> None:
+    """Twisted's log events of an accept that failed, three or more for each, as one warning a minute."""
+    if "address" in event:
+        repeated.warn(
+            _log,
+            "no_descriptors",
+            "connection refused: no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n,"
+            " or lower [limits]",
+        )
+    elif "acceptError" in event:
+        error = event["acceptError"]
+        repeated.warn(
+            _log, f"accept {error}", "connection not accepted: {error} (accept(2))", error=error
+        )
+    elif "log_failure" in event:
+        repeated.warn(_log, "no_reserve", "the reserved file descriptor was taken by another use")
+
+
+# What the ports below log of ``accept``, and Twisted of the descriptor that it keeps for it.
+_ACCEPTS = Logger("gateway.transport.accept", observer=_report_accept)
+tcp._FileDescriptorReservation._log = _ACCEPTS
 
 
 class ListeningSocket(socket.socket):
@@ -255,6 +361,7 @@ class EagerUnixPort(PausingPort, unix.Port):  # type: ignore[misc]
     """A UNIX listener whose connections are ``EagerUnixServer``s."""
 
     transport = EagerUnixServer
+    _logger = _ACCEPTS
 
 
 class AdoptedUnixPort(EagerUnixPort):
@@ -283,6 +390,7 @@ class EagerPort(PausingPort, tcp.Port):  # type: ignore[misc]
     """A listener whose connections are ``EagerServer``s; on an IPv6 address, for IPv6 alone."""
 
     transport = EagerServer  # type: ignore[assignment]
+    _logger = _ACCEPTS
     addressFamily: socket.AddressFamily
 
     def createInternetSocket(self) -> socket.socket:
@@ -307,11 +415,17 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
 
 
 class EagerConnector(tcp.Connector):
-    """A connector whose connections are ``EagerClient``s."""
+    """A connector whose connections are ``EagerClient``s; a server that vanishes is noticed in time."""
+
+    vanished_s = 15.0
 
     def _makeTransport(self) -> EagerClient:
         make: Any = EagerClient
-        return make(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-any-return]
+        client: EagerClient = make(self.host, self.port, self.bindAddress, self, self.reactor)
+        # It has none when none was to be had, and says so itself.
+        if getattr(client, "socket", None) is not None:
+            notice_vanished(client.socket, self.vanished_s)
+        return client
 
 
 def dispatch_directly(reactor: object) -> bool:

@@ -18,13 +18,6 @@ from twisted.python.failure import Failure
 class _Socket:
     family: int = socket.AF_INET
 
-    def __init__(self) -> None:
-        self.options: dict[tuple[int, int], int] = {}
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        assert self.family != socket.AF_UNIX
-        self.options[level, option] = value
-
 
 @final
 class Line:
@@ -37,7 +30,6 @@ class Line:
         self.received = bytearray()
         self.writes: list[int] = []
         self.reading = True
-        self.keep_alive = False
         self.ended = self.closed = self.aborted = False
         self._room = room
         self._in_kernel = bytearray()
@@ -72,10 +64,6 @@ class Line:
     def unregisterProducer(self) -> None:
         self._producer = None
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        assert self.socket.family != socket.AF_UNIX
-        self.keep_alive = enabled
-
     def write(self, data: bytes) -> None:
         if self._is_over or self._write_ending:
             return
@@ -106,6 +94,9 @@ class Line:
             return
         self._closing = True
         self._soon.append(self._flush)
+
+    def abort_now(self) -> None:
+        self.abortConnection()
 
     def abortConnection(self) -> None:
         if self._is_over:

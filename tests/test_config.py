@@ -228,6 +228,22 @@ def test_a_configuration_cannot_be_changed() -> None:
             '[tls], key "certificates", item 2: "b.pem": expected a path from the root',
         ),
         (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"',
+            '[[tls.certificate]] 1, key "key": missing; it has no default',
+        ),
+        (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"\nkey = "b.pem"',
+            '[[tls.certificate]] 1, key "key": "b.pem": expected a path from the root',
+        ),
+        (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchian = "/a.pem"\nkey = "/b.pem"',
+            '[[tls.certificate]] 1, key "chian": unknown key; did you mean "chain"?',
+        ),
+        (
+            f'{LISTENER}tls = true\n[tls.certificate]\nchain = "/a.pem"\nkey = "/b.pem"',
+            '[tls], key "certificate": written with [ ], but there can be several',
+        ),
+        (
             f'{LISTENER}[tls]\ncertificates = [""]',
             '[tls], key "certificates", item 1: "": expected a path from the root',
         ),
@@ -370,6 +386,14 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_tables(file: Path) ->
         (
             LISTENER + 'tls = true\n[tls]\ncertificates = ["/a", "/a"]',
             '[tls], key "certificates", item 2: "/a" is named twice',
+        ),
+        (
+            LISTENER + '[[tls.certificate]]\nchain = "/a"\nkey = "/b"',
+            '[tls], key "certificate": no listener uses them; add tls = true to one',
+        ),
+        (
+            LISTENER + "tls = true\n" + 2 * '[[tls.certificate]]\nchain = "/a"\nkey = "/b"\n',
+            '[[tls.certificate]] 2, key "chain": "/a" is named twice; remove one',
         ),
         (f"{LISTENER}[limits]\nhead_s = 86401", '[limits], key "head_s": 86401: must be <= 86400'),
         (
@@ -558,7 +582,8 @@ def test_two_listeners_on_one_address_are_refused() -> None:
 
 KEYS = st.sampled_from(
     [key for kind in (Config, Listener, Upstream, Limits) for key in attrs.fields_dict(kind)]
-    + ["listener", "upstream", "certificates", "server", "latency", "address", "id"]
+    + ["listener", "upstream", "tls", "certificate", "certificates", "chain", "key"]
+    + ["server", "latency", "address", "id"]
 )
 TEXTS = st.text("az09:.[]\n\x1b\x9b\u2028é", max_size=8)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)

@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
-    "gateway.protocols",
+    *("gateway.protocols", "gateway.regular"),
 }
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
@@ -37,8 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),
-    "gateway.transport": {"gateway.descriptors"},
-    "gateway.telemetry": {"gateway.errors", "gateway.protocols"},
+    "gateway.regular": set(),
+    "gateway.transport": {"gateway.descriptors", "gateway.logs"},
+    "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
     "gateway.listeners": _CLIENT_SIDE,
@@ -69,7 +70,8 @@ IMPURE_STANDARD = {
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
-    *("gateway.addresses", "gateway.config", "gateway.structuring", "gateway.toml_lines"),
+    *("gateway.addresses", "gateway.config", "gateway.regular", "gateway.structuring"),
+    "gateway.toml_lines",
 )
 
 

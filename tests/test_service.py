@@ -382,6 +382,30 @@ def test_a_failed_bind_is_told_to_the_shell_that_waits_for_the_daemon(tmp_path: 
     assert not (tmp_path / "twistd.pid").exists()
 
 
+def test_where_log_and_standard_error_are_one_a_failed_start_is_said_once(
+    tmp_path: Path, taken_port: int
+) -> None:
+    command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+    command += ["-n", "--pidfile=", "rtmpt-gateway"]
+    for words in (
+        ["--listen", f"127.0.0.1:{taken_port}"],
+        ["--listen", "127.0.0.1:0", "--upstream", "no.invalid"],
+    ):
+        done = subprocess.run(
+            [*command, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        (line,) = [each for each in done.stdout.splitlines() if words[-1] in each]
+        assert " critical cannot start: " in line
+        assert done.returncode == 1
+
+
 def test_a_fault_of_our_own_keeps_its_traceback_in_the_log(tmp_path: Path) -> None:
     done = twistd_failing(tmp_path, FAIL_TO_START, 'ZeroDivisionError("oops")', "-n")
     (line,) = done.stderr.splitlines()

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -29,16 +29,21 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway import transport
 from gateway.descriptors import descriptors
+from gateway.logs import RepeatedWarnings
 from gateway.transport import (
     READ_BYTES,
+    AdoptedUnixPort,
     EagerClient,
     EagerConnector,
     EagerPort,
     EagerServer,
+    EagerUnixPort,
     EagerWrites,
     dispatch_directly,
 )
+from tests.logged import logged
 from tests.turning import Turning
 
 # The least that Linux gives; writes of more than some kilobytes are then taken in parts.
@@ -771,6 +776,70 @@ def test_what_is_used_of_a_connection_is_there(make) -> None:
     assert (transport._tempDataBuffer, transport._tempDataLen) == ([], 0)
     assert isinstance(transport.socket, socket.socket)
     assert transport.protocol is speaker
+
+
+class Exhausted:
+    """A listening socket of a process that has no descriptor left but the reserved one."""
+
+    # Of ListeningSocket: this test has no reactor for the pause.
+    failed = False
+
+    def __init__(self, waiting: int, error: int) -> None:
+        self._waiting = waiting
+        self._error = error
+        self._failed = False
+
+    def accept(self) -> tuple[Closing, tuple[str, int]]:
+        if not self._failed:
+            self._failed = True
+            raise OSError(self._error, "")
+        if not self._waiting:
+            raise BlockingIOError(EAGAIN, "")
+        self._waiting -= 1
+        return Closing(), ("192.0.2.1", 1)
+
+
+class Closing:
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("port", [EagerPort, EagerUnixPort, AdoptedUnixPort])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(EMFILE, "no file descriptors are left"), (ENFILE, "connection not accepted: ENFILE")],
+)
+def test_a_storm_without_descriptors_is_one_warning(
+    port: Any, error: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "repeated", RepeatedWarnings(lambda: 0.0))
+    listening = port.__new__(port)
+    tcp._reservedFD.reserve()
+    with logged() as lines:
+        for _ in range(5):
+            listening.numberAccepts = 100
+            listening.socket = Exhausted(3, error)
+            listening.doRead()
+    (line,) = lines
+    assert line.startswith("warn: ")
+    assert words in line
+    (cause,) = transport.repeated._causes.values()
+    assert cause.count == (14 if error == EMFILE else 4)
+
+
+def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "repeated", RepeatedWarnings(lambda: 0.0))
+
+    def fail() -> Closing:
+        raise OSError(EMFILE, "")
+
+    reservation = tcp._FileDescriptorReservation(fail)
+    with logged() as lines:
+        for _ in range(5):
+            reservation.reserve()
+    assert lines == ["warn: the reserved file descriptor was taken by another use"]
 
 
 def test_twisted_asks_what_we_override() -> None:

@@ -15,6 +15,27 @@ from gateway.errors import RequestRefused
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# nginx does not buffer an answer with X-Accel-Buffering: no (ngx_http_proxy_module, proxy_buffering);
+# no-transform forbids a proxy to change the body (RFC 9111, 5.2.2.6), which some would collect it for.
+_STREAMED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\n"
+    b"Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\n"
+)
+# The end of one chunk and the beginning of the next are written together (RFC 9112, 7.1).
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+
+
+def streamed_head(length: int | None, first_bytes: int) -> bytes:
+    """The head of a streamed answer, up to its body's first ``first_bytes``; chunked without ``length``."""
+    if length is None:
+        return b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (_STREAMED, first_bytes)
+    return b"%bContent-Length: %d\r\n\r\n" % (_STREAMED, length)
+
+
+def next_chunk(size: int) -> bytes:
+    """What stands between a chunk and the next one, of that size."""
+    return b"\r\n%x\r\n" % size
+
 
 @final
 class Answers:

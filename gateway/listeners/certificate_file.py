@@ -1,8 +1,8 @@
-"""One PEM file of the operator's: a site's certificate chain and its private key, read and checked.
+"""A site's certificate chain and its private key, in one PEM file or in two, read and checked.
 
     -----BEGIN CERTIFICATE-----    the site's own
     -----BEGIN CERTIFICATE-----    its issuer's, and so on up to, but without, the root
-    -----BEGIN PRIVATE KEY-----    anywhere in the file
+    -----BEGIN PRIVATE KEY-----    anywhere in the file, or alone in a second one
 
 Rules:
 
@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.addresses import quoted
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_checks import dns_names, faults_of
+from gateway.regular import read_regular_file
 
 # The longest chains have some tens of kilobytes; without a bound, a wrong path (/dev/zero) would fill
 # the memory.
@@ -39,11 +40,49 @@ _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", 
 _ENCRYPTED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 
+# Modification time in nanoseconds, inode and size: a file that was replaced differs in one of them.
+Version = tuple[int, int, int]
+
+
+@frozen
+class CertificatePaths:
+    """Where a certificate is: its chain, and its private key in the same file or in another."""
+
+    chain: str
+    key: str
+
+    @classmethod
+    def joined(cls, path: str) -> CertificatePaths:
+        """One file with both."""
+        return cls(path, path)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether one file has both."""
+        return self.chain == self.key
+
+    def __str__(self) -> str:
+        return self.chain if self.is_joined else f"{self.chain} with the key {self.key}"
+
+    def versions(self) -> tuple[Version | None, ...]:
+        """The versions of the files that are there now; None for a file whose status cannot be read."""
+        files = (self.chain,) if self.is_joined else (self.chain, self.key)
+        return tuple(map(_version, files))
+
+
+def _version(path: str) -> Version | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
 @frozen
 class CertificateFile:
-    """A file that passed: the site's own certificate comes first in ``chain``."""
+    """A certificate that passed: the site's own comes first in ``chain``."""
 
-    path: str
+    paths: CertificatePaths
     chain: tuple[x509.Certificate, ...]
     key: PrivateKeyTypes
 
@@ -62,9 +101,14 @@ class CertificateFile:
 
 
 def read_certificate_file(path: str, now: float) -> CertificateFile:
+    """As ``read_certificate``, of one file with chain and key."""
+    return read_certificate(CertificatePaths.joined(path), now)
+
+
+def read_certificate(paths: CertificatePaths, now: float) -> CertificateFile:
     """Read and check; ``now`` in seconds since 1970. Raises ConfigurationError, one line per fault."""
-    file = _parse(path, _content(path))
-    faults = [f"{path}: {fault}" for fault in faults_of(file, datetime.fromtimestamp(now, UTC))]
+    file = _parse(paths)
+    faults = [f"{paths}: {fault}" for fault in faults_of(file, datetime.fromtimestamp(now, UTC))]
     if faults:
         raise ConfigurationError("\n".join(faults))
     return file
@@ -72,8 +116,7 @@ def read_certificate_file(path: str, now: float) -> CertificateFile:
 
 def _content(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_FILE_BYTES + 1)
+        content = read_regular_file(path, _FILE_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(
             f"{path}: cannot be read: {error.strerror}; check the path, and that the gateway's user"
@@ -84,16 +127,26 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _parse(path: str, content: bytes) -> CertificateFile:
-    blocks = [(match[1], match[0]) for match in _BLOCK.finditer(content)]
+def _parse(paths: CertificatePaths) -> CertificateFile:
+    blocks = _blocks(_content(paths.chain))
     certificates = [block for label, block in blocks if label == b"CERTIFICATE"]
-    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
     if not certificates:
+        wanted = "the chain and the key" if paths.is_joined else "the chain"
         raise ConfigurationError(
-            f"{path}: no certificate in it; name the PEM file with the chain and the key"
+            f"{paths.chain}: no certificate in it; name the PEM file with {wanted}"
         )
-    chain = tuple(_certificate(path, place, block) for place, block in enumerate(certificates, 1))
-    return CertificateFile(path, chain, _key(path, keys))
+    chain = tuple(
+        _certificate(paths.chain, place, block) for place, block in enumerate(certificates, 1)
+    )
+    if not paths.is_joined:
+        blocks = _blocks(_content(paths.key))
+    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
+    return CertificateFile(paths, chain, _key(paths.key, keys))
+
+
+def _blocks(content: bytes) -> list[tuple[bytes, bytes]]:
+    """The PEM blocks, each with its label."""
+    return [(match[1], match[0]) for match in _BLOCK.finditer(content)]
 
 
 def _certificate(path: str, place: int, block: bytes) -> x509.Certificate:

@@ -20,17 +20,19 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import Any, final
+from typing import Any, Final, final
 
 from attrs import define, field
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import BadProxyHeader
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.tls import TLSConnection
+from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from gateway.protocols.proxy import ProxyHeaderReader
@@ -38,6 +40,7 @@ from gateway.protocols.sniff import Speech, speech_of
 
 # How the system writes an IPv4 address that comes in at an IPv6 socket (RFC 4291, 2.5.5.2).
 _MAPPED = "::ffff:"
+_log = Logger()
 
 
 @define
@@ -47,8 +50,8 @@ class Door:
     ``http`` makes the protocol for a client's address, within TLS or not; ``relay`` takes a client's
     address, its transport, its first bytes, which have been read already, and whom to tell when the
     transport is lost, if it has taken its loss upon itself by making a protocol of its own the
-    transport's. ``context`` gives what a TLS handshake begins with, and is None without certificates.
-    ``counts`` are connections by what they turned out to be.
+    transport's. ``context`` gives the TLS context for a client's first bytes, and is None without
+    certificates. ``counts`` are connections by what they turned out to be.
     """
 
     limits: Limits
@@ -59,8 +62,10 @@ class Door:
     admission: Admission
     trusted: Networks
     proxy_protocol: bool = False
-    context: Callable[[], ssl.SSLContext] | None = None
+    context: Callable[[bytes], ssl.SSLContext] | None = None
     counts: Counter[str] = field(factory=Counter)
+    # The listener's address, as logs show it.
+    name: str = ""
 
     def refusal(self, address: str) -> str | None:
         """Why a connection from ``address`` may not come in, in a word; None when it may."""
@@ -93,6 +98,8 @@ class Listener(ServerFactory):
         cause = self.door.refusal(address)
         if cause is not None:
             self.door.counts[cause] += 1
+            if debugging.enabled:
+                _debug("refused: {what}", self.door, address, cause)
             return None
         return Entry(self.door, address)
 
@@ -158,14 +165,20 @@ class Entry:
             _HAND_OVER[speech](self)
 
     def connectionLost(self, reason: Failure) -> None:
-        self._count("tls_failed" if self._handshaking else "left")
+        if self._handshaking:
+            self._count("tls_failed", detail=_cause_of(reason))
+        else:
+            self._count("left")
         self._leave()
 
     # The sweep calls
 
     def expire(self, now: float) -> None:
         """``deadline`` has passed."""
-        self._refuse("tls_failed" if self._handshaking else "silent")
+        if self._handshaking:
+            self._refuse("tls_failed", detail="the client took too long")
+        else:
+            self._refuse("silent")
 
     # What comes before the first bytes
 
@@ -173,8 +186,8 @@ class Entry:
         """What of ``data`` is behind the header."""
         try:
             used = reader.receive(data)
-        except BadProxyHeader:
-            self._refuse("bad_proxy_header")
+        except BadProxyHeader as error:
+            self._refuse("bad_proxy_header", detail=str(error))
             return b""
         if reader.header is None:
             return b""
@@ -213,7 +226,7 @@ class Entry:
         self.deadline = self._door.clock() + self._door.limits.tls_handshake_s
         self._handshaking = True
         # Until the handshake is done, this entry keeps its place, and its deadline runs.
-        tls = TLSConnection(self._door.context(), self._handshaken)
+        tls = TLSConnection(self._door.context(self._first), self._handshaken)
         tls.protocol = self
         self._transport.protocol = tls
         tls.makeConnection(self._transport)
@@ -240,17 +253,53 @@ class Entry:
         first, self._first = self._first, b""
         return first
 
-    def _refuse(self, cause: str) -> None:
-        self._count(cause)
+    def _refuse(self, cause: str, detail: str = "") -> None:
+        self._count(cause, detail)
         self.deadline = inf
         self._transport.abortConnection()
 
-    def _count(self, name: str) -> None:
+    def _count(self, name: str, detail: str = "") -> None:
         """Count what the connection turned out to be; its end tells nothing more."""
         if not self._counted:
             self._counted = True
             self._door.counts[name] += 1
+            if debugging.enabled:
+                text = _WORDS.get(name, "speaks {what}")
+                _debug(text, self._door, self.address, name, detail, " in TLS" * self._secure)
 
+
+def _debug(
+    text: str, door: Door, address: str, what: str, detail: str = "", where: str = ""
+) -> None:
+    """Log at level debug; callers test ``debugging.enabled`` before."""
+    _log.debug(
+        "connection from {address} on {listener}{where}: " + text + "{log_detail}",
+        address=address or "a local client",
+        listener=door.name,
+        what=what.replace("_", " "),
+        where=where,
+        detail=detail,
+        log_detail=f": {detail}" if detail else "",
+    )
+
+
+def _cause_of(failure: Failure) -> str:
+    """Why a handshake failed: OpenSSL's reason, or the loss of the connection."""
+    error = failure.value
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return str(error.reason)
+    return str(error).rstrip(".")
+
+
+# By what the door counts; of all other names, the connection speaks them.
+_WORDS: Final = {
+    "tls": "TLS handshake done",
+    "tls_failed": "TLS handshake failed",
+    "left": "closed before it said what it speaks",
+    "silent": "closed: it said nothing in time",
+    "unknown": "closed: its first bytes are no protocol of this listener",
+    **dict.fromkeys(("bad_proxy_header", "denied", "full", "untrusted_proxy"), "refused: {what}"),
+}
 
 _HAND_OVER: dict[Speech, Callable[[Entry], None]] = {
     Speech.HTTP: Entry._speak_http,

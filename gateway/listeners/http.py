@@ -37,8 +37,18 @@ from gateway.errors import (
     RequestRefused,
     UnknownSession,
 )
-from gateway.listeners.answers import CLOSES, CONTINUE, STAYS, Answers, answers_to
+from gateway.listeners.answers import (
+    CLOSES,
+    CONTINUE,
+    LAST_CHUNK,
+    STAYS,
+    Answers,
+    answers_to,
+    next_chunk,
+    streamed_head,
+)
 from gateway.listeners.lost import LostTransport
+from gateway.logs import debugging
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
@@ -46,11 +56,13 @@ from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
 from gateway.protocols.way import Way
+from gateway.transport import has_vanished
+from gateway.tunnels.ids import PREFIX_BYTES
 
 _log = Logger()
 
 # Looking a member up in its Enum costs as much as a call.
-_IDENT, _OPEN = Kind.IDENT, Kind.OPEN
+_IDENT, _OPEN, _SEND = Kind.IDENT, Kind.OPEN, Kind.SEND
 _OF_NO_SESSION = frozenset((_IDENT, _OPEN))
 # A body of such a size is awaited, whoever it is for.
 _SMALL_BYTES = 1024
@@ -141,11 +153,12 @@ class HTTPService:
 class Exchange:
     """A request whose answer comes later, in its place among its connection's answers."""
 
-    __slots__ = ("_answers", "_connection", "blocks", "opening", "output", "session")
+    __slots__ = ("_answers", "_chunked", "_connection", "blocks", "opening", "output", "session")
 
     def __init__(self, connection: HTTPConnection, answers: Answers) -> None:
         self._connection = connection
         self._answers = answers
+        self._chunked = False
         # Whether nothing behind it is looked at before it is answered.
         self.blocks = False
         self.session: Session | None = None
@@ -162,6 +175,27 @@ class Exchange:
     def refuse(self, error: RequestRefused) -> None:
         self.output = self._answers.refusal(error), b""
         self._connection.flush()
+
+    @property
+    def may_stream(self) -> bool:
+        """Whether it is the next answer of a connection that stays, and that takes more."""
+        return self._answers is STAYS and self._connection.may_stream(self)
+
+    @property
+    def round_trip_s(self) -> float:
+        return self._connection.round_trip_s
+
+    def begin(self, first: bytes, length: int | None) -> bool:
+        self._chunked = length is None
+        head = streamed_head(length, len(first))
+        return self._connection.begin_stream(head, first)
+
+    def more(self, data: bytes) -> bool:
+        between = next_chunk(len(data)) if self._chunked else b""
+        return self._connection.write_stream(between, data)
+
+    def finish(self, is_whole: bool) -> None:
+        self._connection.finish_stream(LAST_CHUNK if self._chunked else b"", is_whole)
 
     def abandon(self, now: float) -> None:
         """The connection is gone, and the answer with it."""
@@ -181,8 +215,10 @@ class HTTPConnection:
     """
 
     __slots__ = (
+        "_answered_ahead",
         "_answers",
         "_borrower",
+        "_broken_off",
         "_command",
         "_fields",
         "_full",
@@ -197,6 +233,7 @@ class HTTPConnection:
         "_seen",
         "_serial",
         "_service",
+        "_streaming",
         "_transport",
         "_waiting_bytes",
         "address",
@@ -218,10 +255,15 @@ class HTTPConnection:
         self._fields: Fields | None = None
         self._command: Command | None = None
         self._answers = STAYS
+        # Whether the current request was answered before its body was whole.
+        self._answered_ahead = False
         # The requests that are not answered yet, and those answered behind them, in order.
         self._pending: list[Exchange] = []
         self._borrower: Borrower | None = None
         self._full = False
+        # Whether the first of the pending requests gets a streamed answer now; and whether one ended
+        # before its length, so that nothing may be written behind it.
+        self._streaming = self._broken_off = False
         # When the head or body that has begun must be there; 0 when none has.
         self._phase_deadline = 0.0
         self._last = False
@@ -277,10 +319,12 @@ class HTTPConnection:
         self._service.connections.remove(self)
         self._tell_lost()
         now = self._service.clock()
+        if has_vanished(reason):
+            self._tell_vanished(now)
         self._abandon(now)
         if self._borrower is not None:
             self._borrower.client_lost()
-        elif self._full and not self._last:
+        elif (self._full or self._streaming) and not self._last:
             self._take_the_rest(now)
         self._full = self._last = True
         self._count_waiting(0)
@@ -288,7 +332,7 @@ class HTTPConnection:
     def _take_the_rest(self, now: float) -> None:
         """What a client had sent still counts, though nobody waits for the answers any more."""
         self._transport = LostTransport()
-        self._full = False
+        self._full = self._streaming = False
         self._proceed(now)
         while self._pending:
             self._abandon(now)
@@ -305,6 +349,11 @@ class HTTPConnection:
         if self._seen and not self._last:
             with suppress(UnknownSession):
                 self._service.tunnels.find(self._seen).source_lost(self._serial)
+
+    def _tell_vanished(self, now: float) -> None:
+        """End the session whose command came last on this connection, if none came elsewhere since."""
+        with suppress(UnknownSession):
+            self._service.tunnels.find(self._seen).client_vanished(self._serial, now)
 
     def pauseProducing(self) -> None:
         """The kernel did not take all that was written. Said again with every further write."""
@@ -323,6 +372,8 @@ class HTTPConnection:
             return
         now = self._service.clock()
         self.deadline = self._phase_deadline or now + self._service.limits.keep_alive_s
+        if self._streaming and (session := self._pending[0].session) is not None:
+            session.stream_drained(now)
         self.flush()
         if not self._last and not self._full:
             self._transport.startReading()
@@ -337,7 +388,7 @@ class HTTPConnection:
         """``deadline`` has passed."""
         if self._borrower is not None:
             self._borrower.expire(now)
-        elif self._pending and not self._full and not self._phase_deadline:
+        elif self._pending and not self._full and not self._phase_deadline and not self._broken_off:
             self._set_idle_deadline(now)
         elif now < self._owed_until and self._transport.unacknowledged:
             self.deadline = now + _LINGER_S
@@ -357,6 +408,43 @@ class HTTPConnection:
         elif (self._reader.buffer or self._fields is not None) and not self._full:
             # Not at once: this is called from inside a session, which must not be called back.
             self._service.later(self._proceed_later)
+
+    # A streamed answer calls
+
+    @property
+    def round_trip_s(self) -> float:
+        """The round trip time of the connection; 0.0 if it is not known."""
+        return float(self._transport.round_trip_s)
+
+    def may_stream(self, exchange: Exchange) -> bool:
+        """Whether the answer of ``exchange`` can be written now, piece by piece."""
+        is_next = self._pending[0] is exchange and not (self._full or self._last)
+        return is_next and not isinstance(self._transport, LostTransport)
+
+    def begin_stream(self, head: bytes, first: bytes) -> bool:
+        """Begin the streamed answer of the first of the pending requests; False when the kernel is full."""
+        self._streaming = True
+        return self.write_stream(head, first)
+
+    def write_stream(self, first: bytes, second: bytes) -> bool:
+        """Write more of the streamed answer; False when the kernel is full."""
+        if first:
+            self._transport.write_two(first, second)
+        else:
+            self._transport.write(second)
+        return not self._full
+
+    def finish_stream(self, last: bytes, is_whole: bool) -> None:
+        """End the streamed answer: with ``last``, or with the connection if it is not whole."""
+        if not is_whole:
+            self._last = self._broken_off = True
+            self._close()
+            return
+        if last:
+            self._transport.write(last)
+        self._streaming = False
+        del self._pending[0]
+        self.flush()
 
     def forwarded(self, error: RequestRefused | None, closes: bool) -> None:
         """What was lent is given back: the website's answer is written, or ``error`` is to be."""
@@ -382,7 +470,9 @@ class HTTPConnection:
             self._proceed(self._service.clock())
 
     def _await_room(self) -> None:
-        self._transport.stopReading()
+        if not self._streaming:
+            # Behind a streamed answer commands take effect, and a close above all.
+            self._transport.stopReading()
         self._set_stalled_deadline(self._service.clock())
 
     def _set_stalled_deadline(self, now: float) -> None:
@@ -413,7 +503,7 @@ class HTTPConnection:
         try:
             while (
                 (self._reader.buffer or self._fields is not None)
-                and not self._full
+                and (self._streaming or not self._full)
                 and not self._last
                 and not (self._pending and self._is_blocked())
                 and self._take_request(now)
@@ -421,6 +511,8 @@ class HTTPConnection:
                 pass
         except RequestRefused as error:
             self._last = True
+            if debugging.enabled:
+                _debug(self.address, error, None)
             self._respond(CLOSES.refusal(error))
         except Exception:
             _log.failure("A request failed; its connection is closed")
@@ -461,6 +553,8 @@ class HTTPConnection:
         except RequestRefused as error:
             if error.closes:
                 raise
+            if debugging.enabled:
+                _debug(self.address, error, self._command)
             self._respond(self._answers.refusal(error))
         return True
 
@@ -483,6 +577,8 @@ class HTTPConnection:
         held_bytes = self._reader.held_bytes
         if held_bytes:
             self._count_waiting(held_bytes)
+            if fields.content_length > _SMALL_BYTES and not self._answered_ahead:
+                self._answer_ahead(now)
         if self._phase_deadline:
             return
         if fields.chunked or fields.content_length > _SMALL_BYTES:
@@ -496,6 +592,19 @@ class HTTPConnection:
             # FFmpeg sends head and body in two segments, and its kernel the second one only when the
             # first is acknowledged: without this each of its requests takes 40 ms more.
             self._transport.acknowledge_now()
+
+    def _answer_ahead(self, now: float) -> None:
+        """Answer a send whose body has begun to arrive, if its session allows it."""
+        if self._pending or self._command is None or self._answers is not STAYS:
+            return
+        kind, session_id, number = self._command
+        if kind is not _SEND or number is None or session_id != self._seen:
+            return
+        with suppress(UnknownSession):
+            answer = self._service.tunnels.find(session_id).answer_ahead(number, now)
+            if answer is not None:
+                self._answered_ahead = True
+                self._answer(answer)
 
     def _expect_body(self, fields: Fields) -> None:
         """Refuse, and the connection with it, what nobody would take: it is not kept until it is whole."""
@@ -533,10 +642,15 @@ class HTTPConnection:
         if kind is _OPEN:
             self._open(fields)
             return
+        if self._answered_ahead and number is not None:
+            self._answered_ahead = False
+            with suppress(UnknownSession):
+                self._service.tunnels.find(session_id).take_ahead(number, body, now)
+            return
         session = self._service.tunnels.find(session_id)
         if session_id != self._seen:
+            session.carried_by(self._transport, fields, is_shared=bool(self._seen))
             self._seen = session_id
-            session.carried_by(self._transport, fields.value(b"via"))
         if number is None:
             answer: bytes | None = session.close(now)
         else:
@@ -554,7 +668,7 @@ class HTTPConnection:
             exchange = self._later_answer()
             exchange.session = session
             exchange.blocks = session.is_keeping
-            session.wait(number, exchange)
+            session.wait(number, exchange, now)
 
     def _open(self, fields: Fields) -> None:
         exchange = self._later_answer()
@@ -604,3 +718,19 @@ class HTTPConnection:
         # What its kernel has not got yet is still owed to it.
         self._owed_until = now + self._service.limits.stalled_write_s
         self.deadline = self._owed_until if self._full else now + _LINGER_S
+
+
+def _debug(address: str, error: RequestRefused, command: Command | None) -> None:
+    """Log a refusal; of a session id, which is a credential, only the part that is no secret."""
+    of = ""
+    if command is not None and command[1]:
+        kind, session_id, number = command
+        prefix = session_id[:PREFIX_BYTES].decode("latin-1")
+        of = f": {kind.value} of a session {prefix}..., number {number}"
+    _log.debug(
+        "request from {address} refused with {status}, {cause}{log_of}",
+        address=address or "a local client",
+        status=error.status,
+        cause=str(error) or type(error).__name__,
+        log_of=of,
+    )

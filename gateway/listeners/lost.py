@@ -9,6 +9,8 @@ from typing import final
 class LostTransport:
     """All that an HTTP connection asks of it while it takes the last requests; nothing of it is done."""
 
+    round_trip_s = 0.0
+
     def write(self, data: bytes) -> None: ...
 
     def write_two(self, first: bytes, second: bytes) -> None: ...

@@ -10,12 +10,14 @@ from pathlib import Path
 from stat import S_ISSOCK
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
 from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from gateway.errors import ConfigurationError
-from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort
+from gateway.protocols.limits import Limits
+from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort, notice_vanished
 
 # The kernel caps it at net.core.somaxconn (4096); a burst of players opens several at once each.
 _BACKLOG = 4096
@@ -23,6 +25,7 @@ _BACKLOG = 4096
 _FIRST_DESCRIPTOR = 3
 # ip(7), net.ipv4.ip_unprivileged_port_start, unless somebody changed it.
 _FIRST_FREE_PORT = 1024
+_CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 _TCP_CAUSES = {
     EADDRINUSE: "in use: another program listens there; stop it, or use another port",
     EADDRNOTAVAIL: "this machine has no such address; use one of its own, or 0.0.0.0 or [::] for all",
@@ -40,19 +43,57 @@ _UNIX_CAUSES = {
 }
 
 
+@frozen
+class SocketOptions:
+    """What the connections accepted on a listening socket inherit from it; no effect on UNIX sockets."""
+
+    vanished_s: float = Limits().vanished_s
+    # A name that the kernel knows (tcp(7), TCP_CONGESTION); "" leaves it to the system.
+    congestion_control: str = ""
+
+    def set_on(self, listening: socket.socket) -> None:
+        """Raises OSError."""
+        notice_vanished(listening, self.vanished_s)
+        if self.congestion_control and listening.family != socket.AF_UNIX:
+            name = self.congestion_control.encode()
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
+
+
+def check_congestion_control(name: str) -> None:
+    """Raises ConfigurationError when the kernel does not know ``name``, or does not allow it."""
+    with socket.socket() as probe:
+        try:
+            SocketOptions(congestion_control=name).set_on(probe)
+        except OSError as error:
+            available = ", ".join(_available_congestion_controls()) or "it does not say which"
+            raise ConfigurationError(
+                f'"{name}": the kernel refuses it ({error.strerror}); it has: {available}'
+            ) from None
+
+
+def _available_congestion_controls() -> list[str]:
+    try:
+        return _CONGESTION_CONTROLS.read_text().split()
+    except OSError:
+        return []
+
+
 def listen(
     reactor: Any,
     address: ListenAddress,
     factory: ServerFactory,
     environment: Mapping[str, str],
     socket_mode: int = 0o666,
+    options: SocketOptions = SocketOptions(),
 ) -> Any:
     """Listen on ``address``; Twisted's IListeningPort. A UNIX socket of our own gets ``socket_mode``.
 
     Raises ConfigurationError, one line that begins with the address.
     """
     try:
-        return _listen(reactor, address, factory, environment, socket_mode)
+        port = _listen(reactor, address, factory, environment, socket_mode)
+        options.set_on(port.socket)
+        return port
     except CannotListenError as error:
         cause = cause_of(address, error.socketError)
     except OSError as error:

@@ -45,11 +45,18 @@ _SET_GROUPS_LIST: Final = 92
 _COMMON_GROUP: Final = "prime256v1"
 
 
-def server_context(path: str) -> ssl.SSLContext:
-    """The context of a server with the chain and key in the PEM file at ``path``.
+def server_context(chain: str, key: str | None = None) -> ssl.SSLContext:
+    """The context of a server with the chain and key in the PEM files of these paths.
 
-    Raises ConfigurationError when OpenSSL has something against the file.
+    ``key`` is None when ``chain`` has both. Raises ConfigurationError when OpenSSL refuses the files.
     """
+    context = bare_context()
+    _load(context, chain, key)
+    return context
+
+
+def bare_context() -> ssl.SSLContext:
+    """The context of a server without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= _OPTIONS
@@ -60,16 +67,15 @@ def server_context(path: str) -> ssl.SSLContext:
     context.set_alpn_protocols(list(ALPN))
     if not set_groups(context, GROUPS):
         context.set_ecdh_curve(_COMMON_GROUP)
-    _load(context, path)
     return context
 
 
-def _load(context: ssl.SSLContext, path: str) -> None:
+def _load(context: ssl.SSLContext, chain: str, key: str | None) -> None:
     try:
         # Without a password, OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(path, password="")
+        context.load_cert_chain(chain, key, password="")
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: OpenSSL refuses it: {error}; get a new one") from None
+        raise ConfigurationError(f"{chain}: OpenSSL refuses it: {error}; get a new one") from None
 
 
 def set_groups(context: ssl.SSLContext, groups: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ class is. It is not a part of it, since each look-up in a part would be paid for
 
 from __future__ import annotations
 
+from gateway.errors import UnknownSession
 from gateway.protocols.backlog import Backlog
 from gateway.protocols.limits import Limits
 from gateway.protocols.parties import Figures, Reply, Upstream
@@ -25,13 +26,17 @@ INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
 EMPTY_ANSWERS_A_STEP = 10
 # In the place of a number.
 NONE = -1
+# The window's 32 commands, each repeated once on another connection. A client repeats a number on many
+# connections only to make work.
+_MOST_WAITERS = 64
 
 
 class Downstream:
     """The answers of one session. Times are seconds on one clock that never goes back.
 
     ``deadline`` is when the session has something to do. The counts are plain attributes: ``holds``,
-    answers by whether they carried anything, and the ``bytes_down`` that the upstream has said.
+    answers by whether they carried anything, the pieces in which upstream bytes were written
+    (``filled_pieces``), and the ``bytes_down`` that the upstream has said.
     """
 
     __slots__ = (
@@ -45,12 +50,14 @@ class Downstream:
         "_paused",
         "_replay",
         "_silent_s",
+        "_stream",
         "_upstream",
         "_waiters",
         "bytes_down",
         "deadline",
         "empty_answers",
         "filled_answers",
+        "filled_pieces",
         "holds",
         "pause_bytes",
     )
@@ -64,6 +71,8 @@ class Downstream:
         self._hold_s = hold_s
         self._silent_s = limits.silent_session_s
         self._held = NONE
+        # The answer that is streamed now, if any (``streaming``): the backlog is for it alone then.
+        self._stream: object | None = None
         self._waiters: list[tuple[int, Reply]] = []
         self._backlog = Backlog()
         self._replay = Replay(limits)
@@ -73,18 +82,15 @@ class Downstream:
         self.deadline = now + limits.unused_session_s
         self.pause_bytes = limits.down_buffer_bytes // 2
         self.holds = self.empty_answers = self.filled_answers = self.bytes_down = 0
+        self.filled_pieces = 0
 
     # Those who wait
 
-    def wait(self, number: int, reply: Reply) -> None:
-        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
+    def _add_waiter(self, number: int, reply: Reply) -> None:
+        """Have ``reply`` wait; past the bound, the one that has waited longest is refused."""
         self._waiters.append((number, reply))
-
-    def forget(self, reply: Reply, now: float) -> None:
-        """The connection that ``reply`` was for is gone; a held idle becomes an orphan."""
-        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
-        if self._held != NONE and not self._waiters:
-            self.deadline = now + self._silent_s
+        if len(self._waiters) > _MOST_WAITERS:
+            self._waiters.pop(0)[1].refuse(UnknownSession("too many wait for an answer"))
 
     def _is_waited_for(self, number: int) -> bool:
         return any(waited == number for waited, _ in self._waiters)
@@ -100,11 +106,6 @@ class Downstream:
                 reply.answer(answer)
 
     # A held idle; the session begins the hold itself, in ``_take``, which saves a call for each idle
-
-    def release(self, now: float) -> None:
-        """Answer a held idle now: more bytes have come on its connection."""
-        if self._held != NONE:
-            self._release(now)
 
     def _release(self, now: float) -> None:
         """Answer the held idle with what there is; an orphan's data is left for who comes next."""
@@ -132,13 +133,14 @@ class Downstream:
     def _answer(self, number: int, now: float) -> bytes:
         """The answer to ``number``, made and kept for its repetition."""
         self._answered_at = now
-        if self._backlog.size_bytes:
+        if self._backlog.size_bytes and self._stream is None:
             self.filled_answers += 1
+            self.filled_pieces += 1
             self._empty_before = self.empty_answers
             answer = self._spend()
             if self._figures is not None and self._figures.waiting:
                 answered_bytes = self.bytes_down - self._backlog.size_bytes
-                self._figures.downstream_answered(answered_bytes, self.filled_answers, now)
+                self._figures.downstream_answered(answered_bytes, self.filled_pieces, now)
         else:
             step = (self.empty_answers - self._empty_before) // EMPTY_ANSWERS_A_STEP
             answer = INTERVALS[min(step, len(INTERVALS) - 1)]
@@ -149,10 +151,14 @@ class Downstream:
     def _spend(self) -> bytes:
         """The interval byte and as much of the buffer as one answer takes."""
         answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
+        self._resume_upstream()
+        return answer
+
+    def _resume_upstream(self) -> None:
+        """Read the upstream again if the buffer has room."""
         if self._paused and self._backlog.size_bytes < self.pause_bytes // 2:
             self._paused = False
             self._upstream.resume()
-        return answer
 
     def _pause(self) -> None:
         if not self._paused:

@@ -6,12 +6,22 @@ phase they bound, so that a peer cannot stretch a phase by sending a byte a seco
 
 from __future__ import annotations
 
+from enum import Enum
+
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
 # What tells a slow peer from one that is slow on purpose, where a body has no other end. Apache's
 # mod_reqtimeout has the same; below it, a gigabyte takes a month, and above it, a bad line might fall.
 LEAST_BYTES_A_S = 500
+
+
+class StreamedAnswers(Enum):
+    """Who gets streamed answers: nobody, direct connections, or every program that can take them."""
+
+    NEVER = "never"
+    DIRECT = "direct"
+    ALWAYS = "always"
 
 
 def _seconds(default: float) -> float:
@@ -36,6 +46,9 @@ class Limits:
     keep_alive_s: float = _seconds(75.0)
     # A peer that takes none of what is written to it.
     stalled_write_s: float = _seconds(15.0)
+    # A peer whose network takes no packets any more. Publishers return after 5 to 20 s (PROTOCOL.md), and
+    # the media server refuses them for as long; below 5 s, a phone that changes cells would be cut.
+    vanished_s: float = field(default=15.0, validator=ge(5.0))
     # The largest head seen is Flash Player 10.1 on Linux, whose head grows with each request.
     head_bytes: int = _count(32 * 1024, 1024)
     head_fields: int = _count(100, 8)

@@ -28,11 +28,35 @@ class Upstream(Protocol):
 
 
 class Reply(Protocol):
-    """Where the answer to one command goes; it must not call the session back before it returns."""
+    """Where the answer to one command goes; it must not call the session back before it returns.
+
+    It gets ``answer`` or ``refuse``, once; or, if it ``may_stream``, ``begin``, ``more`` and ``finish``.
+    """
+
+    @property
+    def may_stream(self) -> bool:
+        """Whether the answer can be written now, piece by piece."""
+
+    @property
+    def round_trip_s(self) -> float:
+        """The round trip time of its connection; 0.0 if it is not known."""
 
     def answer(self, body: bytes) -> None: ...
 
     def refuse(self, error: RequestRefused) -> None: ...
+
+    def begin(self, first: bytes, length: int | None) -> bool:
+        """Write the head and the first bytes of a streamed answer.
+
+        ``length`` is that of the whole body; None makes it chunked. Returns False when the connection has
+        not taken everything; the session is told by ``stream_drained`` when it has.
+        """
+
+    def more(self, data: bytes) -> bool:
+        """Write more of a streamed answer; returns as ``begin`` does."""
+
+    def finish(self, is_whole: bool) -> None:
+        """End a streamed answer. One that is not whole ends with its connection."""
 
 
 class Figures(Protocol):

@@ -1,7 +1,9 @@
 """Why a session or a relayed connection ended: one closed list, for the log, the metrics and the code.
 
 A reason is told once, at the one end of each session. ``ABANDONED`` is no failure: players race RTMPT
-against RTMP and drop the loser (PROTOCOL.md, What each client needs).
+against RTMP and drop the loser (PROTOCOL.md, What each client needs). A peer has *vanished* when
+its network takes no packets any more; it is *lost* when the connection was reset. A publisher is *replaced*
+by its own newer session.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ class EndReason(Enum):
     CLIENT_LOST = "client_lost"
     CLIENT_SILENT = "client_silent"
     CLIENT_STALLED = "client_stalled"
+    CLIENT_VANISHED = "client_vanished"
+    REPLACED = "replaced"
     ABANDONED = "abandoned"
     SEQUENCE_GAP = "sequence_gap"
     WINDOW_FULL = "window_full"
     UPSTREAM_CLOSED = "upstream_closed"
     UPSTREAM_LOST = "upstream_lost"
     UPSTREAM_STALLED = "upstream_stalled"
+    UPSTREAM_VANISHED = "upstream_vanished"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     RESOURCES_EXHAUSTED = "resources_exhausted"
     DRAINED = "drained"

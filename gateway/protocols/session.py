@@ -16,6 +16,7 @@ A session is in one of these positions, and ``deadline`` is when ``expire`` has 
     fresh      no command yet                                 an open that is never used
     ordinary   the next number is awaited                     a client that went silent
     holding    an idle is held                                the hold
+    streaming  an answer is streamed                          the upstream's pause or the answer's time
     keeping    a send's answer is kept back                   an upstream that takes nothing
     waiting    commands are early, one is missing             the gap
     ended      for the reason told to the upstream            repeating answers
@@ -29,12 +30,15 @@ from __future__ import annotations
 from typing import final
 
 from gateway.errors import BadRequest, NotFound, UnknownSession
+from gateway.protocols.clients import Framing
 from gateway.protocols.commands import Kind
-from gateway.protocols.downstream import INTERVALS, NONE, Downstream
+from gateway.protocols.downstream import INTERVALS, NONE
+from gateway.protocols.http import Fields
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
-from gateway.protocols.parties import Figures, Upstream
+from gateway.protocols.parties import Figures, Reply, Upstream
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
+from gateway.protocols.streaming import WHOLE, Delivery, StreamingDownstream, StreamPolicy
 from gateway.protocols.window import Window
 
 CLOSED = b"\x00"
@@ -44,16 +48,18 @@ _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
+# More than a client sends before its first media. Answers to the sends behind it may leave ahead of them.
+PUBLISHING_BYTES = 32 * 1024
 # Every 128th command, the figures are told to count what they have put off.
 _SETTLE_MASK = 127
 
 
 @final
-class Session(Downstream):
+class Session(StreamingDownstream):
     """The state of one tunnel. Times are seconds on one clock that never goes back.
 
     Its counts are plain attributes: ``commands`` with their ``repeats`` and those that came ``early``,
-    ``sends`` among those that took effect, ``bytes_up``, and what ``Downstream`` counts.
+    ``sends`` among those that took effect, ``bytes_up``, and what its bases count.
     """
 
     __slots__ = (
@@ -69,6 +75,7 @@ class Session(Downstream):
         "_ordinary",
         "_polled",
         "_retries",
+        "_source",
         "_window",
         "bytes_up",
         "commands",
@@ -85,8 +92,10 @@ class Session(Downstream):
         now: float,
         tries_again: bool = False,
         figures: Figures | None = None,
+        policy: StreamPolicy = WHOLE,
     ) -> None:
         super().__init__(limits, upstream, hold_s, now, figures)
+        self._set_up_streaming(policy)
         self._polled = None if figures is None else figures.polled
         self._retries = Retries() if tries_again else None
         self._first = self._next = NONE
@@ -95,6 +104,8 @@ class Session(Downstream):
         self._kept = NONE
         self._kept_since = now
         self._kept_unsent = 0
+        # The connection that the last command came on.
+        self._source = NONE
         self._closed_by_number = False
         self._choked = False
         self._last_words: EndReason | None = None
@@ -111,6 +122,8 @@ class Session(Downstream):
         """Where the session is: a row of the table at the head of this module."""
         if self._ended:
             return "ended"
+        if self._stream is not None:
+            return "streaming"
         if self._held != NONE:
             return "holding"
         if self._kept != NONE:
@@ -141,8 +154,8 @@ class Session(Downstream):
 
     @property
     def moments(self) -> tuple[int, int]:
-        """How many sends went up and how many answers carried something: what can be late."""
-        return self.sends, self.filled_answers
+        """How many sends went up, and in how many pieces data went down: what can be late."""
+        return self.sends, self.filled_pieces
 
     # From the client
 
@@ -165,6 +178,7 @@ class Session(Downstream):
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
         self.commands += 1
+        self._source = source
         held = self._held
         if self._retries is not None:
             retries, last_body = self._retries, body[:TRIED_AGAIN_BYTES]
@@ -175,12 +189,44 @@ class Session(Downstream):
             retries.last_body = last_body
         if number == self._next and self._ordinary:
             if self._polled is not None:
-                if held == NONE:
+                if held == NONE and self._stream is None:
                     self._polled(now - self._answered_at)
                 if not self.commands & _SETTLE_MASK:
                     self._settle()
             return self._take(kind, number, body, now, may_hold)
         return self._take_out_of_order(kind, number, body, now, may_hold)
+
+    def answer_ahead(self, number: int, now: float) -> bytes | None:
+        """The answer to a send whose body has only begun to arrive, or None when it has to wait for it.
+
+        The caller owes ``take_ahead`` when the body is whole. FFmpeg sends the next body once it has this
+        answer, so that the segments of one repair the losses of the other. It gives up at any cut while it
+        publishes, so that an answer to a body that never arrives loses nothing.
+        """
+        is_publishing = (
+            self._policy.framing is Framing.CHUNKED
+            and self.bytes_up >= PUBLISHING_BYTES
+            and self.bytes_up > self.bytes_down
+        )
+        is_next = number == self._next and self._ordinary and self._held == NONE
+        if not is_publishing or not is_next or self._choked:
+            return None
+        if self._polled is not None:
+            self._polled(now - self._answered_at)
+        return self._answer(number, now)
+
+    def take_ahead(self, number: int, body: bytes, now: float) -> None:
+        """The whole body of a send that was answered ahead."""
+        self.commands += 1
+        if number != self._next or self._ended:
+            return
+        if self._retries is not None:
+            self._retries.last_body = body[:TRIED_AGAIN_BYTES]
+        self._next = number + 1
+        self._write(body)
+        self.deadline = now + self._silent_s
+        if not self._ordinary:
+            self._advance(now)
 
     def close(self, now: float) -> bytes:
         """Take a close that has no number: it takes effect at once, and again if repeated."""
@@ -190,10 +236,50 @@ class Session(Downstream):
         self.end(EndReason.CLIENT_CLOSED, now)
         return CLOSED
 
-    def carried_by(self, transport: object, via: bytes | None) -> None:
-        """Commands come on a connection that carried none before; ``via`` names proxies on its way."""
+    def wait(self, number: int, reply: Reply, now: float) -> None:
+        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
+        self._add_waiter(number, reply)
+        if number == self._held and self._backlog.size_bytes:
+            self._begin_or_release(now)
+
+    def forget(self, reply: Reply, now: float) -> None:
+        """The connection that ``reply`` was for is gone.
+
+        A held idle becomes an orphan. In a streamed answer the client gives up: the session ends, after the
+        commands that had already arrived.
+        """
+        stream = self._stream
+        if stream is not None and stream.reply is reply:
+            self._cut_off(stream, now)
+            self._ordinary = False
+            self.deadline = now + CLOSE_GRACE_S
+            return
+        self._waiters = [waiter for waiter in self._waiters if waiter[1] is not reply]
+        if self._held != NONE and not self._waiters and stream is None and not self._cut:
+            self.deadline = now + self._silent_s
+
+    def release(self, now: float) -> None:
+        """More bytes have come on the connection of a held command or a streamed answer."""
+        if self._held != NONE:
+            self._release(now)
+        if self._stream is not None:
+            self._interrupt(self._stream, now)
+
+    def carried_by(self, transport: object, fields: Fields, is_shared: bool = False) -> None:
+        """A connection that did not carry the last command carries this one.
+
+        ``is_shared``: it carried commands of other sessions before.
+        """
+        if self._carried or is_shared:
+            self.read_whole(Delivery.CONNECTIONS)
+        self._carried = True
         if self._figures is not None:
-            self._figures.carried_by(transport, via)
+            self._figures.carried_by(transport, fields.value(b"via"))
+
+    def client_vanished(self, source: int, now: float) -> None:
+        """The connection ``source`` is gone, since its peer acknowledged nothing for too long."""
+        if source == self._source:
+            self.end(EndReason.CLIENT_VANISHED, now)
 
     def source_lost(self, source: int) -> None:
         """The connection ``source`` is gone, and it was not we who ended it."""
@@ -205,11 +291,15 @@ class Session(Downstream):
     def upstream_data(self, data: bytes, now: float) -> None:
         """Take what the upstream has said: to the held idle, or kept for the next answer."""
         self.bytes_down += len(data)
-        if self._ended:
+        if self._ended or self._cut:
+            return
+        if self._stream is not None:
+            self._stream_more(self._stream, data, now)
             return
         self._backlog.append(data)
         if self._held != NONE and self._waiters:
-            self._release(now)
+            if self._policy.framing is None or not self._begin(now):
+                self._release(now)
             return
         if self._figures is not None:
             self._figures.downstream_waits(self.bytes_down, now)
@@ -232,6 +322,7 @@ class Session(Downstream):
         """The upstream says no more; what it had said is still delivered before the session ends."""
         if self._ended:
             return
+        self._stop_streaming(self._policy.cause)
         if not self._backlog.size_bytes:
             self.end(reason, now)
             return
@@ -244,7 +335,9 @@ class Session(Downstream):
 
     def expire(self, now: float) -> None:
         """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
-        if self._held != NONE and self._waiters:
+        if self._stream is not None:
+            self._expire_stream(self._stream, now)
+        elif self._held != NONE and self._waiters:
             self._release(now)
         elif self._kept != NONE and not self._last_words and self._must_read_first():
             self._let_go(now)
@@ -263,6 +356,9 @@ class Session(Downstream):
             # Its place still holds an older answer.
             self._replay.forget(max(self._held, self._kept))
         self._held = self._kept = NONE
+        if self._stream is not None:
+            self._write_rest(self._stream, now)
+            self._finish(self._stream, now)
         self._backlog.clear()
         self._window.clear()
         self.deadline = now + self._silent_s
@@ -281,6 +377,8 @@ class Session(Downstream):
         """The command whose turn it is takes effect."""
         if self._held != NONE:
             self._release(now)
+        if self._stream is not None:
+            self._interrupt(self._stream, now)
         self._next = number + 1
         if kind is _IDLE:
             if may_hold and not self._backlog.size_bytes and self._hold_s:
@@ -295,13 +393,36 @@ class Session(Downstream):
             if self._choked and not self._must_read_first():
                 self._keep(number, now)
                 return None
+        if (
+            may_hold
+            and self._policy.framing is not None
+            and self._hold_to_stream(kind, number, now)
+        ):
+            return None
         self.deadline = now + self._silent_s
         return self._answer(number, now)
+
+    def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
+        """Whether a command is held until its answer can be streamed: at once, when there is data.
+
+        A send is held as an idle is: behind an unfinished answer because its own may be the next streamed
+        one, and else because FFmpeg would sleep for 50 ms after an empty answer.
+        """
+        if self._stream is not None:
+            if kind is _SEND:
+                self._prove()
+        elif not self._is_playing() or not (self._backlog.size_bytes or self._hold_s):
+            return False
+        self._held = number
+        self.deadline = now + self._hold_s
+        return True
 
     def _take_unawaited(self, kind: Kind, number: int, body: bytes, now: float) -> None:
         """As ``_take``, for a command whose connection is gone: nothing is spent on its answer."""
         if self._held != NONE:
             self._release(now)
+        if self._stream is not None:
+            self._interrupt(self._stream, now)
         self._next = number + 1
         self.deadline = now + self._silent_s
         if kind is _CLOSE:
@@ -321,6 +442,8 @@ class Session(Downstream):
     ) -> bytes | None:
         if not self.commands & _SETTLE_MASK:
             self._settle()
+        if self._cut:
+            return self._take_after_cut(kind, number, body, now)
         if self._next == NONE and not self._ended and self._begins(kind, number, body):
             self._first = self._next = number
         if number == self._next and self._kept == NONE and not self._ended:
@@ -334,6 +457,16 @@ class Session(Downstream):
             raise UnknownSession(self._ended.value)
         self._put_in_window(kind, number, body, now)
         return None
+
+    def _take_after_cut(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
+        """A command that arrived before or after its connection was cut in a streamed answer."""
+        if self._ended or number != self._next or kind is _IDLE:
+            raise UnknownSession("the connection was cut in an answer")
+        self._next = number + 1
+        if kind is _CLOSE:
+            return self._take_close(number, now)
+        self._write(body)
+        return INTERVALS[0]
 
     def _settle(self) -> None:
         if self._figures is not None:
@@ -356,6 +489,8 @@ class Session(Downstream):
             raise UnknownSession("too many commands before their turn")
         if self._held != NONE:
             self._release(now)
+        if self._stream is not None:
+            self._interrupt(self._stream, now)
         is_first = not self._window
         self._window.put(number, kind, body, now)
         if is_first and self._kept == NONE:
@@ -372,11 +507,15 @@ class Session(Downstream):
                 answer = self._take(kind, number, body, now, not self._window)
                 if answer is not None:
                     self._deliver(number, answer)
+                elif number == self._held and self._backlog.size_bytes:
+                    self._begin_or_release(now)
             else:
                 self._take_unawaited(kind, number, body, now)
             if kind is _SEND:
                 self._tell_delay(number, since, now)
-        self._ordinary = not (self._window or self._ended or self._last_words or self._kept != NONE)
+        self._ordinary = not (
+            self._window or self._ended or self._last_words or self._cut or self._kept != NONE
+        )
         if self._window and self._kept == NONE:
             self._await_gap(now)
 
@@ -434,6 +573,10 @@ class Session(Downstream):
         ):
             return kind, body
         meaning = retries.meaning(left_out, body)
+        if meaning is Meaning.AGAIN and last == self._streamed:
+            # What the client did not read of that answer is not kept.
+            self.end(EndReason.CLIENT_LOST, now)
+            raise UnknownSession("a streamed answer was lost")
         if left_out:
             self._skip(now)
         if meaning is Meaning.AGAIN and last != self._kept:
@@ -506,12 +649,18 @@ class Session(Downstream):
         self.end(EndReason.CLIENT_CLOSED, now)
         return CLOSED
 
+    def stream_drained(self, now: float) -> None:
+        super().stream_drained(now)
+        self._conclude(now)
+
     def _conclude(self, now: float) -> None:
         """End the session when the upstream has, and all that it had said is answered."""
         if self._last_words and not self._backlog.size_bytes:
             self.end(self._last_words, now)
 
     def _overdue(self) -> EndReason:
+        if self._cut:
+            return EndReason.CLIENT_LOST
         if self._last_words:
             return self._last_words
         if self._kept != NONE:

@@ -101,6 +101,9 @@ class AccessLog:
     def stream_began(self, summary: Summary) -> None:
         self._write(summary.action, "stream", summary, _OK)
 
+    def stream_unknown(self, summary: Summary) -> None:
+        """There is no event of a stream then."""
+
     def ended(self, summary: Summary) -> None:
         if summary.action:
             ended = summary.reason == EndReason.CLIENT_CLOSED.value

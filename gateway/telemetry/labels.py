@@ -19,17 +19,20 @@ RELAYED: Final = ("rtmp", "rtmps")
 _PLAIN: Final = ("rtmpt", "rtmp")
 
 # Of a session that lives: the positions at the head of protocols/session.py; a relay has one.
-_TUNNEL_STATES: Final = ("fresh", "ordinary", "holding", "keeping", "waiting")
+_TUNNEL_STATES: Final = ("fresh", "ordinary", "holding", "streaming", "keeping", "waiting")
 _RELAY_STATES: Final = ("ordinary",)
 
 _REASONS: Final = (
     *(EndReason.CLIENT_CLOSED, EndReason.ABANDONED, EndReason.UPSTREAM_CLOSED),
     *(EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED, EndReason.DRAINED),
     *(EndReason.ENDED_BY_OPERATOR, EndReason.FAULT),
+    *(EndReason.CLIENT_VANISHED, EndReason.UPSTREAM_VANISHED, EndReason.REPLACED),
 )
 _TUNNEL_REASONS: Final = (
     *_REASONS,
     *(EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL),
+    # Cut in a streamed answer.
+    EndReason.CLIENT_LOST,
 )
 _RELAY_REASONS: Final = (
     *_REASONS,

@@ -1,4 +1,7 @@
-"""The least level that is logged, to be changed while the gateway runs."""
+"""The least level that is logged, to be changed while the gateway runs.
+
+What other packages say at level info (Twisted's ports and factories that start and stop) counts as debug.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,22 @@ from typing import final
 from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
+from gateway.logs import debugging
+
+_OWN = "gateway."
+
 
 @final
 @implementer(ILogObserver)
 class Threshold:
-    """Passes on what is at least ``level``; an event without one counts as information."""
+    """Passes on what is at least ``level``; an event without one counts as information.
 
-    def __init__(self, observer: ILogObserver, level: str) -> None:
+    ``is_on_output`` says whether the observer writes to standard output.
+    """
+
+    def __init__(self, observer: ILogObserver, level: str, is_on_output: bool = False) -> None:
         self._observer = observer
+        self.is_on_output = is_on_output
         self.level = level
 
     @property
@@ -25,7 +36,12 @@ class Threshold:
     @level.setter
     def level(self, name: str) -> None:
         self._level = LogLevel.levelWithName(name)
+        debugging.enabled = self._level is LogLevel.debug
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) >= self._level:
+        level = event.get("log_level", LogLevel.info)
+        if level is LogLevel.info and not event.get("log_namespace", _OWN).startswith(_OWN):
+            level = LogLevel.debug
+            event = {**event, "log_level": level}
+        if level >= self._level:
             self._observer(event)

@@ -5,8 +5,10 @@ time itself, a priority takes their place (sd-daemon(3)). JSON is one object a l
 message, and the event's own fields. What would break a line, or a terminal, is escaped in both; a traceback
 is one line too.
 
-The bound is a bucket of tokens: ``BURST`` lines at once, then ``lines_per_s``. How many were left out is
-said as soon as there is room again. Errors of the gateway's own are few and never left out.
+The bound is a bucket of tokens: ``BURST`` lines at once, then ``lines_per_s``, whatever the level, since a
+client may be able to cause any line. The bucket keeps a reserve for errors, and half of it for lines above
+debug, so that lines of less weight cannot take their place. How many were left out is said as soon as there
+is room again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
 BURST: Final = 1000
+# Lines that only errors may take, and lines that debug may not take.
+_FOR_ERRORS: Final = 100
+_NOT_FOR_DEBUG: Final = _FOR_ERRORS + BURST // 2
 # A line longer than this is cut: a client's words are, one by one, and nobody reads so far.
 _LINE_CHARACTERS: Final = 16 * 1024
 _PRIORITIES: Final = {
@@ -51,12 +56,12 @@ class Bucket:
         self._at = clock()
         self.left_out = 0
 
-    def take(self) -> bool:
-        """Whether one may pass now; counts it when not."""
+    def take(self, reserve: int = 0) -> bool:
+        """Whether one may pass now and leave ``reserve`` tokens to others; counts it when not."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < reserve + 1:
             self.left_out += 1
             return False
         self._tokens -= 1
@@ -87,10 +92,10 @@ class LineObserver:
         self._bucket = bucket
 
     def __call__(self, event: LogEvent) -> None:
-        serious = event.get("log_level") in (LogLevel.error, LogLevel.critical)
-        if not self._bucket.take() and not serious:
+        reserve = _RESERVES.get(event.get("log_level", LogLevel.info), _FOR_ERRORS)
+        if not self._bucket.take(reserve):
             return
-        left_out = 0 if serious else self._bucket.take_left_out()
+        left_out = self._bucket.take_left_out()
         if left_out:
             self._write({**event, **_left_out(left_out)})
         self._write(event)
@@ -102,6 +107,9 @@ class LineObserver:
         except (OSError, ValueError):
             # A full disk or a closed pipe: there is nowhere left to say so.
             return
+
+
+_RESERVES: Final = {LogLevel.debug: _NOT_FOR_DEBUG, LogLevel.error: 0, LogLevel.critical: 0}
 
 
 def _left_out(count: int) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def make_observer(
 ) -> LineObserver:
     """The observer for a configured ``layout``; ``journald`` when ``output`` goes there."""
     make = journal_line if journald and layout == "text" else LAYOUTS[layout]
-    return LineObserver(output, make, Bucket(lines_per_s, BURST, clock))
+    return LineObserver(output, make, Bucket(lines_per_s, BURST + _FOR_ERRORS, clock))
 
 
 def _time_of(event: LogEvent) -> str:

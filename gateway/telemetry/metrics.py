@@ -30,6 +30,7 @@ from gateway.telemetry.sessions import COUNTS, Sessions, add_living
 from gateway.telemetry.sessions import Labels as SessionLabels
 from gateway.telemetry.summary import Measured
 from gateway.telemetry.totals import LATENCIES
+from gateway.telemetry.unraisable import unraisable
 
 # Some 3 us each.
 _SLICE: Final = 250
@@ -272,6 +273,12 @@ class Metrics:
             ("process_memory_bytes", Kind.GAUGE, "Memory in use.", process.memory_bytes),
         ):
             yield _single(name, kind, help_text, value)
+        yield _single(
+            "unraisable_exceptions",
+            Kind.COUNTER,
+            "Exceptions in callbacks that could not be raised; each is a fault.",
+            unraisable.count,
+        )
         build = Family("build_info", Kind.GAUGE, "What runs; always 1.", merge=Merge.MAX)
         build.put(1, *_BUILD)
         yield build

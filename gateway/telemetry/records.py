@@ -1,7 +1,8 @@
-"""The record that every session leaves in the log when it ends: why, and all its figures, on one line.
+"""The record that every session leaves in the log when it ends.
 
-The event has the figures as fields, which is what JSON shows; as text they are put into words. Times are
-seconds; latencies are those of the last minute.
+As text, one line that people read: why, after how long, how many bytes, and the latency that its viewer or
+publisher notices. The event has all figures as fields, which JSON shows. At level debug a second line has
+all figures as text. Times are seconds; latencies are those of the last minute.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Final, final
 from twisted.logger import Logger
 
 from gateway.errors import RequestRefused
+from gateway.logs import debugging
 from gateway.protocols.way import Way
+from gateway.telemetry.beginnings import who_and_what
 from gateway.telemetry.labels import TUNNELLED
 from gateway.telemetry.latency import Estimate
 from gateway.telemetry.summary import Summary
+from gateway.telemetry.words import duration, reason_in_words, size
 
+_LATENCY_WORDS: Final = {"downstream_wait": "downstream wait", "upstream_delay": "upstream delay"}
 _WHO: Final = (
     "session {alias} of {address} ended: {reason} after {duration_s:.3f} s; {protocol} on {listener}, "
     "upstream {upstream} in {upstream_connect_s:.4f} s, client {client!r}"
@@ -42,16 +47,38 @@ class EndRecords:
     _log = Logger()
 
     def opened(self, summary: Summary) -> None:
-        """A session leaves one record, at its end."""
+        """BeginRecords has a line for it."""
 
     def stream_began(self, summary: Summary) -> None:
-        """It is in the record of the end."""
+        """BeginRecords has a line for it."""
+
+    def stream_unknown(self, summary: Summary) -> None:
+        """BeginRecords has a line for it."""
 
     def ended(self, summary: Summary) -> None:
-        self._log.info("; ".join(_parts(summary)), **summary.as_dict())
+        found = summary.as_dict()
+        self._log.info("session {alias} ended: {log_words}", log_words=_in_short(summary), **found)
+        if debugging.enabled:
+            self._log.debug("; ".join(_parts(summary)), **found)
 
     def refused(self, error: RequestRefused, address: str, way: Way) -> None:
         """Counted, and told to the client; a line each would be an attacker's to write."""
+
+
+def _in_short(summary: Summary) -> str:
+    """Also who it was, if no publish or play gave a line with that."""
+    parts = [
+        f"{reason_in_words(summary.reason)} after {duration(summary.duration_s)}",
+        f"{size(summary.bytes_up)} up, {size(summary.bytes_down)} down",
+    ]
+    if not summary.action:
+        parts.append(who_and_what(summary))
+    name = "upstream_delay" if summary.action == "publish" else "downstream_wait"
+    found = summary.latencies.get(name)
+    if found is not None:
+        half, most = duration(found.p50_s), duration(found.p95_s)
+        parts.append(f"{_LATENCY_WORDS[name]} {half}, 95 % under {most}")
+    return "; ".join(parts)
 
 
 def _parts(summary: Summary) -> Iterator[str]:

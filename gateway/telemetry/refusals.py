@@ -1,9 +1,14 @@
-"""Why opens are refused, as metrics and logs call it: one closed list, made of the field's own errors."""
+"""Why opens are refused, as metrics and logs call it: one closed list, made of the field's own errors;
+and the warnings about them, one a minute for each cause.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, final
+
+from twisted.logger import Logger
 
 from gateway.errors import (
     CapacityReached,
@@ -13,6 +18,9 @@ from gateway.errors import (
     ResourcesExhausted,
     UpstreamUnavailable,
 )
+from gateway.logs import debugging, repeated
+from gateway.protocols.way import Way
+from gateway.telemetry.summary import Summary
 
 
 def cause_of(error: type[RequestRefused]) -> str:
@@ -26,3 +34,41 @@ CAUSES: Final = tuple(
         (CapacityReached, Draining, OpeningFailed, ResourcesExhausted, UpstreamUnavailable),
     )
 )
+
+
+_REFUSED: Final = "session refused: {cause} ({error}), for {address} by {protocol} on {listener}"
+
+
+@final
+class RefusalWarnings:
+    """A record of ``Sessions``."""
+
+    _log = Logger()
+
+    def __init__(self, warn: Callable[..., None] = repeated.warn) -> None:
+        self._warn = warn
+
+    def opened(self, summary: Summary) -> None:
+        """Not refused."""
+
+    def stream_began(self, summary: Summary) -> None:
+        """Not refused."""
+
+    def stream_unknown(self, summary: Summary) -> None:
+        """Not refused."""
+
+    def ended(self, summary: Summary) -> None:
+        """Not refused."""
+
+    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+        cause = cause_of(type(error))
+        fields = {
+            "cause": cause.replace("_", " "),
+            "error": str(error),
+            "address": address or "a local client",
+            "protocol": way.protocol.upper(),
+            "listener": way.listener,
+        }
+        self._warn(self._log, f"{cause}: {error}", _REFUSED, **fields)
+        if debugging.enabled:
+            self._log.debug(_REFUSED, **fields)

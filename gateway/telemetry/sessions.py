@@ -47,6 +47,9 @@ class Record(Protocol):
     def stream_began(self, summary: Summary) -> None:
         """A publish or play was read in a session's stream."""
 
+    def stream_unknown(self, summary: Summary) -> None:
+        """Neither can be read in this session's stream."""
+
     def ended(self, summary: Summary) -> None: ...
 
     def refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
@@ -187,12 +190,12 @@ class Sessions:
             return self._ended.get(alias)
         return summarise(session, self._clock(), self._wall_clock())
 
-    def dismiss(self, alias: str) -> bool:
-        """End a session for the operator; False when none of that alias lives here."""
+    def dismiss(self, alias: str, reason: EndReason = EndReason.ENDED_BY_OPERATOR) -> bool:
+        """End a session; False when none of that alias lives here."""
         session = self._group(alias).get(alias)
         if session is None:
             return False
-        session.dismiss(EndReason.ENDED_BY_OPERATOR)
+        session.dismiss(reason)
         return True
 
     def just_ended(self, wanted: SessionFilter = ALL) -> list[Summary]:
@@ -213,14 +216,16 @@ class Sessions:
         def tell() -> None:
             summary = summarise(session, self._clock(), self._wall_clock())
             for record in self._records:
-                record.stream_began(summary)
+                if summary.action:
+                    record.stream_began(summary)
+                else:
+                    record.stream_unknown(summary)
 
-        if session.figures is None:
-            return
-        if session.figures.facts.action:
+        facts = session.figures.facts if session.figures is not None else None
+        if facts is None or facts.action or facts.unreadable:
             tell()
         else:
-            session.figures.facts.noticed = tell
+            facts.noticed = tell
 
     def _group(self, alias: str) -> dict[str, Measured]:
         return self._groups[hash(alias) % _GROUPS]

@@ -32,17 +32,25 @@ _log = Logger()
 # C0 and C1, or their like in RTMPE: fewer bytes than this and nobody has begun a handshake.
 _HANDSHAKE_BYTES = 1537
 
-_OF_CLIENT = Reasons(EndReason.CLIENT_CLOSED, EndReason.CLIENT_LOST, EndReason.CLIENT_STALLED)
+_OF_CLIENT = Reasons(
+    EndReason.CLIENT_CLOSED,
+    EndReason.CLIENT_LOST,
+    EndReason.CLIENT_VANISHED,
+    EndReason.CLIENT_STALLED,
+)
 _OF_UPSTREAM = Reasons(
-    EndReason.UPSTREAM_CLOSED, EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED
+    EndReason.UPSTREAM_CLOSED,
+    EndReason.UPSTREAM_LOST,
+    EndReason.UPSTREAM_VANISHED,
+    EndReason.UPSTREAM_STALLED,
 )
 # Nobody has anything to come then.
 _AT_ONCE = frozenset(
     (
-        EndReason.ABANDONED,
-        EndReason.UPSTREAM_UNAVAILABLE,
+        *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
         EndReason.RESOURCES_EXHAUSTED,
-        EndReason.FAULT,
+        # The media server is to let the publisher in who returns.
+        *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
 )
 

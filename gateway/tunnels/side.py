@@ -14,7 +14,6 @@ When the relay ends, and why, is the relay's to say.
 
 from __future__ import annotations
 
-import socket
 from math import inf
 from typing import Any, Protocol, final
 
@@ -26,14 +25,13 @@ from zope.interface import implementer
 
 from gateway.protocols.limits import LEAST_BYTES_A_S
 from gateway.protocols.reasons import EndReason
+from gateway.transport import has_vanished
 
 # What may be unsent to a side before the other is paused: enough for 0.1 s at 10 Mbit/s, little enough
 # for thousands of relays.
 _HIGH_WATER_BYTES = 128 * 1024
 # How long a side that owes us its end may still speak; nginx's lingering_timeout is 5 s.
 _LINGER_S = 2.0
-# tcp(7): probes after a minute, six of them ten seconds apart.
-_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 
 
 @frozen
@@ -42,6 +40,7 @@ class Reasons:
 
     closed: EndReason
     lost: EndReason
+    vanished: EndReason
     stalled: EndReason
 
 
@@ -111,7 +110,6 @@ class Side:
             return
         transport.high_water_bytes = _HIGH_WATER_BYTES
         transport.registerProducer(self, True)
-        _keep_alive(transport)
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
@@ -150,8 +148,12 @@ class Side:
 
     def connectionLost(self, reason: Failure) -> None:
         self.transport = None
-        clean = reason.check(ConnectionDone) is not None
-        self._relay.side_lost(self, self.reasons.closed if clean else self.reasons.lost)
+        ended = self.reasons.lost
+        if has_vanished(reason):
+            ended = self.reasons.vanished
+        elif reason.check(ConnectionDone):
+            ended = self.reasons.closed
+        self._relay.side_lost(self, ended)
 
     # The relay calls
 
@@ -180,7 +182,7 @@ class Side:
         """The relay has ended, and this side has nothing more to come."""
         if self.transport is not None:
             self.transport.unregisterProducer()
-            self.transport.abortConnection()
+            self.transport.abort_now()
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
         """Whether it has taken next to nothing for so long, of all that it is owed."""
@@ -219,11 +221,3 @@ class Side:
         if self._taken >= LEAST_BYTES_A_S * patience_s:
             self._taken_at, self._taken = now, 0
         return now - self._taken_at >= patience_s
-
-
-def _keep_alive(transport: Any) -> None:
-    if transport.socket.family == socket.AF_UNIX:
-        return
-    transport.setTcpKeepAlive(True)
-    for option, value in _KEEP_ALIVE:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, option, value)

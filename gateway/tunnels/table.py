@@ -20,21 +20,19 @@ from gateway.errors import (
     UnknownSession,
     UpstreamUnavailable,
 )
+from gateway.protocols.clients import recognise
 from gateway.protocols.http import Fields
-from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
+from gateway.protocols.limits import LEAST_BYTES_A_S, Limits, StreamedAnswers
 from gateway.protocols.parties import Reply
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
+from gateway.protocols.streaming import policy_for
 from gateway.protocols.way import RTMPT, Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
-
-# FFmpeg's way of repeating a command is its own (protocols/retries.py). It passes for Flash Player in
-# its User-Agent, but no Flash Player asks for Shoutcast's metadata (captured with FFmpeg 5.1).
-_FFMPEGS_OWN = b"icy-metadata"
 
 
 class Telemetry(Protocol):
@@ -79,7 +77,8 @@ class Opening:
 @final
 class SessionTable:
     """``connect`` joins a tunnel to an upstream server and returns the server's name, or raises
-    UpstreamUnavailable; ``measure`` makes the figures of a session, or None."""
+    UpstreamUnavailable; ``measure`` makes the figures of a session, or None. ``streamed_answers`` says who
+    may get streamed answers, ``answer_s`` how long those last (``streaming``)."""
 
     def __init__(
         self,
@@ -91,9 +90,13 @@ class SessionTable:
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Way], Any] = lambda way: None,
+        streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT,
+        answer_s: float = 1.0,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
+        self._streamed_answers = streamed_answers
+        self._answer_s = answer_s
         self._admission = admission
         self._ids = ids
         self._connect = connect
@@ -115,9 +118,11 @@ class SessionTable:
         session_id, alias = self._ids.next()
         figures = self._measure(way)
         tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end, way, figures)
-        tries_again = fields.value(_FFMPEGS_OWN) is not None
+        client = recognise(fields)
+        policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
+        now = self._clock()
         tunnel.session = Session(
-            self._limits, tunnel, self._hold_s, self._clock(), tries_again, figures
+            self._limits, tunnel, self._hold_s, now, client.tries_again, figures, policy
         )
         opening = Opening(tunnel, reply, self._clock)
         Deferred.fromCoroutine(self._open(opening)).addErrback(

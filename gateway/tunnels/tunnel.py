@@ -15,6 +15,7 @@ from zope.interface import implementer
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.protocols.way import RTMPT, Way
+from gateway.transport import has_vanished
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
@@ -93,8 +94,11 @@ class Tunnel:
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
-        clean = reason.check(ConnectionDone) is not None
-        ended = EndReason.UPSTREAM_CLOSED if clean else EndReason.UPSTREAM_LOST
+        ended = EndReason.UPSTREAM_LOST
+        if has_vanished(reason):
+            ended = EndReason.UPSTREAM_VANISHED
+        elif reason.check(ConnectionDone):
+            ended = EndReason.UPSTREAM_CLOSED
         self._transport = None
         self.session.upstream_ended(ended, self._clock())
 
@@ -137,6 +141,9 @@ class Tunnel:
                 # unread bytes would reset the connection, and throw away what is on its way.
                 transport.resumeProducing()
                 transport.loseWriteConnection()
+            elif reason is EndReason.REPLACED:
+                # The newer publish must not reach the media server first.
+                transport.abort_now()
             else:
                 transport.abortConnection()
         self.reading = None

@@ -20,7 +20,10 @@ from gateway.addresses import ServerAddress
 from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
+from gateway.protocols.limits import Limits
 from gateway.transport import EagerConnector
+
+VANISHED_S = Limits().vanished_s
 
 _log = Logger()
 
@@ -82,7 +85,8 @@ def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhaus
     number = error.osError
     if number not in CAUSES or (number == EADDRNOTAVAIL and not server.has_reached(host)):
         return None
-    return ResourcesExhausted(CAUSES[number])
+    cause, _, advice = CAUSES[number].partition("; ")
+    return ResourcesExhausted(cause, advice)
 
 
 def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
@@ -90,10 +94,11 @@ def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
     repeated.warn(
         _log,
         str(error),
-        "no connection to {role} {server}: {error}",
+        "no connection to {role} {server}: {error}; {advice}",
         role=server.role,
         server=server.name,
         error=error,
+        advice=error.advice,
     )
 
 
@@ -142,9 +147,19 @@ class _Attempt(ClientFactory):
 
 
 def dial(
-    reactor: Any, host: str, port: int, protocol: IProtocol, timeout_s: float
+    reactor: Any,
+    host: str,
+    port: int,
+    protocol: IProtocol,
+    timeout_s: float,
+    vanished_s: float = VANISHED_S,
 ) -> Deferred[None]:
-    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin."""
+    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin.
+
+    A server that vanishes later is noticed after ``vanished_s``.
+    """
     attempt = _Attempt(protocol, reactor)
-    EagerConnector(host, port, attempt, timeout_s, None, reactor).connect()
+    connector = EagerConnector(host, port, attempt, timeout_s, None, reactor)
+    connector.vanished_s = vanished_s
+    connector.connect()
     return attempt.done

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
+from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
@@ -93,6 +94,7 @@ class Pool:
                     server.address.port,
                     protocol,
                     self._limits.upstream_connect_s,
+                    self._limits.vanished_s,
                 )
             except ConnectError as error:
                 own = exhausted(error, server, host)
@@ -128,12 +130,20 @@ class Pool:
     def _connected(self, server: Server, seconds: float) -> None:
         if self._telemetry is not None:
             self._telemetry.connected(server.name, seconds)
+        if debugging.enabled:
+            _log.debug(
+                "upstream {server} connected in {seconds:.4f} s",
+                server=server.name,
+                seconds=seconds,
+            )
         if self._down_until.pop(server, None) is not None:
             _log.info("upstream {server} takes connections again", server=server.name)
 
     def _failed(self, server: Server, error: Exception) -> None:
         if self._telemetry is not None:
             self._telemetry.failed(server.name)
+        if debugging.enabled:
+            _log.debug("upstream {server} failed: {error}", server=server.name, error=error)
         # One line an outage, not one a client.
         if server not in self._down_until:
             _log.warn("upstream {server} is down: {error}", server=server.name, error=error)

@@ -11,6 +11,7 @@ connection carries is its user's business; this module does not know HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, final
 
 from twisted.internet.defer import Deferred
@@ -143,10 +144,10 @@ class WebServer:
         address: ServerAddress,
         limits: Limits,
         clock: Callable[[], float],
-        connect: Callable[[Any, str, int, IProtocol, float], Deferred[None]] = dial,
+        connect: Callable[[Any, str, int, IProtocol, float], Deferred[None]] | None = None,
     ) -> None:
         self._reactor = reactor
-        self._dial_host = connect
+        self._dial_host = connect or partial(dial, vanished_s=limits.vanished_s)
         self.server = Server(address, "website")
         self._limits = limits
         self._clock = clock

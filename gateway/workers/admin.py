@@ -29,6 +29,7 @@ from gateway.config import Admin, Source
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.ports import address_of, listen
+from gateway.regular import read_regular_file
 
 _log = Logger()
 
@@ -101,9 +102,8 @@ def _site(guard: Guard, gateway: Gateway, turns: Callable[[], Turns], reactor: A
 def read_token(path: Path) -> bytes:
     """The token in a file, without the white space around it. Raises ConfigurationError."""
     try:
-        with path.open("rb") as file:
-            mode = path.stat().st_mode
-            content = file.read(_MOST_TOKEN_BYTES + 1)
+        mode = path.stat().st_mode
+        content = read_regular_file(path, _MOST_TOKEN_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if mode & (S_IROTH | S_IWOTH):
@@ -141,6 +141,8 @@ def read_authorities(path: Path) -> list[Certificate]:
     """The authorities' certificates in a PEM file. Raises ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        # OpenSSL would block on a FIFO.
+        read_regular_file(path, 0)
         context.load_verify_locations(path)
     except ssl.SSLError:
         raise ConfigurationError(

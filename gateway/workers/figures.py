@@ -15,13 +15,17 @@ from gateway.config import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door
+from gateway.protocols.reasons import EndReason
 from gateway.telemetry.access import AccessLog
+from gateway.telemetry.beginnings import BeginRecords
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
+from gateway.telemetry.publishers import ReplacedPublishers
 from gateway.telemetry.records import EndRecords
+from gateway.telemetry.refusals import RefusalWarnings
 from gateway.telemetry.session_metrics import SessionMetrics
-from gateway.telemetry.sessions import Sessions
+from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
 from gateway.workers.files import writing_access_log
@@ -52,10 +56,13 @@ class WorkerFigures:
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
+        records = _records(self._access)
+        if configuration.tunnel.replace_publisher:
+            records.append(ReplacedPublishers(self._replace))
         self.sessions = Sessions(
             monotonic,
             time,
-            [EndRecords()] if self._access is None else [EndRecords(), self._access],
+            records,
             settings.enabled,
             settings.media,
             settings.session_series,
@@ -94,6 +101,9 @@ class WorkerFigures:
         if self._access is not None:
             self._access.close()
 
+    def _replace(self, alias: str) -> None:
+        self.sessions.dismiss(alias, EndReason.REPLACED)
+
     def upstream_health(self) -> list[UpstreamHealth]:
         """The servers; none before ``pool`` is there."""
         counts = self.upstreams
@@ -109,6 +119,11 @@ class WorkerFigures:
         if self.certificates is None:
             return []
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
+
+
+def _records(access: AccessLog | None) -> list[Record]:
+    records: list[Record] = [BeginRecords(), EndRecords(), RefusalWarnings()]
+    return records if access is None else [*records, access]
 
 
 def expected_of(configuration: Config) -> Expected:

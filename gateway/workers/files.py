@@ -13,19 +13,44 @@ from functools import partial
 from pathlib import Path
 from stat import S_IROTH
 
-from gateway.config import Config
+from gateway.config import Config, Tls
 from gateway.errors import ConfigurationError
+from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import CertificateStore
+from gateway.listeners.ports import check_congestion_control
 from gateway.telemetry.access import check_path
 from gateway.workers import admin
+
+Place = tuple[str | int, ...]
 
 
 def certificates(configuration: Config, now: float) -> CertificateStore | None:
     """Those of ``[tls]``; ``now`` in seconds since 1970. Raises ConfigurationError, now and at a reload."""
-    paths = configuration.tls.certificates
-    if not paths:
+    named = _certificates(configuration.tls)
+    if not named:
         return None
-    return CertificateStore(paths, now, partial(configuration.source.at, "tls", "certificates"))
+    return CertificateStore(
+        [paths for paths, _, _ in named],
+        now,
+        lambda index: configuration.source.at("tls", *named[index][1]),
+    )
+
+
+def _certificates(tls: Tls) -> list[tuple[CertificatePaths, Place, Place]]:
+    """Each certificate of ``[tls]``, its place in the configuration, and that of its key."""
+    joined = [
+        (CertificatePaths.joined(path), ("certificates", index), ("certificates", index))
+        for index, path in enumerate(tls.certificates)
+    ]
+    apart = [
+        (
+            CertificatePaths(pair.chain, pair.key),
+            ("certificate", index),
+            ("certificate", index, "key"),
+        )
+        for index, pair in enumerate(tls.pairs)
+    ]
+    return [*joined, *apart]
 
 
 @contextmanager
@@ -55,9 +80,8 @@ def check(configuration: Config, now: float) -> None:
 
 def warnings(configuration: Config) -> Iterator[str]:
     """What is no reason not to start, of files that passed ``check``."""
-    places: dict[tuple[str | int, ...], str] = {
-        ("tls", "certificates", index): path
-        for index, path in enumerate(configuration.tls.certificates)
+    places: dict[Place, str] = {
+        ("tls", *place): paths.key for paths, _, place in _certificates(configuration.tls)
     }
     if configuration.admin is not None and configuration.admin.certificate is not None:
         places["admin", "certificate"] = configuration.admin.certificate
@@ -74,6 +98,14 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
         for read in (admin.token, admin.certificate, admin.authorities):
             yield partial(read, settings, configuration.source)
     yield partial(_check_access_log, configuration)
+    for index, listener in enumerate(configuration.listeners):
+        if listener.congestion_control:
+            yield partial(_check_congestion_control, configuration, index)
+
+
+def _check_congestion_control(configuration: Config, index: int) -> None:
+    with configuration.source.at("listener", index, "congestion_control"):
+        check_congestion_control(configuration.listeners[index].congestion_control)
 
 
 def _check_access_log(configuration: Config) -> None:

@@ -21,10 +21,11 @@ from gateway.admin.turns import Turns
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
+from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
-from gateway.listeners.ports import address_of, listen, places_of
+from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.logs import repeated
@@ -56,6 +57,8 @@ _SWEEP_S = 0.05
 # What need not be so exact: buffers' shares, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
+# How often certificate files are looked at: a stat of each.
+_RENEWAL_S = 60.0
 # Of what sessions may buffer: as much more may be on its way to them in bodies that are not whole.
 _BODIES_SHARE = 0.25
 
@@ -96,6 +99,8 @@ class Worker:
             monotonic,
             telemetry,
             telemetry.measure,
+            configuration.tunnel.streamed_answers,
+            configuration.tunnel.answer_s,
         )
         self._http = HTTPService(
             limits,
@@ -133,12 +138,18 @@ class Worker:
         for warning in files.warnings(self._configuration):
             _log.warn("{warning}", warning=warning)
         open_files.raise_limit(self._configuration.limits)
-        source = self._configuration.source
+        source, limits = self._configuration.source, self._configuration.limits
         for index, listener in enumerate(self._configuration.listeners):
             door = self._doors[str(listener.address)] = self._door(listener)
             factory = Listener(door)
             with source.at("listener", index, "address"):
-                port = listen(self._reactor, listener.address, factory, self._environment)
+                port = listen(
+                    self._reactor,
+                    listener.address,
+                    factory,
+                    self._environment,
+                    options=SocketOptions(limits.vanished_s, listener.congestion_control),
+                )
             # Until the start is done, who comes waits in the kernel and is not sent away.
             port.stopReading()
             self._ports.append(port)
@@ -183,6 +194,8 @@ class Worker:
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
         self._every(_LOOK_UP_S, partial(_run, pool.look_up_again))
+        if self._certificates is not None:
+            self._every(_RENEWAL_S, partial(_renew, self._certificates))
         for port in self._ports:
             port.startReading()
 
@@ -253,7 +266,8 @@ class Worker:
             AddressRules.of(listener.allow, listener.deny),
             Networks.of(listener.trusted),
             listener.proxy_protocol,
-            None if certificates is None else lambda: certificates.context,
+            None if certificates is None else certificates.context,
+            name=str(listener.address),
         )
 
     def _relay(
@@ -330,6 +344,19 @@ def _warn_of_loopback(servers: Iterable[Server]) -> None:
             "publishers reach {servers} from a loopback address, such as 127.0.0.1: a rule of the media"
             " server that lets 127.0.0.1 publish lets all clients publish",
             servers=", ".join(names),
+        )
+
+
+def _renew(certificates: CertificateStore) -> None:
+    """Take certificates whose files were replaced."""
+    renewal = certificates.renew(time())
+    if renewal.renewed:
+        _log.info("certificates renewed: {files}", files=", ".join(renewal.renewed))
+    if renewal.faults:
+        _log.warn(
+            "renewed certificates cannot be used: {faults}; the old ones stay in use, and the files are"
+            " read again every minute",
+            faults="; ".join(renewal.faults),
         )
 
 

@@ -2,6 +2,7 @@
 
     python -m tests.bench                  all scenarios, about ten minutes
     python -m tests.bench live polls       some of them
+    python -m tests.bench slow slow-far    on a slow, lossy path (slow_path.py): needs root
     python -m tests.bench --quick          half a minute: checks the data, not the figures
     python -m tests.bench --markdown       the table for the README
 
@@ -32,6 +33,7 @@ from .generator import DataDamaged, Generator, compile_generator
 from .machine import choose_cores, description, raise_open_files
 from .report import FOREIGN_SHARE, Round
 from .scenarios import QUICK, SCENARIOS, Result, Rounds, Scenario
+from .slow_path import can_run, running_path
 from .targets import Bench, CannotRun, RunningTarget, running
 
 # How many runs of a scenario are repeated because other work disturbed them.
@@ -101,6 +103,9 @@ def _run(
         bench = Bench(generator.upstream_port, cores, Path(folder), options.twistd)
         for number, scenario in enumerate(scenarios, 1):
             _say(f"[{number}/{len(scenarios)}] {scenario.name}: {scenario.heading}")
+            if scenario.path is not None and not can_run():
+                _say("  left out: a slow path needs root, /dev/net/tun and iproute2")
+                continue
             rounds, notes = _measure(generator, bench, scenario)
             print(show(scenario, report.rows(scenario, rounds), notes), flush=True)
 
@@ -120,8 +125,11 @@ def _rounds(generator: Generator, bench: Bench, scenario: Scenario) -> Iterator[
         # Anew in each round, and in turn which comes first: where its memory happens to lie makes a
         # process some percent faster or slower for all its life.
         with ExitStack() as stack:
-            ours = stack.enter_context(running(scenario.contender, bench))
-            theirs = stack.enter_context(running(reference, bench)) if reference else None
+            path = None
+            if scenario.path is not None:
+                path = stack.enter_context(running_path(scenario.path, number, bench.cores))
+            ours = stack.enter_context(running(scenario.contender, bench, path))
+            theirs = stack.enter_context(running(reference, bench, path)) if reference else None
             order = [ours, theirs] if number % 2 == 0 else [theirs, ours]
             results = {
                 target: _undisturbed(once, target, scenario, repeats) for target in order if target

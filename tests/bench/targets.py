@@ -17,6 +17,7 @@ from attrs import frozen
 
 from .contenders import Contender, Program
 from .machine import Cores
+from .slow_path import RunningPath
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_S = 15.0
@@ -24,7 +25,7 @@ _STOP_S = 10.0
 
 _GATEWAY = """\
 [[listener]]
-address = "127.0.0.1:{port}"
+address = "{host}:{port}"
 {tls}[[upstream]]
 servers = ["127.0.0.1:{upstream_port}"]
 {settings}[limits]
@@ -61,6 +62,7 @@ class RunningTarget:
     port: int
     rtmpt: bool
     tls: bool = False
+    path: RunningPath | None = None
 
 
 @frozen
@@ -74,19 +76,23 @@ class Bench:
 
 
 @contextmanager
-def running(contender: Contender, bench: Bench) -> Iterator[RunningTarget]:
-    """Start it, and stop it at the end. Raises CannotRun."""
+def running(
+    contender: Contender, bench: Bench, path: RunningPath | None = None
+) -> Iterator[RunningTarget]:
+    """Start it, and stop it at the end; with a path, it is reached by that too. Raises CannotRun."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         command = _COMMANDS[contender.program](contender, bench, port, Path(folder))
         with _process(command, port, bench.cores, Path(folder)) as pid:
-            yield RunningTarget(pid, port, contender.rtmpt, contender.tls)
+            yield RunningTarget(pid, port, contender.rtmpt, contender.tls, path)
 
 
 def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
     config = folder / "gateway.toml"
     pem = _certify(folder) if contender.tls else ""
     text = _GATEWAY.format(
+        # All addresses: a slow path has its own.
+        host="0.0.0.0",
         port=port,
         upstream_port=bench.upstream_port,
         settings=contender.settings,

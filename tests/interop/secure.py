@@ -83,12 +83,15 @@ def start(programs: Programs, certificates: Sequence[Path], server: str, more: s
     return start_configured(programs, text + upstream, 3)
 
 
-def start_configured(programs: Programs, configuration: str, listeners: int) -> Gateway:
+def start_configured(
+    programs: Programs, configuration: str, listeners: int, before: str = ""
+) -> Gateway:
+    """Start it with this configuration; ``before`` is Python to run in its process first."""
     file = programs.new_folder("configuration") / "gateway.toml"
     file.write_text(configuration)
     program = programs.start(
         sys.executable,
-        *("-c", "from twisted.scripts.twistd import run; run()"),
+        *("-c", f"{before}\nfrom twisted.scripts.twistd import run; run()"),
         *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
         environment={"PYTHONPATH": str(ROOT)},
     )

@@ -242,4 +242,4 @@ def test_a_client_that_is_gone_is_reaped_with_its_upstream_connection(
     upstream.tap.players(1)
     player.program.kill()
     until(lambda: upstream.tap.links[0].ended, "the upstream connection ends")
-    assert "ended: client_silent" in gateway.log
+    assert "ended: nothing more from the client" in gateway.log

@@ -71,7 +71,7 @@ def test_a_session_goes_on_and_no_other_begins(gateway: WatchedGateway, way: str
         assert session["state"] != "ended"
         talk.end()
         assert gateway.program.ends(_AT_ONCE_S) == _ENDED
-    assert "ended: client_closed" in gateway.program.log
+    assert "ended: closed by the client" in gateway.program.log
     assert "Traceback" not in gateway.program.log
 
 
@@ -82,7 +82,7 @@ def test_a_second_signal_ends_all_at_once(gateway: WatchedGateway, way: str, sec
         begin_to_stop(gateway)
         gateway.program.send(second)
         assert gateway.program.ends(_AT_ONCE_S) == _ENDED
-    assert "ended: drained" in gateway.program.log
+    assert "ended: the gateway stopped" in gateway.program.log
     assert "Traceback" not in gateway.program.log
 
 
@@ -94,4 +94,4 @@ def test_who_does_not_end_is_ended_after_drain_s(programs: Programs, seconds: in
         stop(gateway)
         assert gateway.program.ends(_AT_ONCE_S) == _ENDED
         assert seconds <= monotonic() - begun < seconds + 1
-    assert "ended: drained" in gateway.program.log
+    assert "ended: the gateway stopped" in gateway.program.log

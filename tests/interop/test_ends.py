@@ -30,7 +30,7 @@ def test_a_player_ends_when_its_upstream_ends(
     until(lambda: len(link.down) > 50_000, "the player gets packets")
     link.close()
     player.program.ends(_PROMPTLY_S)
-    gateway.says("ended: upstream_closed")
+    gateway.says("ended: closed by the media server")
 
 
 def test_a_publisher_ends_when_its_upstream_ends(

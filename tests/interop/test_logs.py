@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,40 @@ def test_no_session_id_is_written_down(gateway: WatchedGateway, access: Path) ->
     shown = "".join(map(gateway.get, ("/metrics", "/metrics/sessions", "/sessions", "/")))
     for text in (gateway.program.log, access.read_text(), shown):
         assert session not in text
+
+
+def test_a_session_has_a_line_when_its_stream_is_known_and_a_short_one_at_its_end(
+    programs: Programs, stream: str, clip: Path
+) -> None:
+    gateway = start_watched_gateway(programs, "")
+    publisher = publish(programs, clip, url("rtmpt", gateway.port, stream), in_real_time=False)
+    assert publisher.ends(_PATIENCE_S) == 0
+    gateway.program.says(" ended: ")
+    begin, end = [line for line in gateway.program.log.splitlines() if "session 0000-" in line]
+    assert f'{LOOPBACK} publishes "{stream}" by RTMPT on {LOOPBACK}:0, to ' in begin
+    assert re.search(
+        r" ended: closed by the client after [^;]+; [^;]+ up, [^;]+ down; upstream", end
+    )
+
+
+def test_connections_that_are_refused_without_descriptors_are_one_warning(
+    gateway: WatchedGateway,
+) -> None:
+    pid = gateway.program.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lines = len(gateway.program.log.splitlines())
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, before[1]))
+    for _ in range(5):
+        with ExitStack() as stack:
+            for _ in range(100):
+                address = LOOPBACK, gateway.port
+                stack.enter_context(socket.create_connection(address, _PATIENCE_S))
+            gateway.program.says("no file descriptors are left")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    said = [json.loads(line) for line in gateway.program.log.splitlines()[lines:]]
+    assert [(line["level"], "no file descriptors" in line["message"]) for line in said] == [
+        ("warn", True)
+    ]
 
 
 def test_who_is_refused_has_a_line_with_its_address(gateway: WatchedGateway, access: Path) -> None:

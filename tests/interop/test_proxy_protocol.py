@@ -103,7 +103,7 @@ def test_the_clients_address_is_logged(programs, authority, origin, way, option)
     with connected(way, port, authority.client_context(), NAME, _CLIENT) as up:
         Talk(up).start("publish", "live/any")
     gateway.program.send(signal.SIGTERM)
-    assert "ended" in gateway.program.says(f" of {_CLIENT} ")
+    assert gateway.program.says(f": {_CLIENT} ").startswith('publishes "live/any" by ')
 
 
 def test_the_clients_address_is_the_one_that_caps_and_rules_are_for(

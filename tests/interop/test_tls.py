@@ -8,6 +8,7 @@ import subprocess
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
 import pytest
 from OpenSSL import SSL
@@ -88,6 +89,116 @@ def test_renewed_certificates_are_taken_and_no_session_notices(gateway, authorit
         while len(got) < len(sent):
             got += [each.payload for each in player.media() if each.payload.startswith(KEYFRAME)]
     assert got == sent
+
+
+# A minute in the gateway.
+_SOON = "from gateway.workers import worker; worker._RENEWAL_S = 0.2"
+
+
+def write_apart(authority: Authority, chain: Path, key: Path) -> None:
+    """A new certificate as an ACME client puts it in place: one file, then the other."""
+    now = datetime.now(UTC)
+    issued = authority.ca.issue_cert(NAME, not_before=now - DAY, not_after=now + 60 * DAY)
+    certificates = b"".join(each.bytes() for each in issued.cert_chain_pems)
+    for path, content in (
+        (chain, certificates + authority.ca.cert_pem.bytes()),
+        (key, issued.private_key_pem.bytes()),
+    ):
+        new = path.with_suffix(".new")
+        new.write_bytes(content)
+        new.rename(path)
+
+
+def test_replaced_files_are_used_without_a_signal_and_open_connections_go_on(
+    programs: Programs, origin: Upstream, authority: Authority, stream: str
+) -> None:
+    chain, key = authority.folder / "fullchain.pem", authority.folder / "privkey.pem"
+    write_apart(authority, chain, key)
+    text = (
+        f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[listener]]\naddress = "{LOOPBACK}:0"\ntls = true\n'
+        f'[[tls.certificate]]\nchain = "{chain}"\nkey = "{key}"\n'
+        f'[[upstream]]\nservers = ["{origin.server}"]\n'
+    )
+    gateway = start_configured(programs, text, 2, _SOON)
+    before = serial(gateway, authority, NAME)
+    context = authority.client_context()
+    with (
+        connected("rtmps", gateway.ports[SECURE], context, NAME) as up,
+        connected("rtmpts", gateway.ports[SECURE], context, NAME) as down,
+    ):
+        publisher, player = Talk(up), Talk(down)
+        publisher.start("publish", stream)
+        publisher.send(video(VIDEO_HEADER))
+        player.start("play", stream)
+        old_key = key.read_bytes()
+        write_apart(authority, chain, key)
+        new_key = key.read_bytes()
+        key.write_bytes(old_key)
+        gateway.program.says("renewed certificates cannot be used: ")
+        sleep(1)
+        assert gateway.program.log.count("renewed certificates cannot be used") == 1
+        assert serial(gateway, authority, NAME) == before
+        key.write_bytes(new_key)
+        gateway.program.says("certificates renewed: ")
+        renewed = serial(gateway, authority, NAME)
+        assert renewed != before
+        assert serial_by_openssl(gateway) == renewed
+        publisher.send(video(KEYFRAME))
+        while KEYFRAME not in [each.payload for each in player.media()]:
+            pass
+
+
+def serial_by_openssl(gateway: Gateway) -> str:
+    """The serial number of the certificate that ``openssl s_client`` gets."""
+    openssl, port = needs("openssl"), gateway.ports[SECURE]
+    command = f"{openssl} s_client -connect {LOOPBACK}:{port} -servername {NAME} </dev/null"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} | {openssl} x509 -noout -serial"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout.strip().partition("=")[2]
+
+
+def hello_with_no_name(authority: Authority) -> bytes:
+    """A ClientHello whose server name is 60 bytes FF."""
+    name = b"x" * 60
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority.client_context().wrap_bio(down, up, server_hostname=name.decode())
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return up.read().replace(name, b"\xff" * 60)
+
+
+def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
+    said = hello_with_no_name(authority)
+    before = len(gateway.program.log)
+    for _ in range(20):
+        with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
+            connection.sendall(said)
+            # A ServerHello, and not an alert.
+            assert connection.recv(1) == b"\x16"
+    assert serial(gateway, authority, NAME)
+    assert gateway.program.log[before:] == ""
+
+
+def test_such_names_in_pieces_are_one_warning(gateway, authority) -> None:
+    said = hello_with_no_name(authority)
+    before = len(gateway.program.log)
+    for _ in range(20):
+        with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(said[:60])
+            sleep(0.02)
+            connection.sendall(said[60:])
+            # An alert.
+            assert connection.recv(1) == b"\x15"
+    assert serial(gateway, authority, NAME)
+    (line,) = gateway.program.log[before:].splitlines()
+    assert "warn" in line
+    assert "a callback failed: UnicodeDecodeError(" in line
 
 
 def hang(connection: socket.socket) -> None:

@@ -91,6 +91,7 @@ class Wire:
         self.room: float = float("inf")
         self.unsent = b""
         self.high_water_bytes = 65536
+        self.round_trip_s = 0.0
         self.acknowledged = 0
         self.acknowledged_late = 0
         self.reading = True

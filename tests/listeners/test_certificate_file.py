@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.errors import ConfigurationError
-from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
+from gateway.listeners.certificate_file import (
+    CertificateFile,
+    CertificatePaths,
+    read_certificate,
+    read_certificate_file,
+)
 from tests.listeners.certificate_makers import DAY, NOW, NOW_S, issue, key_pem
 
 ROOT = issue("Root", authority=True, end=NOW + 3000 * DAY)
@@ -117,9 +123,66 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         read_certificate_file(str(tmp_path), NOW_S)
 
 
-def test_an_endless_file_is_not_read_to_its_end() -> None:
-    with pytest.raises(ConfigurationError, match="/dev/zero: over 262144 bytes"):
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(ConfigurationError, match="/dev/zero: cannot be read: not a regular file"):
         read_certificate_file("/dev/zero", NOW_S)
+
+
+def test_a_large_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "large.pem"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigurationError, match=r"large\.pem: over 262144 bytes"):
+        read_certificate_file(str(path), NOW_S)
+
+
+@pytest.mark.parametrize("place", ["chain", "key"])
+def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path, place: str) -> None:
+    paths = {"chain": tmp_path / "chain.pem", "key": tmp_path / "key.pem"}
+    paths["chain"].write_bytes(CHAIN)
+    paths["key"].write_bytes(SITE.key_pem)
+    paths[place].unlink()
+    os.mkfifo(paths[place])
+    with pytest.raises(
+        ConfigurationError, match=rf"{place}\.pem: cannot be read: not a regular file"
+    ):
+        read_certificate(CertificatePaths(str(paths["chain"]), str(paths["key"])), NOW_S)
+
+
+# --- Chain and key in files of their own ---
+
+
+def read_apart(folder: Path, chain: bytes, key: bytes) -> CertificateFile:
+    (folder / "chain.pem").write_bytes(chain)
+    (folder / "key.pem").write_bytes(key)
+    paths = CertificatePaths(str(folder / "chain.pem"), str(folder / "key.pem"))
+    return read_certificate(paths, NOW_S)
+
+
+def test_chain_and_key_may_be_in_two_files(tmp_path: Path) -> None:
+    file = read_apart(tmp_path, CHAIN + ROOT.pem, SITE.key_pem)
+    assert file.chain[0] == SITE.certificate
+    assert file.key.public_key() == SITE.key.public_key()
+
+
+def test_a_key_that_does_not_fit_the_chain_names_both_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"chain\.pem with the key .*key\.pem: its private key belongs to none",
+    ):
+        read_apart(tmp_path, CHAIN + ROOT.pem, OTHER.key_pem)
+
+
+def test_the_file_without_a_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"/key\.pem: no private keys in it"):
+        read_apart(tmp_path, CHAIN + ROOT.pem + SITE.key_pem, b"")
+
+
+def test_the_file_without_a_chain_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"chain\.pem: no certificate in it; .* the chain$"
+    ):
+        read_apart(tmp_path, b"", SITE.key_pem)
 
 
 DAMAGED = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -20,6 +21,7 @@ from gateway.listeners.tls_profile import server_context
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from tests.line import Line
+from tests.logged import logged
 
 HTTP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 RTMP = b"\x03" + bytes(1536)
@@ -146,7 +148,7 @@ def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def secure(context: ssl.SSLContext) -> Doorway:
-    return Doorway(context=lambda: context)
+    return Doorway(context=lambda _: context)
 
 
 class TLSClient:
@@ -299,6 +301,83 @@ def test_a_handshake_that_fails_is_counted_once(secure: Doorway) -> None:
     assert len(secure.connections) == 0
 
 
+# --- Debug lines ---
+
+
+def debug_lines(doorway: Doorway, said: bytes, end: str = "") -> list[str]:
+    """What is logged of a connection at level debug; at other levels, nothing may be."""
+    with logged() as without:
+        converse(doorway, said, end)
+    assert without == []
+    with logged(debug=True) as lines:
+        converse(doorway, said, end)
+    return [line.removeprefix("debug: connection from 192.0.2.1 on 0.0.0.0:80: ") for line in lines]
+
+
+def converse(doorway: Doorway, said: bytes, end: str) -> None:
+    line = doorway.accept()
+    if line is not None and said:
+        line.says(said)
+    if end == "silence":
+        doorway.passes(LIMITS.first_bytes_s + LIMITS.tls_handshake_s + 1)
+    elif end:
+        getattr(line, end)()
+
+
+@pytest.mark.parametrize(
+    ("said", "end", "words"),
+    [
+        (HTTP, "", "speaks http"),
+        (RTMP, "", "speaks rtmp"),
+        (b"SSH-2.0-x", "", "closed: its first bytes are no protocol of this listener"),
+        (b"", "silence", "closed: it said nothing in time"),
+        (b"", "resets", "closed before it said what it speaks"),
+    ],
+)
+def test_a_connection_has_a_debug_line_with_what_it_speaks(
+    said: bytes, end: str, words: str
+) -> None:
+    assert debug_lines(Doorway(name="0.0.0.0:80"), said, end) == [words]
+
+
+def test_a_connection_that_may_not_come_in_has_a_debug_line() -> None:
+    denied = Admission.of([], [ip_network("192.0.2.0/24")])
+    doorway = Doorway(name="0.0.0.0:80", admission=denied)
+    assert debug_lines(doorway, b"") == ["refused: denied"]
+
+
+@pytest.mark.parametrize(
+    ("said", "end", "words"),
+    [
+        (b"\x16\x03\x01\x00\x05\x01hello and no more", "", "[A-Z_]{10,}"),
+        (b"\x16\x03\x01\x00\x50\x01\x00", "silence", "the client took too long"),
+        (b"\x16\x03\x01\x00\x50\x01\x00", "resets", "Connection .*lost.*"),
+    ],
+)
+def test_a_failed_handshake_has_a_debug_line_with_its_reason(
+    context: ssl.SSLContext, said: bytes, end: str, words: str
+) -> None:
+    doorway = Doorway(name="0.0.0.0:80", context=lambda _: context)
+    (line,) = debug_lines(doorway, said, end)
+    assert re.fullmatch(f"TLS handshake failed: {words}", line)
+
+
+def test_a_handshake_and_what_is_inside_have_debug_lines(
+    context: ssl.SSLContext, authority: trustme.CA
+) -> None:
+    doorway = Doorway(name="0.0.0.0:80", context=lambda _: context)
+    with logged(debug=True) as lines:
+        line = doorway.accept()
+        assert line is not None
+        client = TLSClient(authority, line)
+        line.says(client.hello())
+        line.says(client.finish() + client.encrypted(HTTP))
+    assert lines == [
+        "debug: connection from 192.0.2.1 on 0.0.0.0:80: TLS handshake done",
+        "debug: connection from 192.0.2.1 on 0.0.0.0:80 in TLS: speaks http",
+    ]
+
+
 # --- Deadlines ---
 
 
@@ -418,7 +497,7 @@ def test_the_header_says_who_the_client_is_in_any_pieces(header, words, step) ->
 
 
 def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
-    doorway = behind_proxy(context=lambda: context)
+    doorway = behind_proxy(context=lambda _: context)
     line = doorway.accept(PROXY)
     client = TLSClient(authority, line)
     line.says(V2 + client.hello())

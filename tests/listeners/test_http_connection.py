@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.logger import LogLevel, globalLogPublisher
 
 from gateway.protocols.limits import Limits
+from tests import logged as log
 from tests.listeners.conversation import HOLD_S, Gateway, Upstream, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
@@ -1210,3 +1211,38 @@ def test_nothing_is_served_after_a_fault(gateway: Gateway, logged: list[dict[str
     assert len(gateway.dials) == 1
     assert len(logged) == 1
     logged.clear()
+
+
+# --- Debug lines ---
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            request(b"/idle/0000SECRETSECRET/7"),
+            "refused with 404, no such session: idle of a session 0000..., number 7",
+        ),
+        (request(b"/nothing"), "refused with 404, no tunnel command"),
+        (b"nonsense\r\n\r\n", "refused with 400, "),
+    ],
+)
+def test_a_refused_request_has_a_debug_line_without_the_session_id(
+    gateway: Gateway, said: bytes, words: str
+) -> None:
+    with log.logged() as without:
+        gateway.accept().arrive(said)
+    assert without == []
+    with log.logged(debug=True) as lines:
+        gateway.accept().arrive(said)
+    (line,) = lines
+    assert line.startswith("debug: request from ")
+    assert words in line
+    assert "SECRET" not in line
+
+
+def test_a_command_that_is_served_has_no_debug_line(gateway: Gateway, wire: Wire) -> None:
+    session, _ = open_session(gateway, wire)
+    with log.logged(debug=True) as lines:
+        wire.arrive(request(b"/send/%b/1" % session, b"hello"))
+    assert lines == []

@@ -17,7 +17,14 @@ from twisted.internet.protocol import Protocol, ServerFactory
 
 from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from gateway.errors import ConfigurationError
-from gateway.listeners.ports import address_of, cause_of, listen, places_of
+from gateway.listeners.ports import (
+    SocketOptions,
+    address_of,
+    cause_of,
+    check_congestion_control,
+    listen,
+    places_of,
+)
 from gateway.transport import EagerServer, EagerUnixServer
 from tests.turning import Turning
 
@@ -93,6 +100,43 @@ def test_a_connection_has_the_eager_transport_and_sends_small_writes_at_once(
     (echo,) = echoes.connected
     assert type(echo.transport) is EagerServer
     assert echo.transport.getTcpNoDelay()
+
+
+def test_accepted_connections_notice_a_peer_that_vanishes(turning, echoes) -> None:
+    port = listen(
+        turning.reactor,
+        TcpAddress("127.0.0.1", 0),
+        echoes,
+        {},
+        options=SocketOptions(vanished_s=9.0),
+    )
+    assert answers(turning, ("127.0.0.1", address_of(port).port))
+    accepted = echoes.connected[0].transport.socket
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 9000
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 3
+
+
+def test_accepted_connections_have_the_listeners_congestion_control(turning, echoes) -> None:
+    port = listen(
+        turning.reactor,
+        TcpAddress("127.0.0.1", 0),
+        echoes,
+        {},
+        options=SocketOptions(congestion_control="reno"),
+    )
+    assert answers(turning, ("127.0.0.1", address_of(port).port))
+    accepted = echoes.connected[0].transport.socket
+    name = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    assert name.rstrip(b"\0") == b"reno"
+
+
+def test_an_unknown_congestion_control_is_refused_with_those_that_there_are() -> None:
+    check_congestion_control("reno")
+    with pytest.raises(
+        ConfigurationError, match=r'"nonesuch": the kernel refuses it .* it has: .*reno'
+    ):
+        check_congestion_control("nonesuch")
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")

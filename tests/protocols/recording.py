@@ -14,6 +14,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.parties import Figures
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
+from gateway.protocols.streaming import WHOLE, StreamPolicy
 
 # The longest that a session may do nothing about a silent world: every deadline is within this.
 LONGEST_S = 3600.0
@@ -69,15 +70,25 @@ class RecordingUpstream:
 
 
 class Reply:
-    """The answer to one command, or the refusal, or neither yet."""
+    """The answer to one command, or the refusal, or neither yet.
 
-    def __init__(self) -> None:
+    A streamed answer is in ``streamed``, whole or not; ``takes`` is False while the connection is full.
+    """
+
+    def __init__(self, may_stream: bool = True, round_trip_s: float = 0.0) -> None:
         self.body: bytes | None = None
         self.refusal: RequestRefused | None = None
+        self.may_stream = may_stream
+        self.round_trip_s = round_trip_s
+        self.streamed: bytes | None = None
+        self.length: int | None = None
+        self.pieces = 0
+        self.takes = True
+        self.finished: bool | None = None
 
     @property
     def waits(self) -> bool:
-        return self.body is None and self.refusal is None
+        return self.body is None and self.refusal is None and self.streamed is None
 
     @property
     def status(self) -> int | None:
@@ -93,6 +104,32 @@ class Reply:
         assert self.waits, "refused after an answer"
         self.refusal = error
 
+    def begin(self, first: bytes, length: int | None) -> bool:
+        assert self.waits, "begun after an answer"
+        assert self.may_stream
+        self.streamed, self.length, self.pieces = first, length, 1
+        self._check_length()
+        return self.takes
+
+    def more(self, data: bytes) -> bool:
+        assert self.streamed is not None
+        assert self.finished is None, "more after the end"
+        assert data, "an empty chunk would end the answer"
+        self.streamed += data
+        self.pieces += 1
+        self._check_length()
+        return self.takes
+
+    def finish(self, is_whole: bool) -> None:
+        assert self.streamed is not None
+        assert self.finished is None, "finished twice"
+        assert is_whole == (self.length is None or self.length == len(self.streamed))
+        self.finished = is_whole
+
+    def _check_length(self) -> None:
+        assert self.streamed is not None
+        assert self.length is None or len(self.streamed) <= self.length, "past the declared length"
+
 
 class Conversation:
     """One session, and time as a number that ``later`` moves on."""
@@ -103,11 +140,17 @@ class Conversation:
         hold_s: float = 0.25,
         tries_again: bool = False,
         figures: Figures | None = None,
+        policy: StreamPolicy = WHOLE,
     ) -> None:
         self.now = 1000.0
+        # Whether new connections can take streamed answers, and their round trip time.
+        self.may_stream = True
+        self.round_trip_s = 0.0
         self.limits = limits or Limits()
         self.upstream = RecordingUpstream()
-        self.session = Session(self.limits, self.upstream, hold_s, self.now, tries_again, figures)
+        self.session = Session(
+            self.limits, self.upstream, hold_s, self.now, tries_again, figures, policy
+        )
         # The connection that the client's commands come on.
         self.source = 1
         self.upstream.session = self.session
@@ -178,7 +221,7 @@ class Conversation:
         return self.session.ended
 
     def _ask(self, ask: Callable[[], bytes | None], number: int | None) -> Reply:
-        reply = Reply()
+        reply = Reply(self.may_stream, self.round_trip_s)
         try:
             answer = ask()
         except RequestRefused as error:
@@ -187,5 +230,5 @@ class Conversation:
         if answer is not None:
             reply.answer(answer)
         elif number is not None:
-            self.session.wait(number, reply)
+            self.session.wait(number, reply, self.now)
         return reply

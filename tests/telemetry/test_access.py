@@ -41,10 +41,10 @@ def refuse(log: AccessLog) -> None:
 def test_a_session_with_a_stream_has_four_lines(log: AccessLog, tmp_path: Path) -> None:
     node = Node(records=[log])
     tunnel = node.open()
-    node.talk([tunnel], 5)
     facts = tunnel.figures.facts
     facts.application, facts.action, facts.stream = "live", "publish", "news"
-    facts.noticed()
+    facts.notice()
+    node.talk([tunnel], 5)
     tunnel.session.close(node.now)
     found = entries(tmp_path / "access.log")
     assert [(each["x-event"], each["x-category"]) for each in found] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel, LogPublisher
 
+from gateway.logs import debugging
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.lines import BURST, Bucket, make_observer, one_line
 from gateway.telemetry.records import EndRecords
@@ -89,12 +91,35 @@ def test_a_flood_is_cut_and_its_length_is_told() -> None:
     assert "left out" not in log.lines[-1]
 
 
-def test_errors_are_never_left_out() -> None:
+def test_errors_have_a_reserve_and_a_bound() -> None:
     log = Log(lines_per_s=0.001)
     for _ in range(BURST + 5):
         log.logger.info("again")
     log.logger.critical("the end")
     assert log.lines[-1].endswith("the end")
+    for _ in range(BURST):
+        log.logger.error("caused by a client")
+    assert BURST < len(log.lines) < BURST + 200
+
+
+def test_debug_lines_leave_half_of_the_room_to_others() -> None:
+    log = Log(lines_per_s=0.001)
+    for _ in range(2 * BURST):
+        log.logger.debug("detail")
+    assert len(log.lines) == BURST // 2
+    log.logger.info("of weight")
+    assert log.lines[-1].endswith("of weight")
+
+
+@pytest.mark.parametrize("level", list(LogLevel.iterconstants()))
+def test_no_level_writes_more_than_the_bound(level: LogLevel) -> None:
+    log = Log(lines_per_s=10)
+    for second in range(10):
+        log.now = float(second)
+        for _ in range(1000):
+            log.logger.emit(level, "caused by a client")
+    # One line beside each says how many were left out.
+    assert len(log.lines) <= BURST + 100 + 2 * 10 * 10
 
 
 def test_a_full_disk_stops_nobody() -> None:
@@ -115,11 +140,12 @@ def test_a_bucket_never_lets_more_through_than_burst_and_rate(times: int) -> Non
     assert passed >= min(20 * times, 10 + 5 * (times - 1))
 
 
-def record_of_an_end(layout: str) -> str:
-    """What a session that talked a little leaves in the log."""
+def lines_of_a_session(layout: str, debug: bool = False) -> list[str]:
+    """What a session that talked a little leaves in the log at its end."""
     log = Log(layout)
     records = EndRecords()
     records._log = log.logger  # type: ignore[misc]
+    debugging.enabled = debug
     node = Node(records=[records])
     tunnel = node.open()
     node.talk([tunnel], 5)
@@ -127,18 +153,40 @@ def record_of_an_end(layout: str) -> str:
     facts.action, facts.application, facts.stream, facts.drift_s = "play", "live", "a\nb{x}", 0.25
     tunnel.figures.carried_by(None, b"1.1 cache")
     tunnel.session.close(node.now)
-    (line,) = log.lines
-    assert "secret" not in line
-    return line
+    assert "secret" not in log.output.getvalue()
+    return log.lines
 
 
 def test_a_session_leaves_one_record_with_all_its_figures() -> None:
-    found = json.loads(record_of_an_end("json"))
+    (line,) = lines_of_a_session("json")
+    found = json.loads(line)
     assert {attribute.name for attribute in Summary.__attrs_attrs__} <= set(found)
     assert found["reason"] == "client_closed"
     assert found["alias"] == "n100-1"
     assert found["latencies"]["poll_gap"]["count"] == 4
     assert LogLevel.info.name == found["level"]
+    assert found["message"].startswith("session n100-1 ended: closed by the client after 1.5 s; ")
+
+
+def test_as_text_the_record_is_short() -> None:
+    (line,) = lines_of_a_session("text")
+    _, _, message = line.split(maxsplit=2)
+    assert re.fullmatch(
+        "session n100-1 ended: closed by the client after 1.5 s; 5 B up, 5 B down; "
+        r"downstream wait \d+ ms, 95 % under \d+ ms",
+        message,
+    )
+
+
+def test_where_no_stream_is_known_the_record_says_who_it_was() -> None:
+    log = Log()
+    records = EndRecords()
+    records._log = log.logger  # type: ignore[misc]
+    Node(records=[records]).open().dismiss(EndReason.ABANDONED)
+    assert (
+        "ended: opened but never used after 4.0 ms; 0 B up, 0 B down; 192.0.2.1 connected by RTMPT on"
+        " 0.0.0.0:80, to media:1935 (evil"
+    ) in log.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +200,18 @@ def test_a_session_leaves_one_record_with_all_its_figures() -> None:
         ", upstream_delay 0.0000/0.0000/0.0000/0.0000, poll_gap 0.",
     ],
 )
-def test_as_text_the_record_says_all_of_it_in_words(words: str) -> None:
-    assert words in record_of_an_end("text")
+def test_at_level_debug_a_second_line_says_all_of_it_in_words(words: str) -> None:
+    short, long = lines_of_a_session("text", debug=True)
+    assert words in long
+    assert words not in short
 
 
-def test_of_what_is_not_known_the_record_says_nothing() -> None:
+def test_of_what_is_not_known_the_records_say_nothing() -> None:
     log = Log()
     records = EndRecords()
     records._log = log.logger  # type: ignore[misc]
+    debugging.enabled = True
     Node(records=[records]).open().dismiss(EndReason.CLIENT_LOST)
+    assert len(log.lines) == 2
     for absent in ("None", "''", "by way", "round trip", "drift", "poll_gap"):
-        assert absent not in log.lines[0]
+        assert absent not in "".join(log.lines)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.telemetry.process import version_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,7 +35,18 @@ def test_every_line_that_twistd_logs_has_the_configured_form(tmp_path: Path, lay
             lines.append(line)
             if "the embedded origin serves" in line:
                 process.terminate()
-    assert lines
+    assert f"rtmpt-gateway {version_of('rtmpt-gateway')} starts, with {file}" in lines[0]
+    assert "stopped" in lines[-1]
+    for noise in (
+        "starting",
+        "Closed)",
+        "Main loop",
+        "reactor class",
+        "Stopping",
+        "SIGTERM",
+        "Shut",
+    ):
+        assert noise not in "".join(lines)
     for line in lines:
         if layout == "json":
             assert {"time", "level", "namespace", "message"} <= json.loads(line).keys()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError as TimedOut
+from twisted.python.failure import Failure
 
 from gateway.errors import RequestRefused, ResourcesExhausted, UpstreamUnavailable
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
@@ -155,10 +157,12 @@ def test_the_client_is_not_read_before_the_upstream_stands(bench) -> None:
     assert upstream.received == HANDSHAKE + b"early"
 
 
-def test_who_is_gone_is_found_by_keep_alive_probes(bench) -> None:
-    for line in bench.pair():
-        assert line.keep_alive
-        assert (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) in line.socket.options
+def test_a_side_that_vanished_ends_the_relay_with_its_own_reason(bench) -> None:
+    for index, reason in enumerate((EndReason.CLIENT_VANISHED, EndReason.UPSTREAM_VANISHED)):
+        lines = bench.pair()
+        lines[index].protocol.connectionLost(Failure(TimedOut()))
+        assert bench.ends[-1] is reason
+        assert lines[1 - index].aborted or reason is EndReason.UPSTREAM_VANISHED
 
 
 def test_a_unix_socket_has_no_keep_alive_and_is_relayed_all_the_same(bench) -> None:

@@ -397,7 +397,7 @@ def test_a_sweep_ends_holds(node: Node) -> None:
     _, session = node.opened()
     assert session.receive(Kind.IDLE, 0, b"", node.clock.seconds()) is None
     reply = Reply()
-    session.wait(0, reply)
+    session.wait(0, reply, 0.0)
     node.later(0.24)
     assert reply.waits
     node.later(0.02)
@@ -477,10 +477,10 @@ def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: No
     _, second = node.opened()
     now = node.clock.seconds()
     first.receive(Kind.IDLE, 0, b"", now)
-    first.wait(0, Broken())
+    first.wait(0, Broken(), now)
     second.receive(Kind.IDLE, 0, b"", now)
     reply = Reply()
-    second.wait(0, reply)
+    second.wait(0, reply, now)
     node.later(1.0)
     assert reply.body == b"\x01"
     assert second.ended is None

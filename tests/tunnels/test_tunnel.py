@@ -63,7 +63,7 @@ def test_time_is_the_clocks(joined: Joined) -> None:
     assert joined.tunnel.opened_at == 50.0
     joined.session.receive(Kind.IDLE, 0, b"", joined.now)
     reply = Reply()
-    joined.session.wait(0, reply)
+    joined.session.wait(0, reply, joined.now)
     joined.now = 60.0
     joined.transport.say(b"words")
     assert reply.body == b"\x01words"
@@ -75,7 +75,7 @@ def test_a_full_transport_keeps_answers_back_until_it_is_empty(joined: Joined) -
     assert joined.send(0, bytes(10)) == b"\x01"
     assert joined.send(1, b"1") is None
     reply = Reply()
-    joined.session.wait(1, reply)
+    joined.session.wait(1, reply, joined.now)
     assert joined.tunnel.unsent == 11
     joined.now += 1
     joined.transport.drain()

@@ -24,6 +24,9 @@ class UpstreamTransport(StringTransport):
     def unacknowledged(self) -> int:
         return self.unsent
 
+    def abort_now(self) -> None:
+        self.abortConnection()
+
     def loseWriteConnection(self) -> None:
         self.write_closed = True
 

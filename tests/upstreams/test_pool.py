@@ -21,6 +21,7 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
 from gateway.upstreams.pool import Health, Pool
+from tests.logged import logged
 
 LOOPBACK = "127.0.0.1"
 # Turns of the reactor, each at most this long, after which what did not happen never will.
@@ -289,6 +290,22 @@ def test_one_name_that_cannot_be_had_again_does_not_keep_the_others_from_it(
     network.names.hosts["moved"] = [LOOPBACK]
     network.result_of(pool.look_up_again())
     assert network.result_of(pool.connect(Protocol())) == f"moved:{server.port}"
+
+
+def test_at_level_debug_each_attempt_has_a_line(network: Network) -> None:
+    dead, server = network.dead_server(), network.server()
+    pool = network.pool(dead, server)
+    with logged(debug=True) as lines:
+        for _ in range(4):
+            network.connect(pool)
+    attempts = [line for line in lines if line.startswith("debug: ")]
+    assert sum(f"upstream {server} connected in " in line for line in attempts) == 4
+    failed = [line for line in attempts if f"upstream {dead} failed: " in line]
+    assert failed
+    assert "refused" in failed[0]
+    with logged() as without:
+        network.connect(pool)
+    assert without == []
 
 
 @pytest.fixture

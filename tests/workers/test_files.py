@@ -92,6 +92,71 @@ def test_a_key_of_another_certificate_is_a_fault(pem: Path) -> None:
         assert line.startswith(f"FILE: {place}: {pem}: ")
 
 
+def apart(chain: Path, key: Path) -> Config:
+    return _read(
+        '[[listener]]\naddress = "[::]:0"\ntls = true\n'
+        f'[[tls.certificate]]\nchain = "{chain}"\nkey = "{key}"\n'
+    )
+
+
+@pytest.fixture
+def key(tmp_path: Path, pem: Path) -> Path:
+    """The key of ``pem`` in a file of its own; ``pem`` is the chain alone then."""
+    path = tmp_path / "privkey.pem"
+    path.touch(0o600)
+    certificate, mark, rest = pem.read_text().partition("-----BEGIN PRIVATE KEY-----")
+    path.write_text(mark + rest)
+    pem.write_text(certificate)
+    return path
+
+
+def test_chain_and_key_in_files_of_their_own_pass(pem: Path, key: Path) -> None:
+    files.check(apart(pem, key), NOW.timestamp())
+    assert list(files.warnings(apart(pem, key))) == []
+
+
+def test_joined_files_and_files_of_their_own_are_used_together(tmp_path: Path, pem: Path) -> None:
+    joined = tmp_path / "joined.pem"
+    joined.write_bytes(pem.read_bytes())
+    configuration = _read(
+        f'[[listener]]\naddress = "[::]:0"\ntls = true\n[tls]\ncertificates = ["{joined}"]\n'
+        f'[[tls.certificate]]\nchain = "{pem}"\nkey = "{pem}"\n'
+    )
+    store = files.certificates(configuration, NOW.timestamp())
+    assert store is not None
+    assert [each.file for each in store.current.expiries] == [str(joined), str(pem)]
+
+
+def test_a_fault_of_chain_or_key_is_told_with_its_place(
+    tmp_path: Path, pem: Path, key: Path
+) -> None:
+    place = "FILE: [[tls.certificate]] 1: "
+    (line,) = faults(apart(pem, tmp_path / "none"))
+    assert line.startswith(f"{place}{tmp_path}/none: cannot be read: No such file")
+    (line,) = faults(apart(tmp_path / "none", key))
+    assert line.startswith(f"{place}{tmp_path}/none: cannot be read: No such file")
+    key.write_bytes(issue("other").key_pem)
+    (line,) = faults(apart(pem, key))
+    assert line.startswith(f"{place}{pem} with the key {key}: its private key belongs to none")
+
+
+def test_only_the_key_of_files_of_their_own_must_not_be_open(pem: Path, key: Path) -> None:
+    pem.chmod(0o644)
+    assert list(files.warnings(apart(pem, key))) == []
+    key.chmod(0o644)
+    (line,) = files.warnings(apart(pem, key))
+    assert line.startswith(f'FILE: [[tls.certificate]] 1, key "key": {key}: everybody on this')
+
+
+@pytest.mark.parametrize("name", ["token_file", "certificate", "client_authorities"])
+def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path, pem: Path, name: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    certificate = f'certificate = "{pem}"\n' if name == "client_authorities" else ""
+    (line,) = faults(configured(f'[admin]\n{certificate}{name} = "{fifo}"\n'))
+    assert f'FILE: [admin], key "{name}": {fifo}: cannot be read: not a regular file' in line
+
+
 def test_a_reload_names_the_place_too(pem: Path) -> None:
     store = files.certificates(secured(pem), NOW.timestamp())
     assert store is not None

@@ -68,15 +68,30 @@ class Figures(Protocol):
 class Facts:
     """What has been found out so far. ``action`` is "publish", "play", or "" while neither is known.
 
-    ``noticed``, if any, is called once, when it is.
+    ``noticed``, if any, is called once: when it is, or when ``unreadable`` says that it will not be.
     """
 
-    __slots__ = ("action", "application", "drift_s", "flash_version", "noticed", "stream")
+    __slots__ = (
+        *("action", "application", "drift_s", "flash_version"),
+        *("noticed", "stream", "unreadable"),
+    )
 
     def __init__(self) -> None:
         self.noticed: Callable[[], None] | None = None
+        self.unreadable = False
         self.application = self.stream = self.action = self.flash_version = ""
         self.drift_s: float | None = None
+
+    def give_up(self) -> None:
+        """Nothing more can be read."""
+        self.unreadable = not self.action
+        self.notice()
+
+    def notice(self) -> None:
+        """Call ``noticed``, the first time."""
+        noticed, self.noticed = self.noticed, None
+        if noticed is not None:
+            noticed()
 
 
 @final
@@ -119,6 +134,7 @@ class PassiveReader:
                 else:
                     self._take_client_message(message, now)
         except RTMPError:
+            self.facts.give_up()
             return None
         return None if self.facts.action and self._figures is None else self
 
@@ -134,6 +150,7 @@ class PassiveReader:
                 else:
                     self._take_upstream_message(message, now)
         except RTMPError:
+            self.facts.give_up()
             return None
         return self
 
@@ -155,9 +172,7 @@ class PassiveReader:
         elif command.name in _STREAM_COMMANDS:
             facts.action = _STREAM_COMMANDS[command.name]
             facts.stream = _name(stream_name(command))
-            noticed, facts.noticed = facts.noticed, None
-            if noticed is not None:
-                noticed()
+            facts.notice()
 
     def _take_client_ping(self, message: Message, now: float, figures: Figures) -> None:
         request, response = read_ping_request(message), read_ping_response(message)

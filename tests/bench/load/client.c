@@ -1,7 +1,8 @@
 /* The clients: RTMPT as FFmpeg speaks it, or the same bytes with nothing around them.
  *
- * An RTMPT client has one request under way at a time. It polls at once after an answer with data
- * and pauses after an empty one. A publishing client sends each record as it comes; records that
+ * An RTMPT client has one request under way at a time, except for librtmp, which sends and closes behind an
+ * unfinished answer. Both use the bytes of an answer as they come; FFmpeg reads chunked answers too. A client
+ * polls at once after an answer with data and pauses after an empty one. A publishing client sends each record as it comes; records that
  * come while a send waits for its answer ride together in the next one.
  */
 #define _GNU_SOURCE
@@ -18,6 +19,13 @@ static const char *const PATHS[] = {"POST /open/1", "POST /send/", "POST /idle/"
 static const char FIELDS[] = " HTTP/1.1\r\nAccept: */*\r\nConnection: keep-alive\r\nHost: 127.0.0.1:";
 static const char MORE_FIELDS[] = "\r\nIcy-MetaData: 1\r\nCache-Control: no-cache\r\n"
                                   "Content-type: application/x-fcs\r\nUser-Agent: Shockwave Flash\r\n\r\n";
+/* The same of librtmp, as rtmpdump 2.4 sends them (captured). */
+static const char LIBRTMP_FIELDS[] = " HTTP/1.1\r\nHost: 127.0.0.1:";
+static const char MORE_LIBRTMP_FIELDS[] =
+    "\r\nAccept: */*\r\nUser-Agent: Shockwave Flash\r\nConnection: Keep-Alive\r\n"
+    "Cache-Control: no-cache\r\nContent-type: application/x-fcs\r\nContent-length: ";
+/* Of a client that reads whole answers. */
+static const char WHOLE_FIELDS[] = " HTTP/1.1\r\nUser-Agent: whole\r\nHost: 127.0.0.1:";
 #define HEAD_BYTES 400
 
 /* What waits behind an unanswered send; over it the session has fallen behind for good. */
@@ -69,6 +77,33 @@ static unsigned char *put_number(unsigned char *out, uint64_t number)
     return put(out, digits + at, sizeof digits - at);
 }
 
+static unsigned char *put_fields(unsigned char *out, size_t body_bytes)
+{
+    static const char *const first[] = {FIELDS, LIBRTMP_FIELDS, WHOLE_FIELDS};
+    out = put(out, first[options.program], strlen(first[options.program]));
+    out = put_number(out, options.port);
+    if (options.program == LIBRTMP) {
+        out = put(out, MORE_LIBRTMP_FIELDS, sizeof MORE_LIBRTMP_FIELDS - 1);
+        out = put_number(out, body_bytes);
+        return put(out, "\r\n\r\n", 4);
+    }
+    out = put(out, "\r\nContent-Length: ", 18);
+    out = put_number(out, body_bytes);
+    if (options.program == WHOLE)
+        return put(out, "\r\n\r\n", 4);
+    return put(out, MORE_FIELDS, sizeof MORE_FIELDS - 1);
+}
+
+static void asked(struct client *client, int command)
+{
+    if (client->command == NONE)
+        client->command = command;
+    else if (client->behind_count == BEHIND)
+        fail("session %u: %d requests wait behind an answer", client->number, BEHIND);
+    else
+        client->behind[client->behind_count++] = command;
+}
+
 static void request(struct client *client, int command, const unsigned char *body, size_t bytes)
 {
     unsigned char *start = reserve(&client->connection, HEAD_BYTES + bytes), *out = start;
@@ -78,12 +113,8 @@ static void request(struct client *client, int command, const unsigned char *bod
         *out++ = '/';
         out = put_number(out, client->sequence++);
     }
-    out = put(out, FIELDS, sizeof FIELDS - 1);
-    out = put_number(out, options.port);
-    out = put(out, "\r\nContent-Length: ", 18);
-    out = put_number(out, bytes);
-    out = put(out, MORE_FIELDS, sizeof MORE_FIELDS - 1);
-    client->command = command;
+    out = put_fields(out, bytes);
+    asked(client, command);
     if (options.two_segments) {
         push(&client->connection, out - start);
         out = start = reserve(&client->connection, bytes);
@@ -209,6 +240,11 @@ static void answered(struct client *client)
 {
     int command = client->command;
     client->command = NONE;
+    client->begun = false;
+    if (client->behind_count > 0) {
+        client->command = client->behind[0];
+        memmove(client->behind, client->behind + 1, --client->behind_count * sizeof *client->behind);
+    }
     answers++;
     if (command == OPEN) {
         unsigned char introduction[INTRODUCTION_BYTES];
@@ -219,21 +255,34 @@ static void answered(struct client *client)
         forget(&client->connection);
     } else {
         client->running = true;
-        go_on(client, client->body_bytes - 1);
+        if (client->command == NONE)
+            go_on(client, client->body_bytes - 1);
     }
+}
+
+/* As librtmp, whose acknowledgements travel in sends behind the unfinished answer. */
+static void acknowledge(struct client *client)
+{
+    if (options.program != LIBRTMP || client->role != PLAY || !records_flow
+        || client->stream_bytes - client->acknowledged < ACKNOWLEDGE_BYTES)
+        return;
+    client->acknowledged = client->stream_bytes;
+    unsigned char record[RECORD_BYTES];
+    record_write(&client->source, record, now_ns());
+    request(client, SEND, record, sizeof record);
 }
 
 /* The body of an answer, in the pieces in which it comes. */
 static void read_body(struct client *client, const unsigned char *data, size_t bytes)
 {
-    bool first = client->body_left == client->body_bytes;
-    client->body_left -= bytes;
+    bool first = !client->begun;
+    client->begun = true;
     if (client->command == OPEN) {
         if (client->session_id_bytes + bytes > sizeof client->session_id)
             fail("session %u: the session id is too long", client->number);
         memcpy(client->session_id + client->session_id_bytes, data, bytes);
         client->session_id_bytes += bytes;
-        if (client->body_left == 0 && client->session_id[--client->session_id_bytes] != '\n')
+        if (client->body_left == bytes && client->session_id[--client->session_id_bytes] != '\n')
             fail("session %u: the session id does not end in a line feed", client->number);
     } else if (client->command == CLOSE) {
         if (client->body_bytes != 1 || data[0] != 0)
@@ -241,11 +290,55 @@ static void read_body(struct client *client, const unsigned char *data, size_t b
     } else {
         if (first && memchr("\x01\x03\x05\x09\x11\x21", data[0], 6) == NULL)
             fail("session %u: interval byte %#x", client->number, data[0]);
-        if (bytes > first)
+        if (bytes > first) {
+            client->stream_bytes += bytes - first;
             record_read(&client->sink, data + first, bytes - first, now_ns());
+            acknowledge(client);
+        }
     }
+}
+
+/* Take a byte of what is around the chunks' data; whether the body has ended. */
+static bool take_between_chunks(struct client *client, unsigned char byte)
+{
+    if (byte == '\r')
+        return false;
+    if (client->chunk_part == LAST_END || client->chunk_part == CHUNK_END) {
+        if (byte != '\n')
+            fail("session %u: a chunk without its end", client->number);
+        bool last = client->chunk_part == LAST_END;
+        client->chunk_part = last ? NOT_CHUNKED : CHUNK_SIZE;
+        return last;
+    }
+    if (byte != '\n') {
+        if (client->chunk_size_bytes == sizeof client->chunk_size - 1 || strchr("0123456789abcdef", byte) == NULL)
+            fail("session %u: a chunk's size with %#x in it", client->number, byte);
+        client->chunk_size[client->chunk_size_bytes++] = byte;
+        return false;
+    }
+    client->chunk_size[client->chunk_size_bytes] = 0;
+    client->chunk_size_bytes = 0;
+    client->body_left = strtoul(client->chunk_size, NULL, 16);
+    client->body_bytes += client->body_left;
+    client->chunk_part = client->body_left > 0 ? CHUNK_DATA : LAST_END;
+    return false;
+}
+
+/* Take what comes first of a chunked body; how many bytes it took. */
+static size_t take_chunked(struct client *client, const unsigned char *data, size_t bytes)
+{
+    if (client->chunk_part != CHUNK_DATA) {
+        if (take_between_chunks(client, data[0]))
+            answered(client);
+        return 1;
+    }
+    if (bytes > client->body_left)
+        bytes = client->body_left;
+    read_body(client, data, bytes);
+    client->body_left -= bytes;
     if (client->body_left == 0)
-        answered(client);
+        client->chunk_part = CHUNK_END;
+    return bytes;
 }
 
 static void read_head(struct client *client, const char *head, size_t bytes)
@@ -253,11 +346,16 @@ static void read_head(struct client *client, const char *head, size_t bytes)
     if (bytes < 13 || memcmp(head, "HTTP/1.1 200 ", 13) != 0)
         fail("session %u: %s was answered %.12s", client->number, PATHS[client->command], head);
     client->body_bytes = 0;
+    client->chunk_part = NOT_CHUNKED;
     const char *end = head + bytes, *line = head;
     while ((line = memchr(line, '\n', end - line)) != NULL && ++line < end)
         if (end - line > 16 && strncasecmp(line, "Content-Length: ", 16) == 0)
             client->body_bytes = strtoul(line + 16, NULL, 10);
-    if (client->body_bytes == 0)
+        else if (end - line > 26 && strncasecmp(line, "Transfer-Encoding: chunked", 26) == 0)
+            client->chunk_part = CHUNK_SIZE;
+    if (client->chunk_part == CHUNK_SIZE && options.program != FFMPEG)
+        fail("session %u: a chunked answer, which this client does not read", client->number);
+    if (client->body_bytes == 0 && client->chunk_part == NOT_CHUNKED)
         fail("session %u: an answer without a body", client->number);
     client->body_left = client->body_bytes;
 }
@@ -291,12 +389,17 @@ static void read_answers(struct client *client, const unsigned char *data, size_
 {
     while (bytes > 0) {
         size_t take = client->body_left;
-        if (take == 0) {
+        if (client->chunk_part != NOT_CHUNKED) {
+            take = take_chunked(client, data, bytes);
+        } else if (take == 0) {
             take = take_head(client, data, bytes);
         } else {
             if (take > bytes)
                 take = bytes;
             read_body(client, data, take);
+            client->body_left -= take;
+            if (client->body_left == 0)
+                answered(client);
         }
         data += take;
         bytes -= take;
@@ -307,6 +410,13 @@ void client_readable(struct client *client)
 {
     static unsigned char data[READ_BYTES];
     long bytes = pull(&client->connection, data, sizeof data);
+    if (bytes < 0 && options.program == LIBRTMP && client->behind_count > 0
+        && client->behind[client->behind_count - 1] == CLOSE) {
+        /* A close behind an answer that cannot be filled any more ends the connection. */
+        client->closed = true;
+        forget(&client->connection);
+        return;
+    }
     if (bytes < 0)
         fail("session %u: the connection was closed (last request: %s)", client->number,
              client->command == NONE ? "answered" : PATHS[client->command]);

@@ -34,9 +34,12 @@ struct options {
     long tls;              /* 1: the clients speak TLS */
     long two_segments;     /* 1: head and body in two writes with Nagle's algorithm on, as FFmpeg */
     long bare;             /* 1: nothing is behind the target, do not wait for upstream connections */
+    long program;          /* how RTMPT clients speak: 0 as FFmpeg, 1 as librtmp, 2 as one that reads whole answers */
+    long burst;            /* 1: all records of a period are sent in the same millisecond */
+    long host;             /* of the target, as inet_addr() gives it; 0 is 127.0.0.1 */
     long spin;             /* 1: never sleep: what is measured need not wake the generator up */
     long hold;             /* 1: when all are open say "ready", go on until a line comes on stdin */
-    long port;             /* of the target on 127.0.0.1 */
+    long port;             /* of the target */
     long upstream_fd;      /* the upstream's listening socket, inherited */
     long pid;              /* whose processor time is taken */
     long sessions[ROLES];  /* how many of each role */
@@ -143,6 +146,10 @@ uint64_t upstream_received(const struct upstream *upstream);
 /* ---- client.c ---- */
 
 enum command { OPEN, SEND, IDLE, CLOSE, NONE };
+enum program { FFMPEG, LIBRTMP, WHOLE };
+/* librtmp acknowledges each 250 kB; no answer of ours is as long as so many. */
+#define BEHIND 32
+#define ACKNOWLEDGE_BYTES 250000
 
 struct client {
     struct connection connection;
@@ -152,7 +159,10 @@ struct client {
     struct source source;
     struct sink sink;
     /* RTMPT */
-    enum command command;           /* the one that waits for its answer, or NONE */
+    enum command command;           /* the first one that waits for its answer, or NONE */
+    enum command behind[BEHIND];    /* librtmp: those that were sent after it, in order */
+    int behind_count;
+    uint64_t acknowledged;          /* librtmp: bytes of the stream when it last sent an acknowledgement */
     bool running, closed;
     uint64_t sequence;
     uint64_t pause_until_ns;
@@ -160,6 +170,11 @@ struct client {
     size_t session_id_bytes;
     unsigned char head[2048];       /* of an answer that has come in part */
     size_t head_bytes, body_left, body_bytes;
+    enum chunk_part { NOT_CHUNKED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, LAST_END } chunk_part;
+    char chunk_size[20];
+    size_t chunk_size_bytes;
+    bool begun;                     /* the interval byte of the current answer has come */
+    uint64_t stream_bytes;          /* that came in answers, interval bytes apart */
     unsigned char *body;            /* records that wait for the answer to the last send */
     size_t waiting, body_capacity;
 };

@@ -3,6 +3,7 @@
  *   load KEY=VALUE...      a run; keys as in OPTIONS below
  *   load stub FD           answer RTMPT commands on an inherited listening socket until killed
  */
+#include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static void pace_setup(uint64_t start_ns)
         if (clients[i].role != PLAY && clients[i].role != PUBLISH)
             continue;
         state = state * 1664525u + 1013904223u;
-        beats[beat_count++] = (struct beat){(uint64_t)state * period_ns >> 32, &clients[i]};
+        uint64_t phase_ns = options.burst ? 0 : (uint64_t)state * period_ns >> 32;
+        beats[beat_count++] = (struct beat){phase_ns, &clients[i]};
     }
     qsort(beats, beat_count, sizeof *beats, by_phase);
 }
@@ -184,7 +186,11 @@ static bool delivered(const struct client *client)
                                         && client->source.next == upstream_received(client->upstream));
 }
 
-static bool quiet(const struct client *client) { return client->command == NONE; }
+/* librtmp closes behind an unfinished answer. */
+static bool quiet(const struct client *client)
+{
+    return client->command == NONE || (options.rtmpt && options.program == LIBRTMP);
+}
 static bool closed(const struct client *client) { return client->closed; }
 
 /* Go on until it is true of every client. */
@@ -233,6 +239,7 @@ static void print_samples(struct samples *samples)
         return;
     qsort(samples->times, samples->count, sizeof *samples->times, by_time);
     printf("%s_p50_us %.1f\n", samples->name, samples->times[samples->count / 2] / 1e3);
+    printf("%s_p90_us %.1f\n", samples->name, samples->times[samples->count * 90 / 100] / 1e3);
     printf("%s_p99_us %.1f\n", samples->name, samples->times[samples->count * 99 / 100] / 1e3);
     printf("%s_max_us %.1f\n", samples->name, samples->times[samples->count - 1] / 1e3);
 }
@@ -256,6 +263,8 @@ static const struct {
     {"tls", &options.tls},
     {"two_segments", &options.two_segments},
     {"bare", &options.bare},
+    {"program", &options.program},
+    {"burst", &options.burst},
     {"spin", &options.spin},
     {"hold", &options.hold},
     {"port", &options.port},
@@ -276,6 +285,10 @@ static const struct {
 static void read_option(const char *argument)
 {
     size_t name_bytes = strcspn(argument, "=");
+    if (strncmp(argument, "host=", 5) == 0) {
+        options.host = inet_addr(argument + 5);
+        return;
+    }
     for (size_t i = 0; i < sizeof OPTIONS / sizeof *OPTIONS; i++) {
         if (strlen(OPTIONS[i].name) == name_bytes && strncmp(OPTIONS[i].name, argument, name_bytes) == 0
             && argument[name_bytes] == '=') {

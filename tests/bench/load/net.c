@@ -48,7 +48,7 @@ uint64_t processor_ns(int pid)
 int dial(int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_addr.s_addr = options.host ? (in_addr_t)options.host : htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (fd < 0)
         fail("socket: %s", strerror(errno));

@@ -1,0 +1,75 @@
+"""Client programs, recognised by the head of their open request.
+
+Two programs use an answer's body as its bytes arrive, so that they can get streamed answers (PROTOCOL.md,
+Streamed answers). Their heads were captured: FFmpeg 5.1, and rtmpdump 2.4, whose librtmp GStreamer, VLC and
+old OBS share.
+
+    program   framing of a streamed answer   recognised by
+    FFmpeg    chunked                        ``Icy-MetaData``, which no Flash Player asks for
+    librtmp   a declared length              the seven fields that it sends, in its order
+
+A connection is direct when nothing shows that a proxy is between. ``Via``, ``X-Forwarded-For``,
+``Forwarded``, ``X-Real-IP`` and HTTP/1.0 show a proxy by its own word. ``Connection`` shows one that keeps
+silent: the field is meant for one hop (RFC 9110, 7.6.1), so a proxy removes it or writes its own. Both
+programs send it in a fixed place.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from attrs import frozen
+
+from gateway.protocols.http import Fields
+
+
+class Framing(Enum):
+    """How a streamed answer tells its end: by its last chunk, or by a length declared in its head."""
+
+    CHUNKED = "chunked"
+    DECLARED = "declared"
+
+
+@frozen
+class Client:
+    """A client program. ``framing`` is None when it reads whole answers only.
+
+    ``tries_again``: it repeats a failed command as FFmpeg does (``retries``).
+    """
+
+    framing: Framing | None = None
+    tries_again: bool = False
+
+
+FFMPEG: Final = Client(Framing.CHUNKED, tries_again=True)
+LIBRTMP: Final = Client(Framing.DECLARED)
+OTHER: Final = Client()
+
+_ICY: Final = b"icy-metadata"
+_LIBRTMP_NAMES: Final = (
+    *(b"host", b"accept", b"user-agent", b"connection"),
+    *(b"cache-control", b"content-type", b"content-length"),
+)
+_LIBRTMP_AGENT: Final = b"Shockwave Flash"
+_PROXY_FIELDS: Final = frozenset((b"via", b"x-forwarded-for", b"forwarded", b"x-real-ip"))
+
+
+def recognise(fields: Fields) -> Client:
+    """The program that sent a request with these fields."""
+    if fields.value(_ICY) is not None:
+        return FFMPEG
+    names = tuple(name for name, _ in fields.items if name not in _PROXY_FIELDS)
+    if names == _LIBRTMP_NAMES and fields.value(b"user-agent") == _LIBRTMP_AGENT:
+        return LIBRTMP
+    return OTHER
+
+
+def is_direct(client: Client, fields: Fields) -> bool:
+    """Whether ``client`` sent a request with these fields to us itself, as far as its head can tell."""
+    names = [name for name, _ in fields.items]
+    if not fields.version or not _PROXY_FIELDS.isdisjoint(names):
+        return False
+    if client is FFMPEG:
+        return names[:3] == [b"accept", b"connection", b"host"]
+    return client is LIBRTMP and fields.value(b"connection") == b"Keep-Alive"

@@ -1,0 +1,366 @@
+"""Streamed answers: an answer begins with the upstream's first bytes and is filled as more arrive.
+
+The rules (PROTOCOL.md, Streamed answers):
+
+- Only a client that uses bytes as they arrive gets them, on a direct connection, once its play is under
+  way: some kilobytes have gone down, and far more than went up. During handshake, connect and play the two
+  sides wait for each other.
+- Chunked, for FFmpeg: the answer ends after its time, when the upstream pauses, or when a command arrives,
+  since FFmpeg sends nothing while an answer is unfinished.
+- Declared, for librtmp: the answer ends when its length is filled. Commands behind it take effect at once.
+  Their own answers carry nothing, except the newest one, which becomes the next streamed answer.
+- An answer lasts ten round trips of the client's connection, within a fifth and three times ``answer_s``:
+  the poll between two answers costs a round trip in which data waits, a tenth of the time then.
+- A streamed answer is not kept for repetition. Both programs give up when a connection is cut in an answer,
+  so the session ends then, after the commands that were already received.
+- A client that does not read makes the answer ``full``. What the upstream says then waits in the backlog,
+  with its bounds.
+
+A send of librtmp behind an unfinished answer proves that nothing between buffers it: librtmp sends only
+when data arrived. After two proofs the declared length grows to ``PROVEN_BYTES``: an acknowledgement of
+librtmp (one each 250 kB) then is always behind the answer, and its own answer follows without a poll.
+
+Not known here: whose turn a command is, and when the session ends.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, final
+
+from attrs import frozen
+
+from gateway.protocols.clients import Client, Framing, is_direct
+from gateway.protocols.downstream import NONE, Downstream
+from gateway.protocols.http import Fields
+from gateway.protocols.limits import StreamedAnswers
+from gateway.protocols.parties import Reply
+
+# More than handshake (3,073), connect, createStream and play are answered with by any server seen.
+PLAYING_BYTES: Final = 8 * 1024
+# A player is sent this many times what it sends. A publisher is sent far less than it sends.
+PLAYING_RATIO: Final = 2
+# An upstream that says nothing for so long pauses: longer than the distance of two frames at 25 a second,
+# shorter than what a person notices of a seek or stop that waits for it.
+PAUSE_S: Final = 0.05
+_ROUND_TRIPS: Final = 10
+_SHORTEST: Final = 0.2
+_LONGEST: Final = 3.0
+# The first declared length, before the session's rate is known, and the bounds of all others. The largest
+# holds a second of 4 Gbit/s; librtmp counts in 31 bits.
+_FIRST_BYTES: Final = 16 * 1024
+_MOST_BYTES: Final = 512 * 1024 * 1024
+# A burst fills an answer in no time, which says little about the rate of what follows.
+_GROWTH: Final = 4
+_PROOFS: Final = 2
+PROVEN_BYTES: Final = 1024 * 1024
+# A shorter time is none.
+_CLOCK_S: Final = 1e-6
+_CHUNKED: Final = -1
+
+
+class Delivery(Enum):
+    """How a session's answers are delivered, and if not streamed, why; for people and metrics."""
+
+    STREAMED = "streamed"
+    NOT_PLAYING = "not_playing"
+    CLIENT = "client"
+    PROXY = "proxy"
+    CONNECTIONS = "connections"
+    OFF = "off"
+
+
+@frozen
+class StreamPolicy:
+    """What one session may get. ``framing`` is None when it gets whole answers, for ``cause``."""
+
+    framing: Framing | None = None
+    cause: Delivery = Delivery.CLIENT
+    answer_s: float = 1.0
+    # Whether signs of a proxy between are ignored.
+    always: bool = False
+
+
+WHOLE: Final = StreamPolicy()
+
+
+def policy_for(
+    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
+) -> StreamPolicy:
+    """The policy for a session that ``client`` opened with these fields."""
+    cause = None
+    if mode is StreamedAnswers.NEVER:
+        cause = Delivery.OFF
+    elif client.framing is None:
+        cause = Delivery.CLIENT
+    elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
+        cause = Delivery.PROXY
+    if cause is not None:
+        return StreamPolicy(None, cause, answer_s)
+    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, mode is StreamedAnswers.ALWAYS)
+
+
+@final
+class StreamedAnswer:
+    """One answer while it is streamed. ``left`` is how much of a declared length is not written yet."""
+
+    __slots__ = ("began_at", "ends_at", "full", "left", "reply", "said_at", "size_bytes")
+
+    def __init__(self, reply: Reply, now: float, duration_s: float) -> None:
+        self.reply = reply
+        self.began_at = self.said_at = now
+        self.ends_at = now + duration_s
+        self.left = _CHUNKED
+        self.size_bytes = 0
+        self.full = False
+
+
+@final
+class StreamedTotals:
+    """What the streamed answers of one session came to."""
+
+    __slots__ = ("answers", "last_bytes", "proofs", "rate", "seconds", "size_bytes")
+
+    def __init__(self) -> None:
+        self.answers = self.size_bytes = self.proofs = 0
+        self.seconds = 0.0
+        # Of the last answer: its bytes, and bytes a second.
+        self.last_bytes = _FIRST_BYTES // _GROWTH
+        self.rate = 0.0
+
+
+class StreamingDownstream(Downstream):
+    """The answers of one session, whole or streamed.
+
+    ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
+    """
+
+    __slots__ = ("_carried", "_cut", "_policy", "_streamed", "_totals")
+    _stream: StreamedAnswer | None
+    bytes_up: int
+
+    def _set_up_streaming(self, policy: StreamPolicy) -> None:
+        self._policy = policy
+        self._totals: StreamedTotals | None = None
+        # The number whose answer was streamed last.
+        self._streamed = NONE
+        # Whether a connection carried a command, and whether one was cut in a streamed answer.
+        self._carried = self._cut = False
+
+    @property
+    def streaming(self) -> str:
+        """``Delivery``'s value: "streamed", or why not."""
+        if self._policy.framing is not None and not self._is_playing():
+            return Delivery.NOT_PLAYING.value
+        return self._policy.cause.value
+
+    @property
+    def streamed_answers(self) -> int:
+        """How many streamed answers have ended."""
+        return self._totals.answers if self._totals is not None else 0
+
+    @property
+    def streamed_bytes(self) -> int:
+        """What those carried."""
+        return self._totals.size_bytes if self._totals is not None else 0
+
+    @property
+    def streamed_s(self) -> float:
+        """How long those took together."""
+        return self._totals.seconds if self._totals is not None else 0.0
+
+    def read_whole(self, cause: Delivery) -> None:
+        """Stream no more answers of this session, unless the operator wants them always."""
+        if not self._policy.always:
+            self._stop_streaming(cause)
+
+    def _stop_streaming(self, cause: Delivery) -> None:
+        if self._policy.framing is not None:
+            self._policy = StreamPolicy(None, cause, self._policy.answer_s)
+
+    # Called by the client's connection
+
+    def stream_drained(self, now: float) -> None:
+        """The connection of the streamed answer has taken everything."""
+        stream = self._stream
+        if stream is not None:
+            stream.full = False
+            self._pour(stream, now)
+
+    # Begin
+
+    def _is_playing(self) -> bool:
+        return self.bytes_down >= PLAYING_BYTES and self.bytes_down > PLAYING_RATIO * self.bytes_up
+
+    def _may_stream(self) -> bool:
+        """Whether the next answer may be streamed, as far as the session knows."""
+        return self._policy.framing is not None and self._stream is None and self._is_playing()
+
+    def _begin(self, now: float) -> bool:
+        """Begin a streamed answer to the held command, for which there is data; whether that is done."""
+        if not self._may_stream() or len(self._waiters) != 1:
+            return False
+        number, reply = self._waiters[0]
+        if number != self._held or not reply.may_stream:
+            return False
+        self._waiters.clear()
+        self._held = NONE
+        totals = self._totals
+        if totals is None:
+            totals = self._totals = StreamedTotals()
+        stream = self._stream = StreamedAnswer(reply, now, self._duration_s(reply.round_trip_s))
+        # Its place in the replay still holds an older answer.
+        self._replay.forget(number)
+        self._streamed = number
+        self.filled_answers += 1
+        self.filled_pieces += 1
+        self._empty_before = self.empty_answers
+        first = self._spend()
+        stream.size_bytes = len(first) - 1
+        length = None
+        if self._policy.framing is Framing.DECLARED:
+            length = max(len(first), 1 + self._declared_bytes(totals, stream))
+            stream.left = length - len(first)
+        stream.full = not reply.begin(first, length)
+        self._note_written(now)
+        self._pour(stream, now)
+        if self._stream is stream:
+            self._set_stream_deadline(stream, now)
+        return True
+
+    def _begin_or_release(self, now: float) -> None:
+        """There is data for a held command: stream its answer, or else give it a whole one."""
+        if self._stream is None and not self._begin(now):
+            self._release(now)
+
+    def _duration_s(self, round_trip_s: float) -> float:
+        answer_s = self._policy.answer_s
+        return min(max(_ROUND_TRIPS * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
+
+    def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
+        """A length that the session's own rate fills in the answer's time."""
+        filled = int(totals.rate * (stream.ends_at - stream.began_at)) or _FIRST_BYTES
+        grown = min(filled, totals.last_bytes * _GROWTH, _MOST_BYTES)
+        least = PROVEN_BYTES if totals.proofs >= _PROOFS else stream.size_bytes
+        return max(grown, least)
+
+    # Fill
+
+    def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
+        """The upstream has said ``data`` while an answer is streamed."""
+        left = stream.left
+        if stream.full or self._backlog.size_bytes or 0 <= left <= len(data):
+            self._backlog.append(data)
+            if not stream.full:
+                self._pour(stream, now)
+            if self._backlog.size_bytes:
+                self._note_waiting(now)
+            return
+        stream.said_at = now
+        stream.size_bytes += len(data)
+        self.filled_pieces += 1
+        if left > 0:
+            stream.left = left - len(data)
+        stream.full = not stream.reply.more(data)
+        if left < 0 and now >= stream.ends_at:
+            self._finish(stream, now)
+
+    def _pour(self, stream: StreamedAnswer, now: float) -> None:
+        """Write of the backlog what the client takes; end the answer when its time or length is over."""
+        most_bytes = self._limits.answer_bytes
+        while self._backlog.size_bytes and not stream.full and stream.left:
+            most = most_bytes if stream.left < 0 else min(most_bytes, stream.left)
+            self._write_piece(stream, self._backlog.take(b"", most), now)
+        self._resume_upstream()
+        if not stream.left or (stream.left < 0 and now >= stream.ends_at and not stream.full):
+            self._finish(stream, now)
+
+    def _write_piece(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
+        stream.said_at = now
+        stream.size_bytes += len(data)
+        if stream.left > 0:
+            stream.left -= len(data)
+        self.filled_pieces += 1
+        stream.full = not stream.reply.more(data)
+        self._note_written(now)
+
+    def _note_written(self, now: float) -> None:
+        if self._figures is not None and self._figures.waiting:
+            written = self.bytes_down - self._backlog.size_bytes
+            self._figures.downstream_answered(written, self.filled_pieces, now)
+
+    def _note_waiting(self, now: float) -> None:
+        if self._figures is not None:
+            self._figures.downstream_waits(self.bytes_down, now)
+        if self._backlog.size_bytes >= self.pause_bytes:
+            self._pause()
+
+    # End
+
+    def _set_stream_deadline(self, stream: StreamedAnswer, now: float) -> None:
+        if stream.left >= 0 or stream.full:
+            # Nothing to do for as long as the client's connection stands: its loss is told.
+            self.deadline = now + self._silent_s
+        else:
+            self.deadline = min(stream.said_at + PAUSE_S, stream.ends_at)
+
+    def _expire_stream(self, stream: StreamedAnswer, now: float) -> None:
+        """The session's deadline has passed while an answer is streamed."""
+        is_over = now >= stream.ends_at or now >= stream.said_at + PAUSE_S
+        if stream.left < 0 and not stream.full and is_over:
+            self._finish(stream, now)
+        else:
+            self._set_stream_deadline(stream, now)
+
+    def _interrupt(self, stream: StreamedAnswer, now: float) -> None:
+        """A command has arrived while an answer is streamed: it ends if it can."""
+        if stream.left < 0:
+            self._finish(stream, now)
+
+    def _prove(self) -> None:
+        """A send arrived behind an unfinished answer of declared length."""
+        if self._totals is not None:
+            self._totals.proofs += 1
+
+    def _write_rest(self, stream: StreamedAnswer, now: float) -> None:
+        """Write what the upstream had said, whether or not the client takes it now."""
+        size = (
+            self._backlog.size_bytes
+            if stream.left < 0
+            else min(self._backlog.size_bytes, stream.left)
+        )
+        if size:
+            self._write_piece(stream, self._backlog.take(b"", size), now)
+
+    def _finish(self, stream: StreamedAnswer, now: float) -> None:
+        """End the streamed answer; one that has not its declared length ends with its connection."""
+        self._stream = None
+        self._answered_at = now
+        self.deadline = now + self._silent_s
+        totals, seconds = self._totals, now - stream.began_at
+        if totals is not None:
+            totals.answers += 1
+            totals.size_bytes += stream.size_bytes
+            totals.seconds += seconds
+            totals.last_bytes = max(stream.size_bytes, _FIRST_BYTES // _GROWTH)
+            totals.rate = stream.size_bytes / max(seconds, _CLOCK_S)
+        stream.reply.finish(stream.left <= 0)
+        if self._held != NONE:
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """A command is held behind the answer that has ended: it gets the next one."""
+        self.deadline = now + self._hold_s
+        if self._backlog.size_bytes and self._waiters:
+            self._begin_or_release(now)
+
+    def _cut_off(self, stream: StreamedAnswer, now: float) -> None:
+        """The streamed answer's connection is gone, and the client will give up."""
+        self._stream = None
+        self._cut = True
+        self._backlog.clear()
+        totals = self._totals
+        if totals is not None:
+            totals.answers += 1
+            totals.size_bytes += stream.size_bytes
+            totals.seconds += now - stream.began_at

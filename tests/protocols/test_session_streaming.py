@@ -1,0 +1,459 @@
+"""Streamed answers: when they begin, how they are filled, and what ends them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import UnknownSession
+from gateway.protocols.clients import FFMPEG, LIBRTMP, OTHER, Client, Framing
+from gateway.protocols.limits import Limits, StreamedAnswers
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.streaming import (
+    PAUSE_S,
+    PLAYING_BYTES,
+    PROVEN_BYTES,
+    Delivery,
+    StreamPolicy,
+    policy_for,
+)
+from tests.protocols.recording import Conversation, Reply
+from tests.protocols.test_clients import FFMPEG_HEAD, LIBRTMP_HEAD, fields_of, with_field
+
+CHUNKED = StreamPolicy(Framing.CHUNKED, Delivery.STREAMED)
+DECLARED = StreamPolicy(Framing.DECLARED, Delivery.STREAMED)
+
+
+def playing(policy: StreamPolicy, limits: Limits | None = None) -> Conversation:
+    """A session whose play is under way: command 0 has fetched the first bytes."""
+    talk = Conversation(limits, policy=policy)
+    talk.say(bytes(PLAYING_BYTES))
+    talk.may_stream = False
+    assert talk.send(0, b"\x03").body is not None
+    talk.may_stream = True
+    return talk
+
+
+def streaming(policy: StreamPolicy, number: int = 1) -> tuple[Conversation, Reply]:
+    talk = playing(policy)
+    reply = talk.idle(number)
+    talk.say(b"first")
+    return talk, reply
+
+
+# Begin
+
+
+@pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
+def test_an_answer_begins_with_the_first_bytes_and_is_filled_as_more_arrive(
+    policy: StreamPolicy,
+) -> None:
+    talk = playing(policy)
+    reply = talk.idle(1)
+    assert reply.waits
+    talk.say(b"one")
+    assert (reply.streamed, reply.pieces) == (b"\x01one", 1)
+    talk.say(b"two")
+    assert (reply.streamed, reply.pieces) == (b"\x01onetwo", 2)
+    assert talk.session.position == "streaming"
+
+
+def test_nothing_is_streamed_before_the_play_is_under_way() -> None:
+    talk = Conversation(policy=CHUNKED)
+    reply = talk.idle(0)
+    talk.say(bytes(PLAYING_BYTES - 1))
+    assert reply.body is not None
+    assert talk.session.streaming == "not_playing"
+    reply = talk.idle(1)
+    talk.say(b"x")
+    assert reply.streamed == b"\x01x"
+    assert talk.session.streaming == "streamed"
+
+
+def test_a_publisher_gets_whole_answers() -> None:
+    talk = Conversation(policy=CHUNKED)
+    assert talk.send(0, bytes(PLAYING_BYTES)).body == b"\x01"
+    talk.say(bytes(2 * PLAYING_BYTES))
+    assert talk.send(1, b"media").body is not None
+    assert talk.session.streaming == "not_playing"
+
+
+def test_a_client_that_cannot_take_them_gets_whole_answers() -> None:
+    talk = playing(StreamPolicy(None, Delivery.CLIENT))
+    reply = talk.idle(1)
+    talk.say(b"data")
+    assert reply.body == b"\x01data"
+    assert talk.session.streaming == "client"
+
+
+def test_data_that_waits_begins_the_answer_to_the_next_command_at_once() -> None:
+    talk = playing(CHUNKED)
+    talk.say(b"waiting")
+    assert talk.idle(1).streamed == b"\x01waiting"
+
+
+def test_more_bytes_on_the_connection_make_the_answer_a_whole_one() -> None:
+    talk = playing(CHUNKED)
+    talk.say(b"waiting")
+    assert talk.idle(1, may_hold=False).body == b"\x01waiting"
+
+
+def test_an_answer_that_is_not_next_on_its_connection_is_a_whole_one() -> None:
+    talk = playing(CHUNKED)
+    talk.may_stream = False
+    talk.say(b"waiting")
+    assert talk.idle(1).body == b"\x01waiting"
+    reply = talk.idle(2)
+    talk.say(b"more")
+    assert reply.body == b"\x01more"
+
+
+def test_the_answer_to_a_players_send_is_held_until_there_is_data() -> None:
+    talk = playing(CHUNKED)
+    reply = talk.send(1, b"acknowledgement")
+    assert talk.upstream.written[-1] == b"acknowledgement"
+    assert reply.waits
+    talk.say(b"media")
+    assert reply.streamed == b"\x01media"
+
+
+def test_a_held_send_is_answered_when_the_hold_is_over() -> None:
+    talk = playing(CHUNKED)
+    reply = talk.send(1, b"pause")
+    talk.later(0.25)
+    assert reply.body == b"\x01"
+
+
+# The end of a chunked answer
+
+
+def test_a_chunked_answer_ends_after_its_time() -> None:
+    talk, reply = streaming(CHUNKED)
+    while reply.finished is None:
+        talk.later(0.02)
+        talk.say(b".")
+    assert reply.finished is True
+    assert talk.session.streamed_answers == 1
+    assert talk.session.streamed_bytes == len(reply.streamed or b"") - 1
+    assert talk.session.streamed_s == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("round_trip_s", "lasts_s"), [(0.0, 0.2), (0.03, 0.3), (0.1, 1.0), (0.2, 2.0), (1.0, 3.0)]
+)
+def test_an_answer_lasts_ten_round_trips_within_bounds(round_trip_s: float, lasts_s: float) -> None:
+    talk = playing(CHUNKED)
+    talk.round_trip_s = round_trip_s
+    reply = talk.idle(1)
+    began = talk.now
+    while reply.finished is None:
+        talk.say(b".")
+        talk.later(0.01)
+    assert talk.now - began == pytest.approx(lasts_s, abs=0.021)
+
+
+def test_a_chunked_answer_ends_when_the_upstream_pauses() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.later(PAUSE_S - 0.01)
+    assert reply.finished is None
+    talk.later(0.011)
+    assert reply.finished is True
+
+
+def test_a_command_ends_a_chunked_answer() -> None:
+    talk, reply = streaming(CHUNKED)
+    following = talk.idle(2)
+    assert reply.finished is True
+    assert following.waits
+
+
+def test_more_bytes_on_its_connection_end_a_chunked_answer() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.session.release(talk.now)
+    assert reply.finished is True
+
+
+def test_an_early_command_ends_a_chunked_answer() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.idle(4)
+    assert reply.finished is True
+
+
+# Declared lengths
+
+
+def test_a_declared_answer_ends_when_its_length_is_filled() -> None:
+    talk, reply = streaming(DECLARED)
+    assert reply.length is not None
+    left = reply.length - len(reply.streamed or b"")
+    talk.say(bytes(left - 1))
+    talk.later(5.0)
+    assert reply.finished is None
+    talk.say(b"last, and more")
+    assert reply.finished is True
+    assert talk.idle(2).streamed == b"\x01ast, and more"
+
+
+def test_a_declared_length_is_what_the_sessions_rate_fills_in_the_answers_time() -> None:
+    talk = playing(DECLARED)
+    talk.round_trip_s = 0.1
+    number, lengths = 1, []
+    reply = talk.idle(number)
+    for _ in range(1000):
+        talk.say(bytes(1250))
+        talk.later(0.01)
+        if reply.finished:
+            lengths.append(reply.length)
+            number += 1
+            reply = talk.idle(number)
+    assert lengths[-1] == pytest.approx(125_000, rel=0.05)
+
+
+def test_a_burst_does_not_make_the_next_length_much_larger() -> None:
+    talk = playing(DECLARED)
+    reply = talk.idle(1)
+    talk.say(bytes(100_000))
+    assert reply.finished is True
+    following = talk.idle(2)
+    assert following.length is not None
+    assert following.length <= 4 * 65_536 + 1
+
+
+def test_a_send_behind_a_declared_answer_takes_effect_at_once_and_gets_the_next_one() -> None:
+    talk, reply = streaming(DECLARED)
+    behind = talk.send(2, b"acknowledgement")
+    assert talk.upstream.written[-1] == b"acknowledgement"
+    assert reply.finished is None
+    assert behind.waits
+    assert reply.length is not None
+    talk.say(bytes(reply.length))
+    assert reply.finished is True
+    assert behind.streamed is not None
+
+
+def test_an_older_send_behind_a_declared_answer_is_answered_empty() -> None:
+    talk, reply = streaming(DECLARED)
+    older, newer = talk.send(2, b"a"), talk.send(3, b"b")
+    assert older.body == b"\x01"
+    assert newer.waits
+    assert reply.finished is None
+
+
+def test_data_that_waits_for_a_full_connection_is_for_the_unfinished_answer_alone() -> None:
+    talk, reply = streaming(DECLARED)
+    reply.takes = False
+    talk.say(b"-second")
+    talk.say(b"-third")
+    older, newer = talk.send(2, b"a"), talk.send(3, b"b")
+    assert older.body == b"\x01"
+    assert newer.waits
+    reply.takes = True
+    talk.session.stream_drained(talk.now)
+    assert reply.streamed == b"\x01first-second-third"
+
+
+def test_sends_behind_unfinished_answers_prove_that_nothing_buffers_them() -> None:
+    talk = playing(DECLARED)
+    reply = talk.idle(1)
+    for number in (2, 3):
+        talk.say(b"x")
+        behind = talk.send(number, b"acknowledgement")
+        assert reply.length is not None
+        assert reply.length < PROVEN_BYTES
+        talk.say(bytes(reply.length - len(reply.streamed or b"")))
+        talk.say(b"y")
+        reply = behind
+    assert reply.length == PROVEN_BYTES + 1
+
+
+def test_a_close_behind_a_declared_answer_takes_effect_at_once() -> None:
+    talk, reply = streaming(DECLARED)
+    talk.close(2)
+    assert talk.ended is EndReason.CLIENT_CLOSED
+    assert reply.finished is False
+
+
+def test_a_paused_play_keeps_its_declared_answer() -> None:
+    talk, reply = streaming(DECLARED)
+    talk.later(300.0)
+    assert talk.ended is None
+    talk.say(b"-resumed")
+    assert reply.streamed == b"\x01first-resumed"
+
+
+# Ends
+
+
+def test_the_upstreams_end_leaves_nothing_unsaid() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.say(b"-last")
+    talk.upstream_ends()
+    assert (reply.streamed, reply.finished) == (b"\x01first-last", True)
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+def test_the_upstreams_end_ends_a_declared_answer_with_its_connection() -> None:
+    talk, reply = streaming(DECLARED)
+    talk.say(b"-last")
+    talk.upstream_ends()
+    assert (reply.streamed, reply.finished) == (b"\x01first-last", False)
+
+
+def test_the_upstreams_last_words_wait_for_a_slow_client() -> None:
+    talk, reply = streaming(CHUNKED)
+    reply.takes = False
+    talk.say(b"-taken")
+    talk.say(b"-kept")
+    talk.upstream_ends()
+    assert talk.ended is None
+    reply.takes = True
+    talk.session.stream_drained(talk.now)
+    assert (reply.streamed, reply.finished) == (b"\x01first-taken-kept", True)
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+@pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
+def test_a_drain_writes_what_the_upstream_had_said(policy: StreamPolicy) -> None:
+    talk, reply = streaming(policy)
+    reply.takes = False
+    talk.say(b"-second")
+    talk.say(b"-third")
+    talk.session.end(EndReason.DRAINED, talk.now)
+    assert reply.streamed == b"\x01first-second-third"
+    assert reply.finished is (policy is CHUNKED)
+
+
+# A slow client
+
+
+def test_a_slow_client_pauses_the_upstream_within_the_bounds() -> None:
+    limits = Limits(down_buffer_bytes=8192)
+    talk = playing(CHUNKED, limits)
+    reply = talk.idle(1)
+    talk.say(b"first")
+    reply.takes = False
+    talk.say(b"x")
+    talk.say(bytes(4096))
+    assert talk.upstream.paused
+    # The first answer, which was a whole one, is kept for its repetition.
+    assert talk.session.buffered_bytes - (PLAYING_BYTES + 1) <= limits.down_buffer_bytes
+    reply.takes = True
+    talk.session.stream_drained(talk.now)
+    assert not talk.upstream.paused
+    assert reply.streamed == b"\x01firstx" + bytes(4096)
+
+
+def test_a_slow_clients_answer_does_not_end_before_it_has_taken_it() -> None:
+    talk, reply = streaming(CHUNKED)
+    reply.takes = False
+    talk.say(b"x")
+    talk.later(10.0)
+    assert reply.finished is None
+    reply.takes = True
+    talk.session.stream_drained(talk.now)
+    assert reply.finished is True
+
+
+# Cuts
+
+
+@pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
+def test_a_cut_in_a_streamed_answer_ends_the_session(policy: StreamPolicy) -> None:
+    talk, reply = streaming(policy)
+    talk.cut(reply)
+    talk.say(b"lost")
+    talk.later(0.2)
+    assert talk.ended is EndReason.CLIENT_LOST
+
+
+def test_what_had_arrived_before_the_cut_still_counts() -> None:
+    talk, reply = streaming(DECLARED)
+    talk.cut(reply)
+    assert talk.send(2, b"last words").body == b"\x01"
+    assert talk.upstream.written[-1] == b"last words"
+    assert talk.close(3).body == b"\x00"
+    assert talk.ended is EndReason.CLIENT_CLOSED
+
+
+def test_after_a_cut_no_idle_is_answered_since_data_is_missing() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.cut(reply)
+    refused = talk.idle(2)
+    assert isinstance(refused.refusal, UnknownSession)
+
+
+def test_a_streamed_answer_is_not_repeated() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.later(2 * PAUSE_S)
+    assert reply.finished is True
+    assert talk.idle(1).status == 404
+
+
+def test_a_streamed_answer_that_ffmpeg_did_not_see_ends_its_session() -> None:
+    """FFmpeg repeats an exchange when it has not read the head of the answer: that data is gone."""
+    talk = Conversation(tries_again=True, policy=CHUNKED)
+    talk.say(bytes(PLAYING_BYTES))
+    talk.may_stream = False
+    talk.send(0, b"\x03")
+    talk.may_stream = True
+    reply = talk.idle(1)
+    talk.say(b"data")
+    talk.later(2 * PAUSE_S)
+    assert reply.finished is True
+    talk.reconnect()
+    assert talk.send(2, b"\x00").status == 404
+    assert talk.ended is EndReason.CLIENT_LOST
+
+
+def test_a_command_on_another_connection_ends_streaming() -> None:
+    talk = playing(CHUNKED)
+    fields = fields_of(FFMPEG_HEAD)
+    talk.session.carried_by(None, fields)
+    assert talk.session.streaming == "streamed"
+    talk.session.carried_by(None, fields)
+    assert talk.session.streaming == "connections"
+    reply = talk.idle(1)
+    talk.say(b"data")
+    assert reply.body == b"\x01data"
+
+
+def test_a_connection_that_carried_another_session_means_whole_answers() -> None:
+    talk = playing(CHUNKED)
+    talk.session.carried_by(None, fields_of(FFMPEG_HEAD), is_shared=True)
+    assert talk.session.streaming == "connections"
+
+
+# Who may have them
+
+VIA = b"Via: 1.1 proxy"
+
+
+@pytest.mark.parametrize(
+    ("client", "head", "mode", "framing", "cause"),
+    [
+        (FFMPEG, FFMPEG_HEAD, StreamedAnswers.DIRECT, Framing.CHUNKED, Delivery.STREAMED),
+        (LIBRTMP, LIBRTMP_HEAD, StreamedAnswers.DIRECT, Framing.DECLARED, Delivery.STREAMED),
+        (OTHER, FFMPEG_HEAD, StreamedAnswers.ALWAYS, None, Delivery.CLIENT),
+        (FFMPEG, FFMPEG_HEAD, StreamedAnswers.NEVER, None, Delivery.OFF),
+        (FFMPEG, with_field(FFMPEG_HEAD, VIA), StreamedAnswers.DIRECT, None, Delivery.PROXY),
+        (
+            FFMPEG,
+            with_field(FFMPEG_HEAD, VIA),
+            StreamedAnswers.ALWAYS,
+            Framing.CHUNKED,
+            Delivery.STREAMED,
+        ),
+    ],
+)
+def test_the_policy_follows_client_configuration_and_proxies(
+    client: Client, head: bytes, mode: StreamedAnswers, framing: Framing | None, cause: Delivery
+) -> None:
+    policy = policy_for(client, fields_of(head), mode, 1.0)
+    assert (policy.framing, policy.cause) == (framing, cause)
+
+
+def test_always_ignores_changing_connections() -> None:
+    policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0)
+    talk = playing(policy)
+    for _ in range(3):
+        talk.session.carried_by(None, fields_of(FFMPEG_HEAD))
+    assert talk.session.streaming == "streamed"
