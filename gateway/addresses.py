@@ -25,6 +25,10 @@ _HOST_NAME = re.compile(
 )
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/]*(?P<path>/.*)?", re.DOTALL)
+# A port on all addresses in nginx, HAProxy and Go, and a name that can mean two addresses.
+_SHORT = re.compile(
+    r"(?P<name>\*?|localhost):(?P<port>[0-9]{1,5})|(?P<bare>[0-9]{1,5})", re.IGNORECASE
+)
 _SOCKET_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}")  # systemd's FileDescriptorName: no colon
 # sun_path of Linux has 108 bytes, the last of which is the closing zero.
 _UNIX_PATH_BYTES = 107
@@ -43,6 +47,11 @@ class TcpAddress:
     @property
     def is_loopback(self) -> bool:
         return ip_address(self.host).is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it is every address of its family."""
+        return ip_address(self.host).is_unspecified
 
     def __str__(self) -> str:
         return _joined(self.host, self.port)
@@ -69,6 +78,19 @@ class SystemdAddress:
 
 
 ListenAddress = TcpAddress | UnixAddress | SystemdAddress
+
+
+def overlap(one: ListenAddress, other: ListenAddress) -> bool:
+    """Whether the system refuses to listen on both. IPv6 sockets take no IPv4 connections here."""
+    if not (isinstance(one, TcpAddress) and isinstance(other, TcpAddress)):
+        return one == other
+    # Port 0 is another port each time.
+    if one.port != other.port or one.port == 0:
+        return False
+    first, second = ip_address(one.host), ip_address(other.host)
+    if first.version != second.version:
+        return False
+    return first == second or one.is_wildcard or other.is_wildcard
 
 
 @frozen
@@ -131,11 +153,37 @@ def parse_network(text: object) -> Network:
 
 
 def _parse_tcp(written: str, _rest: str) -> TcpAddress:
+    _suggest(written)
     host, port = _split(written)
     version = IPv6Address if "[" in written else IPv4Address
     if port is None or not _is_version(host, version):
         raise ValueError(f"{quoted(written)}: expected an address {_LISTENING_FORMS}")
+    mapped = _mapped(host)
+    if mapped is not None:
+        raise ValueError(
+            f"{quoted(written)}: expected the IPv4 address itself: {quoted(f'{mapped}:{port}')}"
+        )
     return TcpAddress(host, _port(written, port))
+
+
+def _suggest(written: str) -> None:
+    """Refuse what other programs understand, each in its own way, with what to write here."""
+    short = _SHORT.fullmatch(written)
+    if short is None:
+        return
+    port = short["port"] or short["bare"]
+    forms = f'"0.0.0.0:{port}" (all IPv4 addresses) or "[::]:{port}" (all IPv6 addresses)'
+    if (short["name"] or "").lower() == "localhost":
+        forms = f'"127.0.0.1:{port}" (IPv4) or "[::1]:{port}" (IPv6)'
+    raise ValueError(
+        f"{quoted(written)}: expected an address such as {forms}; for both, two listeners"
+    )
+
+
+def _mapped(host: str) -> IPv4Address | None:
+    """The IPv4 address in an IPv6 one (RFC 4291, 2.5.5.2)."""
+    address = ip_address(host)
+    return address.ipv4_mapped if isinstance(address, IPv6Address) else None
 
 
 def _parse_unix(written: str, path: str) -> UnixAddress:

@@ -27,6 +27,7 @@ from gateway.addresses import (
     ServerAddress,
     TcpAddress,
     UnixAddress,
+    overlap,
     parse_listen_address,
     parse_network,
     parse_server,
@@ -36,6 +37,7 @@ from gateway.addresses import (
 from gateway.errors import ConfigurationError
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.structuring import Invalid, Problem
+from gateway.toml_lines import KeyLines
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_ADMIN = TcpAddress("127.0.0.1", 9935)
@@ -249,6 +251,8 @@ class Source:
 
     name: str
     place: Callable[[structuring.Path], str]
+    # The line of a key in the file, counted from 1; None where that is not known.
+    line_of: Callable[[structuring.Path], int | None] = lambda _: None
 
     @contextmanager
     def at(self, *path: str | int) -> Iterator[None]:
@@ -260,8 +264,10 @@ class Source:
             raise ConfigurationError("\n".join(lines)) from None
 
     def line(self, path: structuring.Path, cause: str) -> str:
-        """``FILE: [[listener]] 2, key "address": CAUSE``."""
-        return ": ".join(filter(None, (self.name, self.place(path), cause)))
+        """``FILE: line 12: [[listener]] 2, key "address": CAUSE``."""
+        number = self.line_of(path)
+        line = "" if number is None else f"line {number}"
+        return ": ".join(filter(None, (self.name, line, self.place(path), cause)))
 
 
 def _place_in_file(path: structuring.Path) -> str:
@@ -321,8 +327,9 @@ _CONVERTER = structuring.make_converter(
 def from_file(path: Path) -> Config:
     """Read and check a file; raises ConfigurationError with one line for each problem."""
     source = str(path)
-    document = _parse_toml(source, _read_text(source, path))
-    return from_document(source, document)
+    text = _read_text(source, path)
+    document = _parse_toml(source, text)
+    return _structure(Source(source, _place_in_file, KeyLines(text).line_of), document)
 
 
 def from_document(source: str, document: Mapping[str, object]) -> Config:
@@ -393,13 +400,23 @@ def _check_listeners(config: Config) -> Iterator[Problem]:
     if not config.listeners:
         yield Problem((), 'no [[listener]]; add one with its address, such as "0.0.0.0:80"')
     addresses = [listener.address for listener in config.listeners]
-    for index, address in _repeated(addresses):
-        # Port 0 is another port each time.
-        if getattr(address, "port", None) != 0:
+    for index, address in enumerate(addresses):
+        earlier = _overlapping(address, addresses[:index])
+        if earlier is not None:
             yield Problem(
                 ("listener", index, "address"),
-                f"{quoted(str(address))} is taken by an earlier listener; use another",
+                f"{quoted(str(address))} {_taken(address, addresses[earlier])} by an earlier listener,"
+                f" [[listener]] {earlier + 1}; use another",
             )
+
+
+def _overlapping(address: ListenAddress, others: Sequence[ListenAddress]) -> int | None:
+    """The index of the first of the others that cannot be listened on beside ``address``."""
+    return next((index for index, other in enumerate(others) if overlap(address, other)), None)
+
+
+def _taken(address: ListenAddress, other: ListenAddress) -> str:
+    return "is taken" if address == other else f"overlaps {quoted(str(other))}, which is taken"
 
 
 def _check_tls(config: Config) -> Iterator[Problem]:
@@ -464,12 +481,13 @@ def _check_admin(config: Config) -> Iterator[Problem]:
             ("admin", "client_authorities"),
             'clients show certificates in TLS alone; name the server\'s own in "certificate"',
         )
-    if getattr(admin.address, "port", None) != 0 and admin.address in [
-        listener.address for listener in config.listeners
-    ]:
+    addresses = [listener.address for listener in config.listeners]
+    index = _overlapping(admin.address, addresses)
+    if index is not None:
         yield Problem(
             ("admin", "address"),
-            f"{quoted(str(admin.address))} is a listener's; clients must not reach this",
+            f"{quoted(str(admin.address))} {_taken(admin.address, addresses[index])} by a listener,"
+            f" [[listener]] {index + 1}; use another port: clients must not reach this",
         )
 
 

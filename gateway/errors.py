@@ -83,6 +83,17 @@ class UpstreamUnavailable(ServiceUnavailable):
     """No upstream server took the connection in time."""
 
 
+class ResourcesExhausted(ServiceUnavailable):
+    """This process or machine has no file descriptor, socket or local port left; no server is at fault.
+
+    ``advice`` says what to change.
+    """
+
+    def __init__(self, cause: str, advice: str = "") -> None:
+        super().__init__(cause)
+        self.advice = advice
+
+
 class CapacityReached(ServiceUnavailable):
     """A cap on sessions, in all or for one address, or the bound on all buffers is reached."""
 

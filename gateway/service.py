@@ -45,7 +45,7 @@ from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
 from gateway.telemetry.process import version_of
 from gateway.telemetry.unraisable import unraisable
-from gateway.workers import files
+from gateway.workers import files, own_listeners
 from gateway.workers.worker import Worker
 
 # What can go wrong outside of this program: its text says it all, and a traceback would hide it.
@@ -105,6 +105,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         try:
             self.configuration = self._read()
+            own_listeners.check(self.configuration)
             files.check(self.configuration, time())
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None

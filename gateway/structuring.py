@@ -3,13 +3,14 @@
 cattrs does the work; this file adds what an operator needs. Values are taken by their TOML type and
 never converted (``"5"`` is no number, ``1`` is no truth); a class's attrs validators speak for one
 key, so that two bad keys give two problems; an unknown key is answered with the known one that it
-resembles. An attribute's metadata may say ``key``, its name in the document (None: it is not in
-there), and ``parse``, which makes its value from the document's. The classes themselves, and what
-their values mean together, are not known here.
+resembles, and a time as text (``"30s"``) with the number of seconds. An attribute's metadata may say
+``key``, its name in the document (None: it is not in there), and ``parse``, which makes its value from
+the document's. The classes themselves, and what their values mean together, are not known here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import isfinite
@@ -97,6 +98,23 @@ _PLAIN: dict[Any, Callable[[object], object]] = {
 }
 
 
+# What people write behind a number of seconds, and how many seconds it is.
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_WITH_UNIT = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) *(?P<unit>[a-z]*)", re.IGNORECASE)
+
+
+def _seconds(value: object, example: object) -> float:
+    """As ``_number``; a time with its unit is answered with the number to write."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(value)
+    written = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
+    if written is not None and written["unit"].lower() in _UNITS:
+        example = round(float(written["number"]) * _UNITS[written["unit"].lower()], 6)
+    if not isinstance(example, int | float):
+        example = 30
+    raise ValueError(f"{quoted(value)}: expected a number of seconds, such as {example:.15g}")
+
+
 def _structure_class(kind: type, converter: Converter) -> Callable[[object, object], Any]:
     overrides = {attribute.name: override(omit=True) for attribute in attrs.fields(kind)} | {
         attribute.name: override(
@@ -131,7 +149,12 @@ def _structure_value(
     def from_value(value: object, kind: Any) -> Any:
         if get_origin(kind) is tuple:
             _list(value)
-        made = parse(value) if parse else converter.structure(value, kind)
+        if parse:
+            made = parse(value)
+        elif kind is float and attribute.name.endswith("_s"):
+            made = _seconds(value, attribute.default)
+        else:
+            made = converter.structure(value, kind)
         _validate(attribute, made)
         return made
 

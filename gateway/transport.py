@@ -13,10 +13,11 @@ for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from contextlib import suppress
-from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT
+from errno import EHOSTUNREACH, EMFILE, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
 from functools import partial
 from select import EPOLLIN
@@ -30,6 +31,7 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.descriptors import CAUSES, descriptors
 from gateway.logs import repeated
 
 # One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
@@ -47,6 +49,8 @@ _UNSENT_BYTES = 128 * 1024
 _LAST_OF_SERVER_BYTES = 8 * 1024 * 1024
 _LAST_OF_CLIENT_BYTES = 256 * 1024
 
+# How long a port rests that could not accept a connection.
+_ACCEPT_PAUSE_S = 0.1
 # In linux/tcp.h's struct tcp_info: ``tcpi_min_rtt``, 32 bits of microseconds.
 _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
@@ -304,7 +308,56 @@ _ACCEPTS = Logger("gateway.transport.accept", observer=_report_accept)
 tcp._FileDescriptorReservation._log = _ACCEPTS
 
 
-class EagerUnixPort(unix.Port):
+class ListeningSocket(socket.socket):
+    """``failed`` is set when the system had no descriptor or memory for a connection."""
+
+    failed = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            self.failed = self.failed or error.errno in CAUSES
+            raise
+
+
+class PausingPort:
+    """Mixed in before ``tcp.Port``'s descendants: a port that cannot accept waits a little.
+
+    The connection stays in the kernel's queue and the port readable, so that without the pause the reactor
+    would try, and fail, in each turn.
+    """
+
+    # Of tcp.Port
+    socket: ListeningSocket
+    reactor: Any
+    connected: Any
+    startReading: Any
+    stopReading: Any
+
+    def startListening(self) -> None:
+        super().startListening()  # type: ignore[misc]
+        self._watch()
+
+    def _watch(self) -> None:
+        plain: socket.socket = self.socket
+        self.socket = ListeningSocket(plain.family, plain.type, plain.proto, plain.detach())
+        self.socket.setblocking(False)
+        self.fileno = self.socket.fileno
+
+    def doRead(self) -> None:
+        super().doRead()  # type: ignore[misc]
+        if self.socket.failed:
+            self.socket.failed = False
+            self.stopReading()
+            self.reactor.callLater(_ACCEPT_PAUSE_S, self._read_again)
+
+    def _read_again(self) -> None:
+        if self.connected:
+            self.startReading()
+
+
+class EagerUnixPort(PausingPort, unix.Port):  # type: ignore[misc]
     """A UNIX listener whose connections are ``EagerUnixServer``s."""
 
     transport = EagerUnixServer
@@ -323,7 +376,7 @@ class AdoptedUnixPort(EagerUnixPort):
         adopted: Any = self._preexistingSocket
         self._preexistingSocket = None
         self.socket = adopted
-        self.fileno = adopted.fileno
+        self._watch()
         self.connected = True
         self.numberAccepts = 100
         self.startReading()
@@ -333,11 +386,18 @@ class AdoptedUnixPort(EagerUnixPort):
         tcp.Port.connectionLost(self, reason)
 
 
-class EagerPort(tcp.Port):
-    """A listener whose connections are ``EagerServer``s."""
+class EagerPort(PausingPort, tcp.Port):  # type: ignore[misc]
+    """A listener whose connections are ``EagerServer``s; on an IPv6 address, for IPv6 alone."""
 
     transport = EagerServer  # type: ignore[assignment]
     _logger = _ACCEPTS
+    addressFamily: socket.AddressFamily
+
+    def createInternetSocket(self) -> socket.socket:
+        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return created
 
 
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
@@ -347,6 +407,9 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
 
     def createInternetSocket(self) -> socket.socket:
         created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        if not descriptors.allow_server():
+            created.close()
+            raise OSError(EMFILE, os.strerror(EMFILE))
         created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return created
 

@@ -12,6 +12,7 @@ from gateway.addresses import (
     SystemdAddress,
     TcpAddress,
     UnixAddress,
+    overlap,
     parse_listen_address,
     parse_network,
     parse_server,
@@ -41,6 +42,7 @@ def test_a_listening_address_is_read_and_written_alike(text: str, address: Liste
     [
         *("", "80", ":80", "*:80", "localhost:80", "0.0.0.0", "0.0.0.0:", "0.0.0.0:x"),
         *("0.0.0.0:65536", "0.0.0.0:-1", "0.0.0.0:8 0", "0.0.0.0:80 ", "0.0.0.0:٣"),
+        *("LOCALHOST:80", "[::ffff:127.0.0.1]:80", "localhost:x"),
         *("::80", "[::]", "[::]80", "[::", "[0.0.0.0]:80", "[]:80", "1.2.3:80", "256.1.1.1:80"),
         *("unix:", "unix:relative", "unix:/a\0b", "unix:/a\nb", "unix:/" + 107 * "a"),
         *("systemd:", "systemd:a:b", "systemd:a b", "tcp:80"),
@@ -51,6 +53,60 @@ def test_what_is_no_listening_address_is_refused_with_what_was_written(text: obj
     with pytest.raises(ValueError, match=r"expected|number up to 65535|shorter") as refusal:
         parse_listen_address(text)
     assert str(refusal.value).startswith(quoted(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        (":80", '"0.0.0.0:80" (all IPv4 addresses) or "[::]:80" (all IPv6 addresses)'),
+        ("*:8080", '"0.0.0.0:8080" (all IPv4 addresses) or "[::]:8080" (all IPv6 addresses)'),
+        ("443", '"0.0.0.0:443" (all IPv4 addresses) or "[::]:443" (all IPv6 addresses)'),
+        ("localhost:80", '"127.0.0.1:80" (IPv4) or "[::1]:80" (IPv6)'),
+    ],
+)
+def test_what_other_programs_understand_is_answered_with_what_to_write(
+    text: str, forms: str
+) -> None:
+    with pytest.raises(ValueError, match="such as") as refusal:
+        parse_listen_address(text)
+    assert str(refusal.value) == (
+        f'"{text}": expected an address such as {forms}; for both, two listeners'
+    )
+    for form in forms.split('"')[1::2]:
+        parse_listen_address(form)
+
+
+def test_an_ipv4_address_in_an_ipv6_one_is_answered_with_itself() -> None:
+    with pytest.raises(ValueError, match=r'expected the IPv4 address itself: "192\.0\.2\.1:80"'):
+        parse_listen_address("[::ffff:192.0.2.1]:80")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("[::]:80", "[::1]:80", True),
+        ("[::0]:80", "[0:0::]:80", True),
+        ("[::1]:80", "[0:0::1]:80", True),
+        ("0.0.0.0:80", "[::]:80", False),
+        ("127.0.0.1:80", "[::]:80", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("0.0.0.0:80", "0.0.0.0:81", False),
+        ("0.0.0.0:0", "0.0.0.0:0", False),
+        ("[fe80::1%a]:80", "[fe80::1%b]:80", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "unix:/b", False),
+        ("unix:/a", "127.0.0.1:80", False),
+        ("systemd:a", "systemd:a", True),
+    ],
+)
+def test_addresses_overlap_when_the_system_would_refuse_the_second(
+    one: str, other: str, expected: bool
+) -> None:
+    first, second = parse_listen_address(one), parse_listen_address(other)
+    assert overlap(first, second) is expected
+    assert overlap(second, first) is expected
 
 
 @pytest.mark.parametrize(

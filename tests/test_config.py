@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,13 @@ def read(file: Path, text: str | bytes) -> Config:
 
 
 def problems(file: Path, text: str | bytes) -> list[str]:
-    """The lines of the refusal, without the file's name, which each must begin with."""
+    """The lines of the refusal, without the file's name, which each must begin with, and the number of
+    the line in the file."""
     with pytest.raises(ConfigurationError) as refusal:
         read(file, text)
     lines = str(refusal.value).split("\n")
     assert all(line.startswith(f"{file}: ") for line in lines)
-    return [line.removeprefix(f"{file}: ") for line in lines]
+    return [re.sub(r"^line \d+: ", "", line.removeprefix(f"{file}: ")) for line in lines]
 
 
 # --- What is accepted ---
@@ -268,7 +270,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ),
         (
             f'{LISTENER}[admin]\naddress = "127.0.0.1:80"',
-            '[admin], key "address": "127.0.0.1:80" is a listener\'s',
+            '[admin], key "address": "127.0.0.1:80" is taken by a listener, [[listener]] 1; use',
         ),
         (
             f'{LISTENER}[admin]\nhosts = ["name:80"]',
@@ -349,6 +351,18 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_tables(file: Path) ->
             '[[listener]] 2, key "address": "127.0.0.1:80" is taken by an earlier listener',
         ),
         (
+            f'[[listener]]\naddress = "0.0.0.0:80"\n{LISTENER}',
+            '[[listener]] 2, key "address": "127.0.0.1:80" overlaps "0.0.0.0:80", which is taken by an ear',
+        ),
+        (
+            f'{LISTENER}[[listener]]\naddress = "[::]:80"\n[[listener]]\naddress = "[::1]:80"',
+            '[[listener]] 3, key "address": "[::1]:80" overlaps "[::]:80", which is taken by an earlier',
+        ),
+        (
+            '[[listener]]\naddress = "0.0.0.0:80"\n[admin]\naddress = "127.0.0.1:80"',
+            '[admin], key "address": "127.0.0.1:80" overlaps "0.0.0.0:80", which is taken by a listener, [',
+        ),
+        (
             f"{LISTENER}tls = true",
             '[[listener]] 1, key "tls": needs a certificate; name one in [tls]',
         ),
@@ -397,6 +411,78 @@ def test_keys_that_contradict_each_other_are_refused(file: Path, text: str, prob
     assert line.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("0.0.0.0:80", "[::]:80", "127.0.0.1:81", "[::1]:82"),
+        ("127.0.0.1:80", "127.0.0.2:80", "[::1]:80"),
+        ("0.0.0.0:0", "127.0.0.1:0", "0.0.0.0:0"),
+    ],
+)
+def test_listeners_that_can_be_beside_each_other_are_read(
+    file: Path, addresses: tuple[str, ...]
+) -> None:
+    text = "".join(f'[[listener]]\naddress = "{address}"\n' for address in addresses)
+    assert tuple(str(each.address) for each in read(file, text).listeners) == addresses
+
+
+@pytest.mark.parametrize(
+    ("written", "example"),
+    [
+        ('"30s"', "30"),
+        ('"30"', "30"),
+        ('"1.5 min"', "90"),
+        ('"2H"', "7200"),
+        ('"500ms"', "0.5"),
+        ('"soon"', "30"),
+        ('"30 parsecs"', "30"),
+        ("true", "30"),
+        ("[1]", "30"),
+    ],
+)
+def test_a_time_that_is_no_number_is_answered_with_the_seconds(
+    file: Path, written: str, example: str
+) -> None:
+    (line,) = problems(file, f"{LISTENER}[limits]\ndrain_s = {written}")
+    shown = written.replace("[1]", "[1]")
+    assert line == (
+        f'[limits], key "drain_s": {shown}: expected a number of seconds, such as {example}'
+    )
+
+
+def test_each_problem_has_the_line_of_its_key(file: Path) -> None:
+    text = """
+        # A comment, and a [table] in it.
+        [limits]
+        sessions = "many"
+
+        [[listener]]
+        address = "x"
+        [[listener]]
+        allow = [
+            "::1",
+            "y",
+        ]
+        tunnel.latency = 1
+    """
+    with pytest.raises(ConfigurationError) as refusal:
+        read(file, text)
+    places = [line.partition('": ')[0] + '"' for line in str(refusal.value).splitlines()]
+    assert places == [
+        f'{file}: line 7: [[listener]] 1, key "address"',
+        f'{file}: line 8: [[listener]] 2, key "address"',
+        f'{file}: line 9: [[listener]] 2, key "allow", item 2: "y"',
+        f'{file}: line 13: [[listener]] 2, key "tunnel"',
+        f'{file}: line 4: [limits], key "sessions"',
+    ]
+
+
+def test_a_key_of_a_long_value_has_no_line_rather_than_a_wrong_one(file: Path) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        read(file, 'listener = [\n  # the first\n  { address = "x" },\n]\n')
+    assert str(refusal.value).startswith(f'{file}: [[listener]] 1, key "address": "x": expected')
+
+
 # --- What is refused: the file ---
 
 
@@ -424,7 +510,9 @@ def test_a_folder_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_is_not_utf8_is_named_by_its_line(file: Path) -> None:
-    assert problems(file, b"a = 1\nb = '\xff'") == ["line 2: not UTF-8; save it as UTF-8"]
+    with pytest.raises(ConfigurationError) as refusal:
+        read(file, b"a = 1\nb = '\xff'")
+    assert str(refusal.value) == f"{file}: line 2: not UTF-8; save it as UTF-8"
 
 
 def test_an_endless_file_is_not_read_to_its_end() -> None:
@@ -447,7 +535,7 @@ def late(found: Config, *place: str | int) -> str:
 
 
 def test_what_is_found_wrong_later_is_refused_with_its_place(file: Path) -> None:
-    place = f'{file}: [[listener]] 1, key "address": '
+    place = f'{file}: line 2: [[listener]] 1, key "address": '
     assert late(read(file, LISTENER), "listener", 0, "address") == (
         f"{place}no luck\n{place}none at all"
     )

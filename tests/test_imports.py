@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 _GROUND = {
-    *("gateway.addresses", "gateway.errors", "gateway.logs", "gateway.protocols"),
-    "gateway.regular",
+    *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
+    *("gateway.protocols", "gateway.regular"),
 }
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
@@ -31,11 +31,14 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.errors",
         "gateway.protocols.limits",
         "gateway.structuring",
+        "gateway.toml_lines",
     },
+    "gateway.toml_lines": set(),
     "gateway.protocols": {"gateway.errors"},
+    "gateway.descriptors": set(),
     "gateway.logs": set(),
     "gateway.regular": set(),
-    "gateway.transport": {"gateway.logs"},
+    "gateway.transport": {"gateway.descriptors", "gateway.logs"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
@@ -68,6 +71,7 @@ IMPURE_STANDARD = {
 NO_TWISTED = (
     *PURE,
     *("gateway.addresses", "gateway.config", "gateway.regular", "gateway.structuring"),
+    "gateway.toml_lines",
 )
 
 

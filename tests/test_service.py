@@ -165,8 +165,8 @@ def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
     refused(
         done,
-        'gateway.toml: [[listener]] 1, key "adress": unknown key; did you mean "address"?',
-        'gateway.toml: [node], key "id": 1: expected two of 0-9 and a-z, in quotes, such as "00"',
+        'gateway.toml: line 3: [[listener]] 1, key "adress": unknown key; did you mean "address"?',
+        'gateway.toml: line 5: [node], key "id": 1: expected two of 0-9 and a-z, in quotes, such as "00"',
     )
     assert done.stdout == ""
 
@@ -179,7 +179,7 @@ def test_bad_certificates_end_the_run_with_a_line_for_each_fault(
     empty.touch()
     file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{missing}", "{empty}"]\n')
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
-    place = 'gateway.toml: [tls], key "certificates", item'
+    place = 'gateway.toml: line 5: [tls], key "certificates", item'
     refused(
         done,
         f"{place} 1: {missing}: cannot be read: No such file or directory; check the path, and that the"
@@ -200,9 +200,9 @@ def test_bad_files_of_any_table_end_the_run_with_a_line_for_each(
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
     refused(
         done,
-        f'gateway.toml: [admin], key "token_file": {token}: a token has at least 16 characters; '
+        f'gateway.toml: line 4: [admin], key "token_file": {token}: a token has at least 16 characters; '
         "make one with: openssl rand -hex 24",
-        f'gateway.toml: [log], key "access": {log}: cannot be written: No such file or directory; '
+        f'gateway.toml: line 6: [log], key "access": {log}: cannot be written: No such file or directory; '
         "the folder must be there, and the gateway's user must be able to write in it",
     )
     assert done.stdout == ""
@@ -225,7 +225,7 @@ def test_check_warns_of_a_key_that_everybody_can_read(
     file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{open_key}"]\n')
     done = twistd(tmp_path, "rtmpt-gateway", "--check", "--config", "gateway.toml")
     assert done.stderr == (
-        f'rtmpt-gateway: warning: gateway.toml: [tls], key "certificates", item 1: {open_key}: '
+        f'rtmpt-gateway: warning: gateway.toml: line 5: [tls], key "certificates", item 1: {open_key}: '
         "everybody on this machine can read its private key; chmod o-r it\n"
     )
     assert done.stdout == "gateway.toml: configuration is valid\n"
@@ -253,6 +253,22 @@ def test_an_unknown_option_ends_the_run(tmp_path: Path) -> None:
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--bad")
     refused(done, "option --bad not recognized; see twistd rtmpt-gateway --help")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_the_gateway_as_its_own_upstream_ends_the_run(
+    tmp_path: Path, file: Path, more: list[str]
+) -> None:
+    file.write_text(
+        '[[listener]]\naddress = "0.0.0.0:1935"\n[[upstream]]\nservers = ["localhost"]\n'
+    )
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml", *more)
+    refused(
+        done,
+        'gateway.toml: line 4: [[upstream]] 1, key "servers", item 1: "localhost:1935" is the gateway\'s'
+        ' own listener "0.0.0.0:1935": connections would come back without end; name the server behind'
+        " the gateway, on its own address or port",
+    )
 
 
 # --- twistd, when the start fails ---
@@ -283,7 +299,7 @@ def test_a_port_in_use_is_named_with_its_place(
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml")
     refused(
         done,
-        f'gateway.toml: {place}: "{address}": in use: another program listens there; '
+        f'gateway.toml: line 4: {place}: "{address}": in use: another program listens there; '
         "stop it, or use another port",
     )
 
@@ -295,6 +311,21 @@ def test_an_unknown_upstream_host_ends_the_run(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "no.invalid" in line
     refused(done, line.removeprefix("rtmpt-gateway: "))
+
+
+def test_a_name_of_the_gateway_itself_as_its_upstream_ends_the_run(tmp_path: Path) -> None:
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None, socket.AF_INET)
+        with socket.create_server(("0.0.0.0", 0)) as free:  # noqa: S104
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine's name is no name of an address")
+    listen, upstream = f"0.0.0.0:{port}", f"{name}:{port}"
+    done = twistd(tmp_path, "-n", "rtmpt-gateway", "--listen", listen, "--upstream", upstream)
+    (line,) = done.stderr.splitlines()
+    assert f'upstream "{upstream}" is the gateway\'s own listener "{listen}"' in line
+    assert done.returncode == 1
 
 
 TAC = """

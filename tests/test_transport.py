@@ -6,10 +6,13 @@ differ. They run for every Twisted that is supported, and so name what is used o
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from errno import EAGAIN, EMFILE, ENFILE
+from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -27,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway import transport
+from gateway.descriptors import descriptors
 from gateway.logs import RepeatedWarnings
 from gateway.transport import (
     READ_BYTES,
@@ -777,6 +781,9 @@ def test_what_is_used_of_a_connection_is_there(make) -> None:
 class Exhausted:
     """A listening socket of a process that has no descriptor left but the reserved one."""
 
+    # Of ListeningSocket: this test has no reactor for the pause.
+    failed = False
+
     def __init__(self, waiting: int, error: int) -> None:
         self._waiting = waiting
         self._error = error
@@ -852,3 +859,66 @@ def test_what_is_used_of_the_reactor_is_there(turning: Turning) -> None:
     assert isinstance(reactor._selectables, dict)
     assert callable(reactor._doReadOrWrite)
     assert callable(reactor._disconnectSelectable)
+
+
+# --- When the system has no descriptor or memory for a connection ---
+
+
+@pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM])
+def test_a_port_that_cannot_accept_waits_before_it_tries_again(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The connection stays in the kernel's queue: else the reactor would try in each turn."""
+    factory = Servers(Speaker)
+    port = EagerPort(0, factory, 50, "127.0.0.1", turning.reactor)
+    port.startListening()
+    tried: list[float] = []
+
+    def refuse(_: object) -> None:
+        tried.append(monotonic())
+        raise OSError(number, os.strerror(number))
+
+    with socket.create_connection(("127.0.0.1", port.getHost().port)):
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "accept", refuse)
+            turning.until(lambda: tried)
+            until = monotonic() + 0.35
+            turning.until(lambda: monotonic() > until)
+            # Twisted tries twice: again after it has closed the descriptor that it keeps for this.
+            assert 2 <= len(tried) <= 10
+            assert not factory.made
+        turning.until(lambda: factory.made and factory.made[0].transport)
+
+
+def test_a_port_that_is_closed_while_it_waits_stays_closed(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = EagerPort(0, Servers(Speaker), 50, "127.0.0.1", turning.reactor)
+    port.startListening()
+    tried: list[float] = []
+
+    def refuse(_: object) -> None:
+        tried.append(monotonic())
+        raise OSError(ENFILE, os.strerror(ENFILE))
+
+    with socket.create_connection(("127.0.0.1", port.getHost().port)):
+        monkeypatch.setattr(socket.socket, "accept", refuse)
+        turning.until(lambda: tried)
+        port.stopListening()
+        until = monotonic() + 0.3
+        turning.until(lambda: monotonic() > until)
+    assert len(tried) == 1
+
+
+def test_a_client_that_would_take_a_kept_descriptor_fails_and_leaves_none_open(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptors, "_others_below", 0)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        factory = Clients(Speaker())
+        host, port = server.getsockname()
+        EagerConnector(host, port, factory, 5, None, turning.reactor).connect()
+        turning.until(lambda: factory.failed)
+        assert factory.failed[0].value.osError == EMFILE
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -26,6 +26,7 @@ const REASONS = {
   window_full: "too many commands came before a missing one",
   upstream_closed: "the media server closed it", upstream_lost: "the media server's connection was lost",
   upstream_stalled: "the media server took nothing more", upstream_unavailable: "no media server took it",
+  resources_exhausted: "the gateway had no file descriptor or local port left",
   client_vanished: "the client's network vanished", upstream_vanished: "the media server's network vanished",
   replaced: "the publisher's newer session replaced it",
   drained: "the gateway ended", ended_by_operator: "the operator ended it", fault: "a fault of the gateway",
@@ -33,6 +34,7 @@ const REASONS = {
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
   upstream_unavailable: "no media server took it",
+  resources_exhausted: "the gateway had no file descriptor or local port left",
 };
 const byId = (id) => document.getElementById(id);
 const seen = new Map();

@@ -7,11 +7,14 @@ worker's. A connection is in it from its acceptance until it is lost, whatever i
 from __future__ import annotations
 
 from collections import Counter
+from errno import EMFILE
 from math import inf
 from typing import Protocol, final
 
 from twisted.logger import Logger
 
+from gateway.descriptors import CAUSES, descriptors
+from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 
 _log = Logger()
@@ -45,6 +48,9 @@ class ConnectionSet:
         A client on a UNIX socket has none: its connections count in all only.
         """
         if len(self._connections) >= self._limits.connections:
+            return False
+        if not descriptors.allow_client():
+            repeated.warn(_log, "descriptors", "connection refused: {cause}", cause=CAUSES[EMFILE])
             return False
         return not address or self._per_address[address] < self._limits.connections_per_address
 

@@ -176,3 +176,15 @@ def address_of(listening: Any) -> TcpAddress:
     """The address that a listening TCP port came to have, where it was asked for port 0."""
     host = listening.getHost()
     return TcpAddress(host.host, host.port)
+
+
+def places_of(listening: Any) -> list[TcpAddress]:
+    """All TCP addresses of a listening port; a socket of systemd's may take both families."""
+    host = listening.getHost()
+    if not hasattr(host, "port"):
+        return []
+    found = [TcpAddress(host.host, host.port)]
+    if found[0].is_wildcard and ":" in host.host:
+        shared = listening.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
+        found += [TcpAddress("0.0.0.0", host.port)] if shared else []
+    return found

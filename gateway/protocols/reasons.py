@@ -28,6 +28,7 @@ class EndReason(Enum):
     UPSTREAM_STALLED = "upstream_stalled"
     UPSTREAM_VANISHED = "upstream_vanished"
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    RESOURCES_EXHAUSTED = "resources_exhausted"
     DRAINED = "drained"
     ENDED_BY_OPERATOR = "ended_by_operator"
     FAULT = "fault"

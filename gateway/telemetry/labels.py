@@ -37,6 +37,7 @@ _TUNNEL_REASONS: Final = (
 _RELAY_REASONS: Final = (
     *_REASONS,
     *(EndReason.CLIENT_LOST, EndReason.CLIENT_STALLED, EndReason.UPSTREAM_UNAVAILABLE),
+    EndReason.RESOURCES_EXHAUSTED,
 )
 
 # Latencies that only tunnels have, and those that are measured only where media is read as it passes.

@@ -15,6 +15,7 @@ from gateway.errors import (
     Draining,
     OpeningFailed,
     RequestRefused,
+    ResourcesExhausted,
     UpstreamUnavailable,
 )
 from gateway.logs import debugging, repeated
@@ -28,7 +29,10 @@ def cause_of(error: type[RequestRefused]) -> str:
 
 
 CAUSES: Final = tuple(
-    map(cause_of, (CapacityReached, Draining, OpeningFailed, UpstreamUnavailable))
+    map(
+        cause_of,
+        (CapacityReached, Draining, OpeningFailed, ResourcesExhausted, UpstreamUnavailable),
+    )
 )
 
 

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused
+from gateway.errors import RequestRefused, ResourcesExhausted
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import RTMP, Way
@@ -48,6 +48,7 @@ _OF_UPSTREAM = Reasons(
 _AT_ONCE = frozenset(
     (
         *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
+        EndReason.RESOURCES_EXHAUSTED,
         # The media server is to let the publisher in who returns.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
@@ -342,7 +343,8 @@ class RelayTable:
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.way)
-            relay.end(EndReason.UPSTREAM_UNAVAILABLE)
+            is_own = isinstance(error, ResourcesExhausted)
+            relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:
             self._telemetry.session_opened(relay)

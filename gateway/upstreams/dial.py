@@ -6,19 +6,26 @@ resolver must not hold up an open, and the look-up itself runs in the reactor's 
 
 from __future__ import annotations
 
+from errno import EADDRNOTAVAIL
 from typing import Any, final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import ClientFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
-from gateway.errors import ConfigurationError
+from gateway.descriptors import CAUSES
+from gateway.errors import ConfigurationError, ResourcesExhausted
+from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerConnector
 
 VANISHED_S = Limits().vanished_s
+
+_log = Logger()
 
 
 @final
@@ -31,8 +38,10 @@ class Server:
     def __init__(self, address: ServerAddress, role: str = "upstream") -> None:
         self.address = address
         self.name = str(address)
-        self._role = role
+        self.role = role
         self._hosts: list[str] = []
+        # Those that took a connection since they were last looked up.
+        self._reached: set[str] = set()
         self._turn = 0
 
     async def look_up(self, reactor: Any) -> None:
@@ -43,10 +52,11 @@ class Server:
         hosts = await _addresses_of(reactor, self.address.host)
         if not hosts:
             raise ConfigurationError(
-                f"{self._role} {self.name}: the name {self.address.host!r} is unknown; "
+                f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
                 "check its spelling and this machine's resolver"
             )
         self._hosts = hosts
+        self._reached.intersection_update(hosts)
 
     @property
     def hosts(self) -> list[str]:
@@ -57,6 +67,39 @@ class Server:
         """The next of the server's addresses, in turn."""
         self._turn += 1
         return self._hosts[self._turn % len(self._hosts)]
+
+    def note_reached(self, host: str) -> None:
+        """``host`` has taken a connection."""
+        self._reached.add(host)
+
+    def has_reached(self, host: str) -> bool:
+        """Whether ``host`` has taken a connection."""
+        return host in self._reached
+
+
+def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhausted | None:
+    """What of our own is used up, if that is why ``host`` was not connected to; else it is the server's.
+
+    A local address that was never there (IPv6 switched off) is no port that is used up.
+    """
+    number = error.osError
+    if number not in CAUSES or (number == EADDRNOTAVAIL and not server.has_reached(host)):
+        return None
+    cause, _, advice = CAUSES[number].partition("; ")
+    return ResourcesExhausted(cause, advice)
+
+
+def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
+    """Say it once a minute."""
+    repeated.warn(
+        _log,
+        str(error),
+        "no connection to {role} {server}: {error}; {advice}",
+        role=server.role,
+        server=server.name,
+        error=error,
+        advice=error.advice,
+    )
 
 
 class _Resolution:

@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
-from gateway.errors import ConfigurationError, UpstreamUnavailable
+from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial
+from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
@@ -58,7 +58,7 @@ class Pool:
     ) -> None:
         self._telemetry = telemetry
         self._reactor = reactor
-        self._servers = [Server(address) for address in addresses]
+        self.servers = [Server(address) for address in addresses]
         self._limits = limits
         self._clock = clock
         self._turn = 0
@@ -67,12 +67,12 @@ class Pool:
 
     async def look_up(self) -> None:
         """Look all names up. Raises ConfigurationError for the first that is unknown."""
-        for server in self._servers:
+        for server in self.servers:
             await server.look_up(self._reactor)
 
     async def look_up_again(self) -> None:
         """Look all names up, and keep what was known of those that cannot be had now."""
-        for server in self._servers:
+        for server in self.servers:
             try:
                 await server.look_up(self._reactor)
             except ConfigurationError as error:
@@ -81,38 +81,46 @@ class Pool:
     async def connect(self, protocol: IProtocol) -> str:
         """Connect ``protocol`` to the first server that takes it; the server's name.
 
-        Raises UpstreamUnavailable when none did, each within its time.
+        Raises UpstreamUnavailable when none did, each within its time; ResourcesExhausted when the cause
+        is on this side.
         """
+        refusal: ServiceUnavailable = UpstreamUnavailable("no upstream server took the connection")
         for server in self._in_turn():
-            began = self._clock()
+            began, host = self._clock(), server.next_host()
             try:
                 await dial(
                     self._reactor,
-                    server.next_host(),
+                    host,
                     server.address.port,
                     protocol,
                     self._limits.upstream_connect_s,
                     self._limits.vanished_s,
                 )
             except ConnectError as error:
-                self._failed(server, error)
+                own = exhausted(error, server, host)
+                if own is None:
+                    self._failed(server, error)
+                else:
+                    refusal = own
+                    warn_exhausted(own, server)
             else:
+                server.note_reached(host)
                 self._connected(server, self._clock() - began)
                 return server.name
-        raise UpstreamUnavailable("no upstream server took the connection")
+        raise refusal
 
     def health(self) -> list[Health]:
         """That of each server."""
         now = self._clock()
         return [
             Health(server.name, server not in self._down_until, not self._is_avoided(server, now))
-            for server in self._servers
+            for server in self.servers
         ]
 
     def _in_turn(self) -> list[Server]:
         """All servers, beginning with the next; those that failed lately at the end."""
-        self._turn = (self._turn + 1) % len(self._servers)
-        rotated = self._servers[self._turn :] + self._servers[: self._turn]
+        self._turn = (self._turn + 1) % len(self.servers)
+        rotated = self.servers[self._turn :] + self.servers[: self._turn]
         now = self._clock()
         return sorted(rotated, key=lambda server: self._is_avoided(server, now))
 

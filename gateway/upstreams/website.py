@@ -30,7 +30,7 @@ from gateway.errors import (
     WebsiteUnavailable,
 )
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial
+from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
@@ -148,18 +148,18 @@ class WebServer:
     ) -> None:
         self._reactor = reactor
         self._dial_host = connect or partial(dial, vanished_s=limits.vanished_s)
-        self._server = Server(address, "website")
+        self.server = Server(address, "website")
         self._limits = limits
         self._clock = clock
         self._kept: list[WebConnection] = []
         # Of a name's addresses, the one that was reached last.
         self._host = ""
         self._complained_at = -_QUIET_S
-        self.name = self._server.name.encode()
+        self.name = self.server.name.encode()
 
     async def look_up(self) -> None:
         """Look its name up. Raises ConfigurationError when that is unknown."""
-        await self._server.look_up(self._reactor)
+        await self.server.look_up(self._reactor)
 
     async def look_up_again(self) -> None:
         """Look its name up, and keep what was known if it cannot be had now."""
@@ -206,7 +206,7 @@ class WebServer:
         now = self._clock()
         if now - self._complained_at >= _QUIET_S:
             self._complained_at = now
-            _log.warn("website {server}: {error}", server=self._server.name, error=error)
+            _log.warn("website {server}: {error}", server=self.server.name, error=error)
 
     async def _dial(self, user: User) -> None:
         connection = WebConnection(self._forget)
@@ -224,13 +224,19 @@ class WebServer:
     async def _connect(self, connection: WebConnection) -> None:
         refused: RequestRefused = WebsiteUnavailable("its name is not looked up yet")
         for host in self._hosts_in_turn():
-            port, timeout_s = self._server.address.port, self._limits.upstream_connect_s
+            port, timeout_s = self.server.address.port, self._limits.upstream_connect_s
             try:
                 await self._dial_host(self._reactor, host, port, connection, timeout_s)
             except ConnectError as error:
-                refused = _refusal_of(error)
-                self.complain(error)
+                own = exhausted(error, self.server, host)
+                if own is not None:
+                    refused = own
+                    warn_exhausted(own, self.server)
+                else:
+                    refused = _refusal_of(error)
+                    self.complain(error)
             else:
+                self.server.note_reached(host)
                 if connection.lost:
                     raise WebsiteUnavailable("closed as soon as it stood")
                 self._host = host
@@ -239,7 +245,7 @@ class WebServer:
 
     def _hosts_in_turn(self) -> list[str]:
         """All addresses, the one that was reached last first."""
-        return sorted(self._server.hosts, key=lambda host: host != self._host)
+        return sorted(self.server.hosts, key=lambda host: host != self._host)
 
     def _forget(self, connection: WebConnection) -> None:
         if connection in self._kept:

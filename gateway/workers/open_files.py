@@ -6,6 +6,7 @@ import resource
 
 from twisted.logger import Logger
 
+from gateway.descriptors import descriptors
 from gateway.protocols.limits import Limits
 
 _log = Logger()
@@ -24,6 +25,8 @@ def raise_limit(limits: Limits) -> None:
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = max(soft, wanted) if soft != resource.RLIM_INFINITY else needed
+    descriptors.set_limit(limit, needed)
     if wanted < needed:
         _log.warn(
             "only {wanted} files may be open here, and [limits] may need {needed}: raise LimitNOFILE= "

@@ -7,7 +7,7 @@ runs, ``stop`` at the end, which ``hurry`` makes short.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from time import monotonic, time
 from typing import Any, final
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from gateway.addresses import ServerAddress, TcpAddress
+from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
 from gateway.admin.turns import Turns
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
@@ -25,7 +25,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
-from gateway.listeners.ports import SocketOptions, address_of, listen
+from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.logs import repeated
@@ -40,11 +40,13 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
+from gateway.upstreams.dial import Server
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.website import WebServer
-from gateway.workers import admin, files, open_files
+from gateway.workers import admin, files, open_files, own_listeners
 from gateway.workers.figures import WorkerFigures
+from gateway.workers.heap import Heap, find_trim, resident_bytes
 from gateway.workers.view import WorkerView
 
 _log = Logger()
@@ -123,7 +125,10 @@ class Worker:
             self.figures, self._admission, threshold, partial(Turns, reactor, monotonic)
         )
         self._web = self._make_website()
+        self._heap = Heap(resident_bytes, find_trim())
         self._ports: list[Any] = []
+        # What the listeners listen on, with the ports that the system chose.
+        self._listening: list[ListenAddress] = []
         self._timers: list[LoopingCall] = []
         # While sessions may end by themselves: who waits for the last one.
         self._drained: Deferred[None] | None = None
@@ -150,6 +155,7 @@ class Worker:
             self._ports.append(port)
             is_tcp = isinstance(listener.address, TcpAddress)
             address = address_of(port) if is_tcp else listener.address
+            self._listening += places_of(port)
             _log.info("listening on {address}", address=address)
         settings = self._configuration.admin
         if settings is not None:
@@ -171,12 +177,16 @@ class Worker:
             self.figures.upstreams,
         )
         await pool.look_up()
+        self._refuse_own(pool.servers)
         self._pool = self.figures.pool = pool
         _log.info(
             "media servers: {servers}", servers=", ".join(each.name for each in pool.health())
         )
+        if self._configuration.upstreams:
+            _warn_of_loopback(pool.servers)
         if self._web is not None:
             await self._web.look_up()
+            self._refuse_own([self._web.server])
             _log.info("other HTTP goes to {server}", server=self._web.name.decode())
             self._every(_LOOK_UP_S, partial(_run, self._web.look_up_again))
         dispatch_directly(self._reactor)
@@ -292,10 +302,16 @@ class Worker:
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
         return [ServerAddress(address.host, address.port)]
 
+    def _refuse_own(self, servers: Iterable[Server]) -> None:
+        """Raises ConfigurationError if one of the servers is a listener of the gateway."""
+        for server in servers:
+            own_listeners.refuse(server.address, server.hosts, self._listening, server.role)
+
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
         repeated.flush()
+        self._heap.sweep(monotonic())
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -319,6 +335,17 @@ class Worker:
 
 def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
     return Deferred.fromCoroutine(call())
+
+
+def _warn_of_loopback(servers: Iterable[Server]) -> None:
+    """Say what a media server on this machine cannot tell apart."""
+    names = [server.name for server in servers if any(map(own_listeners.is_loopback, server.hosts))]
+    if names:
+        _log.info(
+            "publishers reach {servers} from a loopback address, such as 127.0.0.1: a rule of the media"
+            " server that lets 127.0.0.1 publish lets all clients publish",
+            servers=", ".join(names),
+        )
 
 
 def _renew(certificates: CertificateStore) -> None:

@@ -85,7 +85,7 @@ def start_nginx(
     return run_nginx(
         programs,
         _NGINX_CONFIGURATION,
-        module=_nginx_rtmp(),
+        module=nginx_rtmp(),
         clips=clips,
         window_bytes=window_bytes,
     )
@@ -118,7 +118,7 @@ def run_nginx(programs: Programs, configuration_text: str, **values: object) -> 
     return nginx, port
 
 
-def _nginx_rtmp() -> Path:
+def nginx_rtmp() -> Path:
     for module in _NGINX_RTMP:
         if module.exists():
             return module

@@ -23,6 +23,7 @@ from gateway.listeners.ports import (
     cause_of,
     check_congestion_control,
     listen,
+    places_of,
 )
 from gateway.transport import EagerServer, EagerUnixServer
 from tests.turning import Turning
@@ -147,6 +148,24 @@ def test_an_ipv6_address_is_listened_on(turning: Turning, echoes: Echoes) -> Non
         pytest.skip("no IPv6 loopback here")
     port = listen(turning.reactor, TcpAddress("::1", 0), echoes, {})
     assert answers(turning, ("::1", address_of(port).port), socket.AF_INET6)
+
+
+@pytest.mark.parametrize("first", ["0.0.0.0", "::"])
+def test_all_ipv4_and_all_ipv6_addresses_are_two_listeners_on_one_port(
+    turning: Turning, echoes: Echoes, first: str
+) -> None:
+    second = "::" if first == "0.0.0.0" else "0.0.0.0"
+    port = address_of(listen(turning.reactor, TcpAddress(first, 0), echoes, {})).port
+    listening = listen(turning.reactor, TcpAddress(second, port), Echoes(), {})
+    assert places_of(listening) == [TcpAddress(second, port)]
+    assert answers(turning, ("127.0.0.1", port))
+    assert answers(turning, ("::1", port), socket.AF_INET6)
+
+
+def test_all_ipv6_addresses_take_no_ipv4_connection(turning: Turning, echoes: Echoes) -> None:
+    port = address_of(listen(turning.reactor, TcpAddress("::", 0), echoes, {})).port
+    with pytest.raises(ConnectionRefusedError):
+        answers(turning, ("127.0.0.1", port))
 
 
 def test_a_port_in_use_is_an_error_that_names_it(turning: Turning, echoes: Echoes) -> None:
@@ -316,6 +335,20 @@ def test_a_tcp_socket_that_systemd_hands_over_is_served(turning: Turning, echoes
         assert address_of(port) == TcpAddress("127.0.0.1", listening.getsockname()[1])
         assert answers(turning, listening.getsockname())
         assert type(echoes.connected[0].transport) is EagerServer
+
+
+@pytest.mark.usefixtures("third_descriptor")
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_ipv6_socket_that_systemd_hands_over_keeps_its_families(
+    turning: Turning, echoes: Echoes, shared: bool
+) -> None:
+    """BindIPv6Only= says which."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=shared) as made:
+        handed_over(made)
+        listening = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
+        port = made.getsockname()[1]
+        both = [TcpAddress("::", port), TcpAddress("0.0.0.0", port)]
+        assert places_of(listening) == (both if shared else both[:1])
 
 
 @pytest.mark.usefixtures("third_descriptor")

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused, UpstreamUnavailable
+from gateway.errors import RequestRefused, ResourcesExhausted, UpstreamUnavailable
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import Way
@@ -368,6 +368,17 @@ def test_without_an_upstream_the_client_is_sent_away_at_once(bench: Bench) -> No
     assert [address for _, address in bench.refused] == ["192.0.2.1"]
     assert bench.ends == [EndReason.UPSTREAM_UNAVAILABLE]
     assert bench.opened == []
+    assert all_is_gone(bench, client)
+
+
+def test_a_dial_for_which_nothing_is_left_here_is_not_the_media_servers_failure(
+    bench: Bench,
+) -> None:
+    bench.dialling = True
+    client = bench.accept()
+    bench.dials.pop()[1].errback(ResourcesExhausted("descriptors"))
+    assert client.aborted
+    assert bench.ends == [EndReason.RESOURCES_EXHAUSTED]
     assert all_is_gone(bench, client)
 
 

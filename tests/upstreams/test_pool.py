@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
+from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from gateway.addresses import ServerAddress
-from gateway.errors import ConfigurationError, UpstreamUnavailable
+from gateway.errors import ConfigurationError, ResourcesExhausted, UpstreamUnavailable
+from gateway.logs import repeated
 from gateway.protocols.limits import Limits
+from gateway.transport import EagerClient
 from gateway.upstreams.pool import Health, Pool
 from tests.logged import logged
 
@@ -302,3 +306,75 @@ def test_at_level_debug_each_attempt_has_a_line(network: Network) -> None:
     with logged() as without:
         network.connect(pool)
     assert without == []
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the system refuse every socket with this error; no warning has been logged before."""
+    monkeypatch.setattr(repeated, "_causes", {})
+
+    def with_error(number: int) -> None:
+        def refuse(_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(EagerClient, "createInternetSocket", refuse)
+
+    return with_error
+
+
+@pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL])
+def test_what_is_used_up_on_this_side_is_no_failure_of_a_server(
+    network: Network,
+    told: list[str],
+    fails: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    servers = network.server(), network.server()
+    pool = network.pool(*servers)
+    for _ in servers:
+        network.connect(pool)
+    fails(number)
+    for _ in range(5):
+        with pytest.raises(ResourcesExhausted) as caught:
+            network.connect(pool)
+    monkeypatch.undo()
+    assert caught.value.status == 503
+    assert [(each.up, each.due) for each in pool.health()] == [(True, True)] * 2
+    # One line, which says what to do, and none that calls a server down.
+    (line,) = [line for line in told if "tarting" not in line]
+    assert line.startswith("no connection to upstream 127.0.0.1:")
+    assert any(word in line for word in ("raise", "widen", "see"))
+    network.connect(pool)
+
+
+def test_a_local_address_that_was_never_there_is_the_servers_failure(
+    network: Network, told: list[str], fails: Callable[[int], None]
+) -> None:
+    """IPv6 that is switched off: no port was used up."""
+    pool = network.pool(network.server())
+    fails(EADDRNOTAVAIL)
+    with pytest.raises(UpstreamUnavailable):
+        network.connect(pool)
+    assert not pool.health()[0].up
+    assert " is down: " in told[-1]
+
+
+def test_a_server_whose_local_ports_are_used_up_has_the_next_one_tried(
+    network: Network, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = network.server(), network.server()
+    pool = network.pool(*servers)
+    for _ in servers:
+        network.connect(pool)
+    made = EagerClient.createInternetSocket
+
+    def refuse(client: EagerClient) -> Any:
+        address: Any = client
+        if address.addr[1] == servers[0].port:
+            raise OSError(EADDRNOTAVAIL, os.strerror(EADDRNOTAVAIL))
+        return made(client)
+
+    monkeypatch.setattr(EagerClient, "createInternetSocket", refuse)
+    assert [network.connect(pool) for _ in range(4)] == [str(servers[1])] * 4
+    assert not [line for line in told if " is down: " in line]

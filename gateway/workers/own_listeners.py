@@ -1,0 +1,111 @@
+"""Servers that are the gateway itself: each session or request would come back as a new one, without end.
+
+``check`` reads the configuration before the start, without looking up names. ``refuse`` gets the addresses
+that a name has at the start. A wildcard listener takes connections to every address of this machine; an
+address is this machine's if a socket can be bound to it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
+from gateway.config import Config
+from gateway.errors import ConfigurationError
+
+_LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+_LOCALHOST = ("localhost", "localhost.", "localhost.localdomain", "ip6-localhost")
+
+
+def check(configuration: Config) -> None:
+    """Raises ConfigurationError with a line for each server that is a listener of the gateway."""
+    listeners = [listener.address for listener in configuration.listeners]
+    lines = [
+        configuration.source.line(place, cause)
+        for place, server in _servers(configuration)
+        if (cause := cause_of(server, _literal_hosts(server.host), listeners))
+    ]
+    if lines:
+        raise ConfigurationError("\n".join(lines))
+
+
+def refuse(
+    server: ServerAddress, hosts: Iterable[str], listeners: Sequence[ListenAddress], role: str
+) -> None:
+    """Raises ConfigurationError if one of the server's addresses, ``hosts``, is a listener's."""
+    cause = cause_of(server, hosts, listeners)
+    if cause:
+        raise ConfigurationError(f"{role} {cause}")
+
+
+def cause_of(
+    server: ServerAddress, hosts: Iterable[str], listeners: Sequence[ListenAddress]
+) -> str:
+    """What is wrong with a server that has the addresses ``hosts``; "" if nothing is."""
+    for host in hosts:
+        for listener in listeners:
+            if isinstance(listener, TcpAddress) and _takes(listener, host, server.port):
+                return (
+                    f'"{server}" is the gateway\'s own listener "{listener}": connections would come'
+                    " back without end; name the server behind the gateway, on its own address or port"
+                )
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether connections to this IP address come from a loopback address."""
+    address = _address(host)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _servers(configuration: Config) -> Iterator[tuple[tuple[str | int, ...], ServerAddress]]:
+    for index, upstream in enumerate(configuration.upstreams):
+        for item, server in enumerate(upstream.servers):
+            yield ("upstream", index, "servers", item), server
+    if configuration.website is not None:
+        yield ("website", "server"), configuration.website.server
+
+
+def _literal_hosts(host: str) -> Sequence[str]:
+    if host.lower() in _LOCALHOST:
+        return tuple(_LOOPBACK.values())
+    return (host,) if _address(host) is not None else ()
+
+
+def _takes(listener: TcpAddress, host: str, port: int) -> bool:
+    """Whether ``listener`` takes a connection to ``host`` and ``port``."""
+    address = _address(host)
+    if address is None or port != listener.port:
+        return False
+    if address.is_unspecified:
+        # Linux takes a connection to it for one to the loopback address.
+        address = ip_address(_LOOPBACK[address.version])
+    own = ip_address(listener.host)
+    if own.version != address.version:
+        return False
+    return own == address or (own.is_unspecified and _is_local(address))
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether the address is this machine's. The port is the system's choice: nothing is taken."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            place = socket.getaddrinfo(
+                str(address), 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST
+            )
+            probe.bind(place[0][4])
+    except OSError:
+        return False
+    return True
