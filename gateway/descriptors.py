@@ -25,7 +25,7 @@ _NO_MEMORY = (
     "the system has no memory for more sockets; see net.ipv4.tcp_mem and the machine's memory"
 )
 CAUSES: Final = {
-    EMFILE: "file descriptors are used up; raise LimitNOFILE= (systemd) or ulimit -n, or lower sessions"
+    EMFILE: "no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n, or lower sessions"
     " and connections in [limits]",
     ENFILE: "the system's file descriptors are used up; raise fs.file-max (sysctl)",
     ENOBUFS: _NO_MEMORY,

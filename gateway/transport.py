@@ -291,8 +291,8 @@ def _report_accept(event: LogEvent) -> None:
         repeated.warn(
             _log,
             "no_descriptors",
-            "connection refused: no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n,"
-            " or lower [limits]",
+            "connection refused: {cause}",
+            cause=CAUSES[EMFILE],
         )
     elif "acceptError" in event:
         error = event["acceptError"]

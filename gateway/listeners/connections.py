@@ -50,7 +50,9 @@ class ConnectionSet:
         if len(self._connections) >= self._limits.connections:
             return False
         if not descriptors.allow_client():
-            repeated.warn(_log, "descriptors", "connection refused: {cause}", cause=CAUSES[EMFILE])
+            repeated.warn(
+                _log, "no_descriptors", "connection refused: {cause}", cause=CAUSES[EMFILE]
+            )
             return False
         return not address or self._per_address[address] < self._limits.connections_per_address
 

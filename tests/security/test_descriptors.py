@@ -23,7 +23,7 @@ FILES = 200
 # More than there are descriptors for, whatever a client does with a connection.
 MORE = 250
 # The one message that says what to do.
-CLEAR = "file descriptors are used up; raise LimitNOFILE= (systemd) or ulimit -n"
+CLEAR = "no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n"
 
 
 class Echo:
