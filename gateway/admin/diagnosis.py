@@ -159,16 +159,6 @@ def _latency(summary: Summary, name: str) -> Estimate:
     return summary.latencies.get(name, NOTHING)
 
 
-# Why answers are streamed or not (protocols/streaming.py, Delivery), where there is something to know.
-_STREAMING: Final = {
-    "streamed": "Its answers are streamed: data does not wait for the client's polls.",
-    "proxy": "A proxy is between, so its answers are whole and data waits for its polls; where the proxy "
-    'does not buffer answers, [tunnel] streamed_answers = "always" streams them.',
-    "connections": "Its commands come on several connections, so its answers are whole and data waits for "
-    "its polls.",
-    "off": "Streamed answers are switched off, so data waits for its polls.",
-}
-
 _VERDICTS: Final = {
     Cause.NONE: "Nothing delays this session noticeably: {delay} in all.",
     Cause.UNKNOWN: "Nothing has been measured of this session yet.",
@@ -195,8 +185,6 @@ def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[st
 def _notes(summary: Summary) -> list[str]:
     """What is worth saying beside the verdict."""
     found = []
-    if summary.streaming in _STREAMING:
-        found.append(_STREAMING[summary.streaming])
     if summary.tcp is not None and summary.tcp.retransmits:
         found.append(
             f"{summary.tcp.retransmits} segments had to be sent again on the client's connection: "

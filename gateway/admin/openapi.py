@@ -235,13 +235,12 @@ def _schemas() -> dict[str, Schema]:
 def _session_figures() -> dict[str, Schema]:
     strings = (
         *("alias", "protocol", "listener", "upstream", "address", "client", "application"),
-        *("stream", "action", "state", "reason", "streaming"),
+        *("stream", "action", "state", "reason"),
     )
-    seconds = ("opened_at", "duration_s", "upstream_connect_s", "streamed_s")
+    seconds = ("opened_at", "duration_s", "upstream_connect_s")
     counts = (
         *("connections", "bytes_up", "bytes_down", "buffered_bytes", "sends", "idles", "closes"),
         *("repeats", "reorders", "held_answers", "empty_answers", "filled_answers"),
-        *("streamed_answers", "streamed_bytes"),
     )
     measured = [name for name in LATENCIES if name != "upstream_connect"]
     return {

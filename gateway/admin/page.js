@@ -19,12 +19,6 @@ const LATENCIES = {
   ping_upstream: "RTMP ping, answered by the server",
   media_late: "Media, later than its timestamps say",
 };
-const STREAMING = {
-  streamed: "its answers are streamed", not_playing: "whole answers while it does not play",
-  client: "whole answers: this client reads no others", proxy: "whole answers: a proxy is between",
-  connections: "whole answers: its commands come on several connections",
-  off: "whole answers: streaming is switched off",
-};
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",
   client_silent: "the client said nothing more", client_stalled: "the client took nothing more",
@@ -280,7 +274,6 @@ function showFacts(one, known) {
     ["Sends", String(one.sends)], ["Idles", String(one.idles)], ["Repeats", String(one.repeats)],
     ["Reorders", String(one.reorders)], ["Held answers", String(one.held_answers)],
     ["Empty answers", String(one.empty_answers)], ["Filled answers", String(one.filled_answers)],
-    ["Streamed answers", one.streaming ? `${one.streamed_answers}; ${STREAMING[one.streaming] || one.streaming}` : "–"],
   ]);
 }
 

@@ -32,7 +32,7 @@ _BYTES: Final = "{bytes_up} bytes up, {bytes_down} down"
 _TUNNEL: Final = (
     "{sends} sends, {idles} idles, {closes} closes, {repeats} repeated, {reorders} reordered, "
     "on {connections} connections; answers: {held_answers} held, {empty_answers} empty, "
-    "{filled_answers} filled, {streamed_answers} streamed ({streaming})"
+    "{filled_answers} filled"
 )
 _TCP: Final = (
     "round trip {tcp[round_trip_s]:.4f} ± {tcp[variation_s]:.4f}, {tcp[retransmits]} sent again"

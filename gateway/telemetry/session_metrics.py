@@ -46,8 +46,6 @@ _FAMILIES: Final = (
     ("session_reorders", Kind.COUNTER, "Commands that came before their turn."),
     ("session_answers", Kind.COUNTER, "Answers, by what they carried."),
     ("session_held_answers", Kind.COUNTER, "Answers to idles that were held."),
-    ("session_streamed_answers", Kind.COUNTER, "Streamed answers that have ended."),
-    ("session_streamed_answer_seconds", Kind.COUNTER, "How long these lasted."),
 )
 _NAMES: Final = {
     name: f"{PREFIX}{name}_total" if kind is Kind.COUNTER else f"{PREFIX}{name}"
@@ -129,8 +127,6 @@ def _plain_samples(summary: Summary) -> Iterator[tuple[str, str, float]]:
     yield "session_answers", ',content="empty"', summary.empty_answers
     yield "session_answers", ',content="filled"', summary.filled_answers
     yield "session_held_answers", "", summary.held_answers
-    yield "session_streamed_answers", "", summary.streamed_answers
-    yield "session_streamed_answer_seconds", "", summary.streamed_s
 
 
 def _text(lines: Lines, open_metrics: bool) -> Iterator[bytes]:

@@ -33,7 +33,6 @@ TURN_S: Final = SLICE_S / _GROUPS
 COUNTS: Final = (
     *("bytes_up", "bytes_down", "sends", "idles", "closes", "holds"),
     *("empty_answers", "filled_answers", "repeats", "early"),
-    *("streamed_answers", "streamed_bytes", "streamed_s"),
     *("prompt_ups", "prompt_downs"),
 )
 # The labels of a sum: protocol, listener, upstream.
@@ -110,7 +109,7 @@ class Sessions:
         self._groups: list[dict[str, Measured]] = [{} for _ in range(_GROUPS)]
         self._turned = 0
         self._ended: dict[str, Summary] = {}
-        self._sums: dict[Labels, list[float]] = {}
+        self._sums: dict[Labels, list[int]] = {}
         self.totals = Totals()
         self.opened: Counter[Labels] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
@@ -208,7 +207,7 @@ class Sessions:
         for summary in summaries:
             self._ended.pop(summary.alias, None)
 
-    def sums(self) -> tuple[dict[Labels, list[float]], list[Measured]]:
+    def sums(self) -> tuple[dict[Labels, list[int]], list[Measured]]:
         """What all ended sessions came to, and those living whose counts are to be added to it."""
         ended = {labels: list(counts) for labels, counts in self._sums.items()}
         return ended, list(self.living())
@@ -239,7 +238,7 @@ class Sessions:
         self._ended[summary.alias] = summary
 
 
-def counts_of(session: Measured) -> tuple[float, ...]:
+def counts_of(session: Measured) -> tuple[int, ...]:
     """The session's ``COUNTS``."""
     counted, figures = session.counted, session.figures
     ups, downs = counted.moments if figures is not None else (0, 0)
@@ -254,15 +253,12 @@ def counts_of(session: Measured) -> tuple[float, ...]:
         counted.filled_answers,
         counted.repeats,
         counted.early,
-        counted.streamed_answers,
-        counted.streamed_bytes,
-        counted.streamed_s,
         ups - figures.upstream_delay.late if figures is not None else 0,
         downs - figures.downstream_wait.late if figures is not None else 0,
     )
 
 
-def add_living(sums: dict[Labels, list[float]], session: Measured) -> None:
+def add_living(sums: dict[Labels, list[int]], session: Measured) -> None:
     """Add what a living session counts."""
     labels = _labels(session)
     found = sums.get(labels)
@@ -271,7 +267,7 @@ def add_living(sums: dict[Labels, list[float]], session: Measured) -> None:
     _add(found, counts_of(session))
 
 
-def _add(sums: list[float], counts: Iterable[float]) -> None:
+def _add(sums: list[int], counts: Iterable[int]) -> None:
     for index, count in enumerate(counts):
         sums[index] += count
 

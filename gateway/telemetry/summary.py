@@ -29,10 +29,6 @@ class Counted(Protocol):
     holds: Any
     empty_answers: Any
     filled_answers: Any
-    streamed_answers: Any
-    streamed_bytes: Any
-    streamed_s: Any
-    streaming: Any
     repeats: Any
     early: Any
 
@@ -90,8 +86,6 @@ class Summary:
     """One session. Times are seconds; ``opened_at`` is since 1970; ``reason`` is "" while it lives.
 
     ``latencies`` has those of the last minute that have values; ``upstream_connect_s`` happened once.
-    ``streaming`` is "streamed" or why answers are not streamed (protocols/streaming.py, Delivery); "" of a
-    relay, which has none.
     """
 
     alias: str
@@ -124,10 +118,6 @@ class Summary:
     held_answers: int
     empty_answers: int
     filled_answers: int
-    streamed_answers: int
-    streamed_bytes: int
-    streamed_s: float
-    streaming: str
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can carry."""
@@ -181,10 +171,6 @@ def summarise(
         held_answers=counted.holds,
         empty_answers=counted.empty_answers,
         filled_answers=counted.filled_answers,
-        streamed_answers=counted.streamed_answers,
-        streamed_bytes=counted.streamed_bytes,
-        streamed_s=counted.streamed_s,
-        streaming=counted.streaming,
     )
 
 

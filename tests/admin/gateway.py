@@ -150,8 +150,6 @@ def summary(**changes: Any) -> Summary:
         **dict.fromkeys(("bytes_up", "bytes_down", "buffered_bytes", "sends", "idles"), 0),
         **dict.fromkeys(("closes", "repeats", "reorders", "held_answers", "connections"), 0),
         **dict.fromkeys(("empty_answers", "filled_answers"), 0),
-        **dict.fromkeys(("streamed_answers", "streamed_bytes", "streamed_s"), 0),
-        "streaming": "",
         "alias": "0000-1",
         "protocol": "rtmpt",
         "upstream": "media:1935",
