@@ -365,6 +365,7 @@ _ONE_SESSION: Final = Row(
                 _rate_of_session("commands", "{{command}}"),
                 _rate_of_session("answers", "{{content}} answers"),
                 _rate_of_session("held_answers", "held answers"),
+                _rate_of_session("streamed_answers", "streamed answers"),
             ),
             12,
         ),

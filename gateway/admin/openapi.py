@@ -232,15 +232,19 @@ def _schemas() -> dict[str, Schema]:
     }
 
 
+_SECONDS_OR_NOTHING: Final[Schema] = {"type": ["number", "null"]}
+
+
 def _session_figures() -> dict[str, Schema]:
     strings = (
         *("alias", "protocol", "listener", "upstream", "address", "client", "application"),
-        *("stream", "action", "state", "reason"),
+        *("stream", "action", "state", "reason", "streaming"),
     )
-    seconds = ("opened_at", "duration_s", "upstream_connect_s")
+    seconds = ("opened_at", "duration_s", "upstream_connect_s", "streamed_s", "pause_s")
     counts = (
         *("connections", "bytes_up", "bytes_down", "buffered_bytes", "sends", "idles", "closes"),
         *("repeats", "reorders", "held_answers", "empty_answers", "filled_answers"),
+        *("streamed_answers", "streamed_bytes"),
     )
     measured = [name for name in LATENCIES if name != "upstream_connect"]
     return {
@@ -254,6 +258,7 @@ def _session_figures() -> dict[str, Schema]:
             "additionalProperties": False,
         },
         "media_drift_s": {"type": ["number", "null"]},
+        **dict.fromkeys(("quiet_up_s", "quiet_down_s", "resumed_s"), _SECONDS_OR_NOTHING),
         "tcp": {
             "anyOf": [
                 _object(round_trip_s=_SECONDS, variation_s=_SECONDS, retransmits=_COUNT),

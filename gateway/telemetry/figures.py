@@ -17,7 +17,9 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
+from gateway.telemetry.history import SAMPLE_S, History
 from gateway.telemetry.latency import NOTHING, Estimate, SlidingDelay, SlidingGaps, SlidingMinute
+from gateway.telemetry.tcp import read_tcp_info
 from gateway.telemetry.totals import Histograms
 
 # Pieces of the upstream's stream that wait for an answer, each with the moment it came. More than these,
@@ -44,6 +46,7 @@ class Figures:
         "connections",
         "downstream_wait",
         "facts",
+        "history",
         "media_late",
         "ping_client",
         "ping_upstream",
@@ -74,6 +77,7 @@ class Figures:
         self.transport: Any = None
         self.vias: tuple[str, ...] = ()
         self.waiting: list[tuple[int, float]] = []
+        self.history: History | None = None
 
     # The session calls
 
@@ -141,6 +145,19 @@ class Figures:
         self.media_late.add(late_s)
 
     # Whoever keeps the minute, and whoever asks
+
+    def sample(self, counted: Any, opened_at: float, now: float) -> None:
+        """Take a sample for the history. Owed each ``SAMPLE_S``; the first ones of a session make none."""
+        history = self.history
+        up, down = counted.bytes_up, counted.bytes_down
+        if history is None:
+            if now - opened_at >= SAMPLE_S:
+                self.history = History(up, down, opened_at, now)
+            return
+        wait_s = self.downstream_wait.estimate_at(counted.moments[1]).p95_s
+        tcp = read_tcp_info(self.transport)
+        round_trip_s = tcp.round_trip_s if tcp is not None else 0.0
+        history.sample(wait_s, self.poll_gap.estimate().p95_s, round_trip_s, up, down, now)
 
     def turn(self, sends: int, answers: int) -> None:
         """Half a minute has passed."""

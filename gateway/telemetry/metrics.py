@@ -64,6 +64,9 @@ _OF_TUNNELS: Final = (
     ("held_answers", "Answers to idles that were held.", "", {"": "holds"}),
     ("empty_answers", "Answers that carried nothing.", "", {"": "empty_answers"}),
     ("filled_answers", "Answers that carried bytes of the upstream.", "", {"": "filled_answers"}),
+    ("streamed_answers", "Answers that were streamed.", "", {"": "streamed_answers"}),
+    ("streamed_answer_bytes", "RTMP bytes in streamed answers.", "", {"": "streamed_bytes"}),
+    ("streamed_answer_seconds", "How long streamed answers took.", "", {"": "streamed_s"}),
 )
 
 
@@ -103,7 +106,7 @@ class Sources:
 class _Sum:
     """What the sessions come to, as far as they were added up."""
 
-    counts: dict[SessionLabels, list[int]]
+    counts: dict[SessionLabels, list[float]]
     states: Counter[tuple[str, str]]
     buffered_bytes: int = 0
 
@@ -124,7 +127,7 @@ class Metrics:
         self._sessions = sessions
         self._loop = loop
         self._sources = sources
-        self._shown: dict[SessionLabels, list[int]] = {}
+        self._shown: dict[SessionLabels, list[float]] = {}
 
     def families(self) -> Iterator[Family | None]:
         """One family after the other; None where others may run before the next one is made."""
@@ -152,13 +155,13 @@ class Metrics:
             ended.setdefault(where, [0] * len(COUNTS))
         return _Sum(ended, Counter(dict.fromkeys(expected.states(), 0))), living
 
-    def _keep_growing(self, sums: dict[SessionLabels, list[int]]) -> None:
+    def _keep_growing(self, sums: dict[SessionLabels, list[float]]) -> None:
         for labels, counts in sums.items():
             shown = self._shown.get(labels, counts)
             counts[:] = map(max, counts, shown)
         self._shown = sums
 
-    def _counters(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
+    def _counters(self, sums: dict[SessionLabels, list[float]]) -> Iterator[Family]:
         yield _summed(_BYTES, sums)
         # A relay has none of these.
         tunnels = {where: counts for where, counts in sums.items() if where[0] in TUNNELLED}
@@ -176,7 +179,7 @@ class Metrics:
         help_text = "Sessions that could not be opened, by cause; draining is no error."
         yield _labelled("opens_refused", Kind.COUNTER, help_text, ("cause",), causes)
 
-    def _latencies(self, sums: dict[SessionLabels, list[int]]) -> Iterator[Family]:
+    def _latencies(self, sums: dict[SessionLabels, list[float]]) -> Iterator[Family]:
         prompt = {"upstream_delay": "prompt_ups", "downstream_wait": "prompt_downs"}
         for name in LATENCIES:
             family = Family(f"{name}_seconds", Kind.HISTOGRAM, _LATENCY_HELP[name])
@@ -300,7 +303,7 @@ def put_histogram(family: Family, buckets: Sequence[int], *labels: tuple[str, st
 
 
 def _summed(
-    counter: tuple[str, str, str, Mapping[str, str]], sums: Mapping[SessionLabels, list[int]]
+    counter: tuple[str, str, str, Mapping[str, str]], sums: Mapping[SessionLabels, list[float]]
 ) -> Family:
     name, help_text, label, parts = counter
     family = Family(name, Kind.COUNTER, help_text)

@@ -34,6 +34,7 @@ _TUNNEL: Final = (
     "on {connections} connections; answers: {held_answers} held, {empty_answers} empty, "
     "{filled_answers} filled"
 )
+_STREAMED: Final = "{streamed_answers} streamed, of {streamed_bytes} bytes in {streamed_s:.3f} s"
 _TCP: Final = (
     "round trip {tcp[round_trip_s]:.4f} ± {tcp[variation_s]:.4f}, {tcp[retransmits]} sent again"
 )
@@ -91,6 +92,8 @@ def _parts(summary: Summary) -> Iterator[str]:
     yield _BYTES
     if summary.protocol in TUNNELLED:
         yield _TUNNEL
+    if summary.streamed_answers:
+        yield _STREAMED
     if summary.tcp is not None:
         yield _TCP
     if summary.media_drift_s is not None:

@@ -46,6 +46,9 @@ _FAMILIES: Final = (
     ("session_reorders", Kind.COUNTER, "Commands that came before their turn."),
     ("session_answers", Kind.COUNTER, "Answers, by what they carried."),
     ("session_held_answers", Kind.COUNTER, "Answers to idles that were held."),
+    ("session_streamed_answers", Kind.COUNTER, "Answers that were streamed."),
+    ("session_streamed_answer_bytes", Kind.COUNTER, "RTMP bytes in those."),
+    ("session_streamed_answer_seconds", Kind.COUNTER, "How long those took together."),
 )
 _NAMES: Final = {
     name: f"{PREFIX}{name}_total" if kind is Kind.COUNTER else f"{PREFIX}{name}"
@@ -102,6 +105,7 @@ def _add_info(lines: list[str], label: str, summary: Summary) -> None:
             ("stream", summary.stream),
             ("action", summary.action),
             ("client", summary.client),
+            ("streaming", summary.streaming),
         )
     )
     lines.append(f"{_NAMES['session_info']}{label}{values}}} 1\n")
@@ -127,6 +131,9 @@ def _plain_samples(summary: Summary) -> Iterator[tuple[str, str, float]]:
     yield "session_answers", ',content="empty"', summary.empty_answers
     yield "session_answers", ',content="filled"', summary.filled_answers
     yield "session_held_answers", "", summary.held_answers
+    yield "session_streamed_answers", "", summary.streamed_answers
+    yield "session_streamed_answer_bytes", "", summary.streamed_bytes
+    yield "session_streamed_answer_seconds", "", summary.streamed_s
 
 
 def _text(lines: Lines, open_metrics: bool) -> Iterator[bytes]:

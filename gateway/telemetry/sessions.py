@@ -22,6 +22,7 @@ from gateway.errors import RequestRefused
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
+from gateway.telemetry.history import History
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.refusals import cause_of
 from gateway.telemetry.summary import Measured, Summary, summarise
@@ -34,6 +35,7 @@ COUNTS: Final = (
     *("bytes_up", "bytes_down", "sends", "idles", "closes", "holds"),
     *("empty_answers", "filled_answers", "repeats", "early"),
     *("prompt_ups", "prompt_downs"),
+    *("streamed_answers", "streamed_bytes", "streamed_s"),
 )
 # The labels of a sum: protocol, listener, upstream.
 Labels = tuple[str, str, str]
@@ -109,7 +111,7 @@ class Sessions:
         self._groups: list[dict[str, Measured]] = [{} for _ in range(_GROUPS)]
         self._turned = 0
         self._ended: dict[str, Summary] = {}
-        self._sums: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, list[float]] = {}
         self.totals = Totals()
         self.opened: Counter[Labels] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
@@ -160,14 +162,17 @@ class Sessions:
 
     def turn(self) -> None:
         """Move the minute of the next group on. Owed every ``TURN_S``."""
+        now = self._clock()
         self._turned = (self._turned + 1) % _GROUPS
         for session in self._groups[self._turned].values():
             if session.figures is not None:
+                session.figures.sample(session.counted, session.opened_at, now)
                 session.figures.turn(*session.counted.moments)
         for other in (_GROUPS // 3, 2 * _GROUPS // 3):
             for session in self._groups[(self._turned + other) % _GROUPS].values():
                 if session.figures is not None:
                     session.figures.settle()
+                    session.figures.sample(session.counted, session.opened_at, now)
 
     # Who shows sessions calls
 
@@ -190,6 +195,12 @@ class Sessions:
             return self._ended.get(alias)
         return summarise(session, self._clock(), self._wall_clock())
 
+    def history(self, alias: str) -> History | None:
+        """The last ten minutes of a living session; None when it has no history."""
+        session = self._group(alias).get(alias)
+        figures = session.figures if session is not None else None
+        return None if figures is None else figures.history
+
     def dismiss(self, alias: str, reason: EndReason = EndReason.ENDED_BY_OPERATOR) -> bool:
         """End a session; False when none of that alias lives here."""
         session = self._group(alias).get(alias)
@@ -207,7 +218,7 @@ class Sessions:
         for summary in summaries:
             self._ended.pop(summary.alias, None)
 
-    def sums(self) -> tuple[dict[Labels, list[int]], list[Measured]]:
+    def sums(self) -> tuple[dict[Labels, list[float]], list[Measured]]:
         """What all ended sessions came to, and those living whose counts are to be added to it."""
         ended = {labels: list(counts) for labels, counts in self._sums.items()}
         return ended, list(self.living())
@@ -238,7 +249,7 @@ class Sessions:
         self._ended[summary.alias] = summary
 
 
-def counts_of(session: Measured) -> tuple[int, ...]:
+def counts_of(session: Measured) -> tuple[float, ...]:
     """The session's ``COUNTS``."""
     counted, figures = session.counted, session.figures
     ups, downs = counted.moments if figures is not None else (0, 0)
@@ -255,10 +266,13 @@ def counts_of(session: Measured) -> tuple[int, ...]:
         counted.early,
         ups - figures.upstream_delay.late if figures is not None else 0,
         downs - figures.downstream_wait.late if figures is not None else 0,
+        counted.streamed_answers,
+        counted.streamed_bytes,
+        counted.streamed_s,
     )
 
 
-def add_living(sums: dict[Labels, list[int]], session: Measured) -> None:
+def add_living(sums: dict[Labels, list[float]], session: Measured) -> None:
     """Add what a living session counts."""
     labels = _labels(session)
     found = sums.get(labels)
@@ -267,7 +281,7 @@ def add_living(sums: dict[Labels, list[int]], session: Measured) -> None:
     _add(found, counts_of(session))
 
 
-def _add(sums: list[int], counts: Iterable[int]) -> None:
+def _add(sums: list[float], counts: Iterable[float]) -> None:
     for index, count in enumerate(counts):
         sums[index] += count
 

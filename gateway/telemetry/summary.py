@@ -38,6 +38,14 @@ class Counted(Protocol):
     @property
     def closes(self) -> int: ...
 
+    streamed_answers: Any
+    streamed_bytes: Any
+    streamed_s: Any
+
+    @property
+    def streaming(self) -> str:
+        """Whether answers are streamed, and if not, why (protocols/streaming.py, Delivery)."""
+
     @property
     def moments(self) -> tuple[int, int]:
         """How many pieces went up, and down: each could have been late."""
@@ -86,6 +94,8 @@ class Summary:
     """One session. Times are seconds; ``opened_at`` is since 1970; ``reason`` is "" while it lives.
 
     ``latencies`` has those of the last minute that have values; ``upstream_connect_s`` happened once.
+    ``quiet_up_s`` and ``quiet_down_s``: no media for so long; None in a session's first seconds.
+    ``resumed_s``: how long ago the stream resumed after a pause of ``pause_s``; None if it never paused.
     """
 
     alias: str
@@ -118,6 +128,14 @@ class Summary:
     held_answers: int
     empty_answers: int
     filled_answers: int
+    streaming: str = ""
+    streamed_answers: int = 0
+    streamed_bytes: int = 0
+    streamed_s: float = 0.0
+    quiet_up_s: float | None = None
+    quiet_down_s: float | None = None
+    resumed_s: float | None = None
+    pause_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can carry."""
@@ -140,6 +158,7 @@ def summarise(
     """``measured`` as it is at ``now``, which is ``wall_now`` in seconds since 1970."""
     counted, figures = measured.counted, measured.figures or _NO_FIGURES
     facts = figures.facts or _NO_FACTS
+    history = figures.history
     return Summary(
         alias=measured.alias,
         protocol=measured.way.protocol,
@@ -171,6 +190,14 @@ def summarise(
         held_answers=counted.holds,
         empty_answers=counted.empty_answers,
         filled_answers=counted.filled_answers,
+        streaming=counted.streaming,
+        streamed_answers=counted.streamed_answers,
+        streamed_bytes=counted.streamed_bytes,
+        streamed_s=counted.streamed_s,
+        quiet_up_s=history and history.quiet_up_s(counted.bytes_up, now),
+        quiet_down_s=history and history.quiet_down_s(counted.bytes_down, now),
+        resumed_s=now - history.resumed_at if history and history.resumed_at else None,
+        pause_s=history.pause_s if history else 0.0,
     )
 
 
@@ -188,7 +215,7 @@ class _NoFacts:
 
 
 class _NoFigures:
-    facts = transport = None
+    facts = transport = history = None
     vias: tuple[str, ...] = ()
     connect_s = 0.0
     connections = 0

@@ -97,6 +97,9 @@ class Relay:
 
     # What a tunnel's session counts and a relay has none of.
     sends = idles = closes = holds = empty_answers = filled_answers = repeats = early = 0
+    streamed_answers = streamed_bytes = 0
+    streamed_s = 0.0
+    streaming = ""
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import CapacityReached, RequestRefused
 from gateway.protocols.commands import Kind
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.streaming import StreamedTotals
 from gateway.protocols.way import Way
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
@@ -167,3 +168,17 @@ def test_an_end_of_a_relay_that_never_stood_is_counted_and_not_told() -> None:
     tunnel.dismiss(EndReason.UPSTREAM_UNAVAILABLE)
     assert notes.told == []
     assert node.sessions.ended == {("rtmpt", "upstream_unavailable"): 1}
+
+
+def test_streamed_answers_are_summed_up_living_and_ended(node: Node) -> None:
+    tunnel = node.open()
+    tunnel.session._totals = StreamedTotals()
+    tunnel.session._totals.answers, tunnel.session._totals.size_bytes = 3, 5000
+    tunnel.session._totals.seconds = 2.5
+    for _ in range(2):
+        families = {each.name: each for each in node.metrics.families() if each is not None}
+        for name, value in (("answers", 3), ("answer_bytes", 5000), ("answer_seconds", 2.5)):
+            assert list(families[f"streamed_{name}"].samples.values()) == [value]
+        tunnel.session.close(node.now)
+    (found,) = node.sessions.just_ended()
+    assert (found.streamed_answers, found.streamed_bytes, found.streamed_s) == (3, 5000, 2.5)

@@ -1,0 +1,97 @@
+"""The last ten minutes of one session: a ring of samples, one each ``SAMPLE_S``.
+
+The timers that move a session's minute on take the samples, never a command. A session has no history until
+it is ``SAMPLE_S`` old, so that short sessions and a storm of opens cost nothing. The ring grows up to
+600 bytes: five half-precision floats (11 bits, so within 0.05 %) for each sample.
+
+The byte counters are compared at each sample too. They tell since when a direction has been quiet, to
+within one interval, and without a clock read for each command. A few control messages (pings,
+acknowledgements) are no media, so a direction is quiet below ``MOVING_BYTES`` an interval.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, final
+
+SAMPLES: Final = 60
+SAMPLE_S: Final = 10.0
+# 400 bit/s: below any audio codec, above a server's pings and acknowledgements.
+MOVING_BYTES: Final = 512
+# A pause shorter than this is within the inaccuracy of the samples.
+LEAST_PAUSE_S: Final = 10.0
+_SAMPLE: Final = struct.Struct("<5e")
+_RING_BYTES: Final = SAMPLES * _SAMPLE.size
+# The largest half-precision float; rates are in kB/s, so 65 MB/s.
+_MOST: Final = 65_504.0
+
+# downstream wait p95 (s), poll gap p95 (s), down (bytes/s), up (bytes/s), round trip (s)
+Sample = tuple[float, float, float, float, float]
+
+
+@final
+class History:
+    """``up`` and ``down`` are the byte counters at ``now``, as at each sample."""
+
+    __slots__ = (
+        "_at",
+        "_down",
+        "_next",
+        "_ring",
+        "_up",
+        "down_at",
+        "pause_s",
+        "resumed_at",
+        "up_at",
+    )
+
+    def __init__(self, up: int, down: int, began_at: float, now: float) -> None:
+        self._ring = bytearray()
+        self._next = 0
+        self._up, self._down, self._at = up, down, now
+        self.up_at = now if up >= MOVING_BYTES else began_at
+        self.down_at = now if down >= MOVING_BYTES else began_at
+        # When the upstream's bytes began to flow again, and after how long a pause.
+        self.resumed_at = self.pause_s = 0.0
+
+    def sample(
+        self, wait_s: float, gap_s: float, trip_s: float, up: int, down: int, now: float
+    ) -> None:
+        """Take one sample. The caller owes one each ``SAMPLE_S``."""
+        span = max(now - self._at, 0.001)
+        up_rate, down_rate = (up - self._up) / span, (down - self._down) / span
+        if up - self._up >= MOVING_BYTES:
+            self.up_at = now
+        if down - self._down >= MOVING_BYTES:
+            pause_s = self._at - self.down_at
+            if pause_s >= LEAST_PAUSE_S:
+                self.resumed_at, self.pause_s = now, pause_s
+            self.down_at = now
+        self._up, self._down, self._at = up, down, now
+        values = wait_s, gap_s, down_rate / 1000, up_rate / 1000, trip_s
+        packed = _SAMPLE.pack(*(min(value, _MOST) for value in values))
+        if len(self._ring) < _RING_BYTES:
+            self._ring += packed
+            return
+        self._ring[self._next : self._next + _SAMPLE.size] = packed
+        self._next = (self._next + _SAMPLE.size) % _RING_BYTES
+
+    def quiet_up_s(self, up: int, now: float) -> float:
+        """For how long the client has sent no media; less than the truth by ``SAMPLE_S`` at most."""
+        return now - self.up_at if up - self._up < MOVING_BYTES else 0.0
+
+    def quiet_down_s(self, down: int, now: float) -> float:
+        """For how long the upstream has sent no media; less than the truth by ``SAMPLE_S`` at most."""
+        return now - self.down_at if down - self._down < MOVING_BYTES else 0.0
+
+    def samples(self) -> list[Sample]:
+        """The samples, oldest first."""
+        ring = bytes(self._ring[self._next :] + self._ring[: self._next])
+        return [
+            (wait_s, gap_s, down * 1000, up * 1000, trip_s)
+            for wait_s, gap_s, down, up, trip_s in _SAMPLE.iter_unpack(ring)
+        ]
+
+    def since_sample_s(self, now: float) -> float:
+        """How old the newest sample is."""
+        return now - self._at
