@@ -110,13 +110,14 @@ def test_live_is_exact_and_takes_few_requests(
 ) -> None:
     with tapped(gateway) as tap:
         player = make_player(programs, url("rtmpt", tap.port, stream))
-        assert play_live(programs, upstream, clip, stream, player) == packets
+        assert_whole(player, play_live(programs, upstream, clip, stream, player), packets)
         assert requests_through(tap) < _FEW_REQUESTS
         assert streams(tap)
-        assert streams(tap)
 
 
-@each_player
+# FFmpeg 9 verifies certificates, and its rtmpts has no option to trust the test's. Debian's rtmpsrc has no
+# rtmpts.
+@pytest.mark.parametrize("make_player", [FFmpegPlayer, RtmpdumpPlayer], ids=["ffmpeg", "rtmpdump"])
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
 def test_live_over_tls_is_exact(
     make_player: MakePlayer,
