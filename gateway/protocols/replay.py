@@ -52,6 +52,16 @@ class Replay:
         self.size_bytes -= len(self._places[place] or b"")
         self._places[place] = None
 
+    def keep_newest(self, number: int) -> None:
+        """The session has ended with the command ``number``: of large answers only the last two are kept.
+
+        The last command may have been refused, and the one before it may be asked for again.
+        """
+        kept = number % len(self._places), (number - 1) % len(self._places)
+        for place, answer in enumerate(self._places):
+            if place not in kept and answer is not None and len(answer) > _LINGERING_BYTES:
+                self.forget(place)
+
     def forget_large(self) -> None:
         """The client has read what it wanted; sessions that come and go must not pile up."""
         for place, answer in enumerate(self._places):

@@ -157,6 +157,11 @@ class Session(StreamingDownstream):
         """How many sends went up, and in how many pieces data went down: what can be late."""
         return self.sends, self.filled_pieces
 
+    def share(self, buffer_bytes: int) -> None:
+        """Take this session's equal part of all buffers, half of it for each direction."""
+        self.pause_bytes = min(buffer_bytes, self._limits.down_buffer_bytes) // 2
+        self._window.most_bytes = min(buffer_bytes // 2, self._limits.up_buffer_bytes)
+
     # From the client
 
     def receive(
@@ -361,6 +366,7 @@ class Session(StreamingDownstream):
             self._finish(self._stream, now)
         self._backlog.clear()
         self._window.clear()
+        self._replay.keep_newest(self._next - 1)
         self.deadline = now + self._silent_s
         waiters, self._waiters = self._waiters, []
         try:

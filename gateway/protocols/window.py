@@ -10,15 +10,15 @@ from gateway.protocols.limits import Limits
 
 @final
 class Window:
-    """``size_bytes`` is what the bodies of the commands in it take."""
+    """``size_bytes`` is what the bodies of the commands in it take, ``most_bytes`` its bound."""
 
-    __slots__ = ("_commands", "_most_bytes", "_most_commands", "size_bytes")
+    __slots__ = ("_commands", "_most_commands", "most_bytes", "size_bytes")
 
     def __init__(self, limits: Limits) -> None:
         # By number: what it is, its body, and when it came.
         self._commands: dict[int, tuple[Kind, bytes, float]] = {}
         self._most_commands = limits.window_commands
-        self._most_bytes = limits.up_buffer_bytes
+        self.most_bytes = limits.up_buffer_bytes
         self.size_bytes = 0
 
     def __bool__(self) -> bool:
@@ -31,7 +31,7 @@ class Window:
         """Whether one more command, with this body, is within the bounds."""
         return (
             len(self._commands) < self._most_commands
-            and self.size_bytes + len(body) <= self._most_bytes
+            and self.size_bytes + len(body) <= self.most_bytes
         )
 
     def put(self, number: int, kind: Kind, body: bytes, now: float) -> None:

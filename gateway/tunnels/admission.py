@@ -14,6 +14,9 @@ from gateway.protocols.limits import Limits
 
 # A session that may buffer less than this is of no use: one answer would not fit.
 _LEAST_SHARE_BYTES = 64 * 1024
+# What ended sessions keep is for clients whose connection was cut at the very end; it must not take the
+# room of those that live.
+_ENDED_PART = 16
 
 
 @final
@@ -55,10 +58,14 @@ class Admission:
         """Let no more sessions in."""
         self.closed = True
 
-    def pause_bytes(self) -> int:
-        """How much a session may buffer before its upstream is paused: half of its part."""
-        part = max(self._share_bytes(), _LEAST_SHARE_BYTES)
-        return min(part, self._limits.down_buffer_bytes) // 2
+    def share_bytes(self) -> int:
+        """How much each session may buffer."""
+        return max(self._share_bytes(), _LEAST_SHARE_BYTES)
+
+    @property
+    def ended_bytes(self) -> int:
+        """How much all sessions that have ended may keep, for the repetition of their last answers."""
+        return self._buffers_bytes // _ENDED_PART
 
     def _share_bytes(self) -> int:
         return self._buffers_bytes // max(1, self.living)

@@ -104,6 +104,9 @@ class SessionTable:
         self._telemetry = telemetry
         self._measure = measure
         self._tunnels: dict[bytes, Tunnel] = {}
+        # Those that have ended, oldest first, and the most that each keeps.
+        self._ended: dict[bytes, int] = {}
+        self._ended_bytes = 0
 
     def open(self, address: str, fields: Fields, reply: Reply, way: Way = RTMPT) -> Opening:
         """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
@@ -153,14 +156,13 @@ class SessionTable:
             elif tunnel.still_takes(LEAST_BYTES_A_S * self._limits.silent_session_s):
                 tunnel.session.deadline = now + self._limits.silent_session_s
             else:
-                del self._tunnels[tunnel.session_id]
-                tunnel.drop()
+                self._forget(tunnel)
 
     def share_buffers(self) -> None:
         """Set what each session may buffer before its upstream is paused."""
-        pause_bytes = self._admission.pause_bytes()
+        share_bytes = self._admission.share_bytes()
         for tunnel in self._tunnels.values():
-            tunnel.session.pause_bytes = pause_bytes
+            tunnel.session.share(share_bytes)
 
     def end_all(self, reason: EndReason) -> None:
         """End every session."""
@@ -202,7 +204,7 @@ class SessionTable:
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel
         session.deadline = now + self._limits.unused_session_s
-        session.pause_bytes = self._admission.pause_bytes()
+        session.share(self._admission.share_bytes())
         opening.succeed()
 
     def _refuse(self, opening: Opening, error: RequestRefused) -> None:
@@ -213,3 +215,21 @@ class SessionTable:
         self._admission.leave(tunnel.address)
         if tunnel.session_id in self._tunnels:
             self._telemetry.session_ended(tunnel, reason)
+            self._keep_ended(tunnel)
+
+    def _keep_ended(self, tunnel: Tunnel) -> None:
+        """Remember a session that has ended, in the place of the oldest ones past the bounds."""
+        # It is called while the session ends, and so before its last answer is in its place.
+        kept_bytes = max(tunnel.session.buffered_bytes, self._limits.answer_bytes)
+        self._ended[tunnel.session_id] = kept_bytes
+        self._ended_bytes += kept_bytes
+        while (
+            len(self._ended) > self._limits.sessions
+            or self._ended_bytes > self._admission.ended_bytes
+        ):
+            self._forget(self._tunnels[next(iter(self._ended))])
+
+    def _forget(self, tunnel: Tunnel) -> None:
+        del self._tunnels[tunnel.session_id]
+        self._ended_bytes -= self._ended.pop(tunnel.session_id)
+        tunnel.drop()

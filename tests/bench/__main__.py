@@ -1,6 +1,6 @@
 """The benchmark: the gateway against HAProxy, in one run, in ratios.
 
-    python -m tests.bench                  all scenarios, about ten minutes
+    python -m tests.bench                  all scenarios, about fifty minutes
     python -m tests.bench live polls       some of them
     python -m tests.bench slow slow-far    on a slow, lossy path (slow_path.py): needs root
     python -m tests.bench --quick          half a minute: checks the data, not the figures
@@ -14,7 +14,7 @@ the rounds, with the least and the most.
 
 Every record that travels is numbered and checked byte for byte. The exit status is 1 if one was
 lost, doubled, reordered or changed; 2 if something is missing; and 0 otherwise, whatever the
-figures.
+figures. Scenarios on a slow path are left out, with a line that says so, where the machine allows none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from . import report
 from .generator import DataDamaged, Generator, compile_generator
 from .machine import choose_cores, description, raise_open_files
 from .report import FOREIGN_SHARE, Round
-from .scenarios import QUICK, SCENARIOS, Result, Rounds, Scenario
+from .scenarios import QUICK, QUICK_SLOW, SCENARIOS, Result, Rounds, Scenario
 from .slow_path import can_run, running_path
 from .targets import Bench, CannotRun, RunningTarget, running
 
@@ -85,7 +85,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _quick(scenario: Scenario) -> Scenario:
-    return evolve(scenario, rounds=QUICK, load=scenario.quick_load or scenario.load)
+    rounds = QUICK if scenario.path is None else QUICK_SLOW
+    return evolve(scenario, rounds=rounds, load=scenario.quick_load or scenario.load)
 
 
 def _run(
@@ -119,24 +120,38 @@ def _measure(
 
 def _rounds(generator: Generator, bench: Bench, scenario: Scenario) -> Iterator[Round]:
     once = generator.memory if scenario.memory else generator.run
-    repeats = iter(range(0 if scenario.rounds == QUICK else _REPEATS))
+    repeats = iter(range(0 if scenario.rounds in (QUICK, QUICK_SLOW) else _REPEATS))
     reference = scenario.reference
     for number in range(scenario.rounds.count):
         # Anew in each round, and in turn which comes first: where its memory happens to lie makes a
         # process some percent faster or slower for all its life.
         with ExitStack() as stack:
-            path = None
-            if scenario.path is not None:
-                path = stack.enter_context(running_path(scenario.path, number, bench.cores))
-            ours = stack.enter_context(running(scenario.contender, bench, path))
-            theirs = stack.enter_context(running(reference, bench, path)) if reference else None
+            ours = stack.enter_context(running(scenario.contender, bench))
+            theirs = stack.enter_context(running(reference, bench)) if reference else None
             order = [ours, theirs] if number % 2 == 0 else [theirs, ours]
             results = {
-                target: _undisturbed(once, target, scenario, repeats) for target in order if target
+                target: _on_its_path(once, target, scenario, bench, number, repeats)
+                for target in order
+                if target
             }
         done = Round(results[ours], results[theirs] if theirs else None)
         _say(f"  round {number + 1} of {scenario.rounds.count}: {_summary(scenario, done)}")
         yield done
+
+
+def _on_its_path(
+    once: Callable[[RunningTarget, Mapping[str, int], Rounds], Result],
+    target: RunningTarget,
+    scenario: Scenario,
+    bench: Bench,
+    number: int,
+    repeats: Iterator[int],
+) -> Result:
+    """The result on the scenario's path, if it has one: anew for each target, and with the same chances."""
+    if scenario.path is None:
+        return _undisturbed(once, target, scenario, repeats)
+    with running_path(scenario.path, number, bench.cores) as path:
+        return _undisturbed(once, evolve(target, path=path), scenario, repeats)
 
 
 def _undisturbed(

@@ -274,7 +274,8 @@ SCENARIOS = (
     Scenario(
         "slow-publish",
         "{sessions} publishers as FFmpeg at 1 Mbit/s, 50 ms one way, 1 % loss, against plain RTMP",
-        load={"publish": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS, "two_segments": 1},
+        load={"publish": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}
+        | {"two_segments": 1, "batch": 7},
         figures=_SLOW_PUBLISH,
         rounds=_SLOW_ROUNDS,
         reference=RTMP,
@@ -435,3 +436,5 @@ SCENARIOS = (
 )
 
 QUICK = Rounds(1, warm_s=0.3, measure_s=1.2)
+# Several round trips, so that answers are streamed.
+QUICK_SLOW = Rounds(1, warm_s=1.5, measure_s=2.5)

@@ -92,8 +92,13 @@ class _Direction:
 
 
 def can_run() -> bool:
-    """Whether this machine allows a path: root, TUN devices and iproute2."""
-    return os.geteuid() == 0 and Path("/dev/net/tun").exists() and shutil.which("ip") is not None
+    """Whether this machine allows a path: root, TUN devices, network namespaces and iproute2."""
+    if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or shutil.which("ip") is None:
+        return False
+    name = f"try{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+        return False
+    return subprocess.run(["ip", "netns", "del", name], capture_output=True).returncode == 0
 
 
 @contextmanager

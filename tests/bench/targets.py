@@ -56,7 +56,7 @@ class CannotRun(Exception):
 
 @frozen
 class RunningTarget:
-    """A process that takes sessions on a port."""
+    """A process that takes sessions on a port, reached by ``path`` if there is one."""
 
     pid: int
     port: int
@@ -76,15 +76,13 @@ class Bench:
 
 
 @contextmanager
-def running(
-    contender: Contender, bench: Bench, path: RunningPath | None = None
-) -> Iterator[RunningTarget]:
-    """Start it, and stop it at the end; with a path, it is reached by that too. Raises CannotRun."""
+def running(contender: Contender, bench: Bench) -> Iterator[RunningTarget]:
+    """Start it, and stop it at the end. Raises CannotRun."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         command = _COMMANDS[contender.program](contender, bench, port, Path(folder))
         with _process(command, port, bench.cores, Path(folder)) as pid:
-            yield RunningTarget(pid, port, contender.rtmpt, contender.tls, path)
+            yield RunningTarget(pid, port, contender.rtmpt, contender.tls)
 
 
 def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:

@@ -173,11 +173,18 @@ void client_send(struct client *client, uint64_t now)
 {
     if (options.rtmpt) {
         record_write(&client->source, wait_in_body(client, RECORD_BYTES), now);
-        send_waiting(client);
+        if (client->waiting >= (size_t)options.batch * RECORD_BYTES || !records_flow)
+            send_waiting(client);
         return;
     }
     record_write(&client->source, reserve(&client->connection, RECORD_BYTES), now);
     push(&client->connection, RECORD_BYTES);
+}
+
+void client_flush(struct client *client)
+{
+    if (client->role == PUBLISH && options.rtmpt)
+        send_waiting(client);
 }
 
 static void flood(struct client *client)
@@ -224,8 +231,10 @@ uint64_t clients_resume(uint64_t now)
 /* What a client of this role does next, `data_bytes` having come with the answer. */
 static void go_on(struct client *client, size_t data_bytes)
 {
-    if (client->role == PUBLISH)
-        send_waiting(client);
+    if (client->role == PUBLISH) {
+        if (client->waiting >= (size_t)options.batch * RECORD_BYTES || !records_flow)
+            send_waiting(client);
+    }
     else if (client->role == FLOOD_UP)
         client_writable(client);
     else if (!clients_poll)

@@ -45,6 +45,7 @@ struct options {
     long sessions[ROLES];  /* how many of each role */
     long records_per_s;    /* of each PLAY and PUBLISH session */
     long records_per_send; /* of a FLOOD_UP session */
+    long batch;            /* records that a PUBLISH session collects before it sends; FFmpeg: ten packets */
     long pause_ms;         /* after an empty answer; FFmpeg sleeps 50 */
     long warm_ms, measure_ms;
 };
@@ -191,6 +192,8 @@ void client_readable(struct client *client);
 void client_writable(struct client *client);
 void client_send(struct client *client, uint64_t now);
 void client_close(struct client *client);
+/* Send what a batch was not full for. */
+void client_flush(struct client *client);
 /* Poll again where the pause is over; returns when the next pause ends. */
 uint64_t clients_resume(uint64_t now);
 

@@ -20,7 +20,7 @@
 #define DRAIN_LIMIT_NS (10 * NS_PER_S)
 #define HOLD_LOOK_NS (50 * NS_PER_MS)
 
-struct options options = {.records_per_s = 50, .records_per_send = 10, .upstream_fd = -1};
+struct options options = {.batch = 1, .records_per_s = 50, .records_per_send = 10, .upstream_fd = -1};
 
 /* Times in nanoseconds, as many as come in the window. */
 struct samples {
@@ -178,6 +178,8 @@ static void measure(struct reading *first, struct reading *last)
     *last = read_counters();
     flood_all(false);
     records_flow = false;
+    for (int i = 0; i < client_count; i++)
+        client_flush(&clients[i]);
 }
 
 static bool delivered(const struct client *client)
@@ -277,6 +279,7 @@ static const struct {
     {"flood_up", &options.sessions[FLOOD_UP]},
     {"records_per_s", &options.records_per_s},
     {"records_per_send", &options.records_per_send},
+    {"batch", &options.batch},
     {"pause_ms", &options.pause_ms},
     {"warm_ms", &options.warm_ms},
     {"measure_ms", &options.measure_ms},
