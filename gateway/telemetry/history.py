@@ -18,8 +18,8 @@ SAMPLES: Final = 60
 SAMPLE_S: Final = 10.0
 # 400 bit/s: below any audio codec, above a server's pings and acknowledgements.
 MOVING_BYTES: Final = 512
-# A pause shorter than this is within the inaccuracy of the samples.
-LEAST_PAUSE_S: Final = 10.0
+# One whole interval without media, whose timers may have come early.
+LEAST_PAUSE_S: Final = 8.0
 _SAMPLE: Final = struct.Struct("<5e")
 _RING_BYTES: Final = SAMPLES * _SAMPLE.size
 # The largest half-precision float; rates are in kB/s, so 65 MB/s.
