@@ -34,8 +34,8 @@ What each figure can and cannot tell:
   but the client's next command: so it belongs to whoever lets the *poll gap* last. Of that gap, one round
   trip is the network's; the rest is the proxy's, where one has said its name, else that of the client or
   of a hidden program. A wait without a gap is a client that asks, but does not take: its network is too
-  narrow. Of a publisher it
-  means nothing: only acknowledgements go down, and who publishes polls no more often than it sends.
+  narrow. Of a publisher it means nothing: only acknowledgements go down, and who publishes polls no more
+  often than it sends.
 - The *upstream delay* is the client's network or proxy where commands came out of order, else the media
   server, which takes late what is ready for it.
 - *RTMP pings*: the upstream's answer is the media server's. The client's, on a connection that is relayed,

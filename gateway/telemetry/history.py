@@ -25,7 +25,11 @@ _RING_BYTES: Final = SAMPLES * _SAMPLE.size
 # The largest half-precision float; rates are in kB/s, so 65 MB/s.
 _MOST: Final = 65_504.0
 
-# downstream wait p95 (s), poll gap p95 (s), down (bytes/s), up (bytes/s), round trip (s)
+# The values of a sample: seconds, and bytes a second.
+SAMPLED: Final = (
+    *("downstream_wait_p95_s", "poll_gap_p95_s"),
+    *("bytes_down_per_s", "bytes_up_per_s", "round_trip_s"),
+)
 Sample = tuple[float, float, float, float, float]
 
 
