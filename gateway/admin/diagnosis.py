@@ -3,15 +3,39 @@
 Pure: a summary goes in, with the event loop's busy share, a verdict comes out. Seconds are those of the
 last minute, 95th percentiles if nothing else is said: a viewer feels the bad ones.
 
+The table of causes: what is seen, for how long at least, and what it is said to be.
+
+    seen                                                   said
+    event loop busy for 85 % of its time                   gateway
+    play: nothing comes from the media server for 15 s     paused: the server, its publisher, the player
+    publish: nothing comes from the client for 15 s        paused: the publisher
+    publish: the same, while an answer is kept back        paused: the media server takes nothing
+    downstream wait, up to a minute after such a pause     server: media that had waited comes at once
+    downstream wait, poll gap as long, Via seen            proxy
+    downstream wait, poll gap as long                      polling: the client, or a hidden program between
+    downstream wait, poll gap shorter, but over 0.1 s      polling: it asks too seldom for the rate
+      and four round trips
+    downstream wait, no poll gap, or a relay               network: the client does not take it
+    upstream delay, commands out of order                  network, or proxy where one is seen
+    upstream delay                                         server
+    ping of the client beyond the round trip (relay)       proxy: one that hides
+    ping of the upstream, lateness of a player's media     server
+    lateness of a publisher's media                        network: the publisher's network or machine
+    round trip                                             network
+
+What cannot be known: a program between that has no Via header looks like the client; a media server that
+has stopped looks like a publisher that has. A delay that half of the values do not have is called sudden.
+
 What each figure can and cannot tell:
 
 - The *round trip* is the kernel's, of the connection that came last: to the client, or to the proxy in
   front of it. Half of it is on the way of each byte.
 - The *downstream wait* is from the media server's bytes in to the answer out. A tunnel waits for nothing
   but the client's next command: so it belongs to whoever lets the *poll gap* last. Of that gap, one round
-  trip is the network's; the rest is the proxy's, where one has said its name, else the client's polling. A
-  wait without a gap is a client that asks, but does not take: its network is too narrow. Of a publisher it
-  means nothing: only acknowledgements go down, and who publishes polls no more often than it sends.
+  trip is the network's; the rest is the proxy's, where one has said its name, else that of the client or
+  of a hidden program. A wait without a gap is a client that asks, but does not take: its network is too
+  narrow. Of a publisher it means nothing: only acknowledgements go down, and who publishes polls no more
+  often than it sends.
 - The *upstream delay* is the client's network or proxy where commands came out of order, else the media
   server, which takes late what is ready for it.
 - *RTMP pings*: the upstream's answer is the media server's. The client's, on a connection that is relayed,
@@ -45,6 +69,12 @@ _SLOW_CONNECT_S: Final = 0.5
 _BATCHED_S: Final = 0.5
 # A poll gap that is shorter than this share of the wait does not explain it.
 _EXPLAINS: Final = 0.5
+# A longer gap than so many round trips is not the network's.
+_TRIPS: Final = 4
+# No media for so long is a pause: longer than a sample of the history and than the rarest key frames.
+PAUSED_S: Final = 15.0
+# Estimates are of the last 30 to 60 seconds, and a pause's end is noticed up to ten seconds late.
+_RESUMED_S: Final = 75.0
 
 
 class Cause(Enum):
@@ -57,6 +87,7 @@ class Cause(Enum):
     POLLING = "polling"
     GATEWAY = "gateway"
     SERVER = "server"
+    PAUSED = "paused"
 
 
 @frozen
@@ -82,7 +113,8 @@ def diagnose(summary: Summary, busy_share: float = 0.0) -> Diagnosis:
     """What delays this session, and how much."""
     parts = _parts(summary)
     cause = _cause(summary, parts, busy_share)
-    notes = (_VERDICTS[cause].format(**_words(summary, parts, cause)), *_notes(summary))
+    verdict = _verdict(summary, cause).format(**_words(summary, parts, cause))
+    notes = (verdict, *_notes(summary))
     return Diagnosis(cause, sum(parts.values()), parts, notes)
 
 
@@ -96,8 +128,18 @@ def _cause(summary: Summary, parts: dict[Cause, float], busy_share: float) -> Ca
         return Cause.GATEWAY
     if not summary.latencies and summary.tcp is None:
         return Cause.UNKNOWN
+    if pause_of(summary) >= PAUSED_S:
+        return Cause.PAUSED
     worst = max(parts, key=parts.__getitem__)
     return worst if parts[worst] >= NOTICEABLE_S else Cause.NONE
+
+
+def pause_of(summary: Summary) -> float:
+    """For how long the session's stream has carried no media, in seconds."""
+    if summary.reason:
+        return 0.0
+    quiet_s = {"play": summary.quiet_down_s, "publish": summary.quiet_up_s}.get(summary.action)
+    return quiet_s or 0.0
 
 
 def _parts(summary: Summary) -> dict[Cause, float]:
@@ -117,7 +159,10 @@ def _downstream(summary: Summary, round_trip_s: float) -> Shares:
     if summary.action == "publish":
         return []
     wait_s, gap_s = _latency(summary, "downstream_wait").p95_s, _latency(summary, "poll_gap").p95_s
-    if summary.protocol not in TUNNELLED or gap_s < wait_s * _EXPLAINS:
+    if _has_resumed(summary):
+        return [(Cause.SERVER, wait_s)]
+    is_gap_long = gap_s >= NOTICEABLE_S and gap_s >= _TRIPS * round_trip_s
+    if summary.protocol not in TUNNELLED or not (gap_s >= wait_s * _EXPLAINS or is_gap_long):
         return [(Cause.NETWORK, wait_s)]
     network_s = wait_s * min(1.0, round_trip_s / gap_s) if gap_s else 0.0
     return [(Cause.NETWORK, network_s), (_hop(summary, Cause.POLLING), wait_s - network_s)]
@@ -146,6 +191,10 @@ def _media_late(summary: Summary) -> float:
     return late_s if late_s >= _BATCHED_S else 0.0
 
 
+def _has_resumed(summary: Summary) -> bool:
+    return summary.resumed_s is not None and summary.resumed_s < _RESUMED_S
+
+
 def _hop(summary: Summary, otherwise: Cause) -> Cause:
     """Whose doing it is between the client and us: the proxy's, where one is known."""
     return Cause.PROXY if summary.proxies else otherwise
@@ -164,12 +213,45 @@ _VERDICTS: Final = {
     Cause.UNKNOWN: "Nothing has been measured of this session yet.",
     Cause.NETWORK: "The client's network: {part} of {delay}.",
     Cause.PROXY: "A proxy between the client and the gateway{via}: {part} of {delay}.",
-    Cause.POLLING: "The client's polling: it lets {gap} pass between an answer and its next command, "
-    "and what the media server says waits for that; {part} of {delay}.",
+    Cause.POLLING: "The client, or a program between that does not name itself: it lets {gap} pass between "
+    "an answer and its next command, and the media server's bytes wait for that; {part} of {delay}.",
     Cause.GATEWAY: "The gateway: its processor is busy nearly all of the time, so that every session "
     "is late.",
     Cause.SERVER: "The media server {upstream}: {part} of {delay}.",
 }
+
+
+_TOO_SELDOM: Final = (
+    "The client, or a program between that does not name itself, asks too seldom for the stream's rate: "
+    "every {gap}, and one answer does not hold all that has come; {part} of {delay}."
+)
+_PAUSES: Final = {
+    "play": "The stream has paused: the media server {upstream} has sent no media for {pause}. "
+    "Its publisher or the server has stopped, or the player has paused it.",
+    "publish": "The stream has paused: the publisher has sent no media for {pause}.",
+}
+_STUCK: Final = (
+    "The stream has paused: the media server {upstream} takes nothing, so that the publisher has sent no "
+    "media for {pause}."
+)
+# Why answers are not streamed (protocols/streaming.py, Delivery).
+_WHOLE: Final = {
+    "not_playing": "no play is under way yet",
+    "client": "its client is not known to use an answer before its end",
+    "proxy": "a proxy is on the way, which may hold an unfinished answer back",
+    "connections": "its commands come over changing connections, or ones that other sessions share",
+    "off": "the configuration has turned them off",
+}
+
+
+def _verdict(summary: Summary, cause: Cause) -> str:
+    if cause is Cause.PAUSED:
+        is_stuck = summary.action == "publish" and summary.state == "keeping"
+        return _STUCK if is_stuck else _PAUSES[summary.action]
+    wait_s, gap_s = _latency(summary, "downstream_wait").p95_s, _latency(summary, "poll_gap").p95_s
+    if cause is Cause.POLLING and gap_s < wait_s * _EXPLAINS:
+        return _TOO_SELDOM
+    return _VERDICTS[cause]
 
 
 def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[str, str]:
@@ -179,12 +261,25 @@ def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[st
         "gap": spoken(_latency(summary, "poll_gap").p95_s),
         "via": f" ({', '.join(summary.proxies)})" if summary.proxies else "",
         "upstream": summary.upstream,
+        "pause": spoken(pause_of(summary)),
     }
 
 
 def _notes(summary: Summary) -> list[str]:
     """What is worth saying beside the verdict."""
     found = []
+    if _has_resumed(summary) and summary.resumed_s is not None:
+        found.append(
+            f"The stream resumed {spoken(summary.resumed_s)} ago after a pause of "
+            f"{spoken(summary.pause_s)}: media that had waited came at once."
+        )
+    wait = _latency(summary, "downstream_wait")
+    if summary.action != "publish" and wait.p50_s < NOTICEABLE_S <= wait.p95_s:
+        found.append(
+            f"The wait is sudden, not steady: half of the answers wait for less than {spoken(wait.p50_s)}."
+        )
+    if summary.action == "play" and summary.protocol in TUNNELLED:
+        found.extend(_delivery(summary))
     if summary.tcp is not None and summary.tcp.retransmits:
         found.append(
             f"{summary.tcp.retransmits} segments had to be sent again on the client's connection: "
@@ -211,6 +306,16 @@ def _notes(summary: Summary) -> list[str]:
     return found
 
 
+def _delivery(summary: Summary) -> list[str]:
+    if summary.streaming == "streamed":
+        return ["Its answers are streamed: bytes leave as they come, without waiting for a poll."]
+    if summary.streaming in _WHOLE:
+        return [f"Its answers are not streamed: {_WHOLE[summary.streaming]}."]
+    return []
+
+
 def spoken(seconds: float) -> str:
-    """A time as people read it: ``0 ms``, ``85 ms``, ``1.4 s``."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    """A time as people read it: ``0 ms``, ``85 ms``, ``1.4 s``, ``4 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

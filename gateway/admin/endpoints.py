@@ -108,6 +108,13 @@ class Endpoints:
             raise NothingHere
         return json_answer(detail(summary, await self._gateway.busy_share()))
 
+    async def show_history(self, call: Call) -> Answer:
+        parse_query(call.query, ())
+        found = await self._gateway.history(call.alias)
+        if found is None:
+            raise NothingHere
+        return json_answer(found)
+
     async def end_session(self, call: Call) -> Answer:
         parse_query(call.query, ())
         if not await self._gateway.end_session(call.alias):
@@ -180,6 +187,7 @@ ROUTES: Final[Mapping[str, Methods]] = {
     "/metrics/sessions": {"GET": Endpoints.show_session_metrics},
     "/sessions": {"GET": Endpoints.list_sessions},
     "/sessions/{alias}": {"GET": Endpoints.show_session, "DELETE": Endpoints.end_session},
+    "/sessions/{alias}/history": {"GET": Endpoints.show_history},
     "/upstreams": {"GET": Endpoints.list_upstreams},
     "/drain": {
         "GET": Endpoints.show_drain,
@@ -196,10 +204,14 @@ _SESSION: Final = "/sessions/"
 def _find(path: str) -> tuple[Methods, str]:
     """The methods of a path, and the alias in it. Raises NothingHere."""
     if path.startswith(_SESSION):
-        alias = unquote_to_bytes(path.removeprefix(_SESSION)).decode("latin-1")
+        name, slash, part = path.removeprefix(_SESSION).partition("/")
+        alias = unquote_to_bytes(name).decode("latin-1")
         if not _ALIAS.fullmatch(alias):
             raise NothingHere
-        return ROUTES["/sessions/{alias}"], alias
+        route = "/sessions/{alias}" + slash + part
+        if route not in ROUTES:
+            raise NothingHere
+        return ROUTES[route], alias
     if path not in ROUTES or "{" in path:
         raise NothingHere
     return ROUTES[path], ""

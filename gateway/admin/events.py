@@ -24,6 +24,7 @@ from gateway.admin.totals import totals
 from gateway.admin.turns import Turns
 from gateway.telemetry.latency import MIDDLES
 from gateway.telemetry.metrics import UpstreamHealth
+from gateway.telemetry.sessions import NEWEST_ENDED
 from gateway.telemetry.summary import Summary
 
 # A page each. More people than this do not look at one gateway at once; more pages than this are a fault.
@@ -91,6 +92,7 @@ class Watching:
             "upstreams": [server_of(health) for health in await gateway.upstreams()],
             "causes": selection.causes,
             "matching": selection.matching,
+            "ended": [ended_row(each) for each in await gateway.ended(NEWEST_ENDED)],
         }
         rows = (row(summary, busy_share) for summary in selection.sessions)
         async for piece in json_list(before, "sessions", rows):
@@ -113,6 +115,19 @@ def row(summary: Summary, busy_share: float) -> dict[str, Any]:
     """One session as the list shows it: with the verdict, not the reasons."""
     verdict = diagnose(summary, busy_share)
     return {**summary.as_dict(), "cause": verdict.cause.value, "delay_s": verdict.delay_s}
+
+
+def ended_row(summary: Summary) -> dict[str, Any]:
+    """One session that has ended, as the page lists it."""
+    names = ("alias", "application", "stream", "action", "address", "protocol", "reason")
+    ended_at = summary.opened_at + summary.duration_s
+    return {
+        **{name: getattr(summary, name) for name in names},
+        "ended_at": round(ended_at, 3),
+        "duration_s": round(summary.duration_s, 3),
+        "bytes_up": summary.bytes_up,
+        "bytes_down": summary.bytes_down,
+    }
 
 
 def server_of(health: UpstreamHealth) -> dict[str, Any]:

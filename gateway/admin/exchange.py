@@ -21,14 +21,35 @@ from zope.interface import implementer
 from gateway.admin.access import Guard
 from gateway.admin.answers import COMMON_FIELDS, Answer, problem_answer
 from gateway.admin.endpoints import Call
-from gateway.admin.problems import Problem
+from gateway.admin.problems import BadParameter, Problem, TooManyAnswers
 from gateway.admin.turns import Turns
 
 _log = Logger()
 
 # As for a tunnel's clients: a peer that takes none of what is written to it.
 STALLED_S: Final = 15.0
+# What the guard decides by. Host is the guard's own: a second one is refused as a wrong host.
+_SINGLE_FIELDS: Final = (b"Origin", b"Sec-Fetch-Site", b"Authorization")
 _NO_BODY: Final = frozenset({204, 304})
+
+
+@final
+class Slots:
+    """How many answers in pieces may be under way at once."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    def take(self) -> None:
+        """The caller owes ``give_back``. Raises TooManyAnswers."""
+        if not self._free:
+            raise TooManyAnswers(
+                "too many long answers are under way; try again soon", Retry_After="10"
+            )
+        self._free -= 1
+
+    def give_back(self) -> None:
+        self._free += 1
 
 
 @final
@@ -43,12 +64,14 @@ class Exchange:
         guard: Guard,
         answer: Callable[[Call], Awaitable[Answer]],
         turns: Turns,
+        slots: Slots,
     ) -> None:
         self._request = request
         self._reactor = reactor
         self._guard = guard
         self._answer = answer
         self._turns = turns
+        self._slots = slots
         # While the reader takes nothing; called when it does again.
         self._room: Deferred[None] | None = None
         self._work: Deferred[None] | None = None
@@ -83,23 +106,41 @@ class Exchange:
         request = self._request
         try:
             answer = await self._ask()
+            if not isinstance(answer.body, bytes) and request.method != b"HEAD":
+                await self._stream(answer, answer.body)
+                return
         except Problem as problem:
             answer = problem_answer(problem)
         self._write_head(answer)
         if isinstance(answer.body, bytes):
             request.write(answer.body)
-        elif request.method != b"HEAD":
-            await self._write_pieces(answer.body)
         request.finish()
+
+    async def _stream(self, answer: Answer, pieces: AsyncIterator[bytes]) -> None:
+        """Raises TooManyAnswers, before anything is written."""
+        self._slots.take()
+        try:
+            self._write_head(answer)
+            await self._write_pieces(pieces)
+        finally:
+            self._slots.give_back()
+        self._request.finish()
 
     async def _ask(self) -> Answer:
         request = self._request
         method = request.method.decode("latin-1")
+        self._check_fields()
         self._guard.check(method, "https" if request.isSecure() else "http", self._field)
         path, _, query = request.uri.partition(b"?")
         accept = self._field("accept") or ""
         body = request.content.read()
         return await self._answer(Call(method, path.decode("latin-1"), query, body, accept))
+
+    def _check_fields(self) -> None:
+        """Raises BadParameter: of two values, a proxy and the gateway could take different ones."""
+        for name in _SINGLE_FIELDS:
+            if len(self._request.requestHeaders.getRawHeaders(name) or ()) > 1:
+                raise BadParameter(f"{name.decode()} is there twice")
 
     def _field(self, name: str) -> str | None:
         values = self._request.requestHeaders.getRawHeaders(name.encode())

@@ -17,6 +17,7 @@ from gateway.admin.queries import (
     ORDERS,
     SORTS,
 )
+from gateway.telemetry.history import SAMPLED
 from gateway.telemetry.totals import LATENCIES
 
 Schema = dict[str, Any]
@@ -87,6 +88,12 @@ def _paths() -> dict[str, Any]:
                 "A session, and what delays it", _json("Session"), responses=_UNKNOWN
             ),
             "delete": _operation("End a session", None, responses=_UNKNOWN),
+        },
+        "/sessions/{alias}/history": {
+            "parameters": [alias],
+            "get": _operation(
+                "The last ten minutes of a living session", _json("History"), responses=_UNKNOWN
+            ),
         },
         "/upstreams": {"get": _operation("The media servers", _json("UpstreamList"))},
         "/drain": {
@@ -212,6 +219,14 @@ def _schemas() -> dict[str, Schema]:
             cause=_CAUSE, delay_s=_SECONDS, parts=_map(_SECONDS), notes=_list(_STRING)
         ),
         "Session": _object(**figures, diagnosis=_reference("Diagnosis")),
+        "History": _object(
+            every_s=_SECONDS,
+            age_s={**_SECONDS, "description": "How old the newest sample is"},
+            samples={
+                **_list(_object(**{name: {"type": "number"} for name in SAMPLED})),
+                "description": "Oldest first",
+            },
+        ),
         "SessionRow": _object(**figures, cause=_CAUSE, delay_s=_SECONDS),
         "SessionList": _object(
             matching=_COUNT, causes=_map(_COUNT), sessions=_list(_reference("SessionRow"))

@@ -9,7 +9,7 @@ const SHOWN = 100;       // rows of the list
 const RETRY_MS = 10000;  // after a refusal; a lost connection the browser itself takes up again
 const CAUSES = {
   none: "no delay", unknown: "not measured", network: "client's network", proxy: "proxy",
-  polling: "client's polling", gateway: "gateway", server: "media server",
+  polling: "client, or hidden", gateway: "gateway", server: "media server", paused: "stream paused",
 };
 const LATENCIES = {
   downstream_wait: "Downstream wait: from the server's bytes in to the answer out",
@@ -18,6 +18,10 @@ const LATENCIES = {
   ping_client: "RTMP ping, answered by the client",
   ping_upstream: "RTMP ping, answered by the server",
   media_late: "Media, later than its timestamps say",
+};
+const STREAMING = {
+  streamed: "yes", not_playing: "no: no play under way", client: "no: the client reads whole answers",
+  proxy: "no: a proxy is on the way", connections: "no: changing or shared connections", off: "no: turned off",
 };
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",
@@ -38,7 +42,7 @@ const REFUSALS = {
 };
 const byId = (id) => document.getElementById(id);
 const seen = new Map();
-let source = null, retry = 0, draining = false, previous = null, shown = null;
+let source = null, retry = 0, draining = false, historyTimer = 0, previous = null, shown = null;
 
 // Text
 
@@ -52,6 +56,7 @@ const rate = (perS) => perS === null ? "…" : (perS * 8 / 1e6).toFixed(perS < 1
 const age = (s) => s < 60 ? s.toFixed(0) + " s" : s < 3600 ? (s / 60).toFixed(0) + " min"
   : s < 172800 ? (s / 3600).toFixed(1) + " h" : (s / 86400).toFixed(1) + " d";
 const share = (part, all) => all ? (100 * part / all).toFixed(0) + " %" : "–";
+const quiet = (s) => s === null || s < 15 ? "–" : age(s);
 const streamOf = (one) => [one.application, one.stream].filter(Boolean).join("/") || "–";
 
 // Elements
@@ -149,6 +154,51 @@ function plot(name, points) {
   return figure;
 }
 
+// The last ten minutes, from before the page was opened
+
+const SERIES = [
+  ["Downstream wait and poll gap, 95th percentile", spoken, [["downstream_wait_p95_s", "p95"], ["poll_gap_p95_s", "p50"]]],
+  ["Media rate down and up", rate, [["bytes_down_per_s", "p95"], ["bytes_up_per_s", "p50"]]],
+  ["Round trip", spoken, [["round_trip_s", "p95"]]],
+];
+function drawHistory(found) {
+  const points = found.samples.map((each, index) =>
+    ({ ...each, now: -found.age_s - (found.samples.length - 1 - index) * found.every_s }));
+  byId("history-title").hidden = byId("history").hidden = points.length < 2;
+  if (points.length < 2) return;
+  byId("history").replaceChildren(...SERIES.map(([title, words, lines]) => {
+    const most = Math.max(...lines.flatMap(([name]) => points.map((each) => each[name])));
+    const top = words === rate ? Math.max(most * 1.1, 1250) : scaleTop(most);
+    return chart(title, words, top, -points[0].now,
+      lines.map(([name, kind]) => [points.map((each) => [each.now, each[name]]), kind]));
+  }));
+}
+function chart(title, words, top, span, lines) {
+  const width = 360, height = 110, left = 62;
+  const image = drawn("svg", { viewBox: `0 -8 ${width} ${height + 26}`, role: "img", "aria-label": title });
+  for (const part of [0, 0.5, 1]) {
+    const y = height - part * height;
+    image.append(drawn("line", { x1: left, x2: width, y1: y, y2: y, class: "axis" }),
+      drawn("text", { x: left - 4, y: y + 3, "text-anchor": "end" }, words(part * top)));
+  }
+  for (const [points, kind] of lines) image.append(drawn("polyline", { points: line(points, width, height, left, 0, top), class: kind }));
+  image.append(drawn("text", { x: left, y: height + 14 }, age(span) + " ago"),
+    drawn("text", { x: width, y: height + 14, "text-anchor": "end" }, "now"));
+  const figure = element("figure");
+  figure.append(element("figcaption", title), image);
+  return figure;
+}
+async function fetchHistory() {
+  clearTimeout(historyTimer);
+  const alias = chosen();
+  if (!alias || document.hidden) return;
+  try {
+    const answer = await fetch(new URL("/sessions/" + encodeURIComponent(alias) + "/history", location.origin));
+    if (answer.ok && alias === chosen()) drawHistory(await answer.json());
+  } catch { /* The event stream says when the gateway does not answer. */ }
+  historyTimer = setTimeout(fetchHistory, 10000);
+}
+
 // The gateway
 
 function showTotals(all, now) {
@@ -160,7 +210,8 @@ function showTotals(all, now) {
     ["Down", rate(perS("down"))], ["Up", rate(perS("up"))],
     ["Sessions opened", String(all.opened)], ["Sessions ended", String(all.ended)],
     ["Opens refused", String(all.refused)],
-    ["Event loop busy", share(all.busy_share, 1)],
+    ["Streamed answers", String(all.streamed_answers)],
+    ["Event loop busy", share(all.busy_share, 1)], ["Uptime", all.started_at ? age(Math.max(0, Date.now() / 1000 - all.started_at)) : "–"],
     ["Buffers", share(all.buffers_bytes, all.buffers_limit_bytes)], ["Memory", bytes(all.memory_bytes)],
   ]);
   showCounts(byId("ends"), "ended", REASONS, all.by_reason);
@@ -219,13 +270,20 @@ function showGateway(event) {
   showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
   byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
     ["Server", server.name], ["State", serverState(server)],
-    ["Connections", String(server.connections)], ["Failures", String(server.failures)],
+    ["Connections so far", String(server.connections)], ["Failures", String(server.failures)],
     ["Connect, median", server.connections ? spoken(server.connect_p50_s) : "–"],
     ["Connect, 95 %", server.connections ? spoken(server.connect_p95_s) : "–"],
   ])));
   const focused = document.activeElement && document.activeElement.closest("#sessions a");
   byId("sessions").replaceChildren(...event.sessions.map((one) => sessionRow(one, remember(one, now))));
   if (focused) for (const link of byId("sessions").querySelectorAll("a")) if (link.hash === focused.hash) link.focus();
+  byId("ended").replaceChildren(...event.ended.map((one) => row([
+    ["Session", one.alias], ["Ended", new Date(one.ended_at * 1000).toLocaleTimeString()],
+    ["Why", REASONS[one.reason] || one.reason], ["Stream", [streamOf(one), one.action].filter(Boolean).join(" · ")],
+    ["Client", `${one.address} · ${one.protocol}`], ["Lived", age(one.duration_s)],
+    ["Down", bytes(one.bytes_down)], ["Up", bytes(one.bytes_up)],
+  ])));
+  byId("no-ended").hidden = event.ended.length > 0;
   byId("matching").textContent = event.matching > event.sessions.length
     ? `${event.sessions.length} of ${event.matching}` : String(event.matching);
   byId("none").hidden = event.sessions.length > 0;
@@ -273,6 +331,9 @@ function showFacts(one, known) {
     ["Buffered", bytes(one.buffered_bytes)], ["Connections used", String(one.connections)],
     ["Sends", String(one.sends)], ["Idles", String(one.idles)], ["Repeats", String(one.repeats)],
     ["Reorders", String(one.reorders)], ["Held answers", String(one.held_answers)],
+    ["Streams answers", STREAMING[one.streaming] || "–"],
+    ["Streamed answers", one.streamed_answers ? `${one.streamed_answers}, ${bytes(one.streamed_bytes / one.streamed_answers)} in ${spoken(one.streamed_s / one.streamed_answers)} each` : "0"],
+    ["No media up for", quiet(one.quiet_up_s)], ["No media down for", quiet(one.quiet_down_s)],
     ["Empty answers", String(one.empty_answers)], ["Filled answers", String(one.filled_answers)],
   ]);
 }
@@ -322,8 +383,10 @@ function route() {
   document.title = (alias ? alias + " · " : "") + "RTMPT gateway · " + location.host;
   if (alias) showWaiting();
   connect();
+  fetchHistory();
 }
 function showWaiting() {
+  byId("history-title").hidden = byId("history").hidden = true;
   byId("details").hidden = true;
   byId("notes").replaceChildren();
 }
@@ -349,4 +412,5 @@ byId("query").addEventListener("submit", (event) => event.preventDefault());
 byId("query").addEventListener("change", connect);
 addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", connect);
+document.addEventListener("visibilitychange", fetchHistory);
 route();

@@ -66,6 +66,12 @@ class WrongHost(Problem):
     status = 421
 
 
+class TooManyAnswers(Problem):
+    """As many answers in pieces as there may be are under way."""
+
+    status = 503
+
+
 class TooManyWatchers(Problem):
     """As many event streams as there may be are open."""
 

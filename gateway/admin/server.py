@@ -3,7 +3,10 @@
 This is not the tunnel's HTTP: a handful of requests a second by people and scrapers, read by Twisted's own
 parser. What this file adds are bounds:
 
-- connections at once, and what a body may have;
+- connections at once. One too many ends the oldest connection that has no request under way; answers in
+  pieces (event streams, lists, metrics) may take ``STREAMED`` of the connections only, so that there always
+  is one to end, and health checks are answered whatever else is asked;
+- what a body may have;
 - a connection's time for all of a request, from the end of the one before: bytes that trickle in do not
   stretch it.
 """
@@ -20,11 +23,13 @@ from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from gateway.admin.access import Guard
 from gateway.admin.answers import Answer
 from gateway.admin.endpoints import Call
-from gateway.admin.exchange import Exchange
+from gateway.admin.exchange import Exchange, Slots
 from gateway.admin.turns import Turns
 
 # Sixteen watchers, a few scrapers, and the six connections that a browser opens for a page.
 CONNECTIONS: Final = 64
+# Answers in pieces at once: sixteen watchers, and scrapers. Each can last as long as its reader is slow.
+STREAMED: Final = 40
 # The longest body that means anything has twenty.
 BODY_BYTES: Final = 4096
 # For a request, or until the next one. A scraper that comes every minute keeps its connection.
@@ -52,16 +57,30 @@ class Site(HTTPFactory):
         self._guard = guard
         self._answer = answer
         self._turns = turns
-        self.connections: set[_Connection] = set()
+        # Oldest first.
+        self.connections: dict[_Connection, None] = {}
+        self._slots = Slots(STREAMED)
 
     def exchange(self, request: Any) -> Exchange:
         """What answers a request."""
-        return Exchange(request, self.reactor, self._guard, self._answer, self._turns())
+        return Exchange(
+            request, self.reactor, self._guard, self._answer, self._turns(), self._slots
+        )
 
     def buildProtocol(self, addr: Any) -> Any:
-        if len(self.connections) >= CONNECTIONS:
+        if len(self.connections) >= CONNECTIONS and not self._end_oldest():
             return None
         return super().buildProtocol(addr)
+
+    def _end_oldest(self) -> bool:
+        """Make room for a connection; False when each one has a request under way."""
+        for connection in self.connections:
+            if not connection.is_answering:
+                connection.transport.abortConnection()
+                # Its connectionLost may come later.
+                self.connections.pop(connection, None)
+                return True
+        return False
 
     def startFactory(self) -> None:
         """Not HTTPFactory's, which begins an access log."""
@@ -83,12 +102,17 @@ class _Connection(HTTPChannel):
 
     def connectionMade(self) -> None:
         self.requestFactory = _Request
-        self.factory.connections.add(self)
+        self.factory.connections[self] = None
         super().connectionMade()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.factory.connections.discard(self)
+        self.factory.connections.pop(self, None)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a whole request has arrived whose answer is not complete."""
+        return any(request.is_whole for request in self.requests)
 
     def resetTimeout(self) -> None:
         """Some bytes are no reason to wait longer."""
@@ -123,6 +147,11 @@ class _Request(Request):
         self.content.write(data)
         if self.content.tell() > BODY_BYTES:
             self._refuse()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the request has arrived, to be answered."""
+        return self._exchange is not None
 
     def process(self) -> None:
         if not self._refused:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -57,6 +57,12 @@ class Gateway(Protocol):
 
     async def session(self, alias: str) -> Summary | None:
         """One session, living or just ended; None when it is unknown."""
+
+    async def history(self, alias: str) -> dict[str, Any] | None:
+        """The last ten minutes of a living session as plain values; None when it is unknown."""
+
+    async def ended(self, most: int) -> list[Summary]:
+        """The sessions that ended last, the newest first."""
 
     async def end_session(self, alias: str) -> bool:
         """End a living session; False when there is none of that alias."""

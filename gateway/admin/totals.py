@@ -24,6 +24,8 @@ _SUMS: Final = {
     "buffers_limit_bytes": "buffers_limit_bytes",
     "busy_share": "event_loop_busy_ratio",
     "memory_bytes": "process_memory_bytes",
+    "streamed_answers": "streamed_answers",
+    "started_at": "process_start_time_seconds",
 }
 # Figures that are told apart by one label.
 _PARTS: Final = {

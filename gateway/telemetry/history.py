@@ -18,14 +18,18 @@ SAMPLES: Final = 60
 SAMPLE_S: Final = 10.0
 # 400 bit/s: below any audio codec, above a server's pings and acknowledgements.
 MOVING_BYTES: Final = 512
-# A pause shorter than this is within the inaccuracy of the samples.
-LEAST_PAUSE_S: Final = 10.0
+# One whole interval without media, whose timers may have come early.
+LEAST_PAUSE_S: Final = 8.0
 _SAMPLE: Final = struct.Struct("<5e")
 _RING_BYTES: Final = SAMPLES * _SAMPLE.size
 # The largest half-precision float; rates are in kB/s, so 65 MB/s.
 _MOST: Final = 65_504.0
 
-# downstream wait p95 (s), poll gap p95 (s), down (bytes/s), up (bytes/s), round trip (s)
+# The values of a sample: seconds, and bytes a second.
+SAMPLED: Final = (
+    *("downstream_wait_p95_s", "poll_gap_p95_s"),
+    *("bytes_down_per_s", "bytes_up_per_s", "round_trip_s"),
+)
 Sample = tuple[float, float, float, float, float]
 
 

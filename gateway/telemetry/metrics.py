@@ -127,6 +127,7 @@ class Metrics:
         self._sessions = sessions
         self._loop = loop
         self._sources = sources
+        self._started_at = sessions.wall_now()
         self._shown: dict[SessionLabels, list[float]] = {}
 
     def families(self) -> Iterator[Family | None]:
@@ -276,6 +277,13 @@ class Metrics:
             ("process_memory_bytes", Kind.GAUGE, "Memory in use.", process.memory_bytes),
         ):
             yield _single(name, kind, help_text, value)
+        yield _single(
+            "process_start_time_seconds",
+            Kind.GAUGE,
+            "When the gateway started, in seconds since 1970.",
+            self._started_at,
+            Merge.MIN,
+        )
         yield _single(
             "unraisable_exceptions",
             Kind.COUNTER,

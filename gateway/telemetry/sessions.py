@@ -12,9 +12,9 @@ Who shows the sessions of several workers concatenates what each says here.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from attrs import frozen
 
@@ -22,7 +22,7 @@ from gateway.errors import RequestRefused
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
-from gateway.telemetry.history import History
+from gateway.telemetry.history import SAMPLE_S, SAMPLED, History
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.refusals import cause_of
 from gateway.telemetry.summary import Measured, Summary, summarise
@@ -37,6 +37,8 @@ COUNTS: Final = (
     *("prompt_ups", "prompt_downs"),
     *("streamed_answers", "streamed_bytes", "streamed_s"),
 )
+# Ended sessions that the status page lists, whatever is scraped.
+NEWEST_ENDED: Final = 20
 # The labels of a sum: protocol, listener, upstream.
 Labels = tuple[str, str, str]
 
@@ -111,6 +113,7 @@ class Sessions:
         self._groups: list[dict[str, Measured]] = [{} for _ in range(_GROUPS)]
         self._turned = 0
         self._ended: dict[str, Summary] = {}
+        self._newest_ended: deque[Summary] = deque(maxlen=NEWEST_ENDED)
         self._sums: dict[Labels, list[float]] = {}
         self.totals = Totals()
         self.opened: Counter[Labels] = Counter()
@@ -195,11 +198,32 @@ class Sessions:
             return self._ended.get(alias)
         return summarise(session, self._clock(), self._wall_clock())
 
+    def wall_now(self) -> float:
+        """Seconds since 1970."""
+        return self._wall_clock()
+
     def history(self, alias: str) -> History | None:
         """The last ten minutes of a living session; None when it has no history."""
         session = self._group(alias).get(alias)
         figures = session.figures if session is not None else None
         return None if figures is None else figures.history
+
+    def history_of(self, alias: str) -> dict[str, Any] | None:
+        """The same as plain values, empty in a session's first seconds; None when it does not live here."""
+        if alias not in self._group(alias):
+            return None
+        found = self.history(alias)
+        age_s = found.since_sample_s(self._clock()) if found is not None else 0.0
+        samples = found.samples() if found is not None else []
+        return {
+            "every_s": SAMPLE_S,
+            "age_s": round(age_s, 3),
+            "samples": [dict(zip(SAMPLED, map(_rounded, each), strict=True)) for each in samples],
+        }
+
+    def last_ended(self, most: int) -> list[Summary]:
+        """The sessions that ended last, the newest first; the last ones stay when scrapes forget others."""
+        return list(self._newest_ended)[: -most - 1 : -1]
 
     def dismiss(self, alias: str, reason: EndReason = EndReason.ENDED_BY_OPERATOR) -> bool:
         """End a session; False when none of that alias lives here."""
@@ -242,6 +266,7 @@ class Sessions:
         return self._groups[hash(alias) % _GROUPS]
 
     def _remember(self, summary: Summary) -> None:
+        self._newest_ended.append(summary)
         if len(self._ended) >= self._keep_ended:
             if not self._keep_ended:
                 return
@@ -284,6 +309,11 @@ def add_living(sums: dict[Labels, list[float]], session: Measured) -> None:
 def _add(sums: list[float], counts: Iterable[float]) -> None:
     for index, count in enumerate(counts):
         sums[index] += count
+
+
+def _rounded(value: float) -> float:
+    """No more digits than a sample has."""
+    return float(f"{value:.4g}")
 
 
 def _labels(session: Measured) -> Labels:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import final
+from typing import Any, final
 
 from twisted.logger import Logger
 
@@ -73,6 +73,12 @@ class WorkerView:
 
     async def session(self, alias: str) -> Summary | None:
         return self._figures.sessions.summary(alias)
+
+    async def history(self, alias: str) -> dict[str, Any] | None:
+        return self._figures.sessions.history_of(alias)
+
+    async def ended(self, most: int) -> list[Summary]:
+        return self._figures.sessions.last_ended(most)
 
     async def end_session(self, alias: str) -> bool:
         ended = self._figures.sessions.dismiss(alias)

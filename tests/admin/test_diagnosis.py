@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from gateway.admin.diagnosis import Cause, diagnose, spoken
+from gateway.protocols.streaming import Delivery
+from gateway.telemetry.latency import Estimate
 from tests.admin.gateway import summary
 
 
@@ -35,6 +38,29 @@ from tests.admin.gateway import summary
         ),
         (Cause.NETWORK, 0.21, {"latencies": {"upstream_delay": 0.2}, "reorders": 5, "sends": 100}),
         (Cause.NETWORK, 1.01, {"latencies": {"media_late": 1.0}, "action": "publish"}),
+        # Full answers, asked for every 2.5 s over a perfect network.
+        (
+            Cause.POLLING,
+            25.3,
+            {"latencies": {"downstream_wait": 25.3, "poll_gap": 2.5}, "round_trip_s": 0.0001},
+        ),
+        # A gap that four round trips explain.
+        (
+            Cause.NETWORK,
+            2.1,
+            {"latencies": {"downstream_wait": 2.0, "poll_gap": 0.3}, "round_trip_s": 0.2},
+        ),
+        # Burst after a pause, steadily over and long over.
+        (Cause.SERVER, 2.01, {"latencies": {"downstream_wait": 2.0}, "resumed_s": 20.0}),
+        (Cause.NETWORK, 2.01, {"latencies": {"downstream_wait": 2.0}, "resumed_s": 90.0}),
+        # Pauses, and what is none.
+        (Cause.PAUSED, 0.01, {"quiet_down_s": 240.0}),
+        (Cause.PAUSED, 0.01, {"quiet_up_s": 20.0, "action": "publish"}),
+        (Cause.PAUSED, 0.41, {"quiet_down_s": 20.0, "latencies": {"downstream_wait": 0.4}}),
+        (Cause.NONE, 0.01, {"quiet_down_s": 14.0}),
+        (Cause.NONE, 0.01, {"quiet_up_s": 240.0}),
+        (Cause.NONE, 0.01, {"quiet_down_s": 240.0, "action": "publish"}),
+        (Cause.NONE, 0.01, {"quiet_down_s": 240.0, "reason": "client_closed"}),
         # Between the client and us.
         (Cause.POLLING, 0.41, {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.5}}),
         (
@@ -86,6 +112,20 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
             "(1.1 cache): 380 ms of 410 ms",
             {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}, "proxies": ("1.1 cache",)},
         ),
+        (
+            "asks too seldom for the stream's rate: every 2.5 s",
+            {"latencies": {"downstream_wait": 25.3, "poll_gap": 2.5}, "round_trip_s": 0.0001},
+        ),
+        ("does not name itself", {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}}),
+        ("media:1935 has sent no media for 4 min", {"quiet_down_s": 240.0}),
+        ("the publisher has sent no media for 20.0 s", {"quiet_up_s": 20.0, "action": "publish"}),
+        (
+            "media:1935 takes nothing",
+            {"quiet_up_s": 20.0, "action": "publish", "state": "keeping"},
+        ),
+        ("resumed 20.0 s ago after a pause of 35.0 s", {"resumed_s": 20.0, "pause_s": 35.0}),
+        ("Its answers are streamed", {"streaming": "streamed"}),
+        ("not streamed: the configuration", {"streaming": "off"}),
         ("it lets 400 ms pass", {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}}),
     ],
 )
@@ -102,6 +142,21 @@ def test_a_client_cannot_speak_through_the_words() -> None:
     assert "({delay} {0.__class__})" in found.notes[0]
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0 ms"), (0.0851, "85 ms"), (1.44, "1.4 s")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 ms"), (0.0851, "85 ms"), (1.44, "1.4 s"), (239, "4 min")]
+)
 def test_times_are_spoken(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
+
+
+def test_a_sudden_wait_is_told_from_a_steady_one() -> None:
+    sudden = evolve(summary(), latencies={"downstream_wait": Estimate(0.01, 0.01, 3.0, 3.0, 100)})
+    steady = evolve(summary(), latencies={"downstream_wait": Estimate(3.0, 2.8, 3.0, 3.0, 100)})
+    assert "sudden, not steady" in " ".join(diagnose(sudden).notes)
+    assert "sudden" not in " ".join(diagnose(steady).notes)
+
+
+def test_there_are_words_for_every_reason_not_to_stream() -> None:
+    for delivery in Delivery:
+        notes = diagnose(summary(streaming=delivery.value)).notes
+        assert sum("answers are" in note for note in notes) == 1

@@ -13,6 +13,7 @@ from twisted.logger import LogLevel
 
 from gateway.admin.endpoints import ROUTES
 from gateway.errors import Draining
+from gateway.telemetry.history import History
 from gateway.telemetry.metrics import UpstreamHealth
 from tests.admin.gateway import AdminServer
 
@@ -245,3 +246,27 @@ def test_no_step_of_an_answer_about_5000_sessions_takes_long(
     runs = [steps_of(busy_server, target, end) for _ in range(5)]
     assert min(map(len, runs)) > 4
     assert min(map(max, runs)) < 0.005
+
+
+def test_the_history_of_a_session_is_given_until_it_ends(server: AdminServer) -> None:
+    tunnel = server.node.open()
+    assert server.ask("GET", "/sessions/n100-1/history").json["samples"] == []
+    history = tunnel.figures.history = History(0, 0, 0.0, server.node.now)
+    history.sample(0.25, 1.0, 0.02, 0, 125_000, server.node.now + 10)
+    server.node.now += 14
+    found = server.ask("GET", "/sessions/n100-1/history").json
+    assert (found["every_s"], found["age_s"]) == (10, 4)
+    (sample,) = found["samples"]
+    assert sample == pytest.approx(
+        {
+            "downstream_wait_p95_s": 0.25,
+            "poll_gap_p95_s": 1.0,
+            "bytes_down_per_s": 12_500,
+            "bytes_up_per_s": 0,
+            "round_trip_s": 0.02,
+        },
+        rel=0.001,
+    )
+    server.ask("DELETE", "/sessions/n100-1")
+    for path in ("/sessions/n100-1/history", "/sessions/none/history", "/sessions/n100-1/other"):
+        assert server.ask("GET", path).status == 404

@@ -6,10 +6,12 @@ import json
 from itertools import count
 from typing import Any
 
+import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from gateway.admin.events import WATCHERS
+from gateway.telemetry.sessions import NEWEST_ENDED
 from tests.admin.gateway import AdminServer, _chunks
 
 
@@ -94,3 +96,20 @@ def test_nothing_is_made_for_a_watcher_who_takes_nothing(server: AdminServer) ->
         server.reactor.advance(1)
         server.let_run()
     assert len(events(transport)) <= 2
+
+
+def test_the_sessions_that_ended_last_are_listed_newest_first_and_bounded(
+    server: AdminServer,
+) -> None:
+    for _ in range(NEWEST_ENDED + 2):
+        server.node.open()
+    for number in range(1, NEWEST_ENDED + 3):
+        server.ask("DELETE", f"/sessions/n100-{number}")
+    # A scrape forgets the others, not these.
+    server.ask("GET", "/metrics/sessions")
+    _, transport = watch(server)
+    (event,) = events(transport)
+    assert len(event["ended"]) == NEWEST_ENDED
+    assert event["ended"][0]["alias"] == f"n100-{NEWEST_ENDED + 2}"
+    assert event["ended"][0]["reason"] == "ended_by_operator"
+    assert event["totals"]["started_at"] == pytest.approx(1.7e9 + 1000)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
@@ -73,12 +74,21 @@ def test_a_body_of_the_largest_size_is_read(server: AdminServer) -> None:
 
 def test_connections_are_bounded_and_counted_as_they_go(server: AdminServer) -> None:
     connected = [server.connect() for _ in range(CONNECTIONS)]
-    assert server.site.buildProtocol(None) is None
-    connected[0][0].connectionLost(Failure(ConnectionDone()))
-    assert server.site.buildProtocol(None) is not None
+    connected.append(server.connect())
+    assert connected[0][1].aborted
+    assert len(server.site.connections) == CONNECTIONS
     for protocol, _ in connected[1:]:
         protocol.connectionLost(Failure(ConnectionDone()))
     assert not server.site.connections
+
+
+def test_no_connection_with_a_request_under_way_is_ended_for_another(server: AdminServer) -> None:
+    server.site._answer = lambda _: Deferred()  # type: ignore[assignment,return-value]
+    for _ in range(CONNECTIONS):
+        protocol, _transport = server.connect()
+        protocol.dataReceived(REQUEST)
+    assert server.site.buildProtocol(None) is None
+    assert len(server.site.connections) == CONNECTIONS
 
 
 def test_bytes_that_trickle_in_do_not_stretch_the_time(server: AdminServer) -> None:

@@ -30,6 +30,8 @@ def within(estimate: float, truth: float) -> bool:
 
 def check(estimate, values: list[float]) -> None:
     ordered = sorted(values)
+    assert estimate.max_s == pytest.approx(ordered[-1], rel=1e-6)
+    assert max(estimate.last_s, estimate.p50_s, estimate.p95_s) <= estimate.max_s
     assert estimate.count == len(values)
     assert within(estimate.p50_s, ordered[(len(ordered) + 1) // 2 - 1])
     assert within(estimate.p95_s, ordered[ceil(len(ordered) * 0.95) - 1])
@@ -139,3 +141,34 @@ def test_a_delay_forgets_what_was_prompt_too() -> None:
 
 def test_every_fourth_bound_is_one_of_the_histograms() -> None:
     assert [upper_bound(index) for index in (8, 12, 64)] == pytest.approx([0.0005, 0.001, 8.192])
+
+
+@pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
+def test_a_steady_latency_is_exact(kind) -> None:
+    latency = kind([0] * BUCKETS)
+    for _ in range(2):
+        for _ in range(30):
+            latency.pending.append(1.0) if kind is SlidingGaps else latency.add(1.0)
+        found = latency.estimate()
+        assert found.last_s == found.p50_s == found.p95_s == found.max_s == 1.0
+        latency.turn()
+
+
+@given(st.lists(SECONDS, min_size=1), st.lists(SECONDS, min_size=1))
+def test_the_maximum_is_that_of_both_slices_and_leaves_with_its_own(first, second) -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for value in first:
+        latency.add(value)
+    latency.turn()
+    for value in second:
+        latency.add(value)
+    assert latency.estimate().max_s == max(first + second)
+    latency.turn()
+    assert latency.estimate().max_s == max(second)
+
+
+def test_the_last_value_is_never_past_the_most() -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for value in (1e-9, 1e30, 1e-9):
+        latency.add(value)
+        assert latency.estimate().last_s <= latency.estimate().max_s
