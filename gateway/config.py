@@ -448,11 +448,6 @@ def _check_proxy_protocol(config: Config) -> Iterator[Problem]:
                 ("listener", index, "proxy_protocol"),
                 'needs to know whom to believe; name the proxies\' networks in "trusted"',
             )
-        if listener.trusted and not listener.proxy_protocol:
-            yield Problem(
-                ("listener", index, "trusted"),
-                "has no effect alone; add proxy_protocol = true, or remove it",
-            )
 
 
 def _check_upstreams(config: Config) -> Iterator[Problem]:

@@ -50,6 +50,12 @@ class ExpectationFailed(BadRequest):
     status = 417
 
 
+class AddressDenied(RequestRefused):
+    """The listener does not admit the address that a trusted proxy names as the client's."""
+
+    status = 403
+
+
 class NotFound(RequestRefused):
     """Nothing here answers to this target."""
 

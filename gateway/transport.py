@@ -21,7 +21,7 @@ from errno import EHOSTUNREACH, EMFILE, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
 from functools import partial
 from select import EPOLLIN
-from termios import TIOCOUTQ
+from termios import FIONREAD, TIOCOUTQ
 from typing import Any
 
 from twisted.internet import error, main, tcp, unix
@@ -135,6 +135,15 @@ class EagerWrites:
         except OSError:
             return self.unsent
         return self.unsent + int.from_bytes(in_kernel, sys.byteorder)
+
+    @property
+    def unread(self) -> int:
+        """How many bytes have arrived that were not read yet (tcp(7), SIOCINQ)."""
+        try:
+            arrived = ioctl(self.socket, FIONREAD, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(arrived, sys.byteorder)
 
     @property
     def round_trip_s(self) -> float:

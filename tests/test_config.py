@@ -100,6 +100,7 @@ def test_a_listener_says_where_and_for_whom(file: Path) -> None:
         deny = ["192.0.2.7"]
         [[listener]]
         address = "unix:/run/http.sock"
+        trusted = ["10.0.0.0/8"]
     """
     assert read(file, text).listeners == (
         Listener(
@@ -109,7 +110,7 @@ def test_a_listener_says_where_and_for_whom(file: Path) -> None:
             allow=(ip_network("0.0.0.0/0"),),
             deny=(ip_network("192.0.2.7"),),
         ),
-        Listener(UnixAddress("/run/http.sock")),
+        Listener(UnixAddress("/run/http.sock"), trusted=(ip_network("10.0.0.0/8"),)),
     )
 
 
@@ -370,7 +371,6 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_tables(file: Path) ->
             f"{LISTENER}proxy_protocol = true",
             '[[listener]] 1, key "proxy_protocol": needs to know whom to believe',
         ),
-        (f'{LISTENER}trusted = ["::1"]', '[[listener]] 1, key "trusted": has no effect alone'),
         (
             LISTENER + '[[upstream]]\nservers = ["a"]\n[[upstream]]\nservers = ["b", "a:1935"]',
             '[[upstream]] 2, key "servers", item 2: "a:1935" is named twice',

@@ -78,6 +78,9 @@ class Door:
 
     def refusal_of_client(self, address: str) -> str | None:
         """As ``refusal``, for the client's own address."""
+        if self.trusted.holds(address):
+            # Its requests are those of many clients, each of which is asked about by itself.
+            return None if self.connections.has_room() else "full"
         if not self.admission.permits(address):
             return "denied"
         return None if self.connections.has_room(address) else "full"
@@ -215,6 +218,10 @@ class Entry:
         self._hand_over(self._door.http(self.address, self._secure), "http")
 
     def _speak_rtmp(self) -> None:
+        if not self._door.admission.permits(self.address):
+            # A trusted proxy, which names no client in RTMP.
+            self._refuse("denied")
+            return
         self._count("rtmp")
         self.deadline = inf
         self._door.relay(self.address, self._transport, self._take_first(), self._leave)

@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import (
+    AddressDenied,
     BodiesFull,
     BodyTooLarge,
     NotFound,
@@ -49,6 +50,7 @@ from gateway.listeners.answers import (
 )
 from gateway.listeners.lost import LostTransport
 from gateway.logs import debugging
+from gateway.protocols.client_address import Proxies
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
@@ -211,7 +213,8 @@ class HTTPConnection:
     """The protocol of a connection that speaks HTTP.
 
     ``address`` is the client's, as far as it is known; ``secure`` says whether the connection is TLS;
-    ``listener`` is the address it came in at, as the operator wrote it.
+    ``listener`` is the address it came in at, as the operator wrote it. ``proxies`` is set if ``address``
+    is that of a trusted proxy, whose requests name their clients.
     """
 
     __slots__ = (
@@ -228,6 +231,7 @@ class HTTPConnection:
         "_owed_until",
         "_pending",
         "_phase_deadline",
+        "_proxies",
         "_reader",
         "_secure",
         "_seen",
@@ -241,11 +245,17 @@ class HTTPConnection:
     )
 
     def __init__(
-        self, service: HTTPService, address: str, secure: bool = False, listener: str = ""
+        self,
+        service: HTTPService,
+        address: str,
+        secure: bool = False,
+        listener: str = "",
+        proxies: Proxies | None = None,
     ) -> None:
         self._service = service
         self._secure = secure
         self._listener = listener
+        self._proxies = proxies
         # The id of the session whose command came last.
         self._seen = b""
         self._reader = RequestReader(service.limits)
@@ -561,9 +571,15 @@ class HTTPConnection:
     def _forward(self, website: Website, fields: Fields) -> None:
         self._fields = None
         self._phase_deadline = 0.0
+        is_trusted = self._proxies is not None
         request = Request(
-            self._reader.method, self._reader.target, fields, self.address, self._secure
+            self._reader.method, self._reader.target, fields, self.address, self._secure, is_trusted
         )
+        try:
+            self._client_of(fields)
+        except AddressDenied as error:
+            self.forwarded(error, self._reader.in_body)
+            return
         forwarding = website.forward(self, self._reader, self._transport, request)
         self._borrower = forwarding
         forwarding.start()
@@ -670,11 +686,17 @@ class HTTPConnection:
             exchange.blocks = session.is_keeping
             session.wait(number, exchange, now)
 
+    def _client_of(self, fields: Fields) -> str:
+        """The address of the client that has sent a request. Raises AddressDenied."""
+        if self._proxies is None:
+            return self.address
+        return self._proxies.client_of(fields.items, self.address)
+
     def _open(self, fields: Fields) -> None:
         exchange = self._later_answer()
         try:
             exchange.opening = self._service.tunnels.open(
-                self.address, fields, exchange, self._way()
+                self._client_of(fields), fields, exchange, self._way()
             )
         except RequestRefused as error:
             exchange.refuse(error)

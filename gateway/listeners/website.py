@@ -320,7 +320,7 @@ class Forwarding:
         heads = b"" if self._framing is not None else self._take_heads()
         if self._phase is _Phase.DONE:
             return
-        piece = self._answer.next_piece()
+        piece = self._next_piece(heads)
         if self._framing is Framing.CHUNKED:
             piece = chunk(piece) + (LAST_CHUNK if self._answer.ended else b"")
         if heads:
@@ -329,6 +329,15 @@ class Forwarding:
             self._transport.write(piece)
         if self._answer.ended:
             self._finish()
+
+    def _next_piece(self, heads: bytes) -> bytes:
+        """The answer's next piece. While its ``heads`` are not written, a malformed body can be refused."""
+        try:
+            return self._answer.next_piece()
+        except BadAnswer:
+            if heads:
+                self._framing = None
+            raise
 
     def _take_heads(self) -> bytes:
         """The heads that have come, as they go to the client."""

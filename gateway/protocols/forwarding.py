@@ -9,8 +9,9 @@ Connection) are always our own: that is why no request can be smuggled past us. 
   of one of these with underscores.
 - The request goes as HTTP/1.1 in origin-form. Host is the client's; that of an absolute-form wins over it
   (RFC 9112, 3.2.2); a client of HTTP/1.0 that names none gets the server's own.
-- ``X-Forwarded-For`` and ``Forwarded`` are added to, ``X-Forwarded-Proto`` is set. No ``Via``: nginx takes
-  it for a reason not to compress.
+- ``X-Forwarded-For`` and ``Forwarded`` of a trusted proxy are added to, if they are well-formed; those of
+  all others are replaced. ``X-Forwarded-Proto`` is set; that of a trusted proxy is passed on. No ``Via``:
+  nginx takes it for a reason not to compress.
 - ``Expect: 100-continue`` goes to the server, and its 100 back: only it knows whether it wants the body,
   and a refusal before a large upload is worth more than our guess (RFC 9110, 10.1.1).
 - Of upgrades only WebSocket passes (RFC 6455): anything else, h2c before all, would be a tunnel past us.
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from gateway.errors import BadRequest
+from gateway.protocols.client_address import trusted_lists
 from gateway.protocols.fields import Items, tokens, values
 from gateway.protocols.http import HOST, Fields
 from gateway.protocols.responses import Framing, Response
@@ -53,7 +55,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 class Request:
     """A request that is the website's: its head, and what is known of its client.
 
-    ``address`` is empty when it is not known; ``secure`` says whether the client's connection is TLS.
+    ``address`` is the connection's peer, empty when it is not known; ``secure`` says whether the connection
+    is TLS, ``is_trusted`` whether the peer is a trusted proxy.
     """
 
     method: bytes
@@ -61,6 +64,7 @@ class Request:
     fields: Fields
     address: str
     secure: bool
+    is_trusted: bool = False
 
     @property
     def has_body(self) -> bool:
@@ -188,14 +192,21 @@ def _forwarded_lines(request: Request) -> list[bytes]:
     """Who asks, and how: RFC 7239, and the two fields that everybody reads in its place."""
     items = request.fields.items
     scheme = b"https" if request.secure else b"http"
+    proto = scheme
+    earlier: tuple[list[bytes], list[bytes]] = ([], [])
+    if request.is_trusted:
+        earlier = trusted_lists(items)
+        named = [value.lower() for value in values(items, b"x-forwarded-proto")]
+        if named in ([b"http"], [b"https"]):
+            proto = named[0]
     address = request.address.encode("ascii", "replace")
     node = b"unknown"
     if address:
         node = b'"[%b]"' % address if b":" in address else address
-    clients = [*values(items, b"x-forwarded-for"), address]
-    forwarded = [*values(items, b"forwarded"), b"for=%b;proto=%b" % (node, scheme)]
+    clients = [*earlier[0], address]
+    forwarded = [*earlier[1], b"for=%b;proto=%b" % (node, scheme)]
     lines = [
-        b"X-Forwarded-Proto: " + scheme,
+        b"X-Forwarded-Proto: " + proto,
         b"Forwarded: " + b", ".join(filter(None, forwarded)),
     ]
     if any(clients):

@@ -28,11 +28,12 @@ from attrs import field, frozen
 from httptools import HttpParserError, HttpResponseParser
 
 from gateway.errors import BadAnswer, BadRequest
-from gateway.protocols.fields import Items, items_of, tokens, values
+from gateway.protocols.fields import FORBIDDEN, Items, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
 # RFC 9112, 4. The phrase may be missing, and with it, from some servers, the space before it.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
+_BEGINNING = b"HTTP/1."
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = frozenset((204, 304))
@@ -75,6 +76,7 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_checked",
         "_chunks",
         "_framing",
         "_left",
@@ -91,6 +93,8 @@ class ResponseReader:
         self._to_head = to_head
         self._framing: Framing | None = None
         self._left = 0
+        # How much of the head that is not whole has been looked at.
+        self._checked = 0
         self._chunks: _Chunks | None = None
         self._persistent = False
         self.buffer = b""
@@ -99,7 +103,13 @@ class ResponseReader:
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may be sent on the connection that the answer came on."""
+        """Whether another request may be sent on the connection that the answer came on.
+
+        Not after an answer without a body: some servers send one all the same, later, and the client of
+        the next request would get it as its answer.
+        """
+        if self._framing is Framing.NONE:
+            return False
         surplus = self.buffer or (self._chunks is not None and self._chunks.surplus)
         return self.ended and self._persistent and not surplus
 
@@ -119,11 +129,13 @@ class ResponseReader:
         if (len(self.buffer) if end == 3 else end) > self._limits.head_bytes:
             raise BadAnswer("head over the limit")
         if end == 3:
+            self._check_beginning()
             return None
         response = _response_of(self.buffer[:end], self._to_head)
         if len(response.items) > self._limits.head_fields:
             raise BadAnswer("too many fields")
         self.buffer = self.buffer[end:]
+        self._checked = 0
         if not response.interim:
             self._begin_body(response)
         return response
@@ -155,6 +167,16 @@ class ResponseReader:
             raise BadAnswer("closed before the end")
         self.ended = True
         self._persistent = False
+
+    def _check_beginning(self) -> None:
+        """Refuse a head that is not whole as soon as it cannot become a valid one."""
+        if not _BEGINNING.startswith(self.buffer[: len(_BEGINNING)]):
+            raise BadAnswer("not HTTP/1.x")
+        # The byte before is looked at again: a CR at its end may have got its LF, or another byte.
+        found = FORBIDDEN.search(self.buffer, self._checked)
+        if found is not None and self.buffer[found.start() :] != b"\r":
+            raise BadAnswer("control character in the head")
+        self._checked = max(len(self.buffer) - 1, 0)
 
     def _begin_body(self, response: Response) -> None:
         self._framing = response.framing

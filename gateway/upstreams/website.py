@@ -172,7 +172,9 @@ class WebServer:
         """Lend a kept connection, the one used last, to ``user``; None when there is none."""
         while self._kept:
             connection = self._kept.pop()
-            if self._clock() - connection.kept_since < _KEPT_S:
+            is_young = self._clock() - connection.kept_since < _KEPT_S
+            # Bytes that came while nothing was asked would be taken for the next request's answer.
+            if is_young and not connection.transport.unread:
                 connection.user = user
                 return connection
             connection.close()

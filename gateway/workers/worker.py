@@ -29,6 +29,7 @@ from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.logs import repeated
+from gateway.protocols.client_address import Proxies
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
@@ -257,17 +258,28 @@ class Worker:
 
     def _door(self, listener: ListenerConfig) -> Door:
         certificates = self._certificates if listener.tls else None
+        proxies = Proxies(
+            Networks.of(listener.trusted), AddressRules.of(listener.allow, listener.deny)
+        )
         return Door(
             self._configuration.limits,
             self._connections,
-            partial(HTTPConnection, self._http, listener=str(listener.address)),
+            partial(self._speak_http, str(listener.address), proxies),
             partial(self._relay, str(listener.address)),
             monotonic,
-            AddressRules.of(listener.allow, listener.deny),
-            Networks.of(listener.trusted),
+            proxies.admission,
+            proxies.trusted,
             listener.proxy_protocol,
             None if certificates is None else certificates.context,
             name=str(listener.address),
+        )
+
+    def _speak_http(
+        self, listener: str, proxies: Proxies, address: str, secure: bool
+    ) -> HTTPConnection:
+        is_trusted = proxies.trusted.holds(address)
+        return HTTPConnection(
+            self._http, address, secure, listener, proxies if is_trusted else None
         )
 
     def _relay(

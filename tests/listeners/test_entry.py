@@ -562,3 +562,35 @@ def test_a_unix_socket_needs_no_trust() -> None:
     doorway = behind_proxy()
     doorway.accept_from(UNIXAddress(None)).says(V1 + HTTP)
     assert doorway.http[0].address == "198.51.100.7"
+
+
+# --- Trusted HTTP proxies ---
+
+
+def test_connections_of_a_trusted_proxy_count_in_all_only() -> None:
+    limits = Limits(connections=3, connections_per_address=1)
+    doorway = Doorway(limits, trusted=Networks.of([ip_network("10.0.0.0/8")]))
+    assert [doorway.accept("10.0.0.1") is not None for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_trusted_proxy_is_let_in_for_its_clients_whatever_deny_says() -> None:
+    doorway = Doorway(
+        trusted=Networks.of([ip_network("10.0.0.0/8")]),
+        admission=Admission.of([ip_network("192.0.2.0/24")], []),
+    )
+    line = doorway.accept("10.0.0.1")
+    assert line is not None
+    line.says(b"GET / HTTP/1.1\r\n")
+    assert doorway.counts == {"http": 1}
+
+
+def test_rtmp_of_a_trusted_proxy_is_judged_by_the_proxys_own_address() -> None:
+    doorway = Doorway(
+        trusted=Networks.of([ip_network("10.0.0.0/8")]),
+        admission=Admission.of([ip_network("192.0.2.0/24")], []),
+    )
+    line = doorway.accept("10.0.0.1")
+    assert line is not None
+    line.says(RTMP)
+    assert doorway.counts == {"denied": 1}
+    assert not doorway.relayed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,10 @@ def request(*lines: bytes, address: str = "192.0.2.1", secure: bool = False) -> 
 
 def get(*fields: bytes, target: bytes = b"/a?b=c", address: str = "192.0.2.1") -> Request:
     return request(b"GET %b HTTP/1.1" % target, b"Host: site", *fields, address=address)
+
+
+def trusted(*lines: bytes) -> Request:
+    return evolve(get(*lines), is_trusted=True)
 
 
 def response(*lines: bytes, to_head: bool = False) -> Response:
@@ -160,9 +165,9 @@ def test_a_request_without_a_host_is_for_the_server_itself(fields: tuple[bytes, 
     assert head.startswith(b"GET / HTTP/1.1\r\nHost: web:8080\r\n")
 
 
-def test_who_forwarded_it_before_is_kept_and_added_to() -> None:
+def test_the_list_of_a_trusted_proxy_is_kept_and_added_to() -> None:
     fields = sent(
-        get(
+        trusted(
             b"X-Forwarded-For: 198.51.100.1",
             b"X-Forwarded-For: 198.51.100.2, 198.51.100.3",
             b"X-Forwarded-Proto: https",
@@ -171,7 +176,30 @@ def test_who_forwarded_it_before_is_kept_and_added_to() -> None:
     )
     assert fields[b"x-forwarded-for"] == b"198.51.100.1, 198.51.100.2, 198.51.100.3, 192.0.2.1"
     assert fields[b"forwarded"] == b"for=198.51.100.1, for=192.0.2.1;proto=http"
+    assert fields[b"x-forwarded-proto"] == b"https"
+
+
+def test_the_lists_of_anybody_else_are_replaced() -> None:
+    fields = sent(
+        get(
+            b"X-Forwarded-For: 198.51.100.1",
+            b"X-Forwarded-Proto: https",
+            b"Forwarded: for=198.51.100.1",
+        )
+    )
+    assert fields[b"x-forwarded-for"] == b"192.0.2.1"
+    assert fields[b"forwarded"] == b"for=192.0.2.1;proto=http"
     assert fields[b"x-forwarded-proto"] == b"http"
+
+
+@pytest.mark.parametrize("value", [b'for="a', b"for", b"for=a;", b"for=a b", b'for="a"b', b";"])
+def test_a_malformed_forwarded_is_dropped_even_of_a_trusted_proxy(value: bytes) -> None:
+    assert sent(trusted(b"Forwarded: " + value))[b"forwarded"] == b"for=192.0.2.1;proto=http"
+
+
+@pytest.mark.parametrize("value", [b'"a', b"a,,b", b"a b", b"a;b"])
+def test_a_malformed_x_forwarded_for_is_dropped_even_of_a_trusted_proxy(value: bytes) -> None:
+    assert sent(trusted(b"X-Forwarded-For: " + value))[b"x-forwarded-for"] == b"192.0.2.1"
 
 
 def test_a_client_is_named_in_each_fields_own_way() -> None:

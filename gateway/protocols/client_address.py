@@ -1,0 +1,106 @@
+"""The client's address behind HTTP proxies: ``X-Forwarded-For`` and ``Forwarded`` (RFC 7239).
+
+Each proxy appends the address of its own peer. The fields are read only of a trusted peer, from the right:
+the first address that is in no trusted network is the client's. If all are trusted, it is the leftmost one.
+An element without an address ("unknown", ``_name``, a malformed one) ends the search: the client is then
+the proxy that wrote it.
+
+When both fields are there, ``X-Forwarded-For`` counts alone: most proxies set this one, and pass on a
+``Forwarded`` that their client has made up. A proxy that sets only ``Forwarded`` has to remove the other.
+
+This module does not know connections, nor what the address is used for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from attrs import frozen
+
+from gateway.errors import AddressDenied
+from gateway.protocols.fields import TOKEN, Items, values
+from gateway.protocols.networks import Admission, Networks
+
+# More proxies than that in a row are a loop, or made up.
+_LONGEST_CHAIN = 32
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_PAIR = rb"(?:" + TOKEN + rb")=(?:" + TOKEN + rb"|" + _QUOTED + rb")"
+_ELEMENT = _PAIR + rb"(?:[ \t]*;[ \t]*" + _PAIR + rb")*+"
+_FORWARDED = re.compile(_ELEMENT + rb"(?:[ \t]*,[ \t]*" + _ELEMENT + rb")*+")
+# The longest well-formed element at the end of a list: what is malformed before it does not hide it.
+_LAST_ELEMENT = re.compile(rb"(?:^|,)[ \t]*(" + _ELEMENT + rb")[ \t]*$")
+_FOR = re.compile(rb"(?:^|;)[ \t]*for=(?:\"([^\"]*)\"|([^;, \t]*))", re.IGNORECASE)
+_NODE = re.compile(
+    rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
+)
+_IN_LIST = re.compile(rb"[ \t]*[0-9A-Za-z._:\[\]-]+[ \t]*")
+
+
+@frozen
+class Proxies:
+    """The HTTP proxies that a listener trusts, and the clients that it admits behind them."""
+
+    trusted: Networks
+    admission: Admission
+
+    def client_of(self, items: Items, peer: str) -> str:
+        """The address of the client whose request ``peer``, a trusted proxy, has sent with these fields.
+
+        Raises AddressDenied if the listener does not admit it.
+        """
+        client = client_address(items, peer, self.trusted)
+        if not self.admission.permits(client):
+            raise AddressDenied(f"{client or 'a local client'} is denied")
+        return client
+
+
+def client_address(items: Items, peer: str, trusted: Networks) -> str:
+    """The client's address, as far as trusted proxies name it; ``peer`` is trusted."""
+    client = peer
+    for hops, address in enumerate(_chain(items)):
+        if not address or hops == _LONGEST_CHAIN:
+            break
+        client = address
+        if not trusted.holds(address):
+            break
+    return client
+
+
+def trusted_lists(items: Items) -> tuple[list[bytes], list[bytes]]:
+    """The values of ``X-Forwarded-For`` and ``Forwarded``; of a malformed list, none."""
+    clients = b", ".join(filter(None, values(items, b"x-forwarded-for")))
+    forwarded = b", ".join(filter(None, values(items, b"forwarded")))
+    return (
+        [clients] if all(map(_IN_LIST.fullmatch, clients.split(b","))) else [],
+        [forwarded] if _FORWARDED.fullmatch(forwarded) else [],
+    )
+
+
+def _chain(items: Items) -> Iterator[str]:
+    """The addresses that the proxies name, the last one first; "" for an element without one."""
+    clients = values(items, b"x-forwarded-for")
+    if clients:
+        return map(_address_of, reversed(b",".join(clients).split(b",")))
+    return _forwarded_chain(b",".join(values(items, b"forwarded")))
+
+
+def _forwarded_chain(listed: bytes) -> Iterator[str]:
+    while match := _LAST_ELEMENT.search(listed):
+        node = _FOR.search(match[1])
+        yield _address_of(node[1] or node[2] or b"") if node else ""
+        listed = listed[: match.start()]
+
+
+def _address_of(node: bytes) -> str:
+    """The IP address that a node names, without its port; "" if it names none."""
+    match = _NODE.fullmatch(node.strip(b" \t"))
+    if match is None:
+        return ""
+    try:
+        address = ip_address((match[1] or match[2] or match[3]).decode("ascii"))
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
