@@ -64,7 +64,7 @@ from gateway.tunnels.ids import PREFIX_BYTES
 _log = Logger()
 
 # Looking a member up in its Enum costs as much as a call.
-_IDENT, _OPEN, _SEND = Kind.IDENT, Kind.OPEN, Kind.SEND
+_IDENT, _OPEN = Kind.IDENT, Kind.OPEN
 _OF_NO_SESSION = frozenset((_IDENT, _OPEN))
 # A body of such a size is awaited, whoever it is for.
 _SMALL_BYTES = 1024
@@ -218,7 +218,6 @@ class HTTPConnection:
     """
 
     __slots__ = (
-        "_answered_ahead",
         "_answers",
         "_borrower",
         "_broken_off",
@@ -265,8 +264,6 @@ class HTTPConnection:
         self._fields: Fields | None = None
         self._command: Command | None = None
         self._answers = STAYS
-        # Whether the current request was answered before its body was whole.
-        self._answered_ahead = False
         # The requests that are not answered yet, and those answered behind them, in order.
         self._pending: list[Exchange] = []
         self._borrower: Borrower | None = None
@@ -593,8 +590,6 @@ class HTTPConnection:
         held_bytes = self._reader.held_bytes
         if held_bytes:
             self._count_waiting(held_bytes)
-            if fields.content_length > _SMALL_BYTES and not self._answered_ahead:
-                self._answer_ahead(now)
         if self._phase_deadline:
             return
         if fields.chunked or fields.content_length > _SMALL_BYTES:
@@ -608,19 +603,6 @@ class HTTPConnection:
             # FFmpeg sends head and body in two segments, and its kernel the second one only when the
             # first is acknowledged: without this each of its requests takes 40 ms more.
             self._transport.acknowledge_now()
-
-    def _answer_ahead(self, now: float) -> None:
-        """Answer a send whose body has begun to arrive, if its session allows it."""
-        if self._pending or self._command is None or self._answers is not STAYS:
-            return
-        kind, session_id, number = self._command
-        if kind is not _SEND or number is None or session_id != self._seen:
-            return
-        with suppress(UnknownSession):
-            answer = self._service.tunnels.find(session_id).answer_ahead(number, now)
-            if answer is not None:
-                self._answered_ahead = True
-                self._answer(answer)
 
     def _expect_body(self, fields: Fields) -> None:
         """Refuse, and the connection with it, what nobody would take: it is not kept until it is whole."""
@@ -657,11 +639,6 @@ class HTTPConnection:
             raise NotFound("go on with open")
         if kind is _OPEN:
             self._open(fields)
-            return
-        if self._answered_ahead and number is not None:
-            self._answered_ahead = False
-            with suppress(UnknownSession):
-                self._service.tunnels.find(session_id).take_ahead(number, body, now)
             return
         session = self._service.tunnels.find(session_id)
         if session_id != self._seen:

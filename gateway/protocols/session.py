@@ -30,7 +30,6 @@ from __future__ import annotations
 from typing import final
 
 from gateway.errors import BadRequest, NotFound, UnknownSession
-from gateway.protocols.clients import Framing
 from gateway.protocols.commands import Kind
 from gateway.protocols.downstream import INTERVALS, NONE
 from gateway.protocols.http import Fields
@@ -48,8 +47,6 @@ _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
-# More than a client sends before its first media. Answers to the sends behind it may leave ahead of them.
-PUBLISHING_BYTES = 32 * 1024
 # Every 128th command, the figures are told to count what they have put off.
 _SETTLE_MASK = 127
 
@@ -200,38 +197,6 @@ class Session(StreamingDownstream):
                     self._settle()
             return self._take(kind, number, body, now, may_hold)
         return self._take_out_of_order(kind, number, body, now, may_hold)
-
-    def answer_ahead(self, number: int, now: float) -> bytes | None:
-        """The answer to a send whose body has only begun to arrive, or None when it has to wait for it.
-
-        The caller owes ``take_ahead`` when the body is whole. FFmpeg sends the next body once it has this
-        answer, so that the segments of one repair the losses of the other. It gives up at any cut while it
-        publishes, so that an answer to a body that never arrives loses nothing.
-        """
-        is_publishing = (
-            self._policy.framing is Framing.CHUNKED
-            and self.bytes_up >= PUBLISHING_BYTES
-            and self.bytes_up > self.bytes_down
-        )
-        is_next = number == self._next and self._ordinary and self._held == NONE
-        if not is_publishing or not is_next or self._choked:
-            return None
-        if self._polled is not None:
-            self._polled(now - self._answered_at)
-        return self._answer(number, now)
-
-    def take_ahead(self, number: int, body: bytes, now: float) -> None:
-        """The whole body of a send that was answered ahead."""
-        self.commands += 1
-        if number != self._next or self._ended:
-            return
-        if self._retries is not None:
-            self._retries.last_body = body[:TRIED_AGAIN_BYTES]
-        self._next = number + 1
-        self._write(body)
-        self.deadline = now + self._silent_s
-        if not self._ordinary:
-            self._advance(now)
 
     def close(self, now: float) -> bytes:
         """Take a close that has no number: it takes effect at once, and again if repeated."""

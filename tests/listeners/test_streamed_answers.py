@@ -1,4 +1,4 @@
-"""Streamed answers on an HTTP connection: framing, commands behind them, slow clients and cuts."""
+"""Streamed answers on an HTTP connection: their framing, what follows behind them, slow clients and cuts."""
 
 from __future__ import annotations
 
