@@ -9,7 +9,7 @@ The rules (PROTOCOL.md, Streamed answers):
   since FFmpeg sends nothing while an answer is unfinished.
 - Declared, for librtmp: the answer ends when its length is filled. Commands behind it take effect at once.
   Their own answers carry nothing, except the newest one, which becomes the next streamed answer.
-- An answer lasts twelve round trips of the client's connection, within a fifth and four times ``answer_s``:
+- An answer lasts twelve round trips of the client's connection, within 0.4 and 4 times ``answer_s``:
   the poll between two answers costs a round trip in which data waits, a thirteenth of the time then.
 - A streamed answer is not kept for repetition. Both programs give up when a connection is cut in an answer,
   so the session ends then, after the commands that were already received.
@@ -44,7 +44,7 @@ PLAYING_RATIO: Final = 2
 # shorter than what a person notices of a seek or stop that waits for it.
 PAUSE_S: Final = 0.05
 _ROUND_TRIPS: Final = 12
-_SHORTEST: Final = 0.2
+_SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
 # The first declared length, before the session's rate is known, and the bounds of all others. The largest
 # holds a second of 4 Gbit/s; librtmp counts in 31 bits.

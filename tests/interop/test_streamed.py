@@ -35,7 +35,7 @@ from tests.interop.tap import Tap
 MakePlayer = Callable[[Programs, str], Player]
 
 _ENDS_S = 30.0
-# An idle each 0.2 s and some during connect and play, of a clip of 3 s and some 200 packets.
+# An idle each 0.4 s and some during connect and play, of a clip of 3 s and some 200 packets.
 _FEW_REQUESTS = 60
 # rtmpdump's status when it has got 99.8 % of a file, without the file's own head, directly too.
 _RTMPDUMP_INCOMPLETE = 2
@@ -196,7 +196,7 @@ def test_q_in_a_streamed_answer_ends_at_once(
     upstream.tap.publishers(1)
     direct = median(_quitting_s(ffmpeg, url("rtmp", upstream.tap.port, stream)) for _ in range(3))
     tunnelled = median(_quitting_s(ffmpeg, url("rtmpt", gateway, stream)) for _ in range(3))
-    # FFmpeg reads the answer to its end, which comes after 0.2 s at this round trip time.
+    # FFmpeg reads the answer to its end, which comes after 0.4 s at this round trip time.
     assert tunnelled - direct < 0.5
 
 

@@ -1,4 +1,4 @@
-"""Streamed answers on an HTTP connection: their framing, what follows behind them, slow clients and cuts."""
+"""Streamed answers on an HTTP connection: framing, commands behind them, slow clients and cuts."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_chunks_make_one_well_formed_body(ffmpeg: Player) -> None:
     written = ffmpeg.start()
     for size in (1, 300, 70_000):
         ffmpeg.says(bytes(size))
-    ffmpeg.gateway.passes(0.3)
+    ffmpeg.gateway.passes(0.5)
     body = (written + ffmpeg.take()).partition(b"\r\n\r\n")[2]
     chunks = chunks_of(body)
     assert chunks[-1] == b""

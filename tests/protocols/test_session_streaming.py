@@ -134,11 +134,11 @@ def test_a_chunked_answer_ends_after_its_time() -> None:
     assert reply.finished is True
     assert talk.session.streamed_answers == 1
     assert talk.session.streamed_bytes == len(reply.streamed or b"") - 1
-    assert talk.session.streamed_s == pytest.approx(0.2)
+    assert talk.session.streamed_s == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
-    ("round_trip_s", "lasts_s"), [(0.0, 0.2), (0.03, 0.36), (0.1, 1.2), (0.2, 2.4), (1.0, 4.0)]
+    ("round_trip_s", "lasts_s"), [(0.0, 0.4), (0.03, 0.4), (0.1, 1.2), (0.2, 2.4), (1.0, 4.0)]
 )
 def test_an_answer_lasts_twelve_round_trips_within_bounds(
     round_trip_s: float, lasts_s: float
