@@ -44,6 +44,9 @@ PLAYING_RATIO: Final = 2
 # shorter than what a person notices of a seek or stop that waits for it.
 PAUSE_S: Final = 0.05
 _ROUND_TRIPS: Final = 12
+# A client that polls after a round trip finds this much of the stream at most; more, and it is behind.
+_BEHIND_ROUND_TRIPS: Final = 2
+_BEHIND_S: Final = 0.1
 _SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
 # The first declared length, before the session's rate is known, and the bounds of all others. The largest
@@ -186,6 +189,8 @@ class StreamingDownstream(Downstream):
         if stream is not None:
             stream.full = False
             self._pour(stream, now)
+            if self._stream is stream:
+                self._set_stream_deadline(stream, now)
 
     # Begin
 
@@ -208,7 +213,8 @@ class StreamingDownstream(Downstream):
         totals = self._totals
         if totals is None:
             totals = self._totals = StreamedTotals()
-        stream = self._stream = StreamedAnswer(reply, now, self._duration_s(reply.round_trip_s))
+        duration_s = self._duration_s(totals, reply.round_trip_s)
+        stream = self._stream = StreamedAnswer(reply, now, duration_s)
         # Its place in the replay still holds an older answer.
         self._replay.forget(number)
         self._streamed = number
@@ -233,8 +239,15 @@ class StreamingDownstream(Downstream):
         if self._stream is None and not self._begin(now):
             self._release(now)
 
-    def _duration_s(self, round_trip_s: float) -> float:
+    def _duration_s(self, totals: StreamedTotals, round_trip_s: float) -> float:
         answer_s = self._policy.answer_s
+        if (
+            self._backlog.size_bytes
+            > totals.rate * (_BEHIND_ROUND_TRIPS * round_trip_s + _BEHIND_S)
+            > 0
+        ):
+            # The network is slower than the stream: fewer gaps let it catch up.
+            return _LONGEST * answer_s
         return min(max(_ROUND_TRIPS * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
 
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:

@@ -355,6 +355,37 @@ def test_a_slow_clients_answer_does_not_end_before_it_has_taken_it() -> None:
     assert reply.finished is True
 
 
+def test_a_pause_after_a_slow_client_has_caught_up_ends_its_answer() -> None:
+    talk, reply = streaming(CHUNKED)
+    reply.takes = False
+    talk.say(b"x")
+    talk.later(0.1)
+    reply.takes = True
+    talk.say(b"y")
+    talk.session.stream_drained(talk.now)
+    assert reply.finished is None
+    talk.later(PAUSE_S + 0.001)
+    assert reply.finished is True
+
+
+def test_a_client_that_is_behind_gets_longer_answers() -> None:
+    """Each gap between two answers costs a slow network time to catch up."""
+    talk = playing(CHUNKED)
+    talk.round_trip_s = 0.1
+    reply = talk.idle(1)
+    while reply.finished is None:
+        talk.say(bytes(1000))
+        talk.later(0.01)
+    for _ in range(50):
+        talk.say(bytes(1000))
+        talk.later(0.01)
+    behind, began = talk.idle(2), talk.now
+    while behind.finished is None:
+        talk.say(bytes(1000))
+        talk.later(0.01)
+    assert talk.now - began == pytest.approx(4.0, abs=0.02)
+
+
 # Cuts
 
 
