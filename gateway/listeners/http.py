@@ -326,9 +326,9 @@ class HTTPConnection:
         self._service.connections.remove(self)
         self._tell_lost()
         now = self._service.clock()
+        self._abandon(now)
         if has_vanished(reason):
             self._tell_vanished(now)
-        self._abandon(now)
         if self._borrower is not None:
             self._borrower.client_lost()
         elif (self._full or self._streaming) and not self._last:
@@ -425,8 +425,9 @@ class HTTPConnection:
 
     def may_stream(self, exchange: Exchange) -> bool:
         """Whether the answer of ``exchange`` can be written now, piece by piece."""
-        is_next = self._pending[0] is exchange and not (self._full or self._last)
-        return is_next and not isinstance(self._transport, LostTransport)
+        is_next = bool(self._pending) and self._pending[0] is exchange
+        takes_more = not (self._full or self._last)
+        return is_next and takes_more and not isinstance(self._transport, LostTransport)
 
     def begin_stream(self, head: bytes, first: bytes) -> bool:
         """Begin the streamed answer of the first of the pending requests; False when the kernel is full."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from twisted.internet.error import TimeoutError as TimedOut
+from twisted.python.failure import Failure
 
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import PLAYING_BYTES
@@ -239,6 +241,31 @@ def test_a_connection_that_is_lost_in_a_streamed_answer_ends_its_session(ffmpeg:
     ffmpeg.gateway.passes(0.2)
     assert ffmpeg.reason is EndReason.CLIENT_LOST
     assert ffmpeg.upstream.ended == "aborted"
+
+
+@pytest.mark.parametrize("program", ["ffmpeg", "librtmp"])
+def test_a_client_that_vanishes_in_a_streamed_answer_ends_its_session(program: str) -> None:
+    player = Player(Gateway(), program)
+    player.start()
+    player.wire.lost = True
+    player.wire.protocol.connectionLost(Failure(TimedOut()))
+    assert player.reason is EndReason.CLIENT_VANISHED
+
+
+def test_a_client_that_vanishes_between_answers_ends_its_session(ffmpeg: Player) -> None:
+    ffmpeg.wire.lost = True
+    ffmpeg.wire.protocol.connectionLost(Failure(TimedOut()))
+    assert ffmpeg.reason is EndReason.CLIENT_VANISHED
+
+
+def test_a_client_that_went_on_elsewhere_has_not_vanished() -> None:
+    gateway = Gateway()
+    player = Player(gateway, "ffmpeg")
+    first, player.wire = player.wire, gateway.accept()
+    player.idle()
+    first.lost = True
+    first.protocol.connectionLost(Failure(TimedOut()))
+    assert player.reason is None
 
 
 def test_the_upstreams_end_ends_the_chunked_answer_and_not_the_connection(ffmpeg: Player) -> None:

@@ -6,7 +6,8 @@ Rules:
   a command that is not whole yet, within ``_LIMITS``. Audio, video and data are skipped, not kept.
 - It is over once a publish or play was seen, unless media figures are wanted: then pings of both sides and
   the media's timestamps are read until the end.
-- It gives up for ever, and says nothing about it, on RTMPE, on what is no RTMP, and past a bound. What was
+- It gives up for ever, and says nothing about it, on RTMPE, on what is no RTMP, and past a bound: one is on
+  the bytes of a client that has neither published nor played. What was
   found until then stays.
 - Names are cut at the first ``?`` and at a length: what follows is where tokens and keys are.
 
@@ -41,6 +42,9 @@ from gateway.protocols.rtmp.messages import (
 _LIMITS: Final = ChunkLimits(
     message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunk_streams=64
 )
+# What is read of a client before its publish or play, which comes within some kilobytes, long tokens
+# included. A byte can be a message of its own, whose header takes some microseconds: this many take 0.05 s.
+_UNKNOWN_BYTES: Final = 16 * 1024
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
 _SKIPPED: Final = frozenset(
     {*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3}
@@ -109,6 +113,7 @@ class PassiveReader:
         "_from_client",
         "_from_upstream",
         "_media",
+        "_unknown_left",
         "_up",
         "_up_skip",
         "facts",
@@ -123,20 +128,34 @@ class PassiveReader:
         # The last ping of each side that has no response yet.
         self._from_client = self._from_upstream = _NO_PING
         self._media = _Reckoning()
+        self._unknown_left = _UNKNOWN_BYTES
 
     def up(self, data: bytes, now: float) -> PassiveReader | None:
         """Bytes of the client have come."""
         try:
             self._up_skip, rest = _after_handshake(self._up_skip, data)
+            if not self.facts.action:
+                rest = self._within_bound(rest)
             for message in self._up.feed(rest) if rest else ():
                 if message.type in _MEDIA:
                     self._take_media(message, now, "publish")
                 else:
                     self._take_client_message(message, now)
+            self._check_bound()
         except RTMPError:
             self.facts.give_up()
             return None
         return None if self.facts.action and self._figures is None else self
+
+    def _within_bound(self, rest: bytes) -> bytes:
+        """As much of ``rest`` as is read of a client that has neither published nor played."""
+        rest = rest[: self._unknown_left]
+        self._unknown_left -= len(rest)
+        return rest
+
+    def _check_bound(self) -> None:
+        if not self._unknown_left and not self.facts.action:
+            raise RTMPError("neither publish nor play within the bound")
 
     def down(self, data: bytes, now: float) -> PassiveReader | None:
         """Bytes of the upstream have come."""
