@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EEXIST, ENOENT
 from pathlib import Path
 from stat import S_ISSOCK
@@ -26,6 +27,9 @@ _FIRST_DESCRIPTOR = 3
 # ip(7), net.ipv4.ip_unprivileged_port_start, unless somebody changed it.
 _FIRST_FREE_PORT = 1024
 _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+# linux/tcp.h: while fewer than four segments are under way, as in a whole answer, a lost one is sent again
+# after the same time-out each time, not after twice the last one.
+_TCP_THIN_LINEAR_TIMEOUTS = 16
 _TCP_CAUSES = {
     EADDRINUSE: "in use: another program listens there; stop it, or use another port",
     EADDRNOTAVAIL: "this machine has no such address; use one of its own, or 0.0.0.0 or [::] for all",
@@ -54,6 +58,9 @@ class SocketOptions:
     def set_on(self, listening: socket.socket) -> None:
         """Raises OSError."""
         notice_vanished(listening, self.vanished_s)
+        if listening.family != socket.AF_UNIX:
+            with suppress(OSError):
+                listening.setsockopt(socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1)
         if self.congestion_control and listening.family != socket.AF_UNIX:
             name = self.congestion_control.encode()
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)

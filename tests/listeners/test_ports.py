@@ -115,6 +115,8 @@ def test_accepted_connections_notice_a_peer_that_vanishes(turning, echoes) -> No
     assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 9000
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 3
+    # Linear time-outs of thin streams (linux/tcp.h).
+    assert accepted.getsockopt(socket.IPPROTO_TCP, 16) == 1
 
 
 def test_accepted_connections_have_the_listeners_congestion_control(turning, echoes) -> None:
