@@ -74,7 +74,7 @@ class GStreamerPlayer:
         live = " live=1" if "/live/" in source else ""
         self.program = programs.start(
             *("gst-launch-1.0", "-q", "rtmpsrc", f"location={source}{live}"),
-            *("!", "filesink", f"location={self._file}"),
+            *("!", "filesink", f"location={self._file}", "buffer-mode=unbuffered"),
         )
 
     @property

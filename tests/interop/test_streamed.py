@@ -49,6 +49,13 @@ each_player = pytest.mark.parametrize(
     ids=["ffmpeg", "current ffmpeg", "rtmpdump", "gstreamer"],
 )
 
+# Of a file, librtmp in rtmpsrc never tells the end, and what it wrote by then depends on luck.
+each_player_of_files = pytest.mark.parametrize(
+    "make_player",
+    [FFmpegPlayer, current_ffmpeg_player, RtmpdumpPlayer],
+    ids=["ffmpeg", "current ffmpeg", "rtmpdump"],
+)
+
 
 def requests_through(tap: Tap) -> int:
     """How many polls and sends came through the connections of ``tap``."""
@@ -139,7 +146,7 @@ def large_clip(clips: Path) -> Path:
     return make_large_clip(clips / "large.flv")
 
 
-@each_player
+@each_player_of_files
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
 def test_a_burst_of_20_megabytes_is_exact(
     make_player: MakePlayer, programs: Programs, upstream: Upstream, gateway: int, large_clip: Path
@@ -172,7 +179,7 @@ def test_an_upstream_that_pauses_loses_nothing(
     assert_whole(player, played(player), packets)
 
 
-@each_player
+@each_player_of_files
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
 def test_a_slow_reader_loses_nothing(
     make_player: MakePlayer, programs: Programs, upstream: Upstream, gateway: int, large_clip: Path
