@@ -49,7 +49,7 @@ each_player = pytest.mark.parametrize(
     ids=["ffmpeg", "current ffmpeg", "rtmpdump", "gstreamer"],
 )
 
-# Of a file, librtmp in rtmpsrc never tells the end, and what it wrote by then depends on luck.
+# rtmpsrc plays a file again and again, directly too.
 each_player_of_files = pytest.mark.parametrize(
     "make_player",
     [FFmpegPlayer, current_ffmpeg_player, RtmpdumpPlayer],
