@@ -286,12 +286,18 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
             longest, before = max(longest, now - before), now
         return thread_time() - began, longest
 
+    def format_lines() -> Iterator[bytes]:
+        """Work of the same kind and of a known size, since machines differ."""
+        yield b"".join(b'name{session="%d"} %d\n' % (n, n) for n in range(200_000))
+
     # Processor time, since the machine may be busy with other things; what else slows it down comes
     # and goes, and the best of several is nearest to the truth.
     sessions = SessionMetrics(node.sessions, 1000)
     for scrape in (lambda: exposition(node.metrics.families()), sessions.exposition):
         runs = [measure(scrape()) for _ in range(10)]
-        assert min(total for total, _ in runs) < 0.100
+        known = min(measure(format_lines())[0] for _ in range(5))
+        # The known work takes some 60 ms where a scrape of 1,000 sessions takes 76.
+        assert min(total for total, _ in runs) < 2 * known
         assert min(longest for _, longest in runs) < 0.005
 
 
