@@ -43,20 +43,24 @@ PLAYING_RATIO: Final = 2
 # An upstream that says nothing for so long pauses: longer than the distance of two frames at 25 a second,
 # shorter than what a person notices of a seek or stop that waits for it.
 PAUSE_S: Final = 0.05
+# Between a declared answer's end and the next one that follows without a poll. rtmpdump has read what its
+# kernel holds by then; measured without it, bursts of 50 MB broke off at the end of an answer.
+REST_S: Final = 0.05
 _ROUND_TRIPS: Final = 12
 # A client that polls after a round trip finds this much of the stream at most; more, and it is behind.
 _BEHIND_ROUND_TRIPS: Final = 2
 _BEHIND_S: Final = 0.1
 _SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
-# The first declared length, before the session's rate is known, and the bounds of all others. The largest
-# holds a second of 4 Gbit/s; librtmp counts in 31 bits.
+# The first declared length, before the session's rate is known, and the largest: less than the 250 kB that
+# librtmp acknowledges, so that one send at most is behind an answer. Answers to several would stand behind
+# its last bytes, where a head may not fit into librtmp's buffer (``REST_S``): bursts broke off so.
 _FIRST_BYTES: Final = 16 * 1024
-_MOST_BYTES: Final = 512 * 1024 * 1024
+_MOST_BYTES: Final = 192 * 1024
 # A burst fills an answer in no time, which says little about the rate of what follows.
 _GROWTH: Final = 4
 _PROOFS: Final = 2
-PROVEN_BYTES: Final = 1024 * 1024
+PROVEN_BYTES: Final = _MOST_BYTES
 # A shorter time is none.
 _CLOCK_S: Final = 1e-6
 _CHUNKED: Final = -1
@@ -138,7 +142,7 @@ class StreamingDownstream(Downstream):
     ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
     """
 
-    __slots__ = ("_carried", "_cut", "_policy", "_streamed", "_totals")
+    __slots__ = ("_carried", "_cut", "_is_resting", "_policy", "_streamed", "_totals")
     _stream: StreamedAnswer | None
     bytes_up: int
 
@@ -149,6 +153,8 @@ class StreamingDownstream(Downstream):
         self._streamed = NONE
         # Whether a connection carried a command, and whether one was cut in a streamed answer.
         self._carried = self._cut = False
+        # Whether a declared answer has just ended, and the next one waits for a moment.
+        self._is_resting = False
 
     @property
     def streaming(self) -> str:
@@ -362,7 +368,16 @@ class StreamingDownstream(Downstream):
             self._go_on(now)
 
     def _go_on(self, now: float) -> None:
-        """A command is held behind the answer that has ended: it gets the next one."""
+        """A command is held behind the answer that has ended: it gets the next one, after a moment.
+
+        librtmp reads into a buffer of 16 KiB, and takes an answer's head that does not fit behind what is
+        left there for the end of the connection: its buffer has to be empty when the head arrives.
+        """
+        self._is_resting = True
+        self.deadline = now + REST_S
+
+    def _expire_rest(self, now: float) -> None:
+        self._is_resting = False
         self.deadline = now + self._hold_s
         if self._backlog.size_bytes and self._waiters:
             self._begin_or_release(now)
