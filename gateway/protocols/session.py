@@ -267,7 +267,7 @@ class Session(StreamingDownstream):
             self._stream_more(self._stream, data, now)
             return
         self._backlog.append(data)
-        if self._held != NONE and self._waiters and not self._is_resting:
+        if self._held != NONE and self._waiters and self._held != self._resting:
             if self._policy.framing is None or not self._begin(now):
                 self._release(now)
             return
@@ -307,7 +307,7 @@ class Session(StreamingDownstream):
         """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
         if self._stream is not None:
             self._expire_stream(self._stream, now)
-        elif self._is_resting:
+        elif self._held != NONE and self._held == self._resting:
             self._expire_rest(now)
         elif self._held != NONE and self._waiters:
             self._release(now)

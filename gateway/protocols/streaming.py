@@ -17,8 +17,11 @@ The rules (PROTOCOL.md, Streamed answers):
   with its bounds.
 
 A send of librtmp behind an unfinished answer proves that nothing between buffers it: librtmp sends only
-when data arrived. After two proofs the declared length grows to ``PROVEN_BYTES``: an acknowledgement of
-librtmp (one each 250 kB) then is always behind the answer, and its own answer follows without a poll.
+when data arrived. After two proofs the declared length grows to ``PROVEN_BYTES``: most answers then have an
+acknowledgement of librtmp (one each 250 kB) behind them, whose own answer follows without a poll, but never
+two: librtmp takes a head that straddles the end of its buffer of 16 KiB for the connection's end, and small
+answers right behind a full one got there. For the same reason the next answer begins ``REST_S`` later, when
+librtmp has emptied its buffer.
 
 Not known here: whose turn a command is, and when the session ends.
 """
@@ -142,7 +145,7 @@ class StreamingDownstream(Downstream):
     ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
     """
 
-    __slots__ = ("_carried", "_cut", "_is_resting", "_policy", "_streamed", "_totals")
+    __slots__ = ("_carried", "_cut", "_policy", "_resting", "_streamed", "_totals")
     _stream: StreamedAnswer | None
     bytes_up: int
 
@@ -153,8 +156,8 @@ class StreamingDownstream(Downstream):
         self._streamed = NONE
         # Whether a connection carried a command, and whether one was cut in a streamed answer.
         self._carried = self._cut = False
-        # Whether a declared answer has just ended, and the next one waits for a moment.
-        self._is_resting = False
+        # The held number whose answer waits for a moment, since a declared one has just ended.
+        self._resting = NONE
 
     @property
     def streaming(self) -> str:
@@ -373,11 +376,11 @@ class StreamingDownstream(Downstream):
         librtmp reads into a buffer of 16 KiB, and takes an answer's head that does not fit behind what is
         left there for the end of the connection: its buffer has to be empty when the head arrives.
         """
-        self._is_resting = True
+        self._resting = self._held
         self.deadline = now + REST_S
 
     def _expire_rest(self, now: float) -> None:
-        self._is_resting = False
+        self._resting = NONE
         self.deadline = now + self._hold_s
         if self._backlog.size_bytes and self._waiters:
             self._begin_or_release(now)

@@ -29,7 +29,7 @@ _SPARSE_CLIP = (
 # Silence alone, each frame of it 128 ms: what FFmpeg sends of it over RTMPT is the same each time.
 _SILENT_CLIP = ("-f", "lavfi", "-i", "anullsrc=sample_rate=8000:channel_layout=mono:duration=60")
 _LARGE_CLIP = (
-    *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=8,noise=alls=60:allf=t"),
+    *("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=4,noise=alls=60:allf=t"),
     *(*_VIDEO, "-g", "25", "-qp", "18"),
 )
 

@@ -235,6 +235,17 @@ def test_a_send_behind_a_declared_answer_takes_effect_at_once_and_gets_the_next_
     assert behind.streamed is not None
 
 
+def test_a_send_after_a_declared_answers_end_ends_the_rest_of_the_one_before() -> None:
+    talk, reply = streaming(DECLARED)
+    behind = talk.send(2, b"acknowledgement")
+    assert reply.length is not None
+    talk.say(bytes(reply.length))
+    later = talk.send(3, b"another")
+    assert behind.body is not None
+    talk.say(b"more")
+    assert later.streamed is not None, "nothing but the older one had to rest"
+
+
 def test_an_older_send_behind_a_declared_answer_is_answered_empty() -> None:
     talk, reply = streaming(DECLARED)
     older, newer = talk.send(2, b"a"), talk.send(3, b"b")
