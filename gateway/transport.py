@@ -37,7 +37,7 @@ from gateway.logs import repeated
 # One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
 READ_BYTES = 64 * 1024
 # Above this, two buffers handed to the kernel in one call beat joining them first.
-_JOIN_BYTES = 16 * 1024
+JOIN_BYTES = 16 * 1024
 
 # What the kernel may keep of a client's that its window has no room for yet. Without a bound it takes
 # megabytes from us for a client that reads nothing, and a thousand of those cost gigabytes, moved at once;
@@ -183,7 +183,7 @@ class EagerWrites:
 
     def write_two(self, first: bytes, second: bytes) -> None:
         """Send ``first`` and ``second`` as one write."""
-        if len(second) <= _JOIN_BYTES or self._must_queue():
+        if len(second) <= JOIN_BYTES or self._must_queue():
             self.write(first + second)
             return
         try:

@@ -58,7 +58,7 @@ from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
 from gateway.protocols.way import Way
-from gateway.transport import has_vanished
+from gateway.transport import JOIN_BYTES, has_vanished
 from gateway.tunnels.ids import PREFIX_BYTES
 
 _log = Logger()
@@ -155,12 +155,23 @@ class HTTPService:
 class Exchange:
     """A request whose answer comes later, in its place among its connection's answers."""
 
-    __slots__ = ("_answers", "_chunked", "_connection", "blocks", "opening", "output", "session")
+    __slots__ = (
+        "_answers",
+        "_chunked",
+        "_connection",
+        "_transport",
+        "blocks",
+        "opening",
+        "output",
+        "session",
+    )
 
     def __init__(self, connection: HTTPConnection, answers: Answers) -> None:
         self._connection = connection
         self._answers = answers
+        # Of a streamed answer.
         self._chunked = False
+        self._transport: Any = None
         # Whether nothing behind it is looked at before it is answered.
         self.blocks = False
         self.session: Session | None = None
@@ -189,12 +200,18 @@ class Exchange:
 
     def begin(self, first: bytes, length: int | None) -> bool:
         self._chunked = length is None
-        head = streamed_head(length, len(first))
-        return self._connection.begin_stream(head, first)
+        self._transport = self._connection.begin_stream(streamed_head(length, len(first)), first)
+        return not self._connection.is_full
 
     def more(self, data: bytes) -> bool:
-        between = next_chunk(len(data)) if self._chunked else b""
-        return self._connection.write_stream(between, data)
+        transport = self._transport
+        if not self._chunked:
+            transport.write(data)
+        elif len(data) <= JOIN_BYTES:
+            transport.write(b"\r\n%x\r\n%b" % (len(data), data))
+        else:
+            transport.write_two(next_chunk(len(data)), data)
+        return not self._connection.is_full
 
     def finish(self, is_whole: bool) -> None:
         self._connection.finish_stream(LAST_CHUNK if self._chunked else b"", is_whole)
@@ -214,7 +231,8 @@ class HTTPConnection:
 
     ``address`` is the client's, as far as it is known; ``secure`` says whether the connection is TLS;
     ``listener`` is the address it came in at, as the operator wrote it. ``proxies`` is set if ``address``
-    is that of a trusted proxy, whose requests name their clients.
+    is that of a trusted proxy, whose requests name their clients. ``is_full`` says whether the kernel did
+    not take all that was written.
     """
 
     __slots__ = (
@@ -223,7 +241,6 @@ class HTTPConnection:
         "_broken_off",
         "_command",
         "_fields",
-        "_full",
         "_last",
         "_left",
         "_listener",
@@ -241,6 +258,7 @@ class HTTPConnection:
         "_waiting_bytes",
         "address",
         "deadline",
+        "is_full",
     )
 
     def __init__(
@@ -267,7 +285,7 @@ class HTTPConnection:
         # The requests that are not answered yet, and those answered behind them, in order.
         self._pending: list[Exchange] = []
         self._borrower: Borrower | None = None
-        self._full = False
+        self.is_full = False
         # Whether the first of the pending requests gets a streamed answer now; and whether one ended
         # before its length, so that nothing may be written behind it.
         self._streaming = self._broken_off = False
@@ -331,15 +349,15 @@ class HTTPConnection:
             self._tell_vanished(now)
         if self._borrower is not None:
             self._borrower.client_lost()
-        elif (self._full or self._streaming) and not self._last:
+        elif (self.is_full or self._streaming) and not self._last:
             self._take_the_rest(now)
-        self._full = self._last = True
+        self.is_full = self._last = True
         self._count_waiting(0)
 
     def _take_the_rest(self, now: float) -> None:
         """What a client had sent still counts, though nobody waits for the answers any more."""
         self._transport = LostTransport()
-        self._full = self._streaming = False
+        self.is_full = self._streaming = False
         self._proceed(now)
         while self._pending:
             self._abandon(now)
@@ -364,16 +382,16 @@ class HTTPConnection:
 
     def pauseProducing(self) -> None:
         """The kernel did not take all that was written. Said again with every further write."""
-        if self._full:
+        if self.is_full:
             return
-        self._full = True
+        self.is_full = True
         if self._borrower is not None:
             self._borrower.client_full()
         else:
             self._await_room()
 
     def resumeProducing(self) -> None:
-        self._full = False
+        self.is_full = False
         if self._borrower is not None:
             self._borrower.client_drained()
             return
@@ -382,7 +400,7 @@ class HTTPConnection:
         if self._streaming and (session := self._pending[0].session) is not None:
             session.stream_drained(now)
         self.flush()
-        if not self._last and not self._full:
+        if not self._last and not self.is_full:
             self._transport.startReading()
             self._proceed(now)
 
@@ -395,11 +413,13 @@ class HTTPConnection:
         """``deadline`` has passed."""
         if self._borrower is not None:
             self._borrower.expire(now)
-        elif self._pending and not self._full and not self._phase_deadline and not self._broken_off:
+        elif (
+            self._pending and not self.is_full and not self._phase_deadline and not self._broken_off
+        ):
             self._set_idle_deadline(now)
         elif now < self._owed_until and self._transport.unacknowledged:
             self.deadline = now + _LINGER_S
-        elif self._full and self._takes():
+        elif self.is_full and self._takes():
             self._set_stalled_deadline(now)
         else:
             self._last = True
@@ -407,12 +427,14 @@ class HTTPConnection:
 
     def flush(self) -> None:
         """Write the answers that are there, as far as none before them is missing."""
-        while self._pending and not self._full and (output := self._pending[0].output) is not None:
+        while (
+            self._pending and not self.is_full and (output := self._pending[0].output) is not None
+        ):
             del self._pending[0]
             self._transport.write_two(*output)
         if self._last and not self._pending:
             self._close()
-        elif (self._reader.buffer or self._fields is not None) and not self._full:
+        elif (self._reader.buffer or self._fields is not None) and not self.is_full:
             # Not at once: this is called from inside a session, which must not be called back.
             self._service.later(self._proceed_later)
 
@@ -426,21 +448,14 @@ class HTTPConnection:
     def may_stream(self, exchange: Exchange) -> bool:
         """Whether the answer of ``exchange`` can be written now, piece by piece."""
         is_next = bool(self._pending) and self._pending[0] is exchange
-        takes_more = not (self._full or self._last)
+        takes_more = not (self.is_full or self._last)
         return is_next and takes_more and not isinstance(self._transport, LostTransport)
 
-    def begin_stream(self, head: bytes, first: bytes) -> bool:
-        """Begin the streamed answer of the first of the pending requests; False when the kernel is full."""
+    def begin_stream(self, head: bytes, first: bytes) -> Any:
+        """Begin the streamed answer of the first of the pending requests; returns what takes the rest."""
         self._streaming = True
-        return self.write_stream(head, first)
-
-    def write_stream(self, first: bytes, second: bytes) -> bool:
-        """Write more of the streamed answer; False when the kernel is full."""
-        if first:
-            self._transport.write_two(first, second)
-        else:
-            self._transport.write(second)
-        return not self._full
+        self._transport.write_two(head, first)
+        return self._transport
 
     def finish_stream(self, last: bytes, is_whole: bool) -> None:
         """End the streamed answer: with ``last``, or with the connection if it is not whole."""
@@ -463,7 +478,7 @@ class HTTPConnection:
             self._transport.write((CLOSES if self._last else self._answers).refusal(error))
         if self._last:
             self._close()
-        elif self._full:
+        elif self.is_full:
             self._await_room()
         else:
             self._service.later(self._proceed_later)
@@ -473,7 +488,7 @@ class HTTPConnection:
         self._borrower = relay
 
     def _proceed_later(self) -> None:
-        if self._borrower is None and not self._full and not self._last:
+        if self._borrower is None and not self.is_full and not self._last:
             self._transport.startReading()
             self._proceed(self._service.clock())
 
@@ -511,7 +526,7 @@ class HTTPConnection:
         try:
             while (
                 (self._reader.buffer or self._fields is not None)
-                and (self._streaming or not self._full)
+                and (self._streaming or not self.is_full)
                 and not self._last
                 and not (self._pending and self._is_blocked())
                 and self._take_request(now)
@@ -717,7 +732,7 @@ class HTTPConnection:
         now = self._service.clock()
         # What its kernel has not got yet is still owed to it.
         self._owed_until = now + self._service.limits.stalled_write_s
-        self.deadline = self._owed_until if self._full else now + _LINGER_S
+        self.deadline = self._owed_until if self.is_full else now + _LINGER_S
 
 
 def _debug(address: str, error: RequestRefused, command: Command | None) -> None:

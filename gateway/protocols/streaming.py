@@ -270,8 +270,8 @@ class StreamingDownstream(Downstream):
 
     def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
         """The upstream has said ``data`` while an answer is streamed."""
-        left = stream.left
-        if stream.full or self._backlog.size_bytes or 0 <= left <= len(data):
+        left, size = stream.left, len(data)
+        if stream.full or self._backlog.size_bytes or 0 <= left <= size:
             self._backlog.append(data)
             if not stream.full:
                 self._pour(stream, now)
@@ -279,10 +279,10 @@ class StreamingDownstream(Downstream):
                 self._note_waiting(now)
             return
         stream.said_at = now
-        stream.size_bytes += len(data)
+        stream.size_bytes += size
         self.filled_pieces += 1
         if left > 0:
-            stream.left = left - len(data)
+            stream.left = left - size
         stream.full = not stream.reply.more(data)
         if left < 0 and now >= stream.ends_at:
             self._finish(stream, now)
