@@ -41,6 +41,7 @@ _BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
 # A message header's size by format.
 HEADER_BYTES: Final = (11, 7, 3, 0)
 _INCOMPLETE: Final = -1
+_UNBOUNDED: Final = 1 << 62
 
 
 @frozen
@@ -71,7 +72,10 @@ class _ChunkStream:
 
 
 class ChunkReader:
-    """Bytes to messages, in whatever pieces the bytes come."""
+    """Bytes to messages, in whatever pieces the bytes come.
+
+    ``credit`` is how many more chunks may be read, whoever gives it; without a bound unless it is set.
+    """
 
     __slots__ = (
         "_acknowledged_bytes",
@@ -84,6 +88,7 @@ class ChunkReader:
         "_skipped",
         "_streams",
         "_window_bytes",
+        "credit",
         "received_bytes",
     )
 
@@ -101,6 +106,7 @@ class ChunkReader:
         self.received_bytes = 0
         self._acknowledged_bytes = 0
         self._window_bytes = WINDOW_BYTES
+        self.credit = _UNBOUNDED
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that ``data`` completes, in the order of their last chunks.
@@ -119,6 +125,9 @@ class ChunkReader:
                 if body_at == _INCOMPLETE:
                     break
                 at = body_at
+                self.credit -= 1
+                if self.credit < 0:
+                    raise RTMPError("too many small chunks")
                 continue
             end = min(at + self._chunk_left, len(data))
             self._take_body(stream, data, at, end)
