@@ -68,6 +68,7 @@ class Session(StreamingDownstream):
         "_kept_since",
         "_kept_unsent",
         "_last_words",
+        "_let_go_at",
         "_next",
         "_ordinary",
         "_polled",
@@ -101,6 +102,8 @@ class Session(StreamingDownstream):
         self._kept = NONE
         self._kept_since = now
         self._kept_unsent = 0
+        # When the upstream last took again what a kept answer had waited for.
+        self._let_go_at = 0.0
         # The connection that the last command came on.
         self._source = NONE
         self._closed_by_number = False
@@ -493,7 +496,12 @@ class Session(StreamingDownstream):
             self._await_gap(now)
 
     def _await_gap(self, now: float) -> None:
-        self.deadline = now + (CLOSE_GRACE_S if self._gave_up else self._limits.gap_s)
+        """The deadline does not move when a part of the gap fills: no command waits longer than ``gap_s``,
+        the time aside in which the upstream took nothing."""
+        if self._gave_up:
+            self.deadline = now + CLOSE_GRACE_S
+        else:
+            self.deadline = max(self._window.oldest_at, self._let_go_at) + self._limits.gap_s
 
     @property
     def _gave_up(self) -> bool:
@@ -600,6 +608,7 @@ class Session(StreamingDownstream):
     def _let_go(self, now: float) -> None:
         """The kept answer leaves."""
         number, self._kept = self._kept, NONE
+        self._let_go_at = now
         self._tell_delay(number, self._kept_since, now)
         self.deadline = now + self._silent_s
         if self._is_waited_for(number):

@@ -50,6 +50,11 @@ class Window:
         """What the command that came last is; there must be one."""
         return next(reversed(self._commands.values()))[0]
 
+    @property
+    def oldest_at(self) -> float:
+        """When the command came that has waited longest; there must be one."""
+        return next(iter(self._commands.values()))[2]
+
     def clear(self) -> None:
         """None of the commands will have its turn."""
         self._commands = {}

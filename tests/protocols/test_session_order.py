@@ -232,12 +232,25 @@ def test_more_early_commands_and_repetitions_do_not_stretch_a_gap() -> None:
     assert talk.ended is EndReason.SEQUENCE_GAP
 
 
-def test_each_gap_has_its_own_time() -> None:
+def test_a_part_of_a_gap_filled_does_not_stretch_the_rest() -> None:
     talk = Conversation()
     talk.send(0)
     talk.send(2)
     talk.send(4)
     talk.later(talk.limits.gap_s - 1)
+    talk.send(1)
+    assert talk.ended is None
+    talk.later(1)
+    assert talk.ended is EndReason.SEQUENCE_GAP
+    assert talk.upstream.up == b"xxx"
+
+
+def test_a_gap_has_the_time_of_the_command_that_has_waited_longest() -> None:
+    talk = Conversation()
+    talk.send(0)
+    talk.send(2)
+    talk.later(talk.limits.gap_s - 1)
+    talk.send(4)
     talk.send(1)
     talk.later(talk.limits.gap_s - 1)
     assert talk.ended is None
