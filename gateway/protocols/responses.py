@@ -191,14 +191,15 @@ class ResponseReader:
 
 @final
 class _Chunks:
-    """A chunked body. ``surplus``: more came behind its end, which is nobody's answer."""
+    """A chunked body. ``surplus``: more came behind its end, which is nobody's answer, or a bad trailer."""
 
-    __slots__ = ("_parser", "_pieces", "ended", "surplus")
+    __slots__ = ("_in_trailer", "_parser", "_pieces", "ended", "surplus")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self.ended = False
         self.surplus = False
+        self._in_trailer = False
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(_BEFORE_CHUNKS)
 
@@ -210,9 +211,10 @@ class _Chunks:
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            if not self.ended:
+            if not (self.ended or self._in_trailer):
                 raise BadAnswer("malformed chunk") from error
-            self.surplus = True
+            # All of the body was there.
+            self.ended = self.surplus = True
         if self.ended:
             # It refers to us: without this the pair would wait for the garbage collector.
             self._parser = None
@@ -221,7 +223,12 @@ class _Chunks:
 
     # llhttp calls
 
+    def on_chunk_header(self) -> None:
+        # The last chunk has no bytes: what follows is the trailer.
+        self._in_trailer = True
+
     def on_body(self, data: bytes) -> None:
+        self._in_trailer = False
         self._pieces.append(data)
 
     def on_message_complete(self) -> None:
