@@ -19,6 +19,7 @@ _CLIP = (
     *("-f", "lavfi", "-i", "sine=sample_rate=44100:duration=3"),
     *(*_VIDEO, "-g", "25", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k"),
 )
+_LONG_CLIP = tuple(word.replace("duration=3", "duration=20") for word in _CLIP)
 # Ten pictures a second and no sound: an idle waits for 0.1 s, time enough to cut it. Small, because
 # FFmpeg's FLV reader finds its place again after an interruption only while all that it looks at is in
 # its buffer, which it begins anew every 32 KiB.
@@ -37,6 +38,11 @@ _LARGE_CLIP = (
 def make_clip(path: Path) -> Path:
     """Moving pictures and sound, some 200 packets."""
     return _make(path, _CLIP)
+
+
+def make_long_clip(path: Path) -> Path:
+    """As ``make_clip``, of 20 s: more than a server sends ahead."""
+    return _make(path, _LONG_CLIP)
 
 
 def make_sparse_clip(path: Path) -> Path:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from time import monotonic, sleep
 import imageio_ffmpeg
 import pytest
 
+from tests.interop import seeking_player
 from tests.interop.clients import (
     FFmpegPlayer,
     GStreamerPlayer,
@@ -25,7 +27,7 @@ from tests.interop.clients import (
     publish,
     url,
 )
-from tests.interop.clips import Packet, make_large_clip, packets_of_media
+from tests.interop.clips import Packet, make_large_clip, make_long_clip, packets_of_media
 from tests.interop.conftest import Upstream
 from tests.interop.programs import Programs, needs, until
 from tests.interop.secure import SECURE, make_authority, start
@@ -214,6 +216,64 @@ def _quitting_s(ffmpeg: str, source: str) -> float:
     began = monotonic()
     player.communicate(b"q", timeout=10)
     return monotonic() - began
+
+
+# What the ``ffmpeg`` program does not do
+
+needs_libavformat = pytest.mark.skipif(
+    not seeking_player.is_there(), reason="libavformat is not installed"
+)
+
+
+@pytest.fixture(scope="session")
+def long_clip(clips: Path) -> Path:
+    return make_long_clip(clips / "long.flv")
+
+
+def seeking(upstream: Upstream, gateway: int, *words: str) -> tuple[list[str], list[str]]:
+    """What a player that pauses or seeks got directly, and what another one got over RTMPT meanwhile."""
+    sources = (
+        url("rtmp", upstream.tap.port, "vod/long.flv"),
+        url("rtmpt", gateway, "vod/long.flv"),
+    )
+    players = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.interop.seeking_player", source, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for source in sources
+    ]
+    direct, tunnelled = (
+        player.communicate(timeout=2 * _ENDS_S)[0].splitlines() for player in players
+    )
+    return direct, tunnelled
+
+
+@needs_libavformat
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_a_player_that_seeks_gets_the_same_as_directly(
+    upstream: Upstream, gateway: int, long_clip: Path
+) -> None:
+    direct, tunnelled = seeking(upstream, gateway, "seek", "40", "12")
+    assert direct[40] == "seeked 0"
+    assert tunnelled == direct
+
+
+@needs_libavformat
+@pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
+def test_a_player_that_pauses_misses_nothing(
+    upstream: Upstream, gateway: int, long_clip: Path
+) -> None:
+    """After a pause nginx-rtmp begins the file again: what was under way comes first, in order."""
+    packets = [f"{stream} {payload}" for stream, payload in packets_of_media(long_clip)]
+    direct, tunnelled = seeking(upstream, gateway, "pause", "400", "2")
+    assert tunnelled[:401] == direct[:401] == [*packets[:400], "paused 0 0"]
+    begun_again = direct.index(packets[0], 401)
+    under_way = tunnelled.index(packets[0], 401) - 401
+    assert tunnelled[401 : 401 + under_way] == packets[400 : 400 + under_way]
+    assert tunnelled[401 + under_way :] == direct[begun_again:]
 
 
 # Behind proxies
