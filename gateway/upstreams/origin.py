@@ -5,8 +5,9 @@ It is an upstream like any other, reached over a loopback connection. What RTMP 
 handshake and one coarse timer, no more. It records nothing and asks nobody for a password: it belongs
 on a loopback address.
 
-Bounds: ``OriginLimits`` here; messages and chunk streams in ``chunks.ChunkLimits``; streams in ``relay``;
-what waits for a slow player in ``outbox``.
+Bounds: ``OriginLimits`` here; messages, chunk streams and chunks a second in ``chunks.ChunkLimits``;
+streams in ``relay``; what waits for a slow player in ``outbox``; what all connections keep together in
+``memory``.
 """
 
 from __future__ import annotations
@@ -69,10 +70,9 @@ class OriginConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         try:
-            self._server.receive(data)
+            self._server.receive(data, self.factory.seconds())
         except RTMPError as error:
-            self._log.info("origin closes a connection: {error}", error=error)
-            self.transport.abortConnection()
+            self.close(str(error))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.connections.discard(self)
@@ -82,8 +82,10 @@ class OriginConnection(Protocol):
         """The server's ``Wire``."""
         self.transport.write(data)
 
-    def close(self) -> None:
+    def close(self, cause: str = "") -> None:
         """The server's ``Wire``; Twisted tells of the loss in a later turn of the reactor."""
+        if cause:
+            self._log.info("origin closes a connection: {cause}", cause=cause)
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:

@@ -82,7 +82,6 @@ def test_bytes_that_wait_in_the_kernel_are_no_answer_to_the_next_request(
     [
         CHUNKED + b"Z\r\n",
         CHUNKED + b"1\r\nab\r\n",
-        CHUNKED + b"1\r\na\r\n0\r\nContent-Length: 5\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         b"HTTP/1.1 200 OK\r\nA: b\n\n",
         b"HTTP/1.1 200 OK\r\nA: b\rc",
@@ -108,6 +107,23 @@ def test_a_malformed_answer_is_502_at_once(gateway: Gateway, server: Server, ans
     assert not wire.aborted
     gateway.turn()
     wire.arrive(GET)
+    server.wire.arrive(OK)
+    assert wire.sent == OK
+
+
+def test_a_trailer_that_says_a_length_costs_the_servers_connection_alone(
+    gateway: Gateway, server: Server
+) -> None:
+    wire = accept(gateway)
+    wire.arrive(GET)
+    answer = CHUNKED + b"1\r\na\r\n0\r\n"
+    server.wire.arrive(answer)
+    kept = server.wire
+    kept.arrive(b"Content-Length: 5\r\n\r\n")
+    assert wire.sent.endswith(b"1\r\na\r\n0\r\n\r\n")
+    gateway.turn()
+    wire.arrive(GET)
+    assert server.wire is not kept
     server.wire.arrive(OK)
     assert wire.sent == OK
 

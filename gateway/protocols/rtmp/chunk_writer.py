@@ -10,6 +10,7 @@ format 3 right after format 0, which readers understand in two ways.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
@@ -63,7 +64,20 @@ class ChunkWriter:
         self._last: dict[int, _Header] = {}
 
     def write(self, message: Message, chunk_stream_id: int | None = None) -> bytes:
-        """The chunks of ``message``, whole; the messages of a connection must leave in this order."""
+        """The chunks of ``message`` joined; the messages of a connection must leave in this order."""
+        size = self._chunk_size
+        first, between = self._begin(message, chunk_stream_id)
+        if len(message.payload) <= size:
+            return first + message.payload
+        return b"".join(_cut(message.payload, first, between, size))
+
+    def chunks(self, message: Message) -> Iterator[bytes]:
+        """The chunks of ``message``; all are to be sent, before the next message."""
+        size = self._chunk_size
+        return _cut(message.payload, *self._begin(message), size)
+
+    def _begin(self, message: Message, chunk_stream_id: int | None = None) -> tuple[bytes, bytes]:
+        """The header of the first chunk of ``message``, and that of each other one."""
         if chunk_stream_id is None:
             chunk_stream_id = chunk_stream_for(message.type)
         delta = self._delta(message, chunk_stream_id)
@@ -71,11 +85,12 @@ class ChunkWriter:
         self._last[chunk_stream_id] = _Header(
             message.stream_id, message.timestamp, message.type, len(message.payload), delta
         )
-        first = _write_header(message, chunk_stream_id, chunk_format, delta)
-        chunks = self._cut(message, chunk_stream_id, delta, first)
         if message.type == MessageType.SET_CHUNK_SIZE:
             self._chunk_size = read_figure(message)
-        return chunks
+        between = _write_basic_header(chunk_stream_id, 3)
+        if delta is None and message.timestamp >= EXTENDED:
+            between += message.timestamp.to_bytes(4, "big")
+        return _write_header(message, chunk_stream_id, chunk_format, delta), between
 
     def _delta(self, message: Message, chunk_stream_id: int) -> int | None:
         """By how much ``message`` is later than the one before, or None if it needs format 0."""
@@ -93,17 +108,11 @@ class ChunkWriter:
             return 1
         return 3 if last.delta == delta else 2
 
-    def _cut(
-        self, message: Message, chunk_stream_id: int, delta: int | None, first: bytes
-    ) -> bytes:
-        payload, size = message.payload, self._chunk_size
-        if len(payload) <= size:
-            return first + payload
-        between = _write_basic_header(chunk_stream_id, 3)
-        if delta is None and message.timestamp >= EXTENDED:
-            between += message.timestamp.to_bytes(4, "big")
-        pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
-        return first + between.join(pieces)
+
+def _cut(payload: bytes, first: bytes, between: bytes, size: int) -> Iterator[bytes]:
+    yield first + payload[:size]
+    for at in range(size, len(payload), size):
+        yield between + payload[at : at + size]
 
 
 def _write_basic_header(chunk_stream_id: int, chunk_format: int) -> bytes:

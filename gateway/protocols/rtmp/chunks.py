@@ -42,6 +42,7 @@ _BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
 HEADER_BYTES: Final = (11, 7, 3, 0)
 _INCOMPLETE: Final = -1
 _UNBOUNDED: Final = 1 << 62
+_NEVER: Final = float("-inf")
 
 
 @frozen
@@ -54,6 +55,13 @@ class ChunkLimits:
     assembling_bytes: int = 12 * 1024 * 1024
     # Clients use fewer than ten; the wire can name 65,597.
     chunk_streams: int = 64
+    # Where the reader is told the time, it reads a chunk for so many bytes, and so many a second beside
+    # them: frames of silence and of speech are smaller, and there are 43 of them a second, and 60 pictures.
+    # A chunk costs some 3 us, so that a megabyte costs 0.05 s at most.
+    bytes_a_chunk: int = 64
+    chunks_a_s: int = 250
+    # What a burst may take of those.
+    chunks_saved: int = 2000
 
 
 @define
@@ -74,7 +82,7 @@ class _ChunkStream:
 class ChunkReader:
     """Bytes to messages, in whatever pieces the bytes come.
 
-    ``credit`` is how many more chunks may be read, whoever gives it; without a bound unless it is set.
+    ``unfinished``, if given, is told how many bytes of unfinished messages there are more, or less.
     """
 
     __slots__ = (
@@ -82,18 +90,23 @@ class ChunkReader:
         "_assembling_bytes",
         "_chunk_left",
         "_chunk_size",
+        "_credit",
+        "_credited_at",
         "_current",
         "_limits",
         "_rest",
         "_skipped",
         "_streams",
+        "_unfinished",
         "_window_bytes",
-        "credit",
         "received_bytes",
     )
 
     def __init__(
-        self, limits: ChunkLimits = ChunkLimits(), skipped: frozenset[int] = frozenset()
+        self,
+        limits: ChunkLimits = ChunkLimits(),
+        skipped: frozenset[int] = frozenset(),
+        unfinished: Callable[[int], None] | None = None,
     ) -> None:
         self._limits = limits
         self._skipped = skipped
@@ -106,15 +119,21 @@ class ChunkReader:
         self.received_bytes = 0
         self._acknowledged_bytes = 0
         self._window_bytes = WINDOW_BYTES
-        self.credit = _UNBOUNDED
+        # How many more chunks may be read.
+        self._credit = _UNBOUNDED
+        self._credited_at = _NEVER
+        self._unfinished = unfinished
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes, now: float | None = None) -> list[Message]:
         """The messages that ``data`` completes, in the order of their last chunks.
 
-        Raises ``RTMPError`` on a malformed chunk or past a bound; the reader is of no use after it,
-        and the messages before the bad chunk in ``data`` are lost with it.
+        With ``now``, in seconds, the number of chunks has a bound (``ChunkLimits``). Raises ``RTMPError``
+        on a malformed chunk or past a bound; the reader is of no use after it, and the messages before the
+        bad chunk in ``data`` are lost with it.
         """
         self.received_bytes += len(data)
+        if now is not None:
+            self._give_credit(len(data), now)
         data = self._rest + data if self._rest else data
         messages: list[Message] = []
         at = 0
@@ -125,9 +144,7 @@ class ChunkReader:
                 if body_at == _INCOMPLETE:
                     break
                 at = body_at
-                self.credit -= 1
-                if self.credit < 0:
-                    raise RTMPError("too many small chunks")
+                self.charge(1)
                 continue
             end = min(at + self._chunk_left, len(data))
             self._take_body(stream, data, at, end)
@@ -137,6 +154,18 @@ class ChunkReader:
             self._end_chunk(stream, messages)
         self._rest = data[at:]
         return messages
+
+    def charge(self, chunks: int) -> None:
+        """Count something that costs as much as so many chunks. Raises RTMPError past the bound."""
+        self._credit -= chunks
+        if self._credit < 0:
+            raise RTMPError("too many small chunks")
+
+    def _give_credit(self, size_bytes: int, now: float) -> None:
+        limits = self._limits
+        earned = self._credit + (now - self._credited_at) * limits.chunks_a_s
+        self._credit = int(min(earned, limits.chunks_saved)) + size_bytes // limits.bytes_a_chunk
+        self._credited_at = now
 
     def acknowledgement_due(self) -> int | None:
         """The figure to acknowledge, once for each window received; None while none is due."""
@@ -221,6 +250,8 @@ class ChunkReader:
         if not stream.body:
             stream.body = bytearray()
         stream.body += memoryview(data)[at:end]
+        if self._unfinished is not None:
+            self._unfinished(end - at)
 
     def _end_chunk(self, stream: _ChunkStream, messages: list[Message]) -> None:
         self._current = None
@@ -235,6 +266,8 @@ class ChunkReader:
             keep(self, read_figure(message))
 
     def _forget_message(self, stream: _ChunkStream) -> None:
+        if self._unfinished is not None and isinstance(stream.body, bytearray):
+            self._unfinished(-len(stream.body))
         stream.unfinished = False
         stream.received = 0
         stream.body = b""

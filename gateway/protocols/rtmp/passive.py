@@ -8,8 +8,7 @@ Rules:
   the media's timestamps are read until the end.
 - It gives up for ever, and says nothing about it, on RTMPE, on what is no RTMP, and past a bound. What was
   found until then stays. One bound is on the bytes of a client that has neither published nor played; the
-  other, where media figures are wanted, on the chunks of either side: one for each ``_CHUNK_BYTES``, and
-  ``_CHUNKS_A_S`` beside them for streams of small messages.
+  other, where media figures are wanted, on the chunks of either side (``ChunkLimits``).
 - Names are cut at the first ``?`` and at a length: what follows is where tokens and keys are.
 
 Media lateness: the timestamps of audio and video say when each message is due, counted from the one that
@@ -40,18 +39,13 @@ from gateway.protocols.rtmp.messages import (
     read_ping_response,
 )
 
+# A burst takes 100 s of small frames from a server's cache.
 _LIMITS: Final = ChunkLimits(
-    message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunk_streams=64
+    message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunks_saved=5000
 )
 # What is read of a client before its publish or play, which comes within some kilobytes, long tokens
 # included. A byte can be a message of its own, whose header takes some microseconds: this many take 0.05 s.
 _UNKNOWN_BYTES: Final = 16 * 1024
-# A chunk costs some 3 us to read, so that a megabyte costs 0.05 s at most.
-_CHUNK_BYTES: Final = 64
-# Frames of silence and of speech are smaller; 43 of them make a second, and 60 pictures.
-_CHUNKS_A_S: Final = 250
-# What a burst may take of those: 100 s of small frames from a server's cache.
-_CHUNKS_SAVED: Final = 5000
 # So many bytes of a command, in which each can be a value, cost as much as a chunk.
 _COMMAND_BYTES_A_CHUNK: Final = 8
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
@@ -117,7 +111,6 @@ class PassiveReader:
 
     __slots__ = (
         "_down",
-        "_down_at",
         "_down_skip",
         "_figures",
         "_from_client",
@@ -125,7 +118,6 @@ class PassiveReader:
         "_media",
         "_unknown_left",
         "_up",
-        "_up_at",
         "_up_skip",
         "facts",
     )
@@ -140,8 +132,6 @@ class PassiveReader:
         self._from_client = self._from_upstream = _NO_PING
         self._media = _Reckoning()
         self._unknown_left = _UNKNOWN_BYTES
-        # When each side last got chunks to read.
-        self._up_at = self._down_at = _NEVER
 
     def up(self, data: bytes, now: float) -> PassiveReader | None:
         """Bytes of the client have come."""
@@ -149,10 +139,7 @@ class PassiveReader:
             self._up_skip, rest = _after_handshake(self._up_skip, data)
             if not self.facts.action:
                 rest = self._within_bound(rest)
-            else:
-                _give_credit(self._up, len(rest), now - self._up_at)
-                self._up_at = now
-            for message in self._up.feed(rest) if rest else ():
+            for message in self._up.feed(rest, now) if rest else ():
                 if message.type in _MEDIA:
                     self._take_media(message, now, "publish")
                 else:
@@ -179,9 +166,7 @@ class PassiveReader:
             return self
         try:
             self._down_skip, rest = _after_handshake(self._down_skip, data)
-            _give_credit(self._down, len(rest), now - self._down_at)
-            self._down_at = now
-            for message in self._down.feed(rest) if rest else ():
+            for message in self._down.feed(rest, now) if rest else ():
                 if message.type in _MEDIA:
                     self._take_media(message, now, "play")
                 else:
@@ -196,7 +181,7 @@ class PassiveReader:
             if self._figures is not None:
                 self._take_client_ping(message, now, self._figures)
             return
-        self._up.credit -= len(message.payload) // _COMMAND_BYTES_A_CHUNK
+        self._up.charge(len(message.payload) // _COMMAND_BYTES_A_CHUNK)
         command = read_command(message)
         if command is not None:
             self._take_command(command)
@@ -235,13 +220,6 @@ class PassiveReader:
 
 
 _NO_PING: Final = (-1, 0.0)
-_NEVER: Final = float("-inf")
-
-
-def _give_credit(reader: ChunkReader, size_bytes: int, seconds: float) -> None:
-    """Let ``reader`` read the chunks that so many bytes, and the time since the last ones, may hold."""
-    saved = min(reader.credit + seconds * _CHUNKS_A_S, _CHUNKS_SAVED)
-    reader.credit = int(saved) + size_bytes // _CHUNK_BYTES
 
 
 @final

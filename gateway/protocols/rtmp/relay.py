@@ -21,6 +21,7 @@ from attrs import evolve
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp.answers import status
 from gateway.protocols.rtmp.media import Kind, Packet, classify, player_metadata
+from gateway.protocols.rtmp.memory import ServerMemory
 from gateway.protocols.rtmp.messages import Message, MessageType, UserControl, user_control
 from gateway.protocols.rtmp.outbox import Outbox
 
@@ -180,12 +181,18 @@ class LiveStream:
 
 
 class StreamTable:
-    """The live streams of one server, by path. It ``replaces`` a publisher by a newer one of the path."""
+    """The live streams of one server, by path, and the ``memory`` of all its connections.
 
-    __slots__ = ("_limit", "_streams", "replaces")
+    It ``replaces`` a publisher by a newer one of the path.
+    """
 
-    def __init__(self, limit: int = STREAMS, replaces: bool = False) -> None:
+    __slots__ = ("_limit", "_streams", "memory", "replaces")
+
+    def __init__(
+        self, limit: int = STREAMS, replaces: bool = False, memory: ServerMemory | None = None
+    ) -> None:
         self._limit = limit
+        self.memory = memory or ServerMemory()
         self.replaces = replaces
         self._streams: dict[str, LiveStream] = {}
 

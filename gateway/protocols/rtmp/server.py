@@ -11,7 +11,7 @@ clients need, as seen on the wire with FFmpeg, OBS, librtmp and Flash:
   is, where the stream table ``replaces`` publishers;
 - FMLE waits for ``onFCPublish``.
 
-It refuses to know the time, the transport and the log. Malformed input raises ``RTMPError``, after
+It refuses to know the transport and the log. Malformed input raises ``RTMPError``, after
 which the connection is to be ended, by its owner, with ``end``.
 """
 
@@ -85,14 +85,18 @@ class _NetStream:
 class ServerConnection:
     """One client. The owner feeds it, tells it of the wire's back-pressure, and ends it once."""
 
-    __slots__ = ("_app", "_handshake", "_net_streams", "_outbox", "_reader", "_streams", "_wire")
+    __slots__ = (
+        *("_app", "_handshake", "_net_streams", "_outbox", "_reader", "_streams", "_wire"),
+        "unfinished_bytes",
+    )
 
     def __init__(self, wire: Wire, streams: StreamTable, handshake: ServerHandshake) -> None:
         self._wire = wire
         self._streams = streams
         self._handshake = handshake
-        self._reader = ChunkReader()
-        self._outbox = Outbox(wire)
+        self._reader = ChunkReader(unfinished=self._count_unfinished)
+        self._outbox = Outbox(wire, streams.memory)
+        self.unfinished_bytes = 0
         self._app: str | None = None
         self._net_streams: dict[int, _NetStream] = {}
 
@@ -101,14 +105,14 @@ class ServerConnection:
         """Whether the client is through handshake and connect."""
         return self._app is not None
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, now: float) -> None:
         """Act on the client's bytes; raises ``RTMPError`` if they are malformed or past a bound."""
         if not self._handshake.done:
             answer = self._handshake.receive(data)
             if answer:
                 self._wire.write(answer)
             data = self._handshake.rest
-        for message in self._reader.feed(data):
+        for message in self._reader.feed(data, now):
             self._take(message)
         received_bytes = self._reader.acknowledgement_due()
         if received_bytes is not None:
@@ -122,6 +126,15 @@ class ServerConnection:
         """The wire takes bytes again."""
         self._outbox.release()
 
+    def evict(self, cause: str) -> None:
+        """Others need the room of this one's unfinished messages."""
+        self._reader = ChunkReader()
+        self._streams.memory.unfinished(self, -self.unfinished_bytes)
+        self._outbox.close(cause)
+
+    def _count_unfinished(self, change_bytes: int) -> None:
+        self._streams.memory.unfinished(self, change_bytes)
+
     def replace(self, net_stream: _NetStream) -> None:
         """Another connection takes over what ``net_stream`` of this one publishes."""
         text = f"{net_stream.published_path} is published by another client now"
@@ -130,6 +143,8 @@ class ServerConnection:
 
     def end(self) -> None:
         """The connection is over: what it published ends, what it played is left."""
+        self._outbox.clear()
+        self._streams.memory.unfinished(self, -self.unfinished_bytes)
         for net_stream in self._net_streams.values():
             self._stop(net_stream)
         self._net_streams.clear()

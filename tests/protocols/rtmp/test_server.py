@@ -36,9 +36,11 @@ class Conversation:
     def __init__(self, streams: StreamTable) -> None:
         self.client = Client()
         self.closed = False
+        self.cause = ""
+        self.now = 0.0
         self.hold_after: int | None = None
         self.server = ServerConnection(self, streams, ServerHandshake(0, bytes(RANDOM_BYTES)))
-        self.server.receive(self.client.hello())
+        self.server.receive(self.client.hello(), 0.0)
 
     def write(self, written: bytes) -> None:
         answer = self.client.receive(written)
@@ -47,20 +49,25 @@ class Conversation:
             if self.hold_after == 0:
                 self.server.hold()
         if answer:
-            self.server.receive(answer)
+            self.server.receive(answer, self.now)
 
-    def close(self) -> None:
+    def close(self, cause: str) -> None:
         self.closed = True
+        self.cause = cause
 
     def say(self, name: str, *arguments: Value, transaction: float = 5.0, stream: int = 0) -> None:
-        self.server.receive(self.client.call(name, transaction, *arguments, stream_id=stream))
+        self.server.receive(
+            self.client.call(name, transaction, *arguments, stream_id=stream), self.now
+        )
 
     def send(self, *messages: Message) -> None:
+        """Send messages, 50 a second."""
         for message in messages:
-            self.server.receive(self.client.write(message))
+            self.now += 0.02
+            self.server.receive(self.client.write(message), self.now)
 
     def start(self, role: str, name: str = "name", app: str = "live") -> Conversation:
-        self.server.receive(self.client.connect(app))
+        self.server.receive(self.client.connect(app), self.now)
         self.say("createStream")
         self.say(role, name, transaction=0.0, stream=1)
         return self
@@ -81,7 +88,7 @@ def meet(streams: StreamTable) -> Meet:
 
 def test_connect_is_answered_with_window_bandwidth_chunk_size_and_result(meet: Meet) -> None:
     talk = meet()
-    talk.server.receive(talk.client.connect())
+    talk.server.receive(talk.client.connect(), talk.now)
     bandwidth, answer = talk.client.take_messages()
     assert bandwidth.type == MessageType.SET_PEER_BANDWIDTH
     command = read_command(answer)
@@ -107,7 +114,7 @@ def test_an_enhanced_client_is_told_that_every_codec_passes(meet: Meet) -> None:
 
 def test_what_encoders_say_around_publish_is_answered(meet: Meet) -> None:
     talk = meet()
-    talk.server.receive(talk.client.connect())
+    talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
     talk.say("releaseStream", "name")
     talk.say("FCPublish", "name")
@@ -130,7 +137,7 @@ def test_what_encoders_say_around_publish_is_answered(meet: Meet) -> None:
 
 def test_what_players_say_around_play_is_answered(meet: Meet) -> None:
     talk = meet()
-    talk.server.receive(talk.client.connect())
+    talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
     talk.say("createStream")
     talk.say("FCSubscribe", "name")
@@ -400,7 +407,7 @@ def test_a_queue_is_written_no_faster_than_the_wire_takes_it(meet: Meet) -> None
 
 def test_a_connection_that_takes_no_notices_is_closed(meet: Meet) -> None:
     talk = meet()
-    talk.server.receive(talk.client.connect())
+    talk.server.receive(talk.client.connect(), talk.now)
     talk.server.hold()
     for _ in range(QUEUE_NOTICES):
         talk.say("_checkbw")
@@ -411,7 +418,7 @@ def test_a_connection_that_takes_no_notices_is_closed(meet: Meet) -> None:
 
 def connect_twice(talk: Conversation) -> None:
     talk.start("play")
-    talk.server.receive(talk.client.connect())
+    talk.server.receive(talk.client.connect(), talk.now)
 
 
 def publish_without_a_stream(talk: Conversation) -> None:
