@@ -7,6 +7,7 @@ The table of causes: what is seen, for how long at least, and what it is said to
 
     seen                                                   said
     event loop busy for 85 % of its time                   gateway
+    no byte of the media server since the handshake        server: it does not answer
     play: nothing comes from the media server for 15 s     paused: the server, its publisher, the player
     publish: nothing comes from the client for 15 s        paused: the publisher
     publish: the same, while an answer is kept back        paused: the media server takes nothing
@@ -54,6 +55,7 @@ from attrs import field, frozen
 
 from gateway.telemetry.labels import TUNNELLED
 from gateway.telemetry.latency import NOTHING, Estimate
+from gateway.telemetry.silence import SILENT_S
 from gateway.telemetry.summary import Summary
 
 # Less than this nobody sees in live video, where buffers hold a second and more. Half as much would blame
@@ -126,6 +128,8 @@ def delay_of(summary: Summary) -> float:
 def _cause(summary: Summary, parts: dict[Cause, float], busy_share: float) -> Cause:
     if busy_share >= BUSY_SHARE:
         return Cause.GATEWAY
+    if summary.unanswered_s >= SILENT_S:
+        return Cause.SERVER
     if not summary.latencies and summary.tcp is None:
         return Cause.UNKNOWN
     if pause_of(summary) >= PAUSED_S:
@@ -146,6 +150,8 @@ def _parts(summary: Summary) -> dict[Cause, float]:
     parts = dict.fromkeys((Cause.NETWORK, Cause.PROXY, Cause.POLLING, Cause.SERVER), 0.0)
     round_trip_s = summary.tcp.round_trip_s if summary.tcp is not None else 0.0
     parts[Cause.NETWORK] += round_trip_s / 2
+    if summary.unanswered_s >= SILENT_S:
+        parts[Cause.SERVER] += summary.unanswered_s
     for share in (_downstream, _upstream, _pings, _media):
         for cause, seconds in share(summary, round_trip_s):
             parts[cause] += seconds
@@ -234,6 +240,10 @@ _STUCK: Final = (
     "The stream has paused: the media server {upstream} takes nothing, so that the publisher has sent no "
     "media for {pause}."
 )
+_UNANSWERED: Final = (
+    "The media server {upstream} has taken the connection, but "
+    "has not answered its handshake for {unanswered}."
+)
 # Why answers are not streamed (protocols/streaming.py, Delivery).
 _WHOLE: Final = {
     "not_playing": "no play is under way yet",
@@ -248,6 +258,8 @@ def _verdict(summary: Summary, cause: Cause) -> str:
     if cause is Cause.PAUSED:
         is_stuck = summary.action == "publish" and summary.state == "keeping"
         return _STUCK if is_stuck else _PAUSES[summary.action]
+    if cause is Cause.SERVER and summary.unanswered_s >= SILENT_S:
+        return _UNANSWERED
     wait_s, gap_s = _latency(summary, "downstream_wait").p95_s, _latency(summary, "poll_gap").p95_s
     if cause is Cause.POLLING and gap_s < wait_s * _EXPLAINS:
         return _TOO_SELDOM
@@ -262,6 +274,7 @@ def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[st
         "via": f" ({', '.join(summary.proxies)})" if summary.proxies else "",
         "upstream": summary.upstream,
         "pause": spoken(pause_of(summary)),
+        "unanswered": spoken(summary.unanswered_s),
     }
 
 

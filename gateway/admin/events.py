@@ -136,6 +136,7 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "name": health.name,
         "up": health.up,
         "due": health.due,
+        "silent_s": round(health.silent_s, 3),
         "connections": sum(health.dials),
         "failures": health.failures,
         "connect_p50_s": quantile(health.dials, 0.5),

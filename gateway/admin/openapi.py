@@ -242,6 +242,10 @@ def _schemas() -> dict[str, Schema]:
             failures=_COUNT,
             connect_p50_s=_SECONDS,
             connect_p95_s=_SECONDS,
+            silent_s={
+                **_SECONDS,
+                "description": "For how long it has answered nothing although sessions wait; else 0.",
+            },
         ),
         "UpstreamList": _object(upstreams=_list(_reference("Upstream"))),
     }
@@ -255,7 +259,10 @@ def _session_figures() -> dict[str, Schema]:
         *("alias", "protocol", "listener", "upstream", "address", "client", "application"),
         *("stream", "action", "state", "reason", "streaming"),
     )
-    seconds = ("opened_at", "duration_s", "upstream_connect_s", "streamed_s", "pause_s")
+    seconds = (
+        *("opened_at", "duration_s", "upstream_connect_s", "streamed_s", "pause_s"),
+        "unanswered_s",
+    )
     counts = (
         *("connections", "bytes_up", "bytes_down", "buffered_bytes", "sends", "idles", "closes"),
         *("repeats", "reorders", "held_answers", "empty_answers", "filled_answers"),

@@ -247,6 +247,7 @@ function setState(text, good) {
   state.className = good ? "good" : "bad";
 }
 function serverState(server) {
+  if (server.silent_s) return element("span", `silent for ${spoken(server.silent_s)}; sessions wait`, "down");
   if (server.up) return element("span", "up", "up");
   // Nobody knows better before the next client.
   return element("span", server.due ? "down; due to be tried again" : "down; tried last", "down");

@@ -80,6 +80,11 @@ class History:
         self._ring[self._next : self._next + _SAMPLE.size] = packed
         self._next = (self._next + _SAMPLE.size) % _RING_BYTES
 
+    @property
+    def down(self) -> int:
+        """The downstream byte counter at the last sample."""
+        return self._down
+
     def quiet_up_s(self, up: int, now: float) -> float:
         """For how long the client has sent no media; less than the truth by ``SAMPLE_S`` at most."""
         return now - self.up_at if up - self._up < MOVING_BYTES else 0.0

@@ -75,6 +75,7 @@ class UpstreamHealth:
     """One upstream server; ``dials`` are the counts by bucket of how long connecting took.
 
     It is ``up`` when it took the last connection, or had none yet; ``due`` when it is tried in its turn.
+    ``silent_s``: for how long it has answered nothing although sessions wait; 0.0 if it answers.
     """
 
     name: str
@@ -82,6 +83,7 @@ class UpstreamHealth:
     due: bool
     failures: int
     dials: Sequence[int]
+    silent_s: float = 0.0
 
 
 @define
@@ -232,6 +234,12 @@ class Metrics:
             "Whether the server took the last connection; 1 before the first one.",
             merge=Merge.MIN,
         )
+        silent = Family(
+            "upstream_silent_seconds",
+            Kind.GAUGE,
+            "For how long the server has answered nothing although sessions wait for it.",
+            merge=Merge.MAX,
+        )
         failures = Family("upstream_failures", Kind.COUNTER, "Connections it did not take.")
         dials = Family(
             "upstream_dial_seconds", Kind.HISTOGRAM, "How long connecting to the server took."
@@ -239,9 +247,10 @@ class Metrics:
         for server in self._sources.upstreams():
             label = ("upstream", server.name)
             up.put(server.up, label)
+            silent.put(server.silent_s, label)
             failures.put(server.failures, label)
             put_histogram(dials, server.dials, label)
-        yield from (up, failures, dials)
+        yield from (up, silent, failures, dials)
 
     def _tls(self) -> Iterator[Family]:
         expiry = Family(

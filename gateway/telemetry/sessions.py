@@ -25,6 +25,7 @@ from gateway.telemetry.figures import Figures
 from gateway.telemetry.history import SAMPLE_S, SAMPLED, History
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.refusals import cause_of
+from gateway.telemetry.silence import Silences
 from gateway.telemetry.summary import Measured, Summary, summarise
 from gateway.telemetry.totals import Totals
 
@@ -116,6 +117,7 @@ class Sessions:
         self._newest_ended: deque[Summary] = deque(maxlen=NEWEST_ENDED)
         self._sums: dict[Labels, list[float]] = {}
         self.totals = Totals()
+        self._silences = Silences()
         self.opened: Counter[Labels] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
@@ -169,15 +171,24 @@ class Sessions:
         self._turned = (self._turned + 1) % _GROUPS
         for session in self._groups[self._turned].values():
             if session.figures is not None:
-                session.figures.sample(session.counted, session.opened_at, now)
+                self._sample(session, now)
                 session.figures.turn(*session.counted.moments)
         for other in (_GROUPS // 3, 2 * _GROUPS // 3):
             for session in self._groups[(self._turned + other) % _GROUPS].values():
                 if session.figures is not None:
                     session.figures.settle()
-                    session.figures.sample(session.counted, session.opened_at, now)
+                    self._sample(session, now)
+
+    def _sample(self, session: Measured, now: float) -> None:
+        counted, opened_at = session.counted, session.opened_at
+        self._silences.look(session.server, counted, session.figures, opened_at, now)
+        session.figures.sample(counted, opened_at, now)
 
     # Who shows sessions calls
+
+    def silent_s(self, server: str) -> float:
+        """For how long a server has answered nothing although sessions wait for it; 0.0 if it answers."""
+        return self._silences.silent_s(server, self._clock())
 
     def living(self, wanted: SessionFilter = ALL) -> Iterator[Measured]:
         """The sessions that lived at the first step and are meant; they may have ended since."""

@@ -15,6 +15,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.latency import Estimate
+from gateway.telemetry.silence import unanswered_s
 from gateway.telemetry.tcp import TcpInfo, read_tcp_info
 
 _CLIENT_CHARACTERS: Final = 128
@@ -95,6 +96,7 @@ class Summary:
 
     ``latencies`` has those of the last minute that have values; ``upstream_connect_s`` happened once.
     ``quiet_up_s`` and ``quiet_down_s``: no media for so long; None in a session's first seconds.
+    ``unanswered_s``: for how long the media server has not answered its handshake.
     ``resumed_s``: how long ago the stream resumed after a pause of ``pause_s``; None if it never paused.
     """
 
@@ -136,6 +138,7 @@ class Summary:
     quiet_down_s: float | None = None
     resumed_s: float | None = None
     pause_s: float = 0.0
+    unanswered_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can carry."""
@@ -198,6 +201,7 @@ def summarise(
         quiet_down_s=history and history.quiet_down_s(counted.bytes_down, now),
         resumed_s=now - history.resumed_at if history and history.resumed_at else None,
         pause_s=history.pause_s if history else 0.0,
+        unanswered_s=0.0 if reason else unanswered_s(counted, measured.opened_at, now),
     )
 
 

@@ -1,0 +1,139 @@
+"""The diagnosis of a session is true: a known delay is said to come from where it is.
+
+As in ``test_true_figures``, client and media server are played by the test over real sockets; the media
+server that stands still is a real one, stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path as File
+from time import sleep
+from typing import Any
+
+from gateway.telemetry.silence import SILENT_S
+from tests.interop.clients import FFmpegPlayer, publish, url
+from tests.interop.programs import Programs, until
+from tests.interop.servers import LOOPBACK, start_origin
+from tests.interop.test_true_figures import _HANDSHAKE, MediaServer, Path, path
+from tests.interop.watched import WatchedGateway, start_watched_gateway
+
+_ROUNDS = 12
+# A session is looked at each ten seconds.
+_NOTICED_S = 25.0
+
+
+def diagnosis_of(gateway: WatchedGateway, alias: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gateway.get(f"/sessions/{alias}"))["diagnosis"]
+    return found
+
+
+def diagnosis(end_to_end: Path) -> dict[str, Any]:
+    return diagnosis_of(end_to_end.gateway, end_to_end.figures["alias"])
+
+
+def silent_s(gateway: WatchedGateway) -> float:
+    (server,) = json.loads(gateway.get("/upstreams"))["upstreams"]
+    return float(server["silent_s"])
+
+
+def let_wait(end_to_end: Path, said: bytes, seconds: float) -> None:
+    """Have the media server speak, the client poll so much later, and take its whole answer."""
+    end_to_end.server.says(said)
+    sleep(seconds)
+    end_to_end.client.idle()
+    end_to_end.client.answer()
+
+
+def test_nothing_delays_a_session_that_nothing_delays(programs: Programs) -> None:
+    with path(programs, MediaServer()) as end_to_end:
+        end_to_end.open()
+        for _ in range(_ROUNDS):
+            end_to_end.poll(b"data")
+        found = diagnosis(end_to_end)
+    assert found["cause"] == "none", found
+
+
+def test_a_client_that_polls_late(programs: Programs) -> None:
+    with path(programs, MediaServer()) as end_to_end:
+        end_to_end.open()
+        for _ in range(_ROUNDS):
+            let_wait(end_to_end, b"data", 0.3)
+        found = diagnosis(end_to_end)
+    assert found["cause"] == "polling", found
+    assert "a program between that does not name itself" in found["notes"][0]
+
+
+def test_a_client_that_asks_too_seldom_for_the_streams_rate(programs: Programs) -> None:
+    """Its answers are full, and what does not fit into one waits for the next ones."""
+    with path(programs, MediaServer()) as end_to_end:
+        end_to_end.open()
+        for _ in range(6):
+            let_wait(end_to_end, bytes(256 * 1024), 0.5)
+        found = diagnosis(end_to_end)
+    assert found["cause"] == "polling", found
+    assert "asks too seldom for the stream's rate" in found["notes"][0]
+
+
+def test_something_between_that_does_not_name_itself(programs: Programs) -> None:
+    with path(programs, MediaServer(), proxy_s=0.4) as end_to_end:
+        end_to_end.open()
+        for _ in range(_ROUNDS):
+            let_wait(end_to_end, b"data", 0.0)
+        found = diagnosis(end_to_end)
+    assert found["cause"] == "polling", found
+    assert "a program between that does not name itself" in found["notes"][0]
+
+
+def test_a_delay_of_a_few_polls_is_sudden(programs: Programs) -> None:
+    with path(programs, MediaServer()) as end_to_end:
+        end_to_end.open()
+        for number in range(3 * _ROUNDS):
+            if number % 9:
+                end_to_end.poll(b"data")
+            else:
+                let_wait(end_to_end, b"data", 0.3)
+        found = diagnosis(end_to_end)
+    assert found["cause"] == "polling", found
+    assert any("sudden, not steady" in note for note in found["notes"])
+
+
+def test_a_media_server_that_does_not_answer_the_handshake(programs: Programs) -> None:
+    with path(programs, MediaServer()) as end_to_end:
+        end_to_end.open()
+        end_to_end.client.send(_HANDSHAKE)
+        end_to_end.client.answer()
+        sleep(SILENT_S)
+        found = diagnosis(end_to_end)
+        assert found["cause"] == "server", found
+        assert "has not answered its handshake for 3." in found["notes"][0]
+        end_to_end.poll(_HANDSHAKE)
+        assert diagnosis(end_to_end)["cause"] == "none"
+
+
+def test_a_media_server_that_stands_still_is_not_plainly_up(
+    programs: Programs, clip: File, stream: str
+) -> None:
+    """Stopped by a signal: its kernel takes connections, and acknowledges what is sent."""
+    origin, port = start_origin(programs)
+    gateway = start_watched_gateway(programs, f'[[upstream]]\nservers = ["{LOOPBACK}:{port}"]\n')
+    source = url("rtmpt", gateway.port, stream)
+    early = FFmpegPlayer(programs, source)
+    until(gateway.sessions, "the player's session is there")
+    publish(programs, clip, url("rtmp", port, stream))
+    until(early.packets, "the player plays")
+    assert silent_s(gateway) == 0
+    (lived_through,) = gateway.sessions()
+    origin.send(signal.SIGSTOP)
+    try:
+        FFmpegPlayer(programs, source)
+        until(lambda: silent_s(gateway) >= SILENT_S, "the server is silent", _NOTICED_S)
+        waiting = [each for each in gateway.sessions() if each["alias"] != lived_through["alias"]]
+        found = diagnosis_of(gateway, waiting[0]["alias"])
+        assert found["cause"] == "server", found
+    finally:
+        origin.send(signal.SIGCONT)
+    until(lambda: not silent_s(gateway), "the server answers again", _NOTICED_S)
+    for session in gateway.sessions():
+        assert diagnosis_of(gateway, session["alias"])["cause"] != "network"
