@@ -3,7 +3,8 @@
 A server process that stands still (SIGSTOP, a deadlock, a full disk) looks up from outside: its kernel
 takes connections and acknowledges bytes. But every RTMP server answers a client's handshake at once. So a
 server is *silent* since the opening of a session whose handshake it has not answered, if it has said
-nothing to any other session since. A session is looked at each ``SAMPLE_S``: this is known up to that much later.
+nothing to any other session since. A session is looked at each ``SAMPLE_S``: this is known up to that much
+later.
 
 A server whose streams have paused is not silent: that nothing comes on a session that was answered proves
 nothing.
