@@ -10,7 +10,9 @@ The rules (PROTOCOL.md, Streamed answers):
 - Declared, for librtmp: the answer ends when its length is filled. Commands behind it take effect at once.
   Their own answers carry nothing, except the newest one, which becomes the next streamed answer.
 - An answer lasts twelve round trips of the client's connection, within 0.4 and 4 times ``answer_s``:
-  the poll between two answers costs a round trip in which data waits, a thirteenth of the time then.
+  the poll between two answers costs a round trip in which data waits, a thirteenth of the time then. Where
+  more waits meanwhile than a network takes at once, it needs many round trips for it, and an answer lasts
+  twenty-four.
 - A streamed answer is not kept for repetition. Both programs give up when a connection is cut in an answer,
   so the session ends then, after the commands that were already received.
 - A client that does not read makes the answer ``full``. What the upstream says then waits in the backlog,
@@ -53,6 +55,8 @@ _ROUND_TRIPS: Final = 12
 # A client that polls after a round trip finds this much of the stream at most; more, and it is behind.
 _BEHIND_ROUND_TRIPS: Final = 2
 _BEHIND_S: Final = 0.1
+# More than a network takes at once (ten segments, RFC 6928): it needs many round trips to catch up.
+_BURST_BYTES: Final = 16 * 1024
 _SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
 # The first declared length, before the session's rate is known, and the largest: less than the 250 kB that
@@ -257,7 +261,10 @@ class StreamingDownstream(Downstream):
         ):
             # The network is slower than the stream: fewer gaps let it catch up.
             return _LONGEST * answer_s
-        return min(max(_ROUND_TRIPS * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
+        round_trips = _ROUND_TRIPS
+        if self._backlog.size_bytes > _BURST_BYTES:
+            round_trips *= 2
+        return min(max(round_trips * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
 
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
         """A length that the session's own rate fills in the answer's time."""

@@ -383,6 +383,20 @@ def test_a_pause_after_a_slow_client_has_caught_up_ends_its_answer() -> None:
     assert reply.finished is True
 
 
+@pytest.mark.parametrize(("waiting_bytes", "lasts_s"), [(16 * 1024, 1.2), (16 * 1024 + 1, 2.4)])
+def test_an_answer_that_begins_with_much_lasts_twice_as_long(
+    waiting_bytes: int, lasts_s: float
+) -> None:
+    talk = playing(CHUNKED)
+    talk.round_trip_s = 0.1
+    talk.say(bytes(waiting_bytes))
+    reply, began = talk.idle(1), talk.now
+    while reply.finished is None:
+        talk.say(bytes(1000))
+        talk.later(0.01)
+    assert talk.now - began == pytest.approx(lasts_s, abs=0.02)
+
+
 def test_a_client_that_is_behind_gets_longer_answers() -> None:
     """Each gap between two answers costs a slow network time to catch up."""
     talk = playing(CHUNKED)
