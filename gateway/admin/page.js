@@ -157,10 +157,14 @@ function plot(name, points) {
 // The last ten minutes, from before the page was opened
 
 const SERIES = [
-  ["Downstream wait and poll gap, 95th percentile", spoken, [["downstream_wait_p95_s", "p95"], ["poll_gap_p95_s", "p50"]]],
-  ["Media rate down and up", rate, [["bytes_down_per_s", "p95"], ["bytes_up_per_s", "p50"]]],
-  ["Round trip", spoken, [["round_trip_s", "p95"]]],
+  ["95th percentile", spoken, [["downstream_wait_p95_s", "p95", "downstream wait"], ["poll_gap_p95_s", "p50", "poll gap"]]],
+  ["Bit rate", rate, [["bytes_down_per_s", "p95", "down"], ["bytes_up_per_s", "p50", "up"]]],
+  ["TCP", spoken, [["round_trip_s", "p95", "round trip to the client"]]],
 ];
+function rateTop(value) {
+  const bits = Math.max(value * 8, 10000), step = 10 ** Math.floor(Math.log10(bits));
+  return [1, 2, 5, 10].map((each) => each * step).find((each) => each >= bits) / 8;
+}
 function drawHistory(found) {
   const points = found.samples.map((each, index) =>
     ({ ...each, now: -found.age_s - (found.samples.length - 1 - index) * found.every_s }));
@@ -168,14 +172,15 @@ function drawHistory(found) {
   if (points.length < 2) return;
   byId("history").replaceChildren(...SERIES.map(([title, words, lines]) => {
     const most = Math.max(...lines.flatMap(([name]) => points.map((each) => each[name])));
-    const top = words === rate ? Math.max(most * 1.1, 1250) : scaleTop(most);
+    const top = words === rate ? rateTop(most) : scaleTop(most);
     return chart(title, words, top, -points[0].now,
-      lines.map(([name, kind]) => [points.map((each) => [each.now, each[name]]), kind]));
+      lines.map(([name, kind, label]) => [points.map((each) => [each.now, each[name]]), kind, label]));
   }));
 }
 function chart(title, words, top, span, lines) {
-  const width = 360, height = 110, left = 62;
-  const image = drawn("svg", { viewBox: `0 -8 ${width} ${height + 26}`, role: "img", "aria-label": title });
+  const width = 360, height = 110, left = 84;
+  const text = `${title}: ${lines.map(([, , label]) => label).join(", ")}`;
+  const image = drawn("svg", { viewBox: `0 -8 ${width} ${height + 26}`, role: "img", "aria-label": text });
   for (const part of [0, 0.5, 1]) {
     const y = height - part * height;
     image.append(drawn("line", { x1: left, x2: width, y1: y, y2: y, class: "axis" }),
@@ -184,8 +189,9 @@ function chart(title, words, top, span, lines) {
   for (const [points, kind] of lines) image.append(drawn("polyline", { points: line(points, width, height, left, 0, top), class: kind }));
   image.append(drawn("text", { x: left, y: height + 14 }, age(span) + " ago"),
     drawn("text", { x: width, y: height + 14, "text-anchor": "end" }, "now"));
-  const figure = element("figure");
-  figure.append(element("figcaption", title), image);
+  const figure = element("figure"), caption = element("figcaption", title + ":", "key");
+  caption.append(...lines.map(([, kind, label]) => element("span", label, kind)));
+  figure.append(caption, image);
   return figure;
 }
 async function fetchHistory() {

@@ -118,6 +118,33 @@ def test_a_sessions_own_page_says_where_its_delay_comes_from_and_ends_it(
     assert browser.complaints == []
 
 
+def test_the_last_ten_minutes_are_drawn_with_a_key_and_whole_words(
+    gateway: WatchedGateway, browser: Browser
+) -> None:
+    browser.resize(1280, 900)
+    show(browser, gateway)
+    browser.until(f"{_ROWS}.length === 1")
+    browser.evaluate(f"{_ROWS}[0].querySelector('a').click()")
+    browser.until("document.querySelector('#verdict').textContent.length > 20")
+    # As the gateway says it of a session that is half a minute old, at 123 Mbit/s.
+    sample = (
+        "{downstream_wait_p95_s: 0.05, poll_gap_p95_s: 0.4, bytes_down_per_s: 15.4e6, "
+        "bytes_up_per_s: 1000, round_trip_s: 0.02}"
+    )
+    browser.evaluate(f"drawHistory({{every_s: 10, age_s: 5, samples: [{sample}, {sample}]}})")
+    captions = browser.evaluate(
+        "[...document.querySelectorAll('#history figcaption')].map((each) => each.textContent)"
+    )
+    assert captions == [
+        "95th percentile:downstream waitpoll gap",
+        "Bit rate:downup",
+        "TCP:round trip to the client",
+    ]
+    left = "Math.min(...[...document.querySelectorAll('#history text')].map((t) => t.getBBox().x))"
+    assert browser.evaluate(left) >= 0, "words are cut off"
+    assert browser.evaluate("document.querySelector('#history').textContent.includes('200')")
+
+
 def test_the_page_names_the_media_server_that_is_down(
     programs: Programs, browser: Browser, refusing_port: int
 ) -> None:
