@@ -4,7 +4,7 @@
     python -m tests.bench live polls       some of them
     python -m tests.bench slow slow-far    on a slow, lossy path (slow_path.py): needs root
     python -m tests.bench --quick          half a minute: checks the data, not the figures
-    python -m tests.bench --markdown       the table for the README
+    python -m tests.bench --markdown       the tables for RESULTS.md
 
 Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy, gcc
 and OpenSSL's headers. The load (media server and clients in one C program, load/main.c) runs on one core,

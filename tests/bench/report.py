@@ -1,4 +1,4 @@
-"""From the results of all rounds to a table for a person, or for the README."""
+"""From the results of all rounds to a table for a person, or for RESULTS.md."""
 
 from __future__ import annotations
 
