@@ -20,8 +20,8 @@ from gateway.admin.diagnosis import diagnose
 from gateway.admin.problems import TooManyWatchers
 from gateway.admin.queries import SessionQuery
 from gateway.admin.sources import Gateway
+from gateway.admin.time_slices import TimeSlices
 from gateway.admin.totals import totals
-from gateway.admin.turns import Turns
 from gateway.telemetry.latency import MIDDLES
 from gateway.telemetry.metrics import UpstreamHealth
 from gateway.telemetry.sessions import NEWEST_ENDED
@@ -42,7 +42,7 @@ class Watching:
     """The open event streams. ``turns`` begins a piece of work that lets others run."""
 
     def __init__(
-        self, gateway: Gateway, turns: Callable[[], Turns], clock: Callable[[], float]
+        self, gateway: Gateway, turns: Callable[[], TimeSlices], clock: Callable[[], float]
     ) -> None:
         self._gateway = gateway
         self._turns = turns

@@ -22,7 +22,7 @@ from gateway.admin.access import Guard
 from gateway.admin.answers import COMMON_FIELDS, Answer, problem_answer
 from gateway.admin.endpoints import Call
 from gateway.admin.problems import BadParameter, Problem, TooManyAnswers
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 
 _log = Logger()
 
@@ -63,7 +63,7 @@ class Exchange:
         reactor: Any,
         guard: Guard,
         answer: Callable[[Call], Awaitable[Answer]],
-        turns: Turns,
+        turns: TimeSlices,
         slots: Slots,
     ) -> None:
         self._request = request
@@ -168,7 +168,7 @@ class Exchange:
                 if piece:
                     request.write(piece)
                 await self._taken()
-                await self._turns.give_way()
+                await self._turns.yield_to_reactor()
         request.unregisterProducer()
 
     async def _taken(self) -> None:

@@ -24,7 +24,7 @@ from gateway.admin.access import Guard
 from gateway.admin.answers import Answer
 from gateway.admin.endpoints import Call
 from gateway.admin.exchange import Exchange, Slots
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 
 # Sixteen watchers, a few scrapers, and the six connections that a browser opens for a page.
 CONNECTIONS: Final = 64
@@ -50,7 +50,7 @@ class Site(HTTPFactory):
         reactor: Any,
         guard: Guard,
         answer: Callable[[Call], Awaitable[Answer]],
-        turns: Callable[[], Turns],
+        turns: Callable[[], TimeSlices],
     ) -> None:
         super().__init__(timeout=REQUEST_S, reactor=reactor)
         self.protocol: Any = _Connection

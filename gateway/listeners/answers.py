@@ -25,8 +25,18 @@ _STREAMED = (
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-def streamed_head(length: int | None, first_bytes: int) -> bytes:
-    """The head of a streamed answer, up to its body's first ``first_bytes``; chunked without ``length``."""
+# librtmp fails on a head that crosses the end of its receive buffer (streaming.REST_S). A short head makes
+# that less likely; it has no fields for proxies, and is sent where there is none.
+_BRIEF = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+def streamed_head(length: int | None, first_bytes: int, is_direct: bool = False) -> bytes:
+    """The head of a streamed answer, up to its body's first ``first_bytes``; chunked without ``length``.
+
+    ``is_direct``: the connection is known to have no buffering proxy.
+    """
+    if length is not None and is_direct:
+        return _BRIEF % length
     if length is None:
         return b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (_STREAMED, first_bytes)
     return b"%bContent-Length: %d\r\n\r\n" % (_STREAMED, length)

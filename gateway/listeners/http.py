@@ -48,16 +48,16 @@ from gateway.listeners.answers import (
     next_chunk,
     streamed_head,
 )
-from gateway.listeners.lost import LostTransport
+from gateway.listeners.closed_transport import ClosedTransport
 from gateway.logs import debugging
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
+from gateway.protocols.ingress import Ingress
+from gateway.protocols.interfaces import Reply
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
-from gateway.protocols.parties import Reply
 from gateway.protocols.session import Session
-from gateway.protocols.way import Way
 from gateway.transport import JOIN_BYTES, has_vanished
 from gateway.tunnels.ids import PREFIX_BYTES
 
@@ -85,15 +85,15 @@ class Opening(Protocol):
 class Tunnels(Protocol):
     """Where sessions are opened and found."""
 
-    def open(self, address: str, fields: Fields, reply: Reply, way: Way) -> Opening:
+    def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress) -> Opening:
         """Open a session; ``reply`` gets its id. Raises RequestRefused when none may be had."""
 
     def find(self, session_id: bytes) -> Session:
         """Raises UnknownSession."""
 
 
-class Borrower(Protocol):
-    """Who has the connection's bytes: what happens to it is told to nobody else."""
+class BytesHandler(Protocol):
+    """Receives a connection's bytes and events while a website request or an upgrade uses it."""
 
     def client_data(self, data: bytes) -> None: ...
 
@@ -108,10 +108,10 @@ class Borrower(Protocol):
     def client_lost(self) -> None: ...
 
     def expire(self, now: float) -> None:
-        """The connection's ``deadline``, which the borrower sets, has passed."""
+        """The connection's ``deadline``, which the handler sets, has passed."""
 
 
-class Forwarding(Borrower, Protocol):
+class Forwarding(BytesHandler, Protocol):
     """A request on its way to the website."""
 
     def start(self) -> None:
@@ -198,9 +198,10 @@ class Exchange:
     def round_trip_s(self) -> float:
         return self._connection.round_trip_s
 
-    def begin(self, first: bytes, length: int | None) -> bool:
+    def begin(self, first: bytes, length: int | None, is_direct: bool = False) -> bool:
         self._chunked = length is None
-        self._transport = self._connection.begin_stream(streamed_head(length, len(first)), first)
+        head = streamed_head(length, len(first), is_direct)
+        self._transport = self._connection.begin_stream(head, first)
         return not self._connection.is_full
 
     def more(self, data: bytes) -> bool:
@@ -237,10 +238,10 @@ class HTTPConnection:
 
     __slots__ = (
         "_answers",
-        "_borrower",
         "_broken_off",
         "_command",
         "_fields",
+        "_handler",
         "_last",
         "_left",
         "_listener",
@@ -284,7 +285,7 @@ class HTTPConnection:
         self._answers = STAYS
         # The requests that are not answered yet, and those answered behind them, in order.
         self._pending: list[Exchange] = []
-        self._borrower: Borrower | None = None
+        self._handler: BytesHandler | None = None
         self.is_full = False
         # Whether the first of the pending requests gets a streamed answer now; and whether one ended
         # before its length, so that nothing may be written behind it.
@@ -316,8 +317,8 @@ class HTTPConnection:
         now = self._service.clock()
         if self._last:
             return
-        if self._borrower is not None:
-            self._borrower.client_data(data)
+        if self._handler is not None:
+            self._handler.client_data(data)
             return
         self._reader.receive(data)
         if self._pending:
@@ -330,9 +331,9 @@ class HTTPConnection:
 
     def readConnectionLost(self) -> None:
         """The client says no more: only a WebSocket is of use to it then (IHalfCloseableProtocol)."""
-        self._tell_lost()
-        if self._borrower is not None:
-            self._borrower.client_ended()
+        self._notify_lost()
+        if self._handler is not None:
+            self._handler.client_ended()
         else:
             self._transport.unregisterProducer()
             self._transport.loseConnection()
@@ -342,21 +343,21 @@ class HTTPConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         self._service.connections.remove(self)
-        self._tell_lost()
+        self._notify_lost()
         now = self._service.clock()
         self._abandon(now)
         if has_vanished(reason):
-            self._tell_vanished(now)
-        if self._borrower is not None:
-            self._borrower.client_lost()
+            self._notify_vanished(now)
+        if self._handler is not None:
+            self._handler.client_lost()
         elif (self.is_full or self._streaming) and not self._last:
-            self._take_the_rest(now)
+            self._process_remaining_requests(now)
         self.is_full = self._last = True
         self._count_waiting(0)
 
-    def _take_the_rest(self, now: float) -> None:
-        """What a client had sent still counts, though nobody waits for the answers any more."""
-        self._transport = LostTransport()
+    def _process_remaining_requests(self, now: float) -> None:
+        """Process the commands received before the connection was lost; their answers are discarded."""
+        self._transport = ClosedTransport()
         self.is_full = self._streaming = False
         self._proceed(now)
         while self._pending:
@@ -368,14 +369,14 @@ class HTTPConnection:
         for exchange in pending:
             exchange.abandon(now)
 
-    def _tell_lost(self) -> None:
-        """Tell the session whose command came last that its client, or what is between, has ended this
-        connection; not when it was our turn to."""
+    def _notify_lost(self) -> None:
+        """Notify the session of the last command that the peer has closed this connection. Not called for a
+        connection that the gateway closes."""
         if self._seen and not self._last:
             with suppress(UnknownSession):
                 self._service.tunnels.find(self._seen).source_lost(self._serial)
 
-    def _tell_vanished(self, now: float) -> None:
+    def _notify_vanished(self, now: float) -> None:
         """End the session whose command came last on this connection, if none came elsewhere since."""
         with suppress(UnknownSession):
             self._service.tunnels.find(self._seen).client_vanished(self._serial, now)
@@ -385,15 +386,15 @@ class HTTPConnection:
         if self.is_full:
             return
         self.is_full = True
-        if self._borrower is not None:
-            self._borrower.client_full()
+        if self._handler is not None:
+            self._handler.client_full()
         else:
             self._await_room()
 
     def resumeProducing(self) -> None:
         self.is_full = False
-        if self._borrower is not None:
-            self._borrower.client_drained()
+        if self._handler is not None:
+            self._handler.client_drained()
             return
         now = self._service.clock()
         self.deadline = self._phase_deadline or now + self._service.limits.keep_alive_s
@@ -407,12 +408,12 @@ class HTTPConnection:
     def stopProducing(self) -> None:
         """Part of IPushProducer; ``connectionLost`` does what there is to do."""
 
-    # The sweep, the exchanges and the borrower call
+    # Called by the sweep, the exchanges and the handler
 
     def expire(self, now: float) -> None:
         """``deadline`` has passed."""
-        if self._borrower is not None:
-            self._borrower.expire(now)
+        if self._handler is not None:
+            self._handler.expire(now)
         elif (
             self._pending and not self.is_full and not self._phase_deadline and not self._broken_off
         ):
@@ -449,7 +450,7 @@ class HTTPConnection:
         """Whether the answer of ``exchange`` can be written now, piece by piece."""
         is_next = bool(self._pending) and self._pending[0] is exchange
         takes_more = not (self.is_full or self._last)
-        return is_next and takes_more and not isinstance(self._transport, LostTransport)
+        return is_next and takes_more and not isinstance(self._transport, ClosedTransport)
 
     def begin_stream(self, head: bytes, first: bytes) -> Any:
         """Begin the streamed answer of the first of the pending requests; returns what takes the rest."""
@@ -471,7 +472,7 @@ class HTTPConnection:
 
     def forwarded(self, error: RequestRefused | None, closes: bool) -> None:
         """What was lent is given back: the website's answer is written, or ``error`` is to be."""
-        self._borrower = None
+        self._handler = None
         self._last = closes or self._answers.closes
         self._set_idle_deadline(self._service.clock())
         if error is not None:
@@ -483,12 +484,12 @@ class HTTPConnection:
         else:
             self._service.later(self._proceed_later)
 
-    def upgraded(self, relay: Borrower) -> None:
+    def upgraded(self, relay: BytesHandler) -> None:
         """What was lent is ``relay``'s for good."""
-        self._borrower = relay
+        self._handler = relay
 
     def _proceed_later(self) -> None:
-        if self._borrower is None and not self.is_full and not self._last:
+        if self._handler is None and not self.is_full and not self._last:
             self._transport.startReading()
             self._proceed(self._service.clock())
 
@@ -556,7 +557,7 @@ class HTTPConnection:
             self._answers = answers_to(fields.version, fields.persistent)
         website = self._service.website
         if self._command is None and website is not None:
-            if not self._pending and not isinstance(self._transport, LostTransport):
+            if not self._pending and not isinstance(self._transport, ClosedTransport):
                 self._forward(website, fields)
             return False
         body = self._reader.whole_body()
@@ -594,7 +595,7 @@ class HTTPConnection:
             self.forwarded(error, self._reader.in_body)
             return
         forwarding = website.forward(self, self._reader, self._transport, request)
-        self._borrower = forwarding
+        self._handler = forwarding
         forwarding.start()
 
     def _await_head(self, now: float) -> None:
@@ -689,13 +690,13 @@ class HTTPConnection:
         exchange = self._later_answer()
         try:
             exchange.opening = self._service.tunnels.open(
-                self._client_of(fields), fields, exchange, self._way()
+                self._client_of(fields), fields, exchange, self._ingress()
             )
         except RequestRefused as error:
             exchange.refuse(error)
 
-    def _way(self) -> Way:
-        return Way("rtmpts" if self._secure else "rtmpt", self._listener)
+    def _ingress(self) -> Ingress:
+        return Ingress("rtmpts" if self._secure else "rtmpt", self._listener)
 
     def _later_answer(self) -> Exchange:
         exchange = Exchange(self, self._answers)

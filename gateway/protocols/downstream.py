@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from gateway.errors import UnknownSession
 from gateway.protocols.backlog import Backlog
+from gateway.protocols.interfaces import Figures, Reply, Upstream
 from gateway.protocols.limits import Limits
-from gateway.protocols.parties import Figures, Reply, Upstream
 from gateway.protocols.replay import Replay
 
 # PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.

@@ -22,7 +22,7 @@ A session is in one of these positions, and ``deadline`` is when ``expire`` has 
     ended      for the reason told to the upstream            repeating answers
 
 ``receive`` returns the answer, or None when it comes later; the caller then owes ``wait``. Pure: the
-upstream and those who wait for answers are whoever has the methods declared in ``parties``.
+upstream and the replies implement the interfaces declared in ``interfaces``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from gateway.errors import BadRequest, NotFound, UnknownSession
 from gateway.protocols.commands import Kind
 from gateway.protocols.downstream import INTERVALS, NONE
 from gateway.protocols.http import Fields
+from gateway.protocols.interfaces import Figures, Reply, Upstream
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
-from gateway.protocols.parties import Figures, Reply, Upstream
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
 from gateway.protocols.streaming import WHOLE, Delivery, StreamingDownstream, StreamPolicy

@@ -20,8 +20,8 @@ from typing import IO, Final, final
 from twisted.logger import Logger
 
 from gateway.errors import RequestRefused
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.lines import BURST, Bucket
 from gateway.telemetry.refusals import cause_of
 from gateway.telemetry.summary import Summary
@@ -111,14 +111,14 @@ class AccessLog:
             self._write(_STREAM_ENDS[summary.action], "stream", summary, status)
         self._write("disconnect", "session", summary, _OK)
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         self._put(
             {
                 "x-event": "connect",
                 "x-category": "session",
                 "x-status": str(error.status),
                 "c-ip": address,
-                "c-proto": way.protocol,
+                "c-proto": ingress.protocol,
                 "x-comment": cause_of(type(error)),
             }
         )

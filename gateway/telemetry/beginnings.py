@@ -11,7 +11,7 @@ from typing import Final, final
 from twisted.logger import Logger
 
 from gateway.errors import RequestRefused
-from gateway.protocols.way import Way
+from gateway.protocols.ingress import Ingress
 from gateway.telemetry.summary import Summary
 from gateway.telemetry.words import in_quotes
 
@@ -40,7 +40,7 @@ class BeginRecords:
     def ended(self, summary: Summary) -> None:
         """In the record of the end (records.py)."""
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         """No session; RefusalWarnings has a line for it."""
 
     def _write(self, summary: Summary) -> None:

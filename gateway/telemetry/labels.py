@@ -44,7 +44,7 @@ _RELAY_REASONS: Final = (
 _OF_TUNNELS: Final = frozenset({"poll_gap"})
 _OF_MEDIA: Final = frozenset({"ping_client", "ping_upstream", "media_late"})
 
-# What a door counts (listeners/entry.py): as what a connection is served, and why it is not.
+# What a door counts (listeners/protocol_detection.py): as what a connection is served, and why it is not.
 SPOKEN: Final = ("http", "rtmp")
 HANDSHAKES: Final = {"tls": "succeeded", "tls_failed": "failed"}
 _UNSERVED: Final = ("full", "left", "silent", "unknown")
@@ -106,7 +106,7 @@ class Expected:
             for reason in _TUNNEL_REASONS if protocol in TUNNELLED else _RELAY_REASONS:
                 yield protocol, reason.value
 
-    def doors(self) -> dict[str, tuple[str, ...]]:
+    def listener_states(self) -> dict[str, tuple[str, ...]]:
         """What each listener's door can count."""
         return {entrance.listener: entrance.counts for entrance in self.entrances}
 

@@ -90,15 +90,15 @@ class UpstreamHealth:
 class Sources:
     """Where the figures are that no session has, each asked when somebody asks for metrics.
 
-    ``doors`` gives each listener and its connections by what they turned out to be (listeners/entry.py);
-    ``certificates`` names, and when each expires, in seconds since 1970. ``expected`` is what is shown
-    before anything happened.
+    ``doors`` gives each listener and its connections by what they turned out to be
+    (listeners/protocol_detection.py); ``certificates`` names, and when each expires, in seconds since
+    1970. ``expected`` is what is shown before anything happened.
     """
 
     limits: Limits
     buffers_bytes: int
     connections: Callable[[], int] = lambda: 0
-    doors: Callable[[], Iterable[tuple[str, Mapping[str, int]]]] = lambda: ()
+    listener_states: Callable[[], Iterable[tuple[str, Mapping[str, int]]]] = lambda: ()
     upstreams: Callable[[], Iterable[UpstreamHealth]] = lambda: ()
     certificates: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
     expected: Expected = NOTHING_EXPECTED
@@ -118,7 +118,7 @@ class _Sum:
         self.buffered_bytes += session.counted.buffered_bytes
         position = session.counted.position
         if position != "ended":
-            self.states[session.way.protocol, position] += 1
+            self.states[session.ingress.protocol, position] += 1
 
 
 @final
@@ -208,14 +208,14 @@ class Metrics:
             ("buffers_limit_bytes", "What they may hold in all.", sources.buffers_bytes),
         ):
             yield _single(name, Kind.GAUGE, help_text, value)
-        yield from self._doors()
+        yield from self._listener_states()
 
-    def _doors(self) -> Iterator[Family]:
+    def _listener_states(self) -> Iterator[Family]:
         accepted = Family("connections_accepted", Kind.COUNTER, "Connections, by what they speak.")
         refused = Family("connections_refused", Kind.COUNTER, "Connections not served, by cause.")
         handshakes = Family("tls_handshakes", Kind.COUNTER, "TLS handshakes, by outcome.")
-        expected = self._sources.expected.doors()
-        for listener, counts in self._sources.doors():
+        expected = self._sources.expected.listener_states()
+        for listener, counts in self._sources.listener_states():
             label = ("listener", listener)
             zeros = dict.fromkeys(expected.get(listener, ()), 0)
             for name, count in {**zeros, **counts}.items():

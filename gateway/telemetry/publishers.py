@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import final
 
 from gateway.errors import RequestRefused
-from gateway.protocols.way import Way
+from gateway.protocols.ingress import Ingress
 from gateway.telemetry.summary import Summary
 
 # Application, stream, client address.
@@ -47,7 +47,7 @@ class ReplacedPublishers:
         if self._publishing.get(_name_of(summary)) == summary.alias:
             del self._publishing[_name_of(summary)]
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         """It published nothing."""
 
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from gateway.errors import RequestRefused
 from gateway.logs import debugging
-from gateway.protocols.way import Way
+from gateway.protocols.ingress import Ingress
 from gateway.telemetry.beginnings import who_and_what
 from gateway.telemetry.labels import TUNNELLED
 from gateway.telemetry.latency import Estimate
@@ -62,7 +62,7 @@ class EndRecords:
         if debugging.enabled:
             self._log.debug("; ".join(_parts(summary)), **found)
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         """Counted, and told to the client; a line each would be an attacker's to write."""
 
 

@@ -19,7 +19,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.logs import debugging, repeated
-from gateway.protocols.way import Way
+from gateway.protocols.ingress import Ingress
 from gateway.telemetry.summary import Summary
 
 
@@ -60,14 +60,14 @@ class RefusalWarnings:
     def ended(self, summary: Summary) -> None:
         """Not refused."""
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         cause = cause_of(type(error))
         fields = {
             "cause": cause.replace("_", " "),
             "error": str(error),
             "address": address or "a local client",
-            "protocol": way.protocol.upper(),
-            "listener": way.listener,
+            "protocol": ingress.protocol.upper(),
+            "listener": ingress.listener,
         }
         self._warn(self._log, f"{cause}: {error}", _REFUSED, **fields)
         if debugging.enabled:

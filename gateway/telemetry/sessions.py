@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol, final
 from attrs import frozen
 
 from gateway.errors import RequestRefused
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.history import SAMPLE_S, SAMPLED, History
 from gateway.telemetry.latency import SLICE_S
@@ -57,7 +57,7 @@ class Record(Protocol):
 
     def ended(self, summary: Summary) -> None: ...
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
 @frozen
@@ -74,7 +74,7 @@ class SessionFilter:
         return (
             session.alias.startswith(self.alias)
             and self.upstream in ("", session.server)
-            and self.protocol in ("", session.way.protocol)
+            and self.protocol in ("", session.ingress.protocol)
             and self.stream in ("", _stream_of(session))
         )
 
@@ -127,11 +127,11 @@ class Sessions:
 
     # The tables call
 
-    def measure(self, way: Way) -> Figures | None:
+    def measure(self, ingress: Ingress) -> Figures | None:
         """The figures of a session that is about to begin; None when nothing is to be measured."""
         if not self._enabled:
             return None
-        return Figures(self.totals.protocol(way.protocol), self._media)
+        return Figures(self.totals.protocol(ingress.protocol), self._media)
 
     def session_opened(self, session: Measured) -> None:
         now = self._clock()
@@ -146,7 +146,7 @@ class Sessions:
             self._notice_stream(session)
 
     def session_ended(self, session: Measured, reason: EndReason) -> None:
-        self.ended[session.way.protocol, reason.value] += 1
+        self.ended[session.ingress.protocol, reason.value] += 1
         if self._group(session.alias).pop(session.alias, None) is None:
             # A relay whose upstream never stood: an open that was refused.
             return
@@ -158,10 +158,10 @@ class Sessions:
             record.ended(summary)
         self._remember(summary)
 
-    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         self.refused[cause_of(type(error))] += 1
         for record in self._records:
-            record.refused(error, address, way)
+            record.refused(error, address, ingress)
 
     # The worker's timer calls
 
@@ -328,7 +328,7 @@ def _rounded(value: float) -> float:
 
 
 def _labels(session: Measured) -> Labels:
-    return session.way.protocol, session.way.listener, session.server
+    return session.ingress.protocol, session.ingress.listener, session.server
 
 
 def _stream_of(session: Measured) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 
 from gateway.protocols.http import Fields
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.figures import Figures
 from gateway.telemetry.latency import Estimate
 from gateway.telemetry.silence import unanswered_s
@@ -74,7 +74,7 @@ class Measured(Protocol):
     def opened_at(self) -> float: ...
 
     @property
-    def way(self) -> Way: ...
+    def ingress(self) -> Ingress: ...
 
     @property
     def opening_fields(self) -> Any:
@@ -164,8 +164,8 @@ def summarise(
     history = figures.history
     return Summary(
         alias=measured.alias,
-        protocol=measured.way.protocol,
-        listener=measured.way.listener,
+        protocol=measured.ingress.protocol,
+        listener=measured.ingress.listener,
         upstream=measured.server,
         address=measured.address,
         client=_client_of(measured.opening_fields, facts),

@@ -1,7 +1,7 @@
 """A client that speaks RTMP or RTMPE itself, joined to an upstream connection: bytes pass as they are.
 
     dialling    the client is not read; what it has said already waits here
-    joined      both sides are read and written (side.py)
+    joined      both sides are read and written (relay_connection.py)
     half ended  one side says no more, the other may, for as long as it does say something
     ended       for one reason, told once; what was read is still written, within bounds
 
@@ -21,11 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import RequestRefused, ResourcesExhausted
+from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import RTMP, Way
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.side import Reasons, Side
+from gateway.tunnels.relay_connection import Reasons, RelayConnection
 
 _log = Logger()
 
@@ -62,7 +62,7 @@ class Telemetry(Protocol):
 
     def session_ended(self, session: Relay, reason: EndReason) -> None: ...
 
-    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
+    def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
 def _nobody() -> None:
@@ -87,12 +87,12 @@ class Relay:
         "clock",
         "ended",
         "figures",
+        "ingress",
         "opened_at",
         "reading",
         "server",
         "unused_until",
         "upstream",
-        "way",
     )
 
     # What a tunnel's session counts and a relay has none of.
@@ -107,7 +107,7 @@ class Relay:
         alias: str,
         address: str,
         limits: Limits,
-        way: Way = RTMP,
+        ingress: Ingress = RTMP,
         figures: Any = None,
         left: Callable[[], None] = _nobody,
     ) -> None:
@@ -116,7 +116,7 @@ class Relay:
         self._left = left
         self.alias = alias
         self.address = address
-        self.way = way
+        self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
         self.server = ""
@@ -128,8 +128,8 @@ class Relay:
         # Of half a relay: since when, and at how many bytes, nothing has been said.
         self._quiet_since = inf
         self._quiet_bytes = 0
-        self.client = Side(self, _OF_CLIENT)
-        self.upstream = Side(self, _OF_UPSTREAM)
+        self.client = RelayConnection(self, _OF_CLIENT)
+        self.upstream = RelayConnection(self, _OF_UPSTREAM)
         self.client.other, self.upstream.other = self.upstream, self.client
 
     @property
@@ -173,14 +173,14 @@ class Relay:
 
     # The sides call
 
-    def read(self, side: Side, data: bytes) -> None:
+    def read(self, side: RelayConnection, data: bytes) -> None:
         """Let whoever reads the stream as it passes see ``data`` of one side."""
         if side is self.client:
             self.reading = self.reading.up(data, self.clock())
         else:
             self.reading = self.reading.down(data, self.clock())
 
-    def taken_late(self, side: Side) -> None:
+    def taken_late(self, side: RelayConnection) -> None:
         """What was read last from the other side has been taken by this one only now."""
         if self.figures is None or side.full_since == inf:
             return
@@ -190,7 +190,7 @@ class Relay:
         else:
             self.figures.upstream_delayed(late_s, self.client.reads)
 
-    def side_ended(self, side: Side) -> None:
+    def side_ended(self, side: RelayConnection) -> None:
         if self.ended:
             side.close()
             return
@@ -201,7 +201,7 @@ class Relay:
         elif side.other.transport is not None:
             side.other.end_writing()
 
-    def side_lost(self, side: Side, reason: EndReason) -> None:
+    def side_lost(self, side: RelayConnection, reason: EndReason) -> None:
         self.end(self._first_end or reason)
         if side is self.client:
             self._left()
@@ -266,10 +266,10 @@ class RelayTable:
         limits: Limits,
         admission: Admission,
         next_alias: Callable[[], str],
-        connect: Callable[[Side], Awaitable[str]],
+        connect: Callable[[RelayConnection], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
-        measure: Callable[[Way], Any] = lambda way: None,
+        measure: Callable[[Ingress], Any] = lambda ingress: None,
     ) -> None:
         self._limits = limits
         self._admission = admission
@@ -286,7 +286,7 @@ class RelayTable:
         address: str,
         transport: Any,
         first: bytes,
-        way: Way = RTMP,
+        ingress: Ingress = RTMP,
         left: Callable[[], None] = _nobody,
     ) -> None:
         """Relay the client at ``transport``, whose ``first`` bytes have been read already.
@@ -297,11 +297,11 @@ class RelayTable:
         try:
             self._admission.enter(address)
         except RequestRefused as error:
-            self._telemetry.open_refused(error, address, way)
+            self._telemetry.open_refused(error, address, ingress)
             transport.abortConnection()
             return
-        figures = self._measure(way)
-        relay = Relay(self, self._next_alias(), address, self._limits, way, figures, left)
+        figures = self._measure(ingress)
+        relay = Relay(self, self._next_alias(), address, self._limits, ingress, figures, left)
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
@@ -345,7 +345,7 @@ class RelayTable:
             relay.server = await self._connect(relay.upstream)
         except RequestRefused as error:
             if not relay.ended:
-                self._telemetry.open_refused(error, relay.address, relay.way)
+                self._telemetry.open_refused(error, relay.address, relay.ingress)
             is_own = isinstance(error, ResourcesExhausted)
             relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return

@@ -22,12 +22,12 @@ from gateway.errors import (
 )
 from gateway.protocols.clients import recognise
 from gateway.protocols.http import Fields
+from gateway.protocols.ingress import RTMPT, Ingress
+from gateway.protocols.interfaces import Reply
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits, StreamedAnswers
-from gateway.protocols.parties import Reply
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.protocols.streaming import policy_for
-from gateway.protocols.way import RTMPT, Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
@@ -42,7 +42,7 @@ class Telemetry(Protocol):
 
     def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None: ...
 
-    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None: ...
+    def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
 @final
@@ -89,7 +89,7 @@ class SessionTable:
         connect: Callable[[Tunnel], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
-        measure: Callable[[Way], Any] = lambda way: None,
+        measure: Callable[[Ingress], Any] = lambda ingress: None,
         streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT,
         answer_s: float = 1.0,
     ) -> None:
@@ -108,7 +108,7 @@ class SessionTable:
         self._ended: dict[bytes, int] = {}
         self._ended_bytes = 0
 
-    def open(self, address: str, fields: Fields, reply: Reply, way: Way = RTMPT) -> Opening:
+    def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress = RTMPT) -> Opening:
         """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
 
         Raises CapacityReached, Draining.
@@ -116,11 +116,13 @@ class SessionTable:
         try:
             self._admission.enter(address)
         except RequestRefused as error:
-            self._telemetry.open_refused(error, address, way)
+            self._telemetry.open_refused(error, address, ingress)
             raise
         session_id, alias = self._ids.next()
-        figures = self._measure(way)
-        tunnel = Tunnel(session_id, alias, address, fields, self._clock, self._end, way, figures)
+        figures = self._measure(ingress)
+        tunnel = Tunnel(
+            session_id, alias, address, fields, self._clock, self._end, ingress, figures
+        )
         client = recognise(fields)
         policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
         now = self._clock()
@@ -208,7 +210,7 @@ class SessionTable:
         opening.succeed()
 
     def _refuse(self, opening: Opening, error: RequestRefused) -> None:
-        self._telemetry.open_refused(error, opening.tunnel.address, opening.tunnel.way)
+        self._telemetry.open_refused(error, opening.tunnel.address, opening.tunnel.ingress)
         opening.refuse(error)
 
     def _end(self, tunnel: Tunnel, reason: EndReason) -> None:

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
-from gateway.protocols.way import RTMPT, Way
 from gateway.transport import has_vanished
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class Tunnel:
         "alias",
         "client",
         "figures",
+        "ingress",
         "opened_at",
         "reading",
         "server",
         "session",
         "session_id",
-        "way",
     )
 
     session: Session
@@ -60,7 +60,7 @@ class Tunnel:
         fields: Fields,
         clock: Callable[[], float],
         ended: Callable[[Tunnel, EndReason], None],
-        way: Way = RTMPT,
+        ingress: Ingress = RTMPT,
         figures: Any = None,
     ) -> None:
         self.session_id = session_id
@@ -69,7 +69,7 @@ class Tunnel:
         self.client = fields
         self.server = ""
         self.opened_at = clock()
-        self.way = way
+        self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
         self._clock = clock

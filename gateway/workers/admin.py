@@ -24,7 +24,7 @@ from gateway.admin.events import Watching
 from gateway.admin.page import Page
 from gateway.admin.server import Site
 from gateway.admin.sources import Gateway
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 from gateway.config import Admin, Source
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
@@ -50,7 +50,7 @@ def bind(
 ) -> Any:
     """Open the admin server; Twisted's IListeningPort. Raises ConfigurationError."""
     guard = _guard(settings, token(settings, source))
-    site = _site(guard, gateway, lambda: Turns(reactor, monotonic), reactor)
+    site = _site(guard, gateway, lambda: TimeSlices(reactor, monotonic), reactor)
     factory: Any = site
     shown = certificate(settings, source)
     if shown is not None:
@@ -94,7 +94,7 @@ def _guard(settings: Admin, token: bytes) -> Guard:
     return Guard(token, settings.hosts, any_host)
 
 
-def _site(guard: Guard, gateway: Gateway, turns: Callable[[], Turns], reactor: Any) -> Site:
+def _site(guard: Guard, gateway: Gateway, turns: Callable[[], TimeSlices], reactor: Any) -> Site:
     endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic), Page())
     return Site(reactor, guard, endpoints.answer, turns)
 

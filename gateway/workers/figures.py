@@ -14,7 +14,7 @@ from typing import final
 from gateway.config import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.entry import Door
+from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.access import AccessLog
 from gateway.telemetry.beginnings import BeginRecords
@@ -44,14 +44,14 @@ class WorkerFigures:
         sweep_s: float,
         buffers_bytes: int,
         connections: ConnectionSet,
-        doors: Mapping[str, Door],
+        listener_states: Mapping[str, ListenerState],
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
         path = configuration.log.access
         lines_per_s = configuration.log.lines_per_s
         self._access = AccessLog(Path(path), lines_per_s, monotonic, time) if path else None
-        self._doors = doors
+        self._listener_states = listener_states
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
@@ -75,7 +75,10 @@ class WorkerFigures:
             configuration.limits,
             buffers_bytes,
             connections.__len__,
-            lambda: [(listener, door.counts) for listener, door in self._doors.items()],
+            lambda: [
+                (listener, listener_state.counts)
+                for listener, listener_state in self._listener_states.items()
+            ],
             self.upstream_health,
             self._certificate_ends,
             expected,

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from gateway.admin.diagnosis import diagnose
 from gateway.admin.queries import SessionQuery, Shortlist
 from gateway.admin.sources import Selection
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 from gateway.telemetry.families import Family
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.metrics import UpstreamHealth
@@ -35,7 +35,7 @@ class WorkerView:
         figures: WorkerFigures,
         admission: Admission,
         threshold: Threshold | None,
-        turns: Callable[[], Turns],
+        turns: Callable[[], TimeSlices],
     ) -> None:
         self._figures = figures
         self._admission = admission
@@ -48,7 +48,7 @@ class WorkerView:
         for family in self._figures.metrics.families():
             if family is not None:
                 found.append(family)
-            await turns.give_way()
+            await turns.yield_to_reactor()
         return found
 
     async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
@@ -68,7 +68,7 @@ class WorkerView:
                 best.put(summary)
                 if best.is_long:
                     best.cut()
-            await turns.give_way()
+            await turns.yield_to_reactor()
         return Selection(best.take(), matching, causes)
 
     async def session(self, alias: str) -> Summary | None:

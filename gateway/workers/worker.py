@@ -17,23 +17,23 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 from gateway.config import Config
 from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.entry import Door, Listener
 from gateway.listeners.http import HTTPConnection, HTTPService
 from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
+from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.website import Website
 from gateway.logs import repeated
 from gateway.protocols.client_address import Proxies
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
@@ -81,13 +81,13 @@ class Worker:
         self._environment = environment
         limits = configuration.limits
         self._connections = ConnectionSet(limits)
-        self._doors: dict[str, Door] = {}
+        self._listener_states: dict[str, ListenerState] = {}
         self._pool: Pool | None = None
         buffers_bytes = _memory_bytes(limits.buffers_share)
         self._admission = Admission(limits, buffers_bytes)
         # What telemetry knows, for whoever shows it.
         self.figures = WorkerFigures(
-            configuration, _SWEEP_S, buffers_bytes, self._connections, self._doors
+            configuration, _SWEEP_S, buffers_bytes, self._connections, self._listener_states
         )
         telemetry = self.figures.sessions
         ids = SessionIds(configuration.node.id, 0, os.urandom)
@@ -123,7 +123,7 @@ class Worker:
         self._certificates = files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._view = WorkerView(
-            self.figures, self._admission, threshold, partial(Turns, reactor, monotonic)
+            self.figures, self._admission, threshold, partial(TimeSlices, reactor, monotonic)
         )
         self._web = self._make_website()
         self._heap = Heap(resident_bytes, find_trim())
@@ -141,8 +141,10 @@ class Worker:
         open_files.raise_limit(self._configuration.limits)
         source, limits = self._configuration.source, self._configuration.limits
         for index, listener in enumerate(self._configuration.listeners):
-            door = self._doors[str(listener.address)] = self._door(listener)
-            factory = Listener(door)
+            listener_state = self._listener_states[str(listener.address)] = self._listener_state(
+                listener
+            )
+            factory = Listener(listener_state)
             with source.at("listener", index, "address"):
                 port = listen(
                     self._reactor,
@@ -256,12 +258,12 @@ class Worker:
             done.append("certificates")
         return done
 
-    def _door(self, listener: ListenerConfig) -> Door:
+    def _listener_state(self, listener: ListenerConfig) -> ListenerState:
         certificates = self._certificates if listener.tls else None
         proxies = Proxies(
             Networks.of(listener.trusted), AddressRules.of(listener.allow, listener.deny)
         )
-        return Door(
+        return ListenerState(
             self._configuration.limits,
             self._connections,
             partial(self._speak_http, str(listener.address), proxies),
@@ -286,7 +288,7 @@ class Worker:
         self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
     ) -> None:
         protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
-        self._relays.open(address, transport, first, Way(protocol, listener), left)
+        self._relays.open(address, transport, first, Ingress(protocol, listener), left)
 
     async def _connect(self, tunnel: Any) -> str:
         if self._pool is None:

@@ -19,7 +19,7 @@ from gateway.admin.endpoints import Endpoints
 from gateway.admin.events import Watching
 from gateway.admin.page import Page
 from gateway.admin.server import Site
-from gateway.admin.turns import Turns
+from gateway.admin.time_slices import TimeSlices
 from gateway.protocols.limits import Limits
 from gateway.telemetry.latency import Estimate
 from gateway.telemetry.levels import Threshold
@@ -86,7 +86,7 @@ class AdminServer:
         self.admission = Admission(Limits(), 1 << 30)
         self.logged: list[Any] = []
         self.threshold: Threshold | None = Threshold(self.logged.append, "info")
-        turns = partial(Turns, self.reactor, spends or self.reactor.seconds)
+        turns = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
         self.view: WorkerView = view(self.figures, self.admission, self.threshold, turns)
         self.watching = Watching(self.view, turns, self.reactor.seconds)

@@ -38,7 +38,7 @@ def test_it_fetches_nothing_from_outside() -> None:
 
 def test_its_script_makes_no_markup_of_strings() -> None:
     script = (FOLDER / "page.js").read_text()
-    for way in (
+    for ingress in (
         "innerHTML",
         "outerHTML",
         "insertAdjacentHTML",
@@ -46,7 +46,7 @@ def test_its_script_makes_no_markup_of_strings() -> None:
         "eval(",
         "Function(",
     ):
-        assert way not in script, way
+        assert ingress not in script, ingress
 
 
 def test_it_has_no_handlers_or_styles_in_its_markup() -> None:

@@ -140,7 +140,7 @@ class EachTurn:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
 
-    async def give_way(self) -> None:
+    async def yield_to_reactor(self) -> None:
         await deferLater(self.reactor, TURN_S)
 
 

@@ -13,8 +13,8 @@ from typing import final
 from attrs import frozen
 
 from gateway.errors import UpstreamUnavailable
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.families import exposition
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.metrics import Metrics, Sources
@@ -77,7 +77,7 @@ def _busy_node(transport: _Transport) -> Node:
     node.talk(tunnels, 10)
     for tunnel in tunnels[: len(_PROTOCOLS)]:
         tunnel.dismiss(EndReason.FAULT)
-    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Way())
+    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Ingress())
     for tick in range(5):
         node.loop.sample(node.now + tick * 0.052)
     return node

@@ -1,9 +1,8 @@
-"""A player that pauses and seeks: FFmpeg's own libavformat, since the ``ffmpeg`` program does neither.
+"""A player that pauses and seeks, on FFmpeg's libavformat, since the ``ffmpeg`` program does neither.
 
-Run as a program: ``python -m tests.interop.seeking_player URL [pause AFTER SECONDS | seek AFTER TO]``.
-After so many packets it pauses for so many seconds, or seeks to a place in seconds. It prints each packet
-that it got, as its stream and the hash of its payload, and ``paused`` or ``seeked`` with what libavformat
-returned.
+Usage: ``python -m tests.interop.seeking_player URL [pause AFTER SECONDS | seek AFTER TO]``. After AFTER
+packets it pauses for SECONDS, or seeks to TO seconds. Prints one line for each packet (stream index and
+payload hash), and ``paused`` or ``seeked`` with the return values of libavformat.
 """
 
 from __future__ import annotations

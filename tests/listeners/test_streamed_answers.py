@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.python.failure import Failure
 
+from gateway.listeners.answers import streamed_head
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import PLAYING_BYTES
 from tests.listeners.conversation import Gateway, Upstream, Wire
@@ -181,6 +182,11 @@ def test_a_send_behind_an_unfinished_answer_goes_up_at_once(librtmp: Player) -> 
     assert librtmp.take() == b""
     librtmp.says(b"more")
     assert librtmp.take() == b"more"
+
+
+def test_a_proven_direct_connection_gets_heads_as_short_as_can_be() -> None:
+    assert len(streamed_head(196_609, 1, is_direct=True)) == 43
+    assert streamed_head(None, 1, is_direct=True) == streamed_head(None, 1)
 
 
 def test_a_close_behind_an_unfinished_answer_takes_effect_and_ends_the_connection(

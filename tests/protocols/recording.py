@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from gateway.errors import RequestRefused
 from gateway.protocols.commands import Kind
+from gateway.protocols.interfaces import Figures
 from gateway.protocols.limits import Limits
-from gateway.protocols.parties import Figures
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.protocols.streaming import WHOLE, StreamPolicy
@@ -83,6 +83,7 @@ class Reply:
         self.streamed: bytes | None = None
         self.length: int | None = None
         self.pieces = 0
+        self.is_direct = False
         self.takes = True
         self.finished: bool | None = None
 
@@ -104,10 +105,11 @@ class Reply:
         assert self.waits, "refused after an answer"
         self.refusal = error
 
-    def begin(self, first: bytes, length: int | None) -> bool:
+    def begin(self, first: bytes, length: int | None, is_direct: bool = False) -> bool:
         assert self.waits, "begun after an answer"
         assert self.may_stream
         self.streamed, self.length, self.pieces = first, length, 1
+        self.is_direct = is_direct
         self._check_length()
         return self.takes
 

@@ -275,11 +275,13 @@ def test_sends_behind_unfinished_answers_prove_that_nothing_buffers_them() -> No
         behind = talk.send(number, b"acknowledgement")
         assert reply.length is not None
         assert reply.length < PROVEN_BYTES
+        assert not reply.is_direct
         talk.say(bytes(reply.length - len(reply.streamed or b"")))
         talk.say(b"y")
         talk.later(REST_S)
         reply = behind
     assert reply.length == PROVEN_BYTES + 1
+    assert reply.is_direct
 
 
 def test_a_close_behind_a_declared_answer_takes_effect_at_once() -> None:

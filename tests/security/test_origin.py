@@ -1,4 +1,4 @@
-"""What hostile publishers and players can have the embedded origin do and keep, in messages and bytes."""
+"""Limits of the embedded origin against hostile publishers and players, in messages and bytes."""
 
 from __future__ import annotations
 

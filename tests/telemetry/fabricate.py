@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.protocols.commands import Kind
 from gateway.protocols.http import Fields
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.session import Session
-from gateway.protocols.way import Way
 from gateway.telemetry.loop import Loop
 from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.sessions import Sessions
@@ -36,7 +36,7 @@ class Node:
     def open(self, protocol: str = "rtmpt", server: str = "media:1935") -> Tunnel:
         """A tunnel whose upstream takes all and is nowhere."""
         self._made += 1
-        way = Way(protocol, "0.0.0.0:80")
+        ingress = Ingress(protocol, "0.0.0.0:80")
         tunnel = Tunnel(
             b"secret-%d" % self._made,
             f"n100-{self._made}",
@@ -44,8 +44,8 @@ class Node:
             Fields(1, ((b"user-agent", HOSTILE),), 1, False, True, False),
             self.clock,
             self.sessions.session_ended,
-            way,
-            self.sessions.measure(way),
+            ingress,
+            self.sessions.measure(ingress),
         )
         tunnel.session = Session(LIMITS, tunnel, 0.25, self.now, figures=tunnel.figures)
         tunnel.server = server

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import UpstreamUnavailable
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.access import FIELDS, AccessLog
 from gateway.telemetry.lines import BURST
 from tests.telemetry.fabricate import Node
@@ -35,7 +35,7 @@ def entries(path: Path) -> list[dict[str, str]]:
 
 
 def refuse(log: AccessLog) -> None:
-    log.refused(UpstreamUnavailable("none"), "192.0.2.1", Way("rtmps"))
+    log.refused(UpstreamUnavailable("none"), "192.0.2.1", Ingress("rtmps"))
 
 
 def test_a_session_with_a_stream_has_four_lines(log: AccessLog, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from twisted.logger import LogEvent, Logger, eventAsText
 
 from gateway.errors import CapacityReached, Draining, UpstreamUnavailable
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.telemetry.beginnings import BeginRecords
 from gateway.telemetry.refusals import RefusalWarnings
 from gateway.telemetry.words import duration, in_quotes, reason_in_words, size
@@ -93,8 +93,8 @@ def test_refused_opens_are_warnings_by_cause() -> None:
     records = RefusalWarnings(warn)
     for error in (CapacityReached("sessions"), Draining("the gateway is draining")):
         for _ in range(2):
-            records.refused(error, "192.0.2.1", Way("rtmpt", "0.0.0.0:80"))
-    records.refused(UpstreamUnavailable("none took it"), "", Way("rtmps", "[::]:443"))
+            records.refused(error, "192.0.2.1", Ingress("rtmpt", "0.0.0.0:80"))
+    records.refused(UpstreamUnavailable("none took it"), "", Ingress("rtmps", "[::]:443"))
     assert len({cause for cause, _, _ in warned}) == 3
     _, text, fields = warned[0]
     assert text.format(**fields) == (

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import gateway.listeners.entry
+import gateway.listeners.protocol_detection
 from gateway.errors import ServiceUnavailable
+from gateway.protocols.ingress import PROTOCOLS
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import PROTOCOLS
 from gateway.telemetry.labels import RELAYED, TUNNELLED, Entrance, Expected
 from gateway.telemetry.refusals import CAUSES, cause_of
 
@@ -33,7 +33,7 @@ def test_every_refusal_of_an_open_has_its_cause() -> None:
 
 def words_of_doors() -> Iterator[str]:
     """What is counted of connections, read from the source."""
-    tree = ast.parse(Path(gateway.listeners.entry.__file__).read_text())
+    tree = ast.parse(Path(gateway.listeners.protocol_detection.__file__).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _COUNTING:
             yield from _words(*node.args)

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from gateway.errors import CapacityReached, Draining, OpeningFailed, UpstreamUnavailable
 from gateway.protocols.commands import Kind
+from gateway.protocols.ingress import PROTOCOLS, Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import PROTOCOLS, Way
 from gateway.telemetry.families import PREFIX, content_type, exposition, merged
 from gateway.telemetry.labels import Entrance, Expected
 from gateway.telemetry.metrics import Metrics, Sources
@@ -44,7 +44,7 @@ def node() -> Node:
     tunnels = [node.open(), node.open("rtmpts")]
     node.talk(tunnels, 10)
     tunnels.pop().dismiss(EndReason.ABANDONED)
-    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Way())
+    node.sessions.open_refused(UpstreamUnavailable("none"), "192.0.2.1", Ingress())
     for _ in range(300):
         node.sessions.turn()
     for tick in range(5):
@@ -98,8 +98,10 @@ def expecting(*entrances: Entrance, media: bool = False) -> Node:
     expected = Expected(entrances, media)
     for protocol in expected.protocols:
         node.sessions.totals.protocol(protocol)
-    doors = [(each.listener, Counter[str]()) for each in entrances]
-    node.sources = Sources(*(LIMITS, 1 << 30, lambda: 0, lambda: doors, health), expected=expected)
+    listener_states = [(each.listener, Counter[str]()) for each in entrances]
+    node.sources = Sources(
+        *(LIMITS, 1 << 30, lambda: 0, lambda: listener_states, health), expected=expected
+    )
     node.metrics = Metrics(node.sessions, node.loop, node.sources)
     return node
 
@@ -151,7 +153,7 @@ def test_no_series_appears_with_its_first_event() -> None:
     node.talk(tunnels, 3)
     tunnels[0].dismiss(EndReason.UPSTREAM_LOST)
     for error in (CapacityReached, Draining, OpeningFailed, UpstreamUnavailable):
-        node.sessions.open_refused(error("so"), "192.0.2.1", Way())
+        node.sessions.open_refused(error("so"), "192.0.2.1", Ingress())
     assert samples(text_of(exposition(node.metrics.families()))).keys() == before
 
 

@@ -12,7 +12,7 @@ from gateway.protocols.limits import Limits
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
-from gateway.tunnels.side import Side
+from gateway.tunnels.relay_connection import RelayConnection
 from tests.line import Line
 from tests.protocols.rtmp.test_passive import conversation
 from tests.telemetry.test_truth import EndToEnd
@@ -77,7 +77,7 @@ class Bench:
         self.client.connect(Waiting())
         table.open("192.0.2.1", self.client, b"")
 
-    async def _connect(self, side: Side) -> str:
+    async def _connect(self, side: RelayConnection) -> str:
         self.upstream.connect(side)
         return "media:1935"
 

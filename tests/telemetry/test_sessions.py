@@ -9,9 +9,9 @@ import pytest
 
 from gateway.errors import CapacityReached, RequestRefused
 from gateway.protocols.commands import Kind
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import StreamedTotals
-from gateway.protocols.way import Way
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
@@ -33,8 +33,8 @@ class Notes:
     def ended(self, summary: Summary) -> None:
         self.told.append(("ended", summary.reason))
 
-    def refused(self, error: RequestRefused, address: str, way: Way) -> None:
-        self.told.append(("refused", (type(error), address, way.protocol)))
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
+        self.told.append(("refused", (type(error), address, ingress.protocol)))
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_what_becomes_of_sessions_is_told_in_order() -> None:
     facts.action, facts.stream = "play", "news"
     facts.noticed()
     tunnel.dismiss(EndReason.CLIENT_CLOSED)
-    node.sessions.open_refused(CapacityReached("sessions"), "192.0.2.1", Way("rtmps"))
+    node.sessions.open_refused(CapacityReached("sessions"), "192.0.2.1", Ingress("rtmps"))
     assert notes.told == [
         ("opened", tunnel.alias),
         ("play", "news"),

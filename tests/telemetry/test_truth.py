@@ -251,7 +251,7 @@ def test_connections_and_proxies_are_counted_as_they_come() -> None:
 
 def test_a_session_that_is_not_measured_has_counts_alone() -> None:
     end = EndToEnd()
-    end.gateway.sessions._measure = lambda way: None
+    end.gateway.sessions._measure = lambda ingress: None
     wire = end.wire = end.gateway.accept()
     wire.arrive(b"POST /open/1 HTTP/1.1\r\nHost: h\r\n\r\n")
     end.session_id = b"".join(wire.writes).partition(b"\r\n\r\n")[2].strip()

@@ -12,12 +12,12 @@ from twisted.internet.error import TimeoutError as TimedOut
 from twisted.python.failure import Failure
 
 from gateway.errors import RequestRefused, ResourcesExhausted, UpstreamUnavailable
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.way import Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
-from gateway.tunnels.side import Side
+from gateway.tunnels.relay_connection import RelayConnection
 from tests.line import Line
 
 HANDSHAKE = b"\x03" + bytes(1536)
@@ -49,7 +49,7 @@ class Bench:
         self.refused: list[tuple[RequestRefused, str]] = []
         self.left = 0
         self.dialling = False
-        self.dials: list[tuple[Side, Deferred[None]]] = []
+        self.dials: list[tuple[RelayConnection, Deferred[None]]] = []
         self.clients: list[Line] = []
         self.upstreams: list[Line] = []
         self.upstream_room = float("inf")
@@ -64,14 +64,14 @@ class Bench:
     def session_ended(self, session: Relay, reason: EndReason) -> None:
         self.ends.append(reason)
 
-    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         self.refused.append((error, address))
 
     def _alias(self) -> str:
         self._aliases += 1
         return f"relay{self._aliases}"
 
-    async def _connect(self, side: Side) -> str:
+    async def _connect(self, side: RelayConnection) -> str:
         if self.dialling:
             dial: Deferred[None] = Deferred()
             self.dials.append((side, dial))
@@ -80,7 +80,7 @@ class Bench:
             self.stands(side)
         return "media:1935"
 
-    def stands(self, side: Side) -> Line:
+    def stands(self, side: RelayConnection) -> Line:
         self.upstreams.append(Line(self.upstream_room).connect(side))
         return self.upstreams[-1]
 
@@ -564,10 +564,10 @@ def test_many_relays_that_come_and_go_leave_nothing(bench: Bench) -> None:
     ways = Counter[str]()
     for number in range(200):
         client, upstream = bench.pair()
-        way = ("ends", "resets", "stays")[number % 3]
-        ways[way] += 1
-        if way != "stays":
-            getattr(client, way)()
+        ingress = ("ends", "resets", "stays")[number % 3]
+        ways[ingress] += 1
+        if ingress != "stays":
+            getattr(client, ingress)()
             upstream.ends()
         client.turn()
         upstream.turn()

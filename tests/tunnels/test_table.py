@@ -18,10 +18,10 @@ from gateway.errors import (
 )
 from gateway.protocols.commands import Kind
 from gateway.protocols.http import Fields
+from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
-from gateway.protocols.way import Way
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import Opening, SessionTable
@@ -57,9 +57,9 @@ class Records:
     def session_ended(self, tunnel: Tunnel, reason: EndReason) -> None:
         self.told.append(("ended", reason))
 
-    def open_refused(self, error: RequestRefused, address: str, way: Way) -> None:
+    def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         self.told.append(("refused", type(error)))
-        self.refused.append((address, way.protocol))
+        self.refused.append((address, ingress.protocol))
 
 
 class Node:

@@ -55,12 +55,12 @@ class ChunkLimits:
     assembling_bytes: int = 12 * 1024 * 1024
     # Clients use fewer than ten; the wire can name 65,597.
     chunk_streams: int = 64
-    # Where the reader is told the time, it reads a chunk for so many bytes, and so many a second beside
-    # them: frames of silence and of speech are smaller, and there are 43 of them a second, and 60 pictures.
-    # A chunk costs some 3 us, so that a megabyte costs 0.05 s at most.
+    # Limit on the number of chunks, if the reader knows the time: one for each 64 bytes, and 250 a second
+    # in addition for streams of small frames (silence and speech: 43 a second, video: 60). Reading a
+    # chunk takes about 3 us, so a megabyte takes at most 0.05 s.
     bytes_a_chunk: int = 64
     chunks_a_s: int = 250
-    # What a burst may take of those.
+    # The most chunks that can be saved up for a burst.
     chunks_saved: int = 2000
 
 
@@ -82,7 +82,7 @@ class _ChunkStream:
 class ChunkReader:
     """Bytes to messages, in whatever pieces the bytes come.
 
-    ``unfinished``, if given, is told how many bytes of unfinished messages there are more, or less.
+    ``unfinished``, if given, is called with each change in the number of bytes of unfinished messages.
     """
 
     __slots__ = (
@@ -156,7 +156,7 @@ class ChunkReader:
         return messages
 
     def charge(self, chunks: int) -> None:
-        """Count something that costs as much as so many chunks. Raises RTMPError past the bound."""
+        """Use up the credit of so many chunks. Raises RTMPError if it is exhausted."""
         self._credit -= chunks
         if self._credit < 0:
             raise RTMPError("too many small chunks")

@@ -1,9 +1,9 @@
-"""What all connections of one server keep in memory together, with a bound for each kind.
+"""Memory shared by all connections of one RTMP server, and its limits.
 
-- *Unfinished messages*: when there are too many bytes of them, whoever keeps most is ended, so that nobody
-  can take the room of all others.
-- *Waiting messages*, for players that are slow: a payload that waits for several players is in memory once,
-  and is counted once. Where there is no room, a message does not wait, and its player leaves it out.
+- *Unfinished messages*: when their bytes exceed the limit, the connection that holds most of them is
+  closed, so that one client cannot use up the memory of all others.
+- *Queued messages* for slow players: a payload queued for several players is stored once and counted once.
+  A message that exceeds the limit is not queued; the player skips it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Final, Protocol, final
 
 from gateway.errors import RTMPError
 
-# Eight of the largest messages there may be.
+# Eight messages of the largest size.
 UNFINISHED_BYTES: Final = 64 * 1024 * 1024
 # A minute of 16 Mbit/s.
 WAITING_BYTES: Final = 128 * 1024 * 1024
-# What a waiting message costs beside its payload, so that empty ones are bounded too.
+# The cost of a queued message without its payload; it limits the number of empty messages.
 MESSAGE_BYTES: Final = 256
 
 
 class Keeper(Protocol):
-    """A connection; ``unfinished_bytes`` is what it keeps of unfinished messages."""
+    """A connection. ``unfinished_bytes``: received bytes of its unfinished messages."""
 
     unfinished_bytes: int
 
     def evict(self, cause: str) -> None:
-        """End the connection, and let go of what it keeps."""
+        """Close the connection and release its unfinished messages."""
 
 
 @final
 class ServerMemory:
-    """The counts, kept for each change; ``waiting_bytes`` and ``unfinished_bytes`` are for all together."""
+    """``unfinished_bytes`` and ``waiting_bytes`` are the totals of all connections."""
 
     __slots__ = (
         *("_keepers", "_most_unfinished", "_most_waiting", "_waiting"),
@@ -44,14 +44,15 @@ class ServerMemory:
         self._most_unfinished = unfinished_bytes
         self._most_waiting = waiting_bytes
         self._keepers: set[Keeper] = set()
-        # By a payload's identity: for how many players it waits.
+        # The number of players that a payload is queued for, by its identity.
         self._waiting: dict[int, int] = {}
         self.unfinished_bytes = self.waiting_bytes = 0
 
     def unfinished(self, keeper: Keeper, change_bytes: int) -> None:
-        """``keeper`` keeps so much more, or less, of unfinished messages.
+        """Account for a change in the unfinished bytes of ``keeper``.
 
-        Raises RTMPError when there are too many, and it is ``keeper`` that keeps most.
+        Raises RTMPError if the limit is exceeded and ``keeper`` holds the most bytes; otherwise the
+        connection that does is evicted.
         """
         keeper.unfinished_bytes += change_bytes
         self.unfinished_bytes += change_bytes
@@ -72,7 +73,7 @@ class ServerMemory:
         largest.evict(cause)
 
     def wait(self, payload: bytes) -> bool:
-        """Count a payload that is to wait for one more player; False if there is no room for it."""
+        """Account for a payload queued for one more player. Returns False if the limit is reached."""
         count = self._waiting.get(id(payload), 0)
         size_bytes = MESSAGE_BYTES + (0 if count else len(payload))
         if self.waiting_bytes + size_bytes > self._most_waiting:
@@ -82,7 +83,7 @@ class ServerMemory:
         return True
 
     def waited(self, payload: bytes) -> None:
-        """One player less waits for it. To be called while the payload still exists."""
+        """The payload has left one player's queue. Must be called while the payload is still referenced."""
         count = self._waiting[id(payload)] - 1
         self.waiting_bytes -= MESSAGE_BYTES
         if count:

@@ -1,12 +1,12 @@
-"""A connection's way out: messages to chunks to the wire, and a bounded queue while it takes none.
+"""The send queue of a connection: messages are cut into chunks, and queued while the transport is full.
 
 Rules:
 
-- While not held, a message is written at once; a large one chunk by chunk, until the wire holds. While
-  held, messages wait; ``release`` goes on, in order, until the wire holds again. What waits is the message
-  as it was relayed, so that its payload is in memory once for all players.
-- Media that finds no room is refused, and it is for the player to begin again at a keyframe.
-- Everything else is owed: when too much of that waits, the connection is closed.
+- While the transport accepts data, messages are written immediately, large ones chunk by chunk. While it
+  does not (``hold``), messages are queued; ``release`` continues with the queue, in order. The queue
+  holds the relayed messages themselves, so that a payload is in memory once for all players.
+- Media that exceeds the queue is refused; the player resumes at a later keyframe.
+- All other messages must be delivered: when too many are queued, the connection is closed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gateway.protocols.rtmp.messages import Message
 QUEUE_BYTES: Final = 2 * 1024 * 1024
 # Messages that are no media. A stream that comes and goes makes about five each time.
 QUEUE_NOTICES: Final = 256
-# What is written at once; more is a copy for each player, and is written chunk by chunk.
+# Larger messages are written chunk by chunk: each write is a copy for one player.
 AT_ONCE_BYTES: Final = 64 * 1024
 
 
 class Wire(Protocol):
-    """The connection below."""
+    """The transport of the connection."""
 
     def write(self, data: bytes) -> None:
-        """Send, after everything written before."""
+        """Send ``data`` after all data written before."""
 
     def close(self, cause: str) -> None:
-        """End the connection; what is not sent yet may be lost.
+        """Abort the connection; unsent data may be lost.
 
-        Called from amid other connections' work: the end must be told after returning, not before.
+        Called while other connections are processed: the loss must be reported after this call returns.
         """
 
 
@@ -46,7 +46,7 @@ def _payload_bytes(messages: list[Message]) -> int:
 
 
 class Outbox:
-    """The messages of one connection on their way to ``wire``."""
+    """The send queue of one connection, written to ``wire``."""
 
     __slots__ = (
         *("_chunks", "_closed", "_held", "_memory", "_notices", "_queue", "_queue_bytes"),
@@ -59,24 +59,24 @@ class Outbox:
         self._writer = ChunkWriter()
         self._held = False
         self._closed = False
-        # The first message's chunks that are not written yet, once it has begun.
+        # The remaining chunks of the first message in the queue, once its first chunk is written.
         self._chunks: Iterator[bytes] | None = None
         self._queue: deque[tuple[Message, bool]] = deque()
         self._queue_bytes = 0
         self._notices = 0
 
     def send(self, *messages: Message) -> None:
-        """Send what the client must get; short messages."""
+        """Send short messages that must be delivered."""
         if not self._held:
             self._write(messages)
         elif self._notices + len(messages) <= QUEUE_NOTICES:
             self._notices += len(messages)
             self._queue.extend((message, False) for message in messages)
         else:
-            self.close("too many messages that are no media wait for this client")
+            self.close("the client reads too slowly: too many messages other than media are queued")
 
     def offer(self, messages: list[Message]) -> bool:
-        """Send media if there is room for all of it, and say whether there was."""
+        """Send or queue media, all messages or none. Returns whether they were accepted."""
         size_bytes = _payload_bytes(messages)
         if self._held:
             cost_bytes = size_bytes + MESSAGE_BYTES * len(messages)
@@ -90,7 +90,7 @@ class Outbox:
         return not self._closed
 
     def _put(self, messages: list[Message]) -> bool:
-        """Have media wait; all of it or nothing."""
+        """Queue media, all messages or none. Returns whether they were queued."""
         for at, message in enumerate(messages):
             if not self._memory.wait(message.payload):
                 for each in messages[:at]:
@@ -105,11 +105,11 @@ class Outbox:
             self._wire.write(b"".join(map(self._writer.write, messages)))
 
     def hold(self) -> None:
-        """The wire takes no more for now."""
+        """The transport's buffer is full."""
         self._held = True
 
     def release(self) -> None:
-        """The wire takes bytes again; it may hold once more from within."""
+        """The transport's buffer has drained; it can fill up again during this call."""
         self._held = False
         self._write_waiting()
 
@@ -125,7 +125,7 @@ class Outbox:
                 self._forget(*self._queue.popleft())
 
     def _forget(self, message: Message, is_media: bool) -> None:
-        """A message that waited does so no more."""
+        """Account for a message that has left the queue."""
         if is_media:
             self._memory.waited(message.payload)
             self._queue_bytes -= MESSAGE_BYTES + len(message.payload)
@@ -133,14 +133,14 @@ class Outbox:
             self._notices -= 1
 
     def clear(self) -> None:
-        """Drop what waits: nothing is written any more."""
+        """Discard the queue, and ignore all later messages."""
         self._closed = True
         self._chunks = None
         while self._queue:
             self._forget(*self._queue.popleft())
 
     def close(self, cause: str) -> None:
-        """Drop what waits, and end the connection."""
+        """Discard the queue and close the connection."""
         if not self._closed:
             self.clear()
             self._wire.close(cause)

@@ -39,14 +39,14 @@ from gateway.protocols.rtmp.messages import (
     read_ping_response,
 )
 
-# A burst takes 100 s of small frames from a server's cache.
+# The burst allows for 100 s of small frames from a server's cache.
 _LIMITS: Final = ChunkLimits(
     message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunks_saved=5000
 )
 # What is read of a client before its publish or play, which comes within some kilobytes, long tokens
 # included. A byte can be a message of its own, whose header takes some microseconds: this many take 0.05 s.
 _UNKNOWN_BYTES: Final = 16 * 1024
-# So many bytes of a command, in which each can be a value, cost as much as a chunk.
+# Decoding a command costs as much as reading a chunk for each 8 bytes: every byte can be a value.
 _COMMAND_BYTES_A_CHUNK: Final = 8
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
 _SKIPPED: Final = frozenset(

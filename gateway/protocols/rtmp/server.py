@@ -127,7 +127,7 @@ class ServerConnection:
         self._outbox.release()
 
     def evict(self, cause: str) -> None:
-        """Others need the room of this one's unfinished messages."""
+        """Close the connection to release its unfinished messages (``memory.Keeper``)."""
         self._reader = ChunkReader()
         self._streams.memory.unfinished(self, -self.unfinished_bytes)
         self._outbox.close(cause)

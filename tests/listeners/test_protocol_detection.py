@@ -15,7 +15,7 @@ from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.entry import Door, Listener
+from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
 from gateway.listeners.tls_profile import server_context
 from gateway.protocols.limits import Limits
@@ -80,7 +80,7 @@ class Doorway:
         self.http: list[Taker] = []
         self.relayed: list[Relayed] = []
         self.refuses_relays = False
-        door = Door(
+        listener_state = ListenerState(
             limits,
             self.connections,
             self._take_http,
@@ -89,8 +89,8 @@ class Doorway:
             Admission.of([], []),
             Networks.of([]),
         )
-        self.door = evolve(door, **settings)
-        self.listener = Listener(self.door)
+        self.listener_state = evolve(listener_state, **settings)
+        self.listener = Listener(self.listener_state)
         self.lines: list[Line] = []
 
     def _take_http(self, address: str, secure: bool) -> Taker:
@@ -125,7 +125,7 @@ class Doorway:
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(self.door.counts)
+        return dict(self.listener_state.counts)
 
 
 def behind_proxy(limits: Limits = LIMITS, **settings: Any) -> Doorway:

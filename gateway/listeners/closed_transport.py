@@ -1,4 +1,4 @@
-"""The transport of a connection that is gone: what its protocol still says to it reaches nobody."""
+"""A transport that discards everything, for the requests of a connection that has been lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import final
 
 
 @final
-class LostTransport:
-    """All that an HTTP connection asks of it while it takes the last requests; nothing of it is done."""
+class ClosedTransport:
+    """The transport methods that ``HTTPConnection`` calls, without effect."""
 
     round_trip_s = 0.0
 

@@ -1,4 +1,4 @@
-"""Whom a session deals with, as far as it needs to know them: its upstream, who waits, who counts."""
+"""Interfaces between a session and its collaborators: upstream, replies, figures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ class Upstream(Protocol):
     def resume(self) -> None: ...
 
     def end(self, reason: EndReason) -> None:
-        """The session has ended, just now and for this reason; called once."""
+        """The session has ended for this reason. Called once."""
 
 
 class Reply(Protocol):
-    """Where the answer to one command goes; it must not call the session back before it returns.
+    """The pending response to one command. Its methods must not call the session.
 
-    It gets ``answer`` or ``refuse``, once; or, if it ``may_stream``, ``begin``, ``more`` and ``finish``.
+    Either ``answer`` or ``refuse`` is called, once; or, if ``may_stream``, ``begin``, ``more`` and
+    ``finish``.
     """
 
     @property
@@ -45,11 +46,12 @@ class Reply(Protocol):
 
     def refuse(self, error: RequestRefused) -> None: ...
 
-    def begin(self, first: bytes, length: int | None) -> bool:
+    def begin(self, first: bytes, length: int | None, is_direct: bool = False) -> bool:
         """Write the head and the first bytes of a streamed answer.
 
-        ``length`` is that of the whole body; None makes it chunked. Returns False when the connection has
-        not taken everything; the session is told by ``stream_drained`` when it has.
+        ``length`` is that of the whole body; None makes it chunked. ``is_direct``: the connection is known
+        to have no buffering proxy. Returns False if the transport's buffer is full; ``stream_drained`` is
+        called once it has drained.
         """
 
     def more(self, data: bytes) -> bool:
@@ -60,13 +62,13 @@ class Reply(Protocol):
 
 
 class Figures(Protocol):
-    """Who is told of the moments that make a session's latencies; without one, none are made."""
+    """Observer of the events that a session's latencies are measured from."""
 
-    # Pieces of the upstream's stream that no answer has taken; empty while there are none.
+    # Upstream data that no answer has carried yet: byte count and arrival time.
     waiting: list[tuple[int, float]]
-    # Told how long after the last answer a command came; an attribute, being called for each one.
+    # Called with the seconds from the last answer to a command; an attribute, because every poll calls it.
     polled: Callable[[float], None]
-    # Owed after every 128th command.
+    # To be called after every 128th command.
     settle: Callable[[], None]
 
     def downstream_waits(self, received_bytes: int, now: float) -> None: ...

@@ -1,4 +1,4 @@
-"""Letting others run: work that is long in all is done a few milliseconds at a time."""
+"""Cooperative scheduling: long work is split into slices of a few milliseconds."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any, Final, final
 
 from twisted.internet.task import deferLater
 
-# Of 5 that may pass: one step more is made after this has passed, and none should take longer than it.
+# Half of the 5 ms allowed: the last step of a slice begins before its end and takes no longer than it.
 _SLICE_S: Final = 0.002
 
 
 @final
-class Turns:
-    """One piece of long work. ``clock`` gives seconds that never go back."""
+class TimeSlices:
+    """The time slices of one task. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, reactor: Any, clock: Callable[[], float]) -> None:
         self._reactor = reactor
         self._clock = clock
         self._began = clock()
 
-    async def give_way(self) -> None:
-        """Let others run, if this work has had its time. Owed after every step."""
+    async def yield_to_reactor(self) -> None:
+        """Yield if the current slice is used up. To be called after every step."""
         if self._clock() - self._began >= _SLICE_S:
             await self.rest()
 
     async def rest(self) -> None:
-        """Let others run. Owed before a step that takes about as long as a slice."""
+        """Yield now. To be called before a step that takes about as long as a slice."""
         await self.sleep(0)
 
     async def sleep(self, seconds: float) -> None:
-        """Go on after ``seconds``."""
+        """Continue after ``seconds``, in a new slice."""
         await deferLater(self._reactor, seconds)
         self._began = self._clock()

@@ -1,17 +1,17 @@
-"""A connection from its acceptance until it is known what it speaks; then it is handed over.
+"""Protocol detection on accepted connections, and handover to the protocol found.
 
-    [PROXY header, where the listener has it]  →  first bytes  →  RTMP, RTMPE   the raw relay
-                                                                 HTTP          tunnel commands, web site
-                                                                 TLS           the handshake, and once more
-                                                                 anything else closed, nothing sent
+    [PROXY header, if the listener expects one]  →  first bytes  →  RTMP, RTMPE  raw relay
+                                                                    HTTP         tunnel commands, website
+                                                                    TLS          handshake, detection again
+                                                                    other        closed, nothing sent
 
-Every listener takes whatever arrives: clients try one port and way after the other, and each dead try can
-cost a viewer 20 seconds. TLS needs a listener with certificates. The PROXY protocol is never guessed: a
-listener has it or not, and believes the networks it names.
+Every listener accepts every protocol: clients try one port and protocol after the other, and each failed
+attempt can cost a viewer 20 seconds. TLS requires a listener with certificates. The PROXY protocol is never
+detected: a listener expects a header or not, and accepts it from trusted networks only.
 
-The deadline is absolute: one for everything up to the first bytes, one for the handshake, and one more for
-the first bytes inside. What a connection turned out to be, or why it did not come in, is counted once; a
-handshake that is done is counted besides.
+Deadlines are absolute: one until the first bytes, one for the TLS handshake, one until the first bytes
+inside TLS. Each connection is counted once, by its protocol or by the reason for its refusal; completed
+TLS handshakes are counted in addition.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ from gateway.protocols.networks import Admission, Networks
 from gateway.protocols.proxy import ProxyHeaderReader
 from gateway.protocols.sniff import Speech, speech_of
 
-# How the system writes an IPv4 address that comes in at an IPv6 socket (RFC 4291, 2.5.5.2).
+# Prefix of an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
 _MAPPED = "::ffff:"
 _log = Logger()
 
 
 @define
-class Door:
-    """What all connections of one listener share.
+class ListenerState:
+    """State shared by all connections of one listener.
 
-    ``http`` makes the protocol for a client's address, within TLS or not; ``relay`` takes a client's
-    address, its transport, its first bytes, which have been read already, and whom to tell when the
-    transport is lost, if it has taken its loss upon itself by making a protocol of its own the
-    transport's. ``context`` gives the TLS context for a client's first bytes, and is None without
-    certificates. ``counts`` are connections by what they turned out to be.
+    ``http(address, secure)`` returns the protocol for an HTTP connection. ``relay(address, transport,
+    first, on_lost)`` takes over an RTMP connection with the bytes read so far, and calls ``on_lost`` when
+    the transport is lost. ``context(first)`` returns the TLS context for a ClientHello; it is None on a
+    listener without certificates. ``counts`` are connections by protocol, or by reason for refusal.
     """
 
     limits: Limits
@@ -68,18 +67,18 @@ class Door:
     name: str = ""
 
     def refusal(self, address: str) -> str | None:
-        """Why a connection from ``address`` may not come in, in a word; None when it may."""
+        """The reason to refuse a connection from ``address``, as a key of ``counts``; None to accept."""
         if self.proxy_protocol:
-            # The client's own address is known once the header is read.
+            # The client's address follows in the header.
             if address and not self.trusted.holds(address):
                 return "untrusted_proxy"
             return None if self.connections.has_room() else "full"
         return self.refusal_of_client(address)
 
     def refusal_of_client(self, address: str) -> str | None:
-        """As ``refusal``, for the client's own address."""
+        """As ``refusal``, for the address of the client itself."""
         if self.trusted.holds(address):
-            # Its requests are those of many clients, each of which is asked about by itself.
+            # A proxy carries requests of many clients; each request's client is checked separately.
             return None if self.connections.has_room() else "full"
         if not self.admission.permits(address):
             return "denied"
@@ -92,26 +91,23 @@ class Listener(ServerFactory):
 
     noisy = False
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, listener_state: ListenerState) -> None:
+        self.listener_state = listener_state
 
-    def buildProtocol(self, addr: Any) -> Entry | None:  # type: ignore[override]
-        """The protocol of a new connection; None closes it (Twisted's IProtocolFactory)."""
+    def buildProtocol(self, addr: Any) -> ProtocolDetection | None:  # type: ignore[override]
+        """The protocol of a new connection; None closes it (IProtocolFactory)."""
         address = _address_of(addr)
-        cause = self.door.refusal(address)
+        cause = self.listener_state.refusal(address)
         if cause is not None:
-            self.door.counts[cause] += 1
+            self.listener_state.counts[cause] += 1
             if debugging.enabled:
-                _debug("refused: {what}", self.door, address, cause)
+                _debug("refused: {what}", self.listener_state, address, cause)
             return None
-        return Entry(self.door, address)
+        return ProtocolDetection(self.listener_state, address)
 
 
 def _address_of(peer: Any) -> str:
-    """The IP address of Twisted's ``peer``, "" if it has none.
-
-    An IPv4 client of an IPv6 listener is the same client as one of an IPv4 listener.
-    """
+    """The IP address of Twisted's ``peer``, or "" if it has none. IPv4-mapped addresses become IPv4."""
     host: str = getattr(peer, "host", "")
     mapped = host.removeprefix(_MAPPED)
     return mapped if "." in mapped else host
@@ -119,17 +115,17 @@ def _address_of(peer: Any) -> str:
 
 @final
 @implementer(IProtocol)
-class Entry:
-    """The first protocol of a connection, and of what is inside its TLS (``secure``).
+class ProtocolDetection:
+    """The initial protocol of a connection, and of the stream inside TLS (``secure``).
 
-    While a relay has the connection, this only keeps its place among the worker's connections.
+    While a relay uses the connection, this object only represents it in the worker's connection set.
     """
 
     __slots__ = (
         "_counted",
-        "_door",
         "_first",
         "_handshaking",
+        "_listener_state",
         "_proxy",
         "_secure",
         "_transport",
@@ -137,22 +133,22 @@ class Entry:
         "deadline",
     )
 
-    def __init__(self, door: Door, address: str, secure: bool = False) -> None:
-        self._door = door
+    def __init__(self, listener_state: ListenerState, address: str, secure: bool = False) -> None:
+        self._listener_state = listener_state
         self._secure = secure
         self._first = b""
         self._handshaking = False
         self._counted = False
-        self._proxy = ProxyHeaderReader() if door.proxy_protocol and not secure else None
+        self._proxy = ProxyHeaderReader() if listener_state.proxy_protocol and not secure else None
         self._transport: Any = None
         self.address = address
-        self.deadline = door.clock() + door.limits.first_bytes_s
+        self.deadline = listener_state.clock() + listener_state.limits.first_bytes_s
 
     # The transport calls
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
-        self._door.connections.add(self)
+        self._listener_state.connections.add(self)
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
@@ -183,10 +179,10 @@ class Entry:
         else:
             self._refuse("silent")
 
-    # What comes before the first bytes
+    # PROXY header
 
     def _read_proxy_header(self, reader: ProxyHeaderReader, data: bytes) -> bytes:
-        """What of ``data`` is behind the header."""
+        """The bytes of ``data`` after the header; b"" while it is incomplete or after it was refused."""
         try:
             used = reader.receive(data)
         except BadProxyHeader as error:
@@ -196,44 +192,48 @@ class Entry:
             return b""
         self._proxy = None
         source = reader.header.source
-        # A header without a source leaves the connection's own address to be the client's.
-        return data[used:] if self._come_from(source.address if source else self.address) else b""
+        # Without a source in the header (LOCAL, UNKNOWN), the peer's address is the client's.
+        return (
+            data[used:]
+            if self._set_client_address(source.address if source else self.address)
+            else b""
+        )
 
-    def _come_from(self, address: str) -> bool:
-        """The client's own address is known: whether it may come in."""
+    def _set_client_address(self, address: str) -> bool:
+        """Set the client's address, and return whether the connection is accepted."""
         self._leave()
         self.address = address
-        cause = self._door.refusal_of_client(address)
-        self._door.connections.add(self)
+        cause = self._listener_state.refusal_of_client(address)
+        self._listener_state.connections.add(self)
         if cause is not None:
             self._refuse(cause)
         return cause is None
 
     def _leave(self) -> None:
-        self._door.connections.remove(self)
+        self._listener_state.connections.remove(self)
 
-    # What the connection speaks
+    # Handover, by protocol
 
     def _speak_http(self) -> None:
-        self._hand_over(self._door.http(self.address, self._secure), "http")
+        self._hand_over(self._listener_state.http(self.address, self._secure), "http")
 
     def _speak_rtmp(self) -> None:
-        if not self._door.admission.permits(self.address):
-            # A trusted proxy, which names no client in RTMP.
+        if not self._listener_state.admission.permits(self.address):
+            # A trusted proxy's own address: RTMP carries no client address.
             self._refuse("denied")
             return
         self._count("rtmp")
         self.deadline = inf
-        self._door.relay(self.address, self._transport, self._take_first(), self._leave)
+        self._listener_state.relay(self.address, self._transport, self._take_first(), self._leave)
 
     def _speak_tls(self) -> None:
-        if self._door.context is None or self._secure:
+        if self._listener_state.context is None or self._secure:
             self._speak_unknown()
             return
-        self.deadline = self._door.clock() + self._door.limits.tls_handshake_s
+        self.deadline = self._listener_state.clock() + self._listener_state.limits.tls_handshake_s
         self._handshaking = True
-        # Until the handshake is done, this entry keeps its place, and its deadline runs.
-        tls = TLSConnection(self._door.context(self._first), self._handshaken)
+        # This object stays in the connection set, with its deadline, until the handshake is complete.
+        tls = TLSConnection(self._listener_state.context(self._first), self._handshaken)
         tls.protocol = self
         self._transport.protocol = tls
         tls.makeConnection(self._transport)
@@ -242,7 +242,7 @@ class Entry:
     def _handshaken(self, tls: TLSConnection) -> None:
         self._count("tls")
         self._leave()
-        inside = Entry(self._door, self.address, secure=True)
+        inside = ProtocolDetection(self._listener_state, self.address, secure=True)
         tls.protocol = inside
         inside.makeConnection(tls)
 
@@ -266,23 +266,30 @@ class Entry:
         self._transport.abortConnection()
 
     def _count(self, name: str, detail: str = "") -> None:
-        """Count what the connection turned out to be; its end tells nothing more."""
+        """Count the connection under ``name``, unless it has been counted before."""
         if not self._counted:
             self._counted = True
-            self._door.counts[name] += 1
+            self._listener_state.counts[name] += 1
             if debugging.enabled:
                 text = _WORDS.get(name, "speaks {what}")
-                _debug(text, self._door, self.address, name, detail, " in TLS" * self._secure)
+                _debug(
+                    text, self._listener_state, self.address, name, detail, " in TLS" * self._secure
+                )
 
 
 def _debug(
-    text: str, door: Door, address: str, what: str, detail: str = "", where: str = ""
+    text: str,
+    listener_state: ListenerState,
+    address: str,
+    what: str,
+    detail: str = "",
+    where: str = "",
 ) -> None:
-    """Log at level debug; callers test ``debugging.enabled`` before."""
+    """Log at level debug. Callers check ``debugging.enabled`` first."""
     _log.debug(
         "connection from {address} on {listener}{where}: " + text + "{log_detail}",
         address=address or "a local client",
-        listener=door.name,
+        listener=listener_state.name,
         what=what.replace("_", " "),
         where=where,
         detail=detail,
@@ -291,14 +298,14 @@ def _debug(
 
 
 def _cause_of(failure: Failure) -> str:
-    """Why a handshake failed: OpenSSL's reason, or the loss of the connection."""
+    """The reason for a failed handshake: OpenSSL's, or that of the connection loss."""
     error = failure.value
     if isinstance(error, ssl.SSLError) and error.reason:
         return str(error.reason)
     return str(error).rstrip(".")
 
 
-# By what the door counts; of all other names, the connection speaks them.
+# Log texts by name in ``counts``; every other name is a protocol.
 _WORDS: Final = {
     "tls": "TLS handshake done",
     "tls_failed": "TLS handshake failed",
@@ -308,10 +315,10 @@ _WORDS: Final = {
     **dict.fromkeys(("bad_proxy_header", "denied", "full", "untrusted_proxy"), "refused: {what}"),
 }
 
-_HAND_OVER: dict[Speech, Callable[[Entry], None]] = {
-    Speech.HTTP: Entry._speak_http,
-    Speech.RTMP: Entry._speak_rtmp,
-    Speech.RTMPE: Entry._speak_rtmp,
-    Speech.TLS: Entry._speak_tls,
-    Speech.UNKNOWN: Entry._speak_unknown,
+_HAND_OVER: dict[Speech, Callable[[ProtocolDetection], None]] = {
+    Speech.HTTP: ProtocolDetection._speak_http,
+    Speech.RTMP: ProtocolDetection._speak_rtmp,
+    Speech.RTMPE: ProtocolDetection._speak_rtmp,
+    Speech.TLS: ProtocolDetection._speak_tls,
+    Speech.UNKNOWN: ProtocolDetection._speak_unknown,
 }

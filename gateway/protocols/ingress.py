@@ -1,4 +1,4 @@
-"""Where a session came in: what its client speaks, and on which of our listeners."""
+"""How a session reached the gateway: client protocol and listener."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROTOCOLS: Final = ("rtmpt", "rtmpts", "rtmp", "rtmps")
 
 
 @frozen
-class Way:
+class Ingress:
     """``protocol`` is one of ``PROTOCOLS``, ``listener`` an address as the operator wrote it."""
 
     protocol: str = "rtmpt"
@@ -18,5 +18,5 @@ class Way:
 
 
 # Of whoever does not say.
-RTMPT: Final = Way("rtmpt")
-RTMP: Final = Way("rtmp")
+RTMPT: Final = Ingress("rtmpt")
+RTMP: Final = Ingress("rtmp")

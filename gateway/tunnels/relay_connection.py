@@ -1,15 +1,14 @@
-"""One of a relay's two connections. Both are alike: what one reads is written to the other.
+"""One of the two connections of a relay. Data read from one is written to the other.
 
-Back-pressure is Twisted's: the side that is written to pauses the other's reading. Rules:
+Twisted's producer interface provides back-pressure: a full connection pauses reading on the other. Rules:
 
-- A side that ends its stream has it ended on the other, behind all that the other is still owed.
-- A relay that has ended closes what is left of it in the same way, and reads on a little: closing over
-  unread bytes would reset the connection, and its peer might never see the last of ours.
-- Whoever takes next to nothing of what it is owed for too long is cut (``LEAST_BYTES_A_S``); who takes it
-  slowly is not. What counts is what the peer's kernel acknowledges, since a buffer that stays full does
-  not tell.
+- End of stream is passed on after all data read before it.
+- When the relay ends, each connection is closed after its pending data, and read for a little longer:
+  closing a socket with unread data resets the connection, and the peer could lose the last data sent.
+- A peer that acknowledges fewer than ``LEAST_BYTES_A_S`` for too long is disconnected. The kernel's count
+  of acknowledged bytes is used, because a buffer that stays full does not show progress.
 
-When the relay ends, and why, is the relay's to say.
+The relay decides when it ends, and for which reason.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _LINGER_S = 2.0
 
 @frozen
 class Reasons:
-    """How it is called when a side ends."""
+    """The end reasons of a connection, by event."""
 
     closed: EndReason
     lost: EndReason
@@ -45,31 +44,32 @@ class Reasons:
 
 
 class Relaying(Protocol):
-    """The relay, as far as its sides need it."""
+    """The part of the relay that its connections use."""
 
     reading: Any
     ended: EndReason | None
 
     def clock(self) -> float: ...
 
-    def read(self, side: Side, data: bytes) -> None:
-        """Called with what a side has read, while ``reading`` is not None."""
+    def read(self, side: RelayConnection, data: bytes) -> None:
+        """Data was read from ``side``. Called while ``reading`` is not None."""
 
-    def taken_late(self, side: Side) -> None:
-        """A side that was full has taken everything."""
+    def taken_late(self, side: RelayConnection) -> None:
+        """The write buffer of ``side`` has drained."""
 
-    def side_ended(self, side: Side) -> None:
-        """A side says no more."""
+    def side_ended(self, side: RelayConnection) -> None:
+        """The peer of ``side`` has ended its stream."""
 
-    def side_lost(self, side: Side, reason: EndReason) -> None:
-        """A side's connection is gone."""
+    def side_lost(self, side: RelayConnection, reason: EndReason) -> None:
+        """The connection of ``side`` was lost."""
 
 
 @final
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
-class Side:
-    """``other`` is set by the relay. ``ended`` says whether its peer's stream has ended, ``full_since``
-    since when the other side is paused for it."""
+class RelayConnection:
+    """``other`` is set by the relay. ``ended``: the peer has ended its stream. ``full_since``: when
+    reading on ``other`` was paused for this connection's write buffer; infinite while it is not.
+    """
 
     __slots__ = (
         "_left",
@@ -90,13 +90,13 @@ class Side:
         self._relay = relay
         self.reasons = reasons
         self.transport: Any = None
-        self.other: Side = self
+        self.other: RelayConnection = self
         self.bytes_read = self.reads = 0
         self.ended = False
         self.full_since = inf
         self._write_ended = False
-        # What it was owed when that was last looked at, when it was last seen to have taken enough, and
-        # what it has taken since.
+        # Unacknowledged bytes at the last check; the time of the last sufficient progress, and the bytes
+        # acknowledged since then.
         self._left = 0
         self._taken_at = 0.0
         self._taken = 0
@@ -124,7 +124,7 @@ class Side:
         self.other.transport.write(data)
 
     def pauseProducing(self) -> None:
-        """This side takes no more for now: read nothing for it from the other."""
+        """The write buffer is full: pause reading on the other connection."""
         self.full_since = self._relay.clock()
         self._watch()
         self.other.transport.stopReading()
@@ -158,7 +158,7 @@ class Side:
     # The relay calls
 
     def end_writing(self) -> None:
-        """End our stream to it, behind what it is still owed."""
+        """Half-close after all pending data."""
         if self._write_ended:
             return
         self._write_ended = True
@@ -168,7 +168,7 @@ class Side:
         self.transport.loseWriteConnection()
 
     def close(self) -> None:
-        """The relay has ended: let it take what it is owed, and end in its turn."""
+        """The relay has ended: close after all pending data."""
         if self.transport is None:
             return
         self.end_writing()
@@ -179,23 +179,23 @@ class Side:
             self.transport.startReading()
 
     def abort(self) -> None:
-        """The relay has ended, and this side has nothing more to come."""
+        """The relay has ended: abort the connection."""
         if self.transport is not None:
             self.transport.unregisterProducer()
             self.transport.abort_now()
 
     def is_stalled(self, now: float, patience_s: float) -> bool:
-        """Whether it has taken next to nothing for so long, of all that it is owed."""
+        """Whether pending data has made insufficient progress for ``patience_s`` seconds."""
         if self.transport is None or not (self._write_ended or self.full_since < inf):
             return False
         return self._look(now) > 0 and self._takes_too_little(now, patience_s)
 
     def is_owed(self, now: float) -> bool:
-        """Whether it has not taken everything yet."""
+        """Whether there is unacknowledged data."""
         return self.transport is not None and self._look(now) > 0
 
     def sweep_closed(self, now: float, patience_s: float) -> None:
-        """Cut what lasts too long; to be called once the relay has ended."""
+        """Close a connection that lingers too long after the end of the relay."""
         if self.transport is None:
             return
         if self._look(now):
@@ -209,7 +209,7 @@ class Side:
         self._left = self._taken = 0
 
     def _look(self, now: float) -> int:
-        """How many bytes it is owed; notes how much less that is than at the last look."""
+        """The number of unacknowledged bytes; updates the progress made since the last check."""
         left: int = self.transport.unacknowledged
         self._taken += max(0, self._left - left)
         if self._left and not left:
