@@ -1,19 +1,19 @@
-"""One HTTP connection of a client, or of a proxy that carries many: requests in, answers out in order.
+"""An HTTP connection of a client or proxy: parses requests, and writes responses in their order.
 
-The reader is pulled request by request. A command that can be answered is answered with one write before
-the next request is looked at. One whose answer comes later (a held idle, an early command, an open) takes
-its place in ``_pending``; the requests after it are still read, up to a bound, because the command that
-it waits for may be among them. More bytes end a hold (DESIGN.md, Rules of a session).
+Requests are processed one at a time. A command that can be answered immediately is answered with one
+write. A command whose response is pending (a held idle, an out-of-order command, an open) is added to
+``_pending``; later requests are still processed, up to a limit, because the missing command may be among
+them. Additional bytes end a hold (DESIGN.md, Rules of a session).
 
-What is no command is the website's, if there is one. It begins when all earlier answers have been written;
-the connection's bytes are then lent to whoever forwards it, and nothing behind it is looked at until they
-are given back.
+A request that is not a tunnel command is forwarded to the website, if one is configured, after all
+earlier responses have been written. The forwarding then receives the connection's bytes, and no later
+request is processed until it has finished.
 
-While the kernel has not taken all that was written, nothing is read and no request is looked at: a client
-that never reads costs its last answer and no more. Every phase has an absolute deadline, kept in
-``deadline`` and swept with all others.
+While the transport's write buffer is not empty, nothing is read and no request is processed: a client
+that does not read its responses takes up one response of memory. Every phase has an absolute deadline
+(``deadline``), which the worker's sweep checks.
 
-This module does not know what the bytes of a session mean, and never ends one.
+This module does not interpret the RTMP bytes of a session, and never ends one.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ _AHEAD_BYTES = 64 * 1024
 
 
 class Opening(Protocol):
-    """A session on its way."""
+    """A session that is being opened."""
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """The client's connection was lost: discard the session."""
 
 
 class Tunnels(Protocol):
-    """Where sessions are opened and found."""
+    """The table of sessions."""
 
     def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress) -> Opening:
-        """Open a session; ``reply`` gets its id. Raises RequestRefused when none may be had."""
+        """Open a session; ``reply`` receives its id. Raises RequestRefused."""
 
     def find(self, session_id: bytes) -> Session:
         """Raises UnknownSession."""
@@ -98,12 +98,12 @@ class BytesHandler(Protocol):
     def client_data(self, data: bytes) -> None: ...
 
     def client_full(self) -> None:
-        """The kernel did not take all that was written."""
+        """The transport's write buffer is full."""
 
     def client_drained(self) -> None: ...
 
     def client_ended(self) -> None:
-        """The client says no more, and may still listen."""
+        """The client has ended its stream (half-close)."""
 
     def client_lost(self) -> None: ...
 
@@ -112,23 +112,23 @@ class BytesHandler(Protocol):
 
 
 class Forwarding(BytesHandler, Protocol):
-    """A request on its way to the website."""
+    """A request that is forwarded to the website."""
 
     def start(self) -> None:
-        """Begin; called once, and last."""
+        """Start forwarding. Called once, after the connection's bytes have been handed over."""
 
 
 class Website(Protocol):
-    """Where HTTP that is no tunnel command goes."""
+    """Forwards HTTP requests that are not tunnel commands."""
 
     def forward(
         self, client: HTTPConnection, reader: RequestReader, transport: Any, request: Request
     ) -> Forwarding:
-        """A request whose head was pulled. Raises BadRequest."""
+        """Forward a request whose head has been read. Raises BadRequest."""
 
 
 class Connections(Protocol):
-    """All connections of the worker."""
+    """The set of the worker's connections."""
 
     def add(self, connection: HTTPConnection) -> None: ...
 
@@ -137,7 +137,7 @@ class Connections(Protocol):
 
 @define
 class HTTPService:
-    """What all HTTP connections share."""
+    """State shared by all HTTP connections."""
 
     limits: Limits
     tunnels: Tunnels
@@ -145,7 +145,7 @@ class HTTPService:
     clock: Callable[[], float]
     later: Callable[[Callable[[], None]], object]
     website: Website | None = None
-    # The bound on what all connections together have of bodies that are not whole.
+    # Limit on the incomplete request bodies of all connections together.
     bodies_bytes: int = 1 << 30
     waiting_bytes: int = 0
     serials: Iterator[int] = field(factory=count)
@@ -153,7 +153,7 @@ class HTTPService:
 
 @final
 class Exchange:
-    """A request whose answer comes later, in its place among its connection's answers."""
+    """A pending response, at its position among the responses of the connection."""
 
     __slots__ = (
         "_answers",
@@ -172,7 +172,7 @@ class Exchange:
         # Of a streamed answer.
         self._chunked = False
         self._transport: Any = None
-        # Whether nothing behind it is looked at before it is answered.
+        # Whether later requests have to wait for this response.
         self.blocks = False
         self.session: Session | None = None
         self.opening: Opening | None = None
@@ -191,7 +191,7 @@ class Exchange:
 
     @property
     def may_stream(self) -> bool:
-        """Whether it is the next answer of a connection that stays, and that takes more."""
+        """Whether it is the next response of a persistent connection whose write buffer is not full."""
         return self._answers is STAYS and self._connection.may_stream(self)
 
     @property
@@ -218,7 +218,7 @@ class Exchange:
         self._connection.finish_stream(LAST_CHUNK if self._chunked else b"", is_whole)
 
     def abandon(self, now: float) -> None:
-        """The connection is gone, and the answer with it."""
+        """The connection was lost."""
         if self.session is not None:
             self.session.forget(self, now)
         if self.opening is not None and self.output is None:
@@ -228,12 +228,11 @@ class Exchange:
 @final
 @implementer(IProtocol, IHalfCloseableProtocol)
 class HTTPConnection:
-    """The protocol of a connection that speaks HTTP.
+    """The protocol of an HTTP connection.
 
-    ``address`` is the client's, as far as it is known; ``secure`` says whether the connection is TLS;
-    ``listener`` is the address it came in at, as the operator wrote it. ``proxies`` is set if ``address``
-    is that of a trusted proxy, whose requests name their clients. ``is_full`` says whether the kernel did
-    not take all that was written.
+    ``address``: the client's address, or "". ``secure``: whether the connection is TLS. ``listener``: the
+    listener's address as configured. ``proxies`` is set if ``address`` is a trusted proxy's, whose requests
+    name their clients. ``is_full``: whether the transport's write buffer is not empty.
     """
 
     __slots__ = (
@@ -277,27 +276,27 @@ class HTTPConnection:
         # The id of the session whose command came last.
         self._seen = b""
         self._reader = RequestReader(service.limits)
-        # Tells this connection from all others, for a client that changes them in the middle.
+        # Identifies this connection, for sessions whose client changes connections.
         self._serial = next(service.serials)
         self._transport: Any = None
         self._fields: Fields | None = None
         self._command: Command | None = None
         self._answers = STAYS
-        # The requests that are not answered yet, and those answered behind them, in order.
+        # The pending responses, and the complete ones behind them, in order.
         self._pending: list[Exchange] = []
         self._handler: BytesHandler | None = None
         self.is_full = False
-        # Whether the first of the pending requests gets a streamed answer now; and whether one ended
-        # before its length, so that nothing may be written behind it.
+        # Whether the first pending response is being streamed; and whether one ended before its declared
+        # length, so that nothing can be written after it.
         self._streaming = self._broken_off = False
-        # When the head or body that has begun must be there; 0 when none has.
+        # When the head or body that is being received must be complete; 0 if there is none.
         self._phase_deadline = 0.0
         self._last = False
-        # By when the client must have got the last answer.
+        # By when the client must have received the last response.
         self._owed_until = 0.0
-        # What a client that takes slowly had not got when that was last looked at.
+        # Unacknowledged bytes at the last check of a slow client.
         self._left = 0
-        # What is counted for this connection in the service's ``waiting_bytes``.
+        # This connection's part of the service's ``waiting_bytes``.
         self._waiting_bytes = 0
         self.address = address
         self.deadline = service.clock() + service.limits.first_bytes_s
@@ -330,7 +329,9 @@ class HTTPConnection:
             self._transport.stopReading()
 
     def readConnectionLost(self) -> None:
-        """The client says no more: only a WebSocket is of use to it then (IHalfCloseableProtocol)."""
+        """The client has half-closed the connection, which only WebSockets support
+        (IHalfCloseableProtocol).
+        """
         self._notify_lost()
         if self._handler is not None:
             self._handler.client_ended()
@@ -377,12 +378,12 @@ class HTTPConnection:
                 self._service.tunnels.find(self._seen).source_lost(self._serial)
 
     def _notify_vanished(self, now: float) -> None:
-        """End the session whose command came last on this connection, if none came elsewhere since."""
+        """End the session of the last command, unless it has used another connection since."""
         with suppress(UnknownSession):
             self._service.tunnels.find(self._seen).client_vanished(self._serial, now)
 
     def pauseProducing(self) -> None:
-        """The kernel did not take all that was written. Said again with every further write."""
+        """The write buffer is not empty. Called again with every further write."""
         if self.is_full:
             return
         self.is_full = True
@@ -427,7 +428,7 @@ class HTTPConnection:
             self._transport.abortConnection()
 
     def flush(self) -> None:
-        """Write the answers that are there, as far as none before them is missing."""
+        """Write the complete responses at the head of ``_pending``."""
         while (
             self._pending and not self.is_full and (output := self._pending[0].output) is not None
         ):
@@ -436,7 +437,7 @@ class HTTPConnection:
         if self._last and not self._pending:
             self._close()
         elif (self._reader.buffer or self._fields is not None) and not self.is_full:
-            # Not at once: this is called from inside a session, which must not be called back.
+            # Later, because this is called by a session, which must not be called back.
             self._service.later(self._proceed_later)
 
     # A streamed answer calls
@@ -447,19 +448,19 @@ class HTTPConnection:
         return float(self._transport.round_trip_s)
 
     def may_stream(self, exchange: Exchange) -> bool:
-        """Whether the answer of ``exchange`` can be written now, piece by piece."""
+        """Whether the response of ``exchange`` can be streamed now."""
         is_next = bool(self._pending) and self._pending[0] is exchange
         takes_more = not (self.is_full or self._last)
         return is_next and takes_more and not isinstance(self._transport, ClosedTransport)
 
     def begin_stream(self, head: bytes, first: bytes) -> Any:
-        """Begin the streamed answer of the first of the pending requests; returns what takes the rest."""
+        """Begin to stream the first pending response. Returns the transport for the rest of it."""
         self._streaming = True
         self._transport.write_two(head, first)
         return self._transport
 
     def finish_stream(self, last: bytes, is_whole: bool) -> None:
-        """End the streamed answer: with ``last``, or with the connection if it is not whole."""
+        """End the streamed response with ``last``, or by closing the connection if it is incomplete."""
         if not is_whole:
             self._last = self._broken_off = True
             self._close()
@@ -471,7 +472,7 @@ class HTTPConnection:
         self.flush()
 
     def forwarded(self, error: RequestRefused | None, closes: bool) -> None:
-        """What was lent is given back: the website's answer is written, or ``error`` is to be."""
+        """The forwarding has finished: the website's response was written, or ``error`` is the response."""
         self._handler = None
         self._last = closes or self._answers.closes
         self._set_idle_deadline(self._service.clock())
@@ -485,7 +486,7 @@ class HTTPConnection:
             self._service.later(self._proceed_later)
 
     def upgraded(self, relay: BytesHandler) -> None:
-        """What was lent is ``relay``'s for good."""
+        """The connection was upgraded: ``relay`` handles its bytes until its end."""
         self._handler = relay
 
     def _proceed_later(self) -> None:
@@ -504,19 +505,19 @@ class HTTPConnection:
         self.deadline = now + self._service.limits.stalled_write_s
 
     def _takes(self) -> bool:
-        """Whether the client is slow, and does not stand still."""
+        """Whether a slow client has made sufficient progress since the last check."""
         taken = self._left - self._transport.unacknowledged
         return bool(taken >= LEAST_BYTES_A_S * self._service.limits.stalled_write_s)
 
     def _must_wait(self) -> bool:
-        """Whether no request can be taken before one that waits is answered."""
+        """Whether the next request can only be processed after a pending response."""
         if self._is_blocked():
             return True
         is_known = self._fields is not None and self._command is None
         return is_known and self._service.website is not None
 
     def _is_blocked(self) -> bool:
-        """With answers pending: whether there may be no more of them."""
+        """Whether the number of pending responses has reached its limit. There must be one."""
         last = self._pending[-1]
         is_kept = last.blocks and last.output is None
         return is_kept or len(self._pending) >= self._service.limits.pipelined_requests
@@ -544,7 +545,7 @@ class HTTPConnection:
             self._transport.abortConnection()
 
     def _take_request(self, now: float) -> bool:
-        """Serve the next request; False when it is not whole yet."""
+        """Process the next request. Returns False if it is incomplete."""
         fields = self._fields
         if fields is None:
             fields = self._reader.next_head()
@@ -622,7 +623,7 @@ class HTTPConnection:
             self._transport.acknowledge_now()
 
     def _expect_body(self, fields: Fields) -> None:
-        """Refuse, and the connection with it, what nobody would take: it is not kept until it is whole."""
+        """Refuse a body that no session would accept, and close the connection, before it is received."""
         if self._command is None:
             raise NothingTakesIt("no tunnel command")
         kind, session_id, _ = self._command
@@ -636,7 +637,7 @@ class HTTPConnection:
             raise NothingTakesIt(str(error)) from None
 
     def _count_waiting(self, held_bytes: int) -> None:
-        """This connection has so much of a body that is not whole."""
+        """Account for the bytes of this connection's incomplete request body."""
         service = self._service
         service.waiting_bytes += held_bytes - self._waiting_bytes
         self._waiting_bytes = held_bytes
@@ -710,7 +711,7 @@ class HTTPConnection:
             self._respond(self._answers.head(len(body)), body)
 
     def _respond(self, first: bytes, second: bytes = b"") -> None:
-        """Write an answer now, or in its place behind those that are not there yet."""
+        """Write a response, or queue it behind the pending ones."""
         if self._pending:
             self._later_answer().output = first, second
         elif second:
@@ -726,8 +727,9 @@ class HTTPConnection:
                 exchange.session.release(now)
 
     def _close(self) -> None:
-        """End our side, and read on a little: closing over unread bytes would reset the connection, and
-        the client might never see its last answer."""
+        """Half-close, and read for a little longer: closing a socket with unread data resets the
+        connection, and the client could lose the last response.
+        """
         self._transport.unregisterProducer()
         self._transport.loseWriteConnection()
         now = self._service.clock()
@@ -737,7 +739,7 @@ class HTTPConnection:
 
 
 def _debug(address: str, error: RequestRefused, command: Command | None) -> None:
-    """Log a refusal; of a session id, which is a credential, only the part that is no secret."""
+    """Log a refused request, with the non-secret prefix of the session id."""
     of = ""
     if command is not None and command[1]:
         kind, session_id, number = command

@@ -1,17 +1,17 @@
-"""What an upstream has said and no answer has taken yet, as the chunks it came in."""
+"""Upstream data that no answer has carried yet, in the pieces it was received in."""
 
 from __future__ import annotations
 
 from typing import final
 
-# Small pieces that nobody fetches are joined up to this size: each bytes object costs some 40 bytes of its
-# own, and a backlog of single bytes would be 40 times its bound.
+# Small pieces are joined up to this size: a bytes object has an overhead of about 40 bytes, so a backlog of
+# single bytes would take 40 times its limit.
 _JOINED_BYTES = 4096
 
 
 @final
 class Backlog:
-    """``size_bytes`` is what is in it. Its bound is kept by pausing the upstream."""
+    """``size_bytes``: its total size. The session limits it by pausing the upstream."""
 
     __slots__ = ("_chunks", "size_bytes")
 
@@ -20,7 +20,7 @@ class Backlog:
         self.size_bytes = 0
 
     def append(self, data: bytes) -> None:
-        """The upstream has said ``data``."""
+        """Add ``data`` at the end."""
         chunks = self._chunks
         if chunks and len(chunks[-1]) < _JOINED_BYTES:
             chunks[-1] += data
@@ -29,15 +29,14 @@ class Backlog:
         self.size_bytes += len(data)
 
     def put_back(self, data: bytes) -> None:
-        """``data`` was taken, and has to be taken again."""
+        """Return ``data``, which was taken before, to the front."""
         self._chunks.insert(0, data)
         self.size_bytes += len(data)
 
     def take(self, first: bytes, most_bytes: int) -> bytes:
-        """``first`` and up to ``most_bytes`` of the backlog, joined once.
+        """Remove up to ``most_bytes``. Returns ``first`` and the data, in one bytes object.
 
-        What does not take all ends at a chunk's end, so that nothing is copied twice, unless already the
-        first chunk is too much.
+        Takes whole pieces, so that no byte is copied twice, unless the first piece exceeds ``most_bytes``.
         """
         chunks = self._chunks
         if self.size_bytes <= most_bytes:
@@ -57,6 +56,6 @@ class Backlog:
         return taken
 
     def clear(self) -> None:
-        """Nobody will take any of it."""
+        """Discard all data."""
         self._chunks = []
         self.size_bytes = 0

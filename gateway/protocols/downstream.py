@@ -1,16 +1,16 @@
-"""What goes down: the answers of a session, and the idle that is held until there is something to say.
+"""The downstream half of a session: answers to commands, and held idles (long polling).
 
-The rules (PROTOCOL.md, Interval byte and Held idle):
+Rules (PROTOCOL.md, Interval byte and Held idle):
 
-- An answer is one interval byte and what the upstream has said since the last answer. It is kept, and is
-  the same when its command is repeated.
-- An idle that would get nothing is held until there is something, or until any other command of the session
-  arrives. A held idle whose connection died is an orphan: data is not spent on it, and waits for the
-  repetition or for the next command.
-- The upstream is read no more while it is ahead of the answers by ``pause_bytes``.
+- An answer is one interval byte and the upstream data received since the last answer. It is stored, and
+  repeated unchanged if its command is repeated.
+- An idle without data is held until data arrives, or any other command of the session. If the connection of
+  a held idle is lost, the idle is orphaned: data is kept for its repetition or for the next command.
+- Reading from the upstream is paused while more than ``pause_bytes`` are unanswered.
 
-Not known here: whose turn it is, what goes up, and when it ends. That is the session's, whose base this
-class is. It is not a part of it, since each look-up in a part would be paid for 100,000 times a second.
+Command order, upstream writes and the end of the session are implemented in the subclass ``Session``. It
+inherits from this class instead of containing it because of the cost of the additional attribute lookups at
+100,000 commands a second.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from gateway.protocols.replay import Replay
 # PROTOCOL.md, Interval byte: 1 + 0, 2, 4, 8, 16, 32, one step up after ten empty answers in a row.
 INTERVALS = (b"\x01", b"\x03", b"\x05", b"\x09", b"\x11", b"\x21")
 EMPTY_ANSWERS_A_STEP = 10
-# In the place of a number.
+# Stands for no sequence number.
 NONE = -1
-# The window's 32 commands, each repeated once on another connection. A client repeats a number on many
-# connections only to make work.
+# The 32 commands of the window, each repeated once on another connection. More repetitions are abuse.
 _MOST_WAITERS = 64
 
 
 class Downstream:
-    """The answers of one session. Times are seconds on one clock that never goes back.
+    """The answers of one session. Times are seconds of one monotonic clock.
 
-    ``deadline`` is when the session has something to do. The counts are plain attributes: ``holds``,
-    answers by whether they carried anything, the pieces in which upstream bytes were written
-    (``filled_pieces``), and the ``bytes_down`` that the upstream has said.
+    ``deadline`` is when ``expire`` must be called. Counters are plain attributes: held idles (``holds``),
+    ``empty_answers`` and ``filled_answers``, the writes that carried upstream data (``filled_pieces``), and
+    the ``bytes_down`` received from the upstream.
     """
 
     __slots__ = (
@@ -84,10 +83,10 @@ class Downstream:
         self.holds = self.empty_answers = self.filled_answers = self.bytes_down = 0
         self.filled_pieces = 0
 
-    # Those who wait
+    # Pending replies
 
     def _add_waiter(self, number: int, reply: Reply) -> None:
-        """Have ``reply`` wait; past the bound, the one that has waited longest is refused."""
+        """Add a pending reply. If there are too many, refuse the oldest."""
         self._waiters.append((number, reply))
         if len(self._waiters) > _MOST_WAITERS:
             self._waiters.pop(0)[1].refuse(UnknownSession("too many wait for an answer"))
@@ -105,10 +104,10 @@ class Downstream:
             if waited == number:
                 reply.answer(answer)
 
-    # A held idle; the session begins the hold itself, in ``_take``, which saves a call for each idle
+    # Held idles. ``Session._take`` begins a hold inline, which saves a call for each idle.
 
     def _release(self, now: float) -> None:
-        """Answer the held idle with what there is; an orphan's data is left for who comes next."""
+        """Answer the held idle with the data there is. An orphaned idle gets none."""
         number, self._held = self._held, NONE
         self.deadline = now + self._silent_s
         if self._waiters:
@@ -117,7 +116,7 @@ class Downstream:
             self._replay.store(number, INTERVALS[0])
 
     def _repeat_held(self, number: int, now: float) -> bytes | None:
-        """A held idle again: its connection died, or its client lost patience."""
+        """A repetition of the held idle, after its connection was lost or the client timed out."""
         if self._waiters:
             self._release(now)
             return self._replay.answer_to(number)
@@ -128,10 +127,10 @@ class Downstream:
         self.deadline = now + self._hold_s
         return None
 
-    # What is said
+    # Answers
 
     def _answer(self, number: int, now: float) -> bytes:
-        """The answer to ``number``, made and kept for its repetition."""
+        """Create the answer to ``number``, and store it for repetition."""
         self._answered_at = now
         if self._backlog.size_bytes and self._stream is None:
             self.filled_answers += 1
@@ -149,13 +148,13 @@ class Downstream:
         return answer
 
     def _spend(self) -> bytes:
-        """The interval byte and as much of the buffer as one answer takes."""
+        """Take the content of the next answer: the interval byte, and data up to its size limit."""
         answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
         self._resume_upstream()
         return answer
 
     def _resume_upstream(self) -> None:
-        """Read the upstream again if the buffer has room."""
+        """Resume reading from the upstream if the backlog is small enough."""
         if self._paused and self._backlog.size_bytes < self.pause_bytes // 2:
             self._paused = False
             self._upstream.resume()
@@ -166,7 +165,7 @@ class Downstream:
             self._upstream.pause()
 
     def _take_back(self, number: int, now: float) -> None:
-        """The client read nothing of the answer to ``number``: what it carried is to be said again."""
+        """The client did not receive the answer to ``number``: return its data to the backlog."""
         if self._held != NONE:
             self._release(now)
         answer = self._replay.answer_to(number)

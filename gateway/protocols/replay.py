@@ -1,8 +1,8 @@
-"""The last answers of a session, for commands that are repeated.
+"""The last answers of a session, for repeated commands.
 
-A ring: the answer to number n has the place n modulo the size, so a place may hold the answer to an older
-number, which the caller rules out by counting. Bounded by count and by bytes; the newest answer is kept
-whatever its size, since its loss is the likeliest.
+A ring buffer: the answer to number n is stored at n modulo its length, so a slot can hold the answer to an
+older number; callers must check that a number is recent enough. Limited by count and bytes, except that the
+newest answer is always kept: it is the one most likely to be requested again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import final
 
 from gateway.protocols.limits import Limits
 
-# The largest answer that a session closed by its client still repeats.
+# Larger answers are not repeated after the client has closed the session.
 _LINGERING_BYTES = 1024
 
 
 @final
 class Replay:
-    """``size_bytes`` is what all kept answers take."""
+    """``size_bytes``: total size of the stored answers."""
 
     __slots__ = ("_most_bytes", "_places", "size_bytes")
 
@@ -30,11 +30,11 @@ class Replay:
         return len(self._places)
 
     def answer_to(self, number: int) -> bytes | None:
-        """What was stored for ``number``, one of the last ``len`` numbers; None if it is not kept."""
+        """The stored answer to ``number``, one of the last ``len(self)`` numbers; None if there is none."""
         return self._places[number % len(self._places)]
 
     def store(self, number: int, answer: bytes) -> None:
-        """Keep the answer to ``number``, the newest one; older ones go as far as the bound asks."""
+        """Store the answer to ``number``, the newest command. Drops old answers above the limit."""
         places = self._places
         place = number % len(places)
         self.size_bytes += len(answer) - len(places[place] or b"")
@@ -47,15 +47,14 @@ class Replay:
             self.forget(oldest)
 
     def forget(self, number: int) -> None:
-        """Empty the place of ``number``, which may hold the answer to an older one."""
+        """Clear the slot of ``number``, which can hold the answer to an older number."""
         place = number % len(self._places)
         self.size_bytes -= len(self._places[place] or b"")
         self._places[place] = None
 
     def keep_newest(self, number: int) -> None:
-        """The session has ended with the command ``number``: of large answers only the last two are kept.
-
-        The last command may have been refused, and the one before it may be asked for again.
+        """Drop large answers of an ended session, except those to ``number``, its last command, and the one
+        before, which is repeated if the last command was refused.
         """
         kept = number % len(self._places), (number - 1) % len(self._places)
         for place, answer in enumerate(self._places):
@@ -63,7 +62,7 @@ class Replay:
                 self.forget(place)
 
     def forget_large(self) -> None:
-        """The client has read what it wanted; sessions that come and go must not pile up."""
+        """Drop large answers of a session that its client has closed."""
         for place, answer in enumerate(self._places):
             if answer is not None and len(answer) > _LINGERING_BYTES:
                 self.forget(place)

@@ -1,27 +1,27 @@
-"""One tunnel: commands in, answers out, and the upstream's byte stream woven between them.
+"""The protocol state of one RTMPT session: client commands, their answers, and the upstream byte stream.
 
-The rules (PROTOCOL.md, Sequence; DESIGN.md, Rules of a session):
+Rules (PROTOCOL.md, Sequence; DESIGN.md, Rules of a session):
 
-- Commands take effect in the order of their numbers, each once. One that is early waits in the window;
-  a repeated one gets the answer it got before. FFmpeg repeats in a way of its own: ``retries``.
-- What an answer says, and when an idle is held before it does: ``downstream``.
-- The answer to a send is kept back while the upstream takes no more; nothing after it takes effect then.
-  It leaves all the same when the client has to read first for the upstream to go on.
-- When the upstream has ended, what it had said is answered first; the session ends with the last byte.
-  An ended session still repeats its last answers, until its deadline, and refuses everything else.
+- Commands take effect in the order of their sequence numbers, each once. Out-of-order commands wait in the
+  window; a repeated command gets the stored answer. FFmpeg's retries need rules of their own: ``retries``.
+- The content of answers and held idles: ``downstream``. Streamed answers: ``streaming``.
+- Back-pressure: the answer to a send is withheld while the upstream's write buffer is full, and no later
+  command takes effect. It is released early if both directions are full: the client must read first then.
+- When the upstream closes, the remaining data is answered first; then the session ends. An ended session
+  repeats its last answers until its deadline, and refuses all other commands.
 
-A session is in one of these positions, and ``deadline`` is when ``expire`` has something to do there:
+States, with the meaning of ``deadline``, at which ``expire`` must be called:
 
-    position   what happened                                  the deadline is that of
-    fresh      no command yet                                 an open that is never used
-    ordinary   the next number is awaited                     a client that went silent
-    holding    an idle is held                                the hold
-    streaming  an answer is streamed                          the upstream's pause or the answer's time
-    keeping    a send's answer is kept back                   an upstream that takes nothing
-    waiting    commands are early, one is missing             the gap
-    ended      for the reason told to the upstream            repeating answers
+    state      condition                             deadline
+    fresh      no command received yet               timeout of an unused session
+    ordinary   next command expected                 timeout of a silent client
+    holding    an idle is held                       end of the hold
+    streaming  an answer is being streamed           pause of the upstream, or end of the answer
+    keeping    the answer to a send is withheld      timeout of a stalled upstream
+    waiting    out-of-order commands in the window   timeout of the gap
+    ended      the end reason is set                 end of answer repetition
 
-``receive`` returns the answer, or None when it comes later; the caller then owes ``wait``. Pure: the
+``receive`` returns the answer, or None if it is pending; the caller must then call ``wait``. Pure: the
 upstream and the replies implement the interfaces declared in ``interfaces``.
 """
 
@@ -53,10 +53,10 @@ _SETTLE_MASK = 127
 
 @final
 class Session(StreamingDownstream):
-    """The state of one tunnel. Times are seconds on one clock that never goes back.
+    """The state of one session. Times are seconds of one monotonic clock.
 
-    Its counts are plain attributes: ``commands`` with their ``repeats`` and those that came ``early``,
-    ``sends`` among those that took effect, ``bytes_up``, and what its bases count.
+    Counters are plain attributes: ``commands``, of which ``repeats`` and out-of-order ones (``early``);
+    ``sends`` that took effect; ``bytes_up``; and those of the base classes.
     """
 
     __slots__ = (
@@ -114,12 +114,12 @@ class Session(StreamingDownstream):
 
     @property
     def ended(self) -> EndReason | None:
-        """Why the session has ended; None while it lives."""
+        """The end reason; None while the session is active."""
         return self._ended
 
     @property
     def position(self) -> str:
-        """Where the session is: a row of the table at the head of this module."""
+        """The state, as named in the table at the head of this module."""
         if self._ended:
             return "ended"
         if self._stream is not None:
@@ -134,31 +134,31 @@ class Session(StreamingDownstream):
 
     @property
     def buffered_bytes(self) -> int:
-        """What the session's own buffers hold."""
+        """Total size of the session's buffers."""
         return self._backlog.size_bytes + self._window.size_bytes + self._replay.size_bytes
 
     @property
     def idles(self) -> int:
-        """How many idles took effect: of all the numbers that had their turn, what no other took."""
+        """The number of idles that took effect: all commands that did, without sends and closes."""
         return max(0, self._next - self._first - self.sends - self._closed_by_number)
 
     @property
     def closes(self) -> int:
-        """Whether a close took effect, as a count."""
+        """The number of closes that took effect: 0 or 1."""
         return int(self._ended is EndReason.CLIENT_CLOSED)
 
     @property
     def is_keeping(self) -> bool:
-        """Whether the upstream takes no more for now: whoever sends is to wait for its answers."""
+        """Whether the answer to a send is withheld because the upstream's write buffer is full."""
         return self._kept != NONE
 
     @property
     def moments(self) -> tuple[int, int]:
-        """How many sends went up, and in how many pieces data went down: what can be late."""
+        """The number of sends and of writes with upstream data: the events whose delay is measured."""
         return self.sends, self.filled_pieces
 
     def share(self, buffer_bytes: int) -> None:
-        """Take this session's equal part of all buffers, half of it for each direction."""
+        """Set the buffer limit to an equal share of the total, half of it for each direction."""
         self.pause_bytes = min(buffer_bytes, self._limits.down_buffer_bytes) // 2
         self._window.most_bytes = min(buffer_bytes // 2, self._limits.up_buffer_bytes)
 
@@ -173,12 +173,12 @@ class Session(StreamingDownstream):
         may_hold: bool = True,
         source: int = 0,
     ) -> bytes | None:
-        """Take one send, idle or close; the answer, or None when the caller owes ``wait`` at once.
+        """Process a send, idle or close. Returns the answer, or None if the caller must call ``wait`` next.
 
-        ``may_hold`` is False when more bytes have already come on the command's connection, which
-        ``source`` tells from others.
-        Raises UnknownSession when there is no session any more, NotFound when the number is too old
-        to be repeated, BadRequest when an idle or close has a body it cannot have.
+        ``may_hold`` is False if more bytes have already arrived on the command's connection. ``source``
+        identifies the connection.
+        Raises UnknownSession if the session has ended, NotFound if the number is too old for a repetition,
+        BadRequest if the body of an idle or close exceeds one byte.
         """
         if len(body) > 1 and kind is not _SEND:
             raise BadRequest("an idle or close carries at most one byte")
@@ -202,7 +202,7 @@ class Session(StreamingDownstream):
         return self._take_out_of_order(kind, number, body, now, may_hold)
 
     def close(self, now: float) -> bytes:
-        """Take a close that has no number: it takes effect at once, and again if repeated."""
+        """Process a close without a sequence number. It takes effect immediately, and can be repeated."""
         self.commands += 1
         if self._ended not in (None, EndReason.CLIENT_CLOSED):
             raise UnknownSession("the session has ended")
@@ -210,16 +210,16 @@ class Session(StreamingDownstream):
         return CLOSED
 
     def wait(self, number: int, reply: Reply, now: float) -> None:
-        """Have ``reply`` get the answer to ``number``, or the refusal, when there is one."""
+        """Register the pending reply to ``number``. It is answered or refused later."""
         self._add_waiter(number, reply)
         if number == self._held and self._backlog.size_bytes:
             self._begin_or_release(now)
 
     def forget(self, reply: Reply, now: float) -> None:
-        """The connection that ``reply`` was for is gone.
+        """The connection of ``reply`` was lost.
 
-        A held idle becomes an orphan. In a streamed answer the client gives up: the session ends, after the
-        commands that had already arrived.
+        A held idle becomes orphaned. If the answer was being streamed, the client gives up: the session
+        ends, after the commands received before the loss.
         """
         stream = self._stream
         if stream is not None and stream.reply is reply:
@@ -232,16 +232,16 @@ class Session(StreamingDownstream):
             self.deadline = now + self._silent_s
 
     def release(self, now: float) -> None:
-        """More bytes have come on the connection of a held command or a streamed answer."""
+        """More bytes have arrived on the connection of a held command or a streamed answer."""
         if self._held != NONE:
             self._release(now)
         if self._stream is not None:
             self._interrupt(self._stream, now)
 
     def carried_by(self, transport: object, fields: Fields, is_shared: bool = False) -> None:
-        """A connection that did not carry the last command carries this one.
+        """The next command comes on another connection than the last one.
 
-        ``is_shared``: it carried commands of other sessions before.
+        ``is_shared``: that connection has carried commands of other sessions.
         """
         if self._carried or is_shared:
             self.read_whole(Delivery.CONNECTIONS)
@@ -250,19 +250,19 @@ class Session(StreamingDownstream):
             self._figures.carried_by(transport, fields.value(b"via"))
 
     def client_vanished(self, source: int, now: float) -> None:
-        """The connection ``source`` is gone, since its peer acknowledged nothing for too long."""
+        """The connection ``source`` was lost because its peer stopped acknowledging data."""
         if source == self._source:
             self.end(EndReason.CLIENT_VANISHED, now)
 
     def source_lost(self, source: int) -> None:
-        """The connection ``source`` is gone, and it was not we who ended it."""
+        """The connection ``source`` was closed by the peer."""
         if self._retries is not None and self._retries.source == source:
             self._retries.source_lost = True
 
     # From the upstream
 
     def upstream_data(self, data: bytes, now: float) -> None:
-        """Take what the upstream has said: to the held idle, or kept for the next answer."""
+        """Process upstream data: answer the held idle with it, or keep it for the next answer."""
         self.bytes_down += len(data)
         if self._ended or self._cut:
             return
@@ -282,17 +282,17 @@ class Session(StreamingDownstream):
                 self._let_go(now)
 
     def upstream_full(self) -> None:
-        """The upstream takes no more: the answers to sends are kept back from now on."""
+        """The upstream's write buffer is full: withhold the answers to sends from now on."""
         self._choked = True
 
     def upstream_drained(self, now: float) -> None:
-        """The upstream has taken all: the kept answer leaves, and what waited behind it goes on."""
+        """The upstream's write buffer has drained: release the withheld answer, then go on."""
         self._choked = False
         if self._kept != NONE:
             self._let_go(now)
 
     def upstream_ended(self, reason: EndReason, now: float) -> None:
-        """The upstream says no more; what it had said is still delivered before the session ends."""
+        """The upstream has closed. The session ends once the remaining data is answered."""
         if self._ended:
             return
         self._stop_streaming(self._policy.cause)
@@ -307,7 +307,7 @@ class Session(StreamingDownstream):
     # From the clock and the operator
 
     def expire(self, now: float) -> None:
-        """Do what is due once ``deadline`` has passed. An ended session is the table's to drop."""
+        """``deadline`` has passed. Not called for ended sessions, which the session table removes."""
         if self._stream is not None:
             self._expire_stream(self._stream, now)
         elif self._held != NONE and self._held == self._resting:
@@ -322,7 +322,7 @@ class Session(StreamingDownstream):
             self.end(self._overdue(), now)
 
     def end(self, reason: EndReason, now: float) -> None:
-        """End the session, once: everybody who waits is refused and the upstream is told."""
+        """End the session, once: refuse all pending replies and notify the upstream."""
         if self._ended:
             return
         self._ended = reason
@@ -350,7 +350,7 @@ class Session(StreamingDownstream):
     def _take(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
     ) -> bytes | None:
-        """The command whose turn it is takes effect."""
+        """Process the next command in order."""
         if self._held != NONE:
             self._release(now)
         if self._stream is not None:
@@ -379,10 +379,10 @@ class Session(StreamingDownstream):
         return self._answer(number, now)
 
     def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
-        """Whether a command is held until its answer can be streamed: at once, when there is data.
+        """Hold a command if its answer can be streamed. Returns whether it is held.
 
-        A send is held as an idle is: behind an unfinished answer because its own may be the next streamed
-        one, and else because FFmpeg would sleep for 50 ms after an empty answer.
+        Sends are held like idles: behind an unfinished answer because theirs can be the next streamed one,
+        and otherwise because FFmpeg sleeps for 50 ms after an empty answer.
         """
         if self._stream is not None:
             if kind is _SEND:
@@ -394,7 +394,7 @@ class Session(StreamingDownstream):
         return True
 
     def _take_unawaited(self, kind: Kind, number: int, body: bytes, now: float) -> None:
-        """As ``_take``, for a command whose connection is gone: nothing is spent on its answer."""
+        """As ``_take``, for a command whose connection was lost: its answer carries no data."""
         if self._held != NONE:
             self._release(now)
         if self._stream is not None:
@@ -435,7 +435,7 @@ class Session(StreamingDownstream):
         return None
 
     def _take_after_cut(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
-        """A command that arrived before or after its connection was cut in a streamed answer."""
+        """Process a command after a connection was lost during a streamed answer."""
         if self._ended or number != self._next or kind is _IDLE:
             raise UnknownSession("the connection was cut in an answer")
         self._next = number + 1
@@ -449,9 +449,9 @@ class Session(StreamingDownstream):
             self._figures.settle()
 
     def _begins(self, kind: Kind, number: int, body: bytes) -> bool:
-        """Whether ``number`` is the session's first: 0, or 1 from a client that counts from there.
+        """Whether ``number`` is the first of the session: 0, or 1 if the client starts there.
 
-        A 1 that overtook a 0 is told from it by what it carries: the stream begins with a handshake.
+        A 1 that has overtaken a 0 is recognised by its body: the stream begins with a handshake.
         """
         if number == 1:
             return kind is not _SEND or body[:1] in _HANDSHAKES
@@ -475,7 +475,7 @@ class Session(StreamingDownstream):
         self._ordinary = False
 
     def _advance(self, now: float) -> None:
-        """Let the window's commands take effect as far as there is no gap."""
+        """Process the commands in the window up to the next gap."""
         while self._kept == NONE and self._next in self._window:
             number = self._next
             kind, body, since = self._window.take(number)
@@ -496,8 +496,8 @@ class Session(StreamingDownstream):
             self._await_gap(now)
 
     def _await_gap(self, now: float) -> None:
-        """The deadline does not move when a part of the gap fills: no command waits longer than ``gap_s``,
-        the time aside in which the upstream took nothing."""
+        """Set the deadline of the gap. It does not move when part of the gap is filled: no command waits
+        longer than ``gap_s``, not counting the time in which the upstream's write buffer was full."""
         if self._gave_up:
             self.deadline = now + CLOSE_GRACE_S
         else:
@@ -505,11 +505,11 @@ class Session(StreamingDownstream):
 
     @property
     def _gave_up(self) -> bool:
-        """Whether the window ends in the close of a client that leaves out what it gave up."""
+        """Whether the newest command in the window is a close behind commands that were given up."""
         return self._retries is not None and self._window.latest is _CLOSE
 
     def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
-        """A number that had its turn: the same answer again."""
+        """Process a repeated command: return the stored answer."""
         self.repeats += 1
         if self._ordinary and self._held == NONE:
             self.deadline = now + self._silent_s
@@ -531,7 +531,7 @@ class Session(StreamingDownstream):
         return answer
 
     def _take_overtaken(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
-        """Number 0 after 1 had begun the session: it took part in nothing yet, and gets nothing."""
+        """Process number 0 after number 1 has begun the session. Its answer carries no data."""
         if kind is _SEND and body:
             if self.bytes_up:
                 raise NotFound("the stream has begun without it")
@@ -543,7 +543,7 @@ class Session(StreamingDownstream):
     def _recognise(
         self, retries: Retries, kind: Kind, number: int, body: bytes, now: float
     ) -> tuple[Kind, bytes]:
-        """What a command that came on another connection than the last one is meant to be."""
+        """Interpret a command that arrived on another connection than the last one (``retries``)."""
         last, left_out = self._next - 1, number - self._next
         if (
             kind is not _SEND
@@ -565,7 +565,7 @@ class Session(StreamingDownstream):
         return (kind, body) if meaning is Meaning.ITSELF else (_IDLE, b"")
 
     def _skip(self, now: float) -> None:
-        """The command whose turn it is was lost on its way, and will not come."""
+        """Skip the next command: it was lost, and will not be sent again."""
         if self._held != NONE:
             self._release(now)
         if self._kept == NONE:
@@ -584,7 +584,7 @@ class Session(StreamingDownstream):
             self._upstream.write(body)
 
     def _tell_delay(self, number: int, since: float, now: float) -> None:
-        """The send ``number``, which came at ``since``, went up now; if it is kept, it has not yet."""
+        """Report the delay of a send received at ``since``, or note it while the send is withheld."""
         if number == self._kept:
             self._kept_since = since
         elif self._figures is not None:
@@ -601,12 +601,12 @@ class Session(StreamingDownstream):
         self.deadline = now + self._limits.stalled_write_s
 
     def _still_takes(self) -> bool:
-        """Whether the upstream is slow, and does not stand still."""
+        """Whether the upstream has made sufficient progress since the last check."""
         taken = self._kept_unsent - self._upstream.unsent
         return taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s
 
     def _let_go(self, now: float) -> None:
-        """The kept answer leaves."""
+        """Release the withheld answer."""
         number, self._kept = self._kept, NONE
         self._let_go_at = now
         self._tell_delay(number, self._kept_since, now)
@@ -618,7 +618,7 @@ class Session(StreamingDownstream):
         self._advance(now)
 
     def _must_read_first(self) -> bool:
-        """Whether both directions are full: an upstream that waits to be read may take nothing either."""
+        """Whether both directions are full: the server may not read before its output is read."""
         return self._paused and self._upstream.unsent <= self._limits.up_buffer_bytes
 
     # Ends
@@ -636,7 +636,7 @@ class Session(StreamingDownstream):
         self._conclude(now)
 
     def _conclude(self, now: float) -> None:
-        """End the session when the upstream has, and all that it had said is answered."""
+        """End the session if the upstream has closed and all of its data is answered."""
         if self._last_words and not self._backlog.size_bytes:
             self.end(self._last_words, now)
 

@@ -1,4 +1,4 @@
-"""Commands that came before their turn, until the gap before them fills; bounded by count and bytes."""
+"""Out-of-order commands, kept until the missing ones before them arrive. Limited by count and bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gateway.protocols.limits import Limits
 
 @final
 class Window:
-    """``size_bytes`` is what the bodies of the commands in it take, ``most_bytes`` its bound."""
+    """``size_bytes``: total size of the command bodies. ``most_bytes``: its limit."""
 
     __slots__ = ("_commands", "_most_commands", "most_bytes", "size_bytes")
 
     def __init__(self, limits: Limits) -> None:
-        # By number: what it is, its body, and when it came.
+        # Kind, body and arrival time, by sequence number.
         self._commands: dict[int, tuple[Kind, bytes, float]] = {}
         self._most_commands = limits.window_commands
         self.most_bytes = limits.up_buffer_bytes
@@ -28,34 +28,34 @@ class Window:
         return number in self._commands
 
     def has_room_for(self, body: bytes) -> bool:
-        """Whether one more command, with this body, is within the bounds."""
+        """Whether a command with this body fits within the limits."""
         return (
             len(self._commands) < self._most_commands
             and self.size_bytes + len(body) <= self.most_bytes
         )
 
     def put(self, number: int, kind: Kind, body: bytes, now: float) -> None:
-        """Keep a command that is not in the window, and that there is room for."""
+        """Add a command that is not in the window yet and fits (``has_room_for``)."""
         self._commands[number] = kind, body, now
         self.size_bytes += len(body)
 
     def take(self, number: int) -> tuple[Kind, bytes, float]:
-        """The command ``number``, whose turn it is: what it is, its body, and when it came."""
+        """Remove the command ``number``. Returns its kind, body and arrival time."""
         command = self._commands.pop(number)
         self.size_bytes -= len(command[1])
         return command
 
     @property
     def latest(self) -> Kind:
-        """What the command that came last is; there must be one."""
+        """The kind of the command that arrived last. The window must not be empty."""
         return next(reversed(self._commands.values()))[0]
 
     @property
     def oldest_at(self) -> float:
-        """When the command came that has waited longest; there must be one."""
+        """The arrival time of the oldest command. The window must not be empty."""
         return next(iter(self._commands.values()))[2]
 
     def clear(self) -> None:
-        """None of the commands will have its turn."""
+        """Discard all commands."""
         self._commands = {}
         self.size_bytes = 0
