@@ -1,7 +1,7 @@
-"""How many sessions a worker takes, in all and for each client address, tunnelled or not.
+"""Limits on the number of sessions of a worker, in total and for each client address, tunnelled or relayed.
 
-The bound on all buffers is kept here too: each session may use an equal part of the whole, and when that
-part would be of no use, no more sessions come in.
+The limit on all buffers is kept here too: each session gets an equal share, and new sessions are refused
+when the share would be too small to be useful.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENDED_PART = 16
 
 @final
 class Admission:
-    """``buffers_bytes`` is for all sessions' buffers together."""
+    """``buffers_bytes``: limit on the buffers of all sessions together."""
 
     def __init__(self, limits: Limits, buffers_bytes: int) -> None:
         self._limits = limits
@@ -33,7 +33,7 @@ class Admission:
         self.living = 0
 
     def enter(self, address: str) -> None:
-        """Count one more session; the caller owes ``leave``, once. Raises CapacityReached, Draining."""
+        """Admit a session, until ``leave`` is called for it. Raises CapacityReached, Draining."""
         if self.closed:
             raise Draining("the gateway is ending")
         if self.draining:
@@ -48,23 +48,23 @@ class Admission:
         self._per_address[address] += 1
 
     def leave(self, address: str) -> None:
-        """A session that entered has ended."""
+        """An admitted session has ended."""
         self.living -= 1
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
 
     def close(self) -> None:
-        """Let no more sessions in."""
+        """Refuse all new sessions from now on."""
         self.closed = True
 
     def share_bytes(self) -> int:
-        """How much each session may buffer."""
+        """The buffer limit of each session."""
         return max(self._share_bytes(), _LEAST_SHARE_BYTES)
 
     @property
     def ended_bytes(self) -> int:
-        """How much all sessions that have ended may keep, for the repetition of their last answers."""
+        """The limit on the stored answers of all ended sessions together."""
         return self._buffers_bytes // _ENDED_PART
 
     def _share_bytes(self) -> int:

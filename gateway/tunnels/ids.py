@@ -1,4 +1,4 @@
-"""Session ids: unguessable, and saying which node and worker has the session.
+"""Session ids: unguessable, with the node and the worker that own the session.
 
     two characters   the node, base 36
     two characters   the worker, base 36
@@ -30,7 +30,7 @@ def base36(number: int, width: int) -> str:
 
 @final
 class SessionIds:
-    """Makes the ids of one worker. ``random_bytes`` is the operating system's source (os.urandom)."""
+    """Generates the session ids of one worker. ``random_bytes``: os.urandom, or its substitute in tests."""
 
     def __init__(self, node: str, worker: int, random_bytes: Callable[[int], bytes]) -> None:
         self._prefix = node + base36(worker, 2)
@@ -45,6 +45,6 @@ class SessionIds:
         return self._prefix.encode() + secret, self.next_alias()
 
     def next_alias(self) -> str:
-        """An alias for a session that needs no id."""
+        """An alias for a relayed connection, which has no session id."""
         self._made += 1
         return f"{self._prefix}-{base36(self._made, 1)}"

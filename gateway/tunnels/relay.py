@@ -1,13 +1,13 @@
-"""A client that speaks RTMP or RTMPE itself, joined to an upstream connection: bytes pass as they are.
+"""Relays of plain RTMP and RTMPE connections to an upstream server, byte for byte.
 
-    dialling    the client is not read; what it has said already waits here
-    joined      both sides are read and written (relay_connection.py)
-    half ended  one side says no more, the other may, for as long as it does say something
-    ended       for one reason, told once; what was read is still written, within bounds
+    dialling    connecting to the upstream; the client is not read, its first bytes are kept here
+    joined      both connections are read and written (relay_connection.py)
+    half ended  one peer has ended its stream; the other can send, unless it is silent for too long
+    ended       the end reason is set; pending data is still written, within limits
 
-The side that ends first gives the reason. Bounds: a handshake that does not come, a side that takes nothing
-for too long, and half a relay that is silent. A viewer who says nothing for an hour is no fault here:
-keep-alive probes find those who are gone.
+The end reason is that of the connection that ends first. Timeouts: a client that sends no handshake, a
+peer that accepts no data, and a half-closed relay without data. A silent viewer is not disconnected:
+keep-alive probes detect peers that have vanished.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _AT_ONCE = frozenset(
 
 
 class Telemetry(Protocol):
-    """Who is told of relays."""
+    """Observer of relay lifecycle events."""
 
     def session_opened(self, session: Relay) -> None: ...
 
@@ -66,13 +66,13 @@ class Telemetry(Protocol):
 
 
 def _nobody() -> None:
-    """Who need not be told."""
+    """The callback of a relay that needs none."""
 
 
 @final
 class Relay:
-    """One relayed client. ``alias`` names it for people, as a tunnel's does; ``left`` is called when the
-    client's connection is gone."""
+    """One relayed client. ``alias`` is its name in logs and on the status page. ``left`` is called when the
+    client's connection has been lost."""
 
     __slots__ = (
         "_first_end",
@@ -144,26 +144,26 @@ class Relay:
 
     @property
     def opening_fields(self) -> None:
-        """No request opened it."""
+        """None: a relay is not opened by an HTTP request."""
 
     @property
     def counted(self) -> Relay:
-        """Who keeps the counts."""
+        """The object with the counters: the relay itself."""
         return self
 
     @property
     def moments(self) -> tuple[int, int]:
-        """How many pieces were read of each side: what can be late."""
+        """The number of reads from each connection: the events whose delay is measured."""
         return self.client.reads, self.upstream.reads
 
     @property
     def position(self) -> str:
-        """As a session's; a relay knows two."""
+        """As a session's state: "ordinary" or "ended"."""
         return "ended" if self.ended else "ordinary"
 
     @property
     def buffered_bytes(self) -> int:
-        """What was read from one side and not taken by the other yet."""
+        """Bytes read from one connection that the other's socket has not accepted yet."""
         sides = (self.client, self.upstream)
         return sum(side.transport.unsent for side in sides if side.transport is not None)
 
@@ -174,14 +174,14 @@ class Relay:
     # The sides call
 
     def read(self, side: RelayConnection, data: bytes) -> None:
-        """Let whoever reads the stream as it passes see ``data`` of one side."""
+        """Pass ``data`` read from ``side`` to the passive reader."""
         if side is self.client:
             self.reading = self.reading.up(data, self.clock())
         else:
             self.reading = self.reading.down(data, self.clock())
 
     def taken_late(self, side: RelayConnection) -> None:
-        """What was read last from the other side has been taken by this one only now."""
+        """The write buffer of ``side`` has drained: record the delay of the data in it."""
         if self.figures is None or side.full_since == inf:
             return
         late_s = self.clock() - side.full_since
@@ -211,7 +211,7 @@ class Relay:
     # The table calls
 
     def join(self, first: bytes) -> None:
-        """Both sides stand; the client has said ``first`` so far."""
+        """Both connections are established; ``first`` is what the client has sent so far."""
         self.upstream.transport.write(first)
         if self.client.ended:
             self.upstream.end_writing()
@@ -231,7 +231,7 @@ class Relay:
         self._table.ended(self, reason)
 
     def sweep(self, now: float) -> None:
-        """End the relay when one of its deadlines has passed; once it has ended, its connections."""
+        """End the relay if a deadline has passed; after its end, close lingering connections."""
         if self.ended:
             for side in (self.client, self.upstream):
                 side.sweep_closed(now, self._limits.stalled_write_s)
@@ -259,7 +259,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect`` is as the session table's, for a relay's upstream side."""
+    """All relays of a worker. ``connect``: as in the session table, for the upstream connection."""
 
     def __init__(
         self,
@@ -289,10 +289,10 @@ class RelayTable:
         ingress: Ingress = RTMP,
         left: Callable[[], None] = _nobody,
     ) -> None:
-        """Relay the client at ``transport``, whose ``first`` bytes have been read already.
+        """Relay the client connected by ``transport``, whose ``first`` bytes have been read already.
 
-        ``left`` is called when its connection is gone, unless it is refused here: then its protocol
-        stays what it was.
+        ``left`` is called when its connection is lost, unless the client is refused here: its protocol is
+        not changed then.
         """
         try:
             self._admission.enter(address)
@@ -315,7 +315,7 @@ class RelayTable:
         Deferred.fromCoroutine(self._join(relay, first)).addErrback(self._fail, relay)
 
     def sweep(self, now: float) -> None:
-        """Do what is due at ``now`` in every relay."""
+        """Run every relay's expired deadlines."""
         for relay in tuple(self._relays):
             try:
                 relay.sweep(now)
@@ -337,7 +337,7 @@ class RelayTable:
         self._telemetry.session_ended(relay, reason)
 
     def forget(self, relay: Relay) -> None:
-        """Both of an ended relay's connections are gone."""
+        """Both connections of an ended relay have been lost."""
         self._relays.discard(relay)
 
     async def _join(self, relay: Relay, first: bytes) -> None:

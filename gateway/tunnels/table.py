@@ -1,8 +1,8 @@
-"""All sessions of a worker: opened, found, swept, and the one place where a session ends.
+"""The table of a worker's sessions: opens, finds and sweeps them, and handles their end.
 
-A session is in the table from the moment its upstream connection stands. It stays there after its end
-until its last deadline, so that a client whose connection was cut gets its last answers again; it counts
-against the caps only while it lives.
+A session is in the table from the moment its upstream connection is established. It stays there after its
+end, until its last deadline, to repeat its last answers to a client whose connection was lost. Only active
+sessions count toward the limits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = Logger()
 
 
 class Telemetry(Protocol):
-    """Who is told of sessions."""
+    """Observer of session lifecycle events."""
 
     def session_opened(self, tunnel: Tunnel) -> None: ...
 
@@ -47,7 +47,7 @@ class Telemetry(Protocol):
 
 @final
 class Opening:
-    """A session on its way: from the open command until its upstream connection stands."""
+    """A session that is being opened, until its upstream connection is established."""
 
     __slots__ = ("_abandoned", "_clock", "_reply", "tunnel")
 
@@ -58,27 +58,28 @@ class Opening:
         self._abandoned = False
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: it ends as soon as it stands."""
+        """The client's connection was lost: end the session once its upstream connection is established."""
         self._abandoned = True
 
     def succeed(self) -> None:
-        """The upstream connection stands."""
+        """The upstream connection is established."""
         if self._abandoned:
             self.tunnel.session.end(EndReason.ABANDONED, self._clock())
         else:
             self._reply.answer(self.tunnel.session_id + b"\n")
 
     def refuse(self, error: RequestRefused) -> None:
-        """No upstream connection can be had."""
+        """The upstream connection could not be established."""
         if not self._abandoned:
             self._reply.refuse(error)
 
 
 @final
 class SessionTable:
-    """``connect`` joins a tunnel to an upstream server and returns the server's name, or raises
-    UpstreamUnavailable; ``measure`` makes the figures of a session, or None. ``streamed_answers`` says who
-    may get streamed answers, ``answer_s`` how long those last (``streaming``)."""
+    """``connect`` connects a tunnel to an upstream server and returns the server's name, or raises
+    UpstreamUnavailable. ``measure`` creates the figures of a session, or returns None.
+    ``streamed_answers`` and ``answer_s`` configure streamed answers (``streaming``).
+    """
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class SessionTable:
         self._ended_bytes = 0
 
     def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress = RTMPT) -> Opening:
-        """Open a session for the client at ``address``; ``reply`` gets its id and a newline, or 503.
+        """Open a session for the client at ``address``; ``reply`` receives its id and a newline, or 503.
 
         Raises CapacityReached, Draining.
         """
@@ -136,7 +137,7 @@ class SessionTable:
         return opening
 
     def find(self, session_id: bytes) -> Session:
-        """The session of that id, living or not long ended. Raises UnknownSession."""
+        """The session with that id, active or recently ended. Raises UnknownSession."""
         tunnel = self._tunnels.get(session_id)
         if tunnel is None:
             raise UnknownSession("no such session")
@@ -144,13 +145,13 @@ class SessionTable:
 
     @property
     def owes(self) -> bool:
-        """Whether the upstream of a session that has ended has not got all yet."""
+        """Whether the upstream connection of an ended session still has unsent data."""
         return any(
             tunnel.session.ended is not None and tunnel.is_owed for tunnel in self._tunnels.values()
         )
 
     def sweep(self, now: float) -> None:
-        """Do what is due at ``now`` in every session, and forget those that are long ended."""
+        """Run the expired deadlines of all sessions, and remove expired ended sessions."""
         due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]
         for tunnel in due:
             if not tunnel.session.ended:
@@ -161,7 +162,7 @@ class SessionTable:
                 self._forget(tunnel)
 
     def share_buffers(self) -> None:
-        """Set what each session may buffer before its upstream is paused."""
+        """Update the buffer limit of each session."""
         share_bytes = self._admission.share_bytes()
         for tunnel in self._tunnels.values():
             tunnel.session.share(share_bytes)
@@ -194,7 +195,7 @@ class SessionTable:
         self._stand(opening)
 
     def _stand(self, opening: Opening) -> None:
-        """The upstream connection stands, or has stood."""
+        """The upstream connection has been established, and may have been lost since."""
         tunnel, session, now = opening.tunnel, opening.tunnel.session, self._clock()
         if self._admission.closed:
             session.end(EndReason.DRAINED, now)
@@ -220,7 +221,7 @@ class SessionTable:
             self._keep_ended(tunnel)
 
     def _keep_ended(self, tunnel: Tunnel) -> None:
-        """Remember a session that has ended, in the place of the oldest ones past the bounds."""
+        """Keep an ended session for repeated commands; removes the oldest ones above the limits."""
         # It is called while the session ends, and so before its last answer is in its place.
         kept_bytes = max(tunnel.session.buffered_bytes, self._limits.answer_bytes)
         self._ended[tunnel.session_id] = kept_bytes

@@ -1,5 +1,7 @@
-"""A session joined to its upstream connection: the upstream's protocol on one side, what the session
-calls its upstream on the other. It moves bytes and nothing else; the session decides.
+"""The upstream connection of a session: Twisted's protocol, and the ``Upstream`` that the session writes
+to.
+
+Passes bytes and events between both, and decides nothing.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from gateway.transport import has_vanished
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
 
-# Other ends that are the client's: what it had sent by then still goes up.
+# Reasons caused by the client: data that it sent before is still delivered to the upstream.
 _OF_CLIENT = frozenset((EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL))
 
 
 @final
 @implementer(IProtocol, IPushProducer)
 class Tunnel:
-    """One tunnel. ``session_id`` is a credential: what is shown is ``alias``.
+    """One tunnel. ``session_id`` is a credential; ``alias`` is its name in logs and on the status page.
 
-    ``ended`` is called once, when the session has ended, with the tunnel and the reason. ``figures`` is
-    what telemetry keeps of it, and ``reading`` who reads the stream as it passes, until it is done.
+    ``ended(tunnel, reason)`` is called once, when the session has ended. ``figures`` are its measurements.
+    ``reading`` is the passive RTMP reader, None once it has finished.
     """
 
     __slots__ = (
@@ -75,7 +77,7 @@ class Tunnel:
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
-        # What the upstream had not got when that was last looked at, after the end.
+        # Unacknowledged bytes at the last check after the end of the session.
         self._owed = 0
 
     # The upstream's transport calls
@@ -137,8 +139,8 @@ class Tunnel:
             transport.unregisterProducer()
             self._owed = transport.unacknowledged
             if reason is EndReason.CLIENT_CLOSED or (self._owed and reason in _OF_CLIENT):
-                # The upstream still gets what was answered as taken. It is read meanwhile: closing over
-                # unread bytes would reset the connection, and throw away what is on its way.
+                # Data whose send was answered must be delivered. Reading continues meanwhile: closing a
+                # socket with unread data resets the connection, and data in flight would be lost.
                 transport.resumeProducing()
                 transport.loseWriteConnection()
             elif reason is EndReason.REPLACED:
@@ -153,19 +155,20 @@ class Tunnel:
 
     @property
     def is_owed(self) -> bool:
-        """Whether the upstream has not got all that was sent to it."""
+        """Whether the upstream has unacknowledged data."""
         return self._transport is not None and self._transport.unacknowledged > 0
 
     def still_takes(self, least_bytes: float) -> bool:
-        """Whether the upstream of an ended session has taken so much since the last look, and is owed
-        more."""
+        """Whether the upstream of an ended session has acknowledged ``least_bytes`` since the last check,
+        and has more to acknowledge.
+        """
         if self._transport is None:
             return False
         owed, self._owed = self._owed, self._transport.unacknowledged
         return self._owed > 0 and owed - self._owed >= least_bytes
 
     def drop(self) -> None:
-        """Nobody asks for this tunnel any more: an upstream that still has bytes to take gets a reset."""
+        """The session has expired. Abort the upstream connection if it still has unsent data."""
         if self._transport is not None:
             self._transport.abortConnection()
 
@@ -173,12 +176,12 @@ class Tunnel:
 
     @property
     def opening_fields(self) -> Fields:
-        """Those of the request that opened it."""
+        """The fields of the open request."""
         return self.client
 
     @property
     def counted(self) -> Session:
-        """Who keeps the counts."""
+        """The object with the counters: the session."""
         return self.session
 
     def dismiss(self, reason: EndReason) -> None:
