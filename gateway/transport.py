@@ -1,11 +1,11 @@
-"""Twisted's TCP transports with the write tried at once; the only code that knows them from inside.
+"""Twisted's TCP transports with immediate writes; the only code that depends on their internals.
 
-Twisted's own ``write`` puts the bytes into a buffer, asks the reactor to watch the socket for room, and
-sends on the next turn: two system calls for epoll and a turn's delay for each answer. Nearly always the
-kernel has room. ``EagerWrites`` sends first and hands over to Twisted's path only what the kernel did not
-take, so that back-pressure, half-close, loss and ordering stay Twisted's.
+Twisted's ``write`` buffers the data, has the reactor watch the socket, and sends in the next iteration of
+the reactor: two additional epoll system calls and a delay for each answer, although the socket buffer
+nearly always has room. ``EagerWrites`` sends immediately, and passes only the remainder to Twisted's
+``write``, so that back-pressure, half-close, connection loss and ordering remain Twisted's.
 
-What is used from inside, and what the tests hold on every supported Twisted: ``dataBuffer``, ``offset``,
+Internals in use, which the tests check on every supported Twisted: ``dataBuffer``, ``offset``,
 ``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
 ``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, ``_FileDescriptorReservation._log``, and
 for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor``.
@@ -34,42 +34,42 @@ from zope.interface import implementer
 from gateway.descriptors import CAUSES, descriptors
 from gateway.logs import repeated
 
-# One read; the kernel's own socket buffers start at 128 KiB, and larger reads gain nothing measurable.
+# Size of a read. Socket buffers start at 128 KiB; larger reads are not measurably faster.
 READ_BYTES = 64 * 1024
-# Above this, two buffers handed to the kernel in one call beat joining them first.
+# Above this size, ``sendmsg`` with two buffers is faster than joining them.
 JOIN_BYTES = 16 * 1024
 
-# What the kernel may keep of a client's that its window has no room for yet. Without a bound it takes
-# megabytes from us for a client that reads nothing, and a thousand of those cost gigabytes, moved at once;
-# with less than a read or two, a fast client would wait for us.
+# TCP_NOTSENT_LOWAT of client connections. Without it, the kernel accepts megabytes for a client that
+# reads nothing, and a thousand of those take gigabytes. With less than a read or two, a fast client would
+# have to wait.
 _UNSENT_BYTES = 128 * 1024
 
-# What is read of a connection that was lost while nobody read it: all that the kernel may hold
-# (tcp(7), tcp_rmem) of a server of ours, and of a client its commands, of which the answers did not fit.
+# The most that is read from a connection that was lost while reading was paused: the size of the receive
+# buffer (tcp(7), tcp_rmem) for a server, and the pending commands for a client.
 _LAST_OF_SERVER_BYTES = 8 * 1024 * 1024
 _LAST_OF_CLIENT_BYTES = 256 * 1024
 
-# How long a port rests that could not accept a connection.
+# How long accepting is paused after a failed accept.
 _ACCEPT_PAUSE_S = 0.1
 # In linux/tcp.h's struct tcp_info: ``tcpi_min_rtt``, 32 bits of microseconds.
 _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
 _NO_ROUND_TRIP = 0xFFFFFFFF
 
-# What the kernel says of a peer whose network takes no packets any more: the probes' own time-out, or what
-# the last router, or this machine's neighbour table, said of the address meanwhile.
+# Errors of a connection whose peer has vanished: the time-out of the probes, or an ICMP or neighbour
+# discovery error in the meantime.
 _VANISHED = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
 
 _log = Logger()
 
 
 def notice_vanished(sock: socket.socket, vanished_s: float) -> None:
-    """Have the kernel give up a TCP connection whose peer has acknowledged nothing for so long.
+    """Have the kernel abort a TCP connection whose peer acknowledges nothing for ``vanished_s`` seconds.
 
-    Set on a listening socket, it holds for all connections that are accepted there. A silent connection is
-    probed (tcp(7), SO_KEEPALIVE) once a third of the time has passed, then each second. TCP_USER_TIMEOUT
-    bounds both the probes and data that is not acknowledged. It also bounds how long a peer may keep its
-    window shut: a client that reads nothing for so long is given up too.
+    Connections inherit the options of the listening socket. An idle connection is probed (tcp(7),
+    SO_KEEPALIVE) after a third of the time, then every second. TCP_USER_TIMEOUT limits both the probes
+    and unacknowledged data. It also limits how long a peer can advertise a zero window: a client that
+    reads nothing for that long is disconnected too.
     """
     if sock.family == socket.AF_UNIX:
         return
@@ -77,7 +77,7 @@ def notice_vanished(sock: socket.socket, vanished_s: float) -> None:
     options = (
         (socket.TCP_KEEPIDLE, max(1, int(vanished_s / 3))),
         (socket.TCP_KEEPINTVL, 1),
-        # The user time-out decides.
+        # TCP_USER_TIMEOUT applies first.
         (socket.TCP_KEEPCNT, 127),
         (socket.TCP_USER_TIMEOUT, int(vanished_s * 1000)),
     )
@@ -119,14 +119,14 @@ class EagerWrites:
 
     @property
     def unsent(self) -> int:
-        """How many bytes were written that the kernel has not taken yet."""
+        """Bytes written that the socket has not accepted yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
     @property
     def unacknowledged(self) -> int:
-        """How many bytes were written that the peer's kernel has not got yet (tcp(7), SIOCOUTQ).
+        """Bytes written that the peer has not acknowledged yet (tcp(7), SIOCOUTQ).
 
-        When it shrinks, the peer takes: a buffer that stays full does not say so.
+        Shows the progress of a slow peer, which a buffer that stays full does not.
         """
         if not self.connected:
             return 0
@@ -138,7 +138,7 @@ class EagerWrites:
 
     @property
     def unread(self) -> int:
-        """How many bytes have arrived that were not read yet (tcp(7), SIOCINQ)."""
+        """Bytes received that have not been read yet (tcp(7), SIOCINQ)."""
         try:
             arrived = ioctl(self.socket, FIONREAD, bytes(4))
         except OSError:
@@ -147,9 +147,9 @@ class EagerWrites:
 
     @property
     def round_trip_s(self) -> float:
-        """The least round trip time that the kernel saw lately; 0.0 where it saw none (tcp(7), TCP_INFO).
+        """The kernel's minimum round trip time, in seconds; 0.0 if it has none (tcp(7), TCP_INFO).
 
-        Its average counts delayed acknowledgements too, of 40 ms on any network.
+        The smoothed round trip time includes delayed acknowledgements of 40 ms.
         """
         if not self.connected:
             return 0.0
@@ -161,8 +161,8 @@ class EagerWrites:
         return 0.0 if least_us == _NO_ROUND_TRIP else least_us / 1e6
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, at once as far as the kernel takes it."""
-        # ``_must_queue``, without the call: this runs for each command.
+        """Send ``data``; buffer what the socket does not accept."""
+        # ``_must_queue``, inlined, since this runs for every command.
         if (
             self.dataBuffer
             or self._tempDataBuffer
@@ -175,7 +175,7 @@ class EagerWrites:
         try:
             sent = self.socket.send(data)
         except OSError as refusal:
-            # Would block, or is lost: either way Twisted's next attempt finds out and deals with it.
+            # Would block, or the connection is lost: Twisted handles both at its next attempt.
             self._cause = refusal.errno
             sent = 0
         if sent < len(data):
@@ -195,9 +195,9 @@ class EagerWrites:
             self.write((first + second)[sent:])
 
     def abort_now(self) -> None:
-        """Abort the connection; the peer is told before what is written elsewhere from now on.
+        """Abort the connection before any data that is written to other connections from now on.
 
-        Twisted's own ``abortConnection`` closes in the reactor's next turn.
+        Twisted's ``abortConnection`` closes the socket in the next iteration of the reactor.
         """
         if self.connected:
             with suppress(OSError):
@@ -205,16 +205,16 @@ class EagerWrites:
         self.abortConnection()
 
     def acknowledge_now(self) -> None:
-        """Have the kernel acknowledge what has come, instead of waiting up to 40 ms for an answer.
+        """Acknowledge received data now instead of up to 40 ms later (tcp(7), TCP_QUICKACK).
 
-        tcp(7), TCP_QUICKACK: not permanent, so it is asked for whenever it is needed.
+        The option is not permanent; it must be set each time.
         """
         if self.connected:
             with suppress(OSError):
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def doRead(self) -> Exception | None:
-        """As ``tcp.Connection``'s, without the two calls between the socket and the protocol."""
+        """As ``tcp.Connection.doRead``, without two intermediate calls."""
         try:
             data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
@@ -228,7 +228,7 @@ class EagerWrites:
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        # A write that fails is told before what the peer had said: that still is in the kernel.
+        # A failed write is reported before the data that the peer sent earlier: it is still in the kernel.
         is_ours = self._aborting or self.disconnecting
         if (
             self.connected
@@ -241,14 +241,14 @@ class EagerWrites:
         super().connectionLost(reason)  # type: ignore[misc]
 
     def _peer_vanished(self) -> bool:
-        """The kernel tells its reason once, to whichever call comes first."""
+        """Whether the peer has vanished. The kernel reports an error once, to the first call that fails."""
         with suppress(OSError):
             number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._cause = number or self._cause
         return self._cause in _VANISHED
 
     def _read_out(self) -> None:
-        """Hand up what the kernel still has."""
+        """Deliver the data that is left in the receive buffer."""
         left = self.last_bytes
         try:
             while left > 0 and not self._aborting and (data := self.socket.recv(READ_BYTES)):
@@ -262,7 +262,7 @@ class EagerWrites:
             _log.failure("A connection failed")
 
     def _must_queue(self) -> bool:
-        """Whether a write is Twisted's: behind what is queued already, or after the end of writing."""
+        """Whether a write must go through Twisted's buffer: behind other data, or after half-close."""
         return bool(
             self.dataBuffer
             or self._tempDataBuffer
@@ -275,13 +275,13 @@ class EagerWrites:
         return self.unsent > self.high_water_bytes
 
     def _maybePauseProducer(self) -> None:
-        # Twisted pauses again at each write over the mark; here a pause starts a deadline.
+        # Twisted pauses the producer at each write above the mark; here, a pause starts a deadline.
         if not self.producerPaused:
             super()._maybePauseProducer()  # type: ignore[misc]
 
 
 class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
-    """A connection that a listener accepted."""
+    """A connection accepted by a listener."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -290,7 +290,7 @@ class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
 
 
 class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
-    """A connection that a listener on a UNIX socket accepted."""
+    """A connection accepted by a listener on a UNIX socket."""
 
 
 @implementer(ILogObserver)
@@ -318,7 +318,7 @@ tcp._FileDescriptorReservation._log = _ACCEPTS
 
 
 class ListeningSocket(socket.socket):
-    """``failed`` is set when the system had no descriptor or memory for a connection."""
+    """``failed`` is set if ``accept`` failed for lack of descriptors or memory."""
 
     failed = False
 
@@ -331,10 +331,10 @@ class ListeningSocket(socket.socket):
 
 
 class PausingPort:
-    """Mixed in before ``tcp.Port``'s descendants: a port that cannot accept waits a little.
+    """Mix-in for subclasses of ``tcp.Port``: pauses after a failed ``accept``.
 
-    The connection stays in the kernel's queue and the port readable, so that without the pause the reactor
-    would try, and fail, in each turn.
+    The connection stays in the accept queue and the port readable, so that without a pause the reactor
+    would retry in every iteration.
     """
 
     # Of tcp.Port
@@ -374,7 +374,7 @@ class EagerUnixPort(PausingPort, unix.Port):  # type: ignore[misc]
 
 
 class AdoptedUnixPort(EagerUnixPort):
-    """A UNIX listener that was opened by another (systemd), whose file and mode stay as they are."""
+    """A UNIX listener opened by another process (systemd). Its file and mode are not changed."""
 
     factory: Any
     fileno: Any
@@ -424,25 +424,25 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
 
 
 class EagerConnector(tcp.Connector):
-    """A connector whose connections are ``EagerClient``s; a server that vanishes is noticed in time."""
+    """A connector whose connections are ``EagerClient``s, with detection of vanished servers."""
 
     vanished_s = 15.0
 
     def _makeTransport(self) -> EagerClient:
         make: Any = EagerClient
         client: EagerClient = make(self.host, self.port, self.bindAddress, self, self.reactor)
-        # It has none when none was to be had, and says so itself.
+        # There is none if creating it failed; Twisted reports that.
         if getattr(client, "socket", None) is not None:
             notice_vanished(client.socket, self.vanished_s)
         return client
 
 
 def dispatch_directly(reactor: object) -> bool:
-    """Have the epoll reactor call ``doRead`` straight from its loop; whether this reactor can.
+    """Have the epoll reactor call ``doRead`` directly. Returns whether this reactor supports it.
 
-    Twisted enters a log context for each event, for the benefit of ``twisted.python.log`` users who want
-    a prefix. This program logs through ``twisted.logger`` and never from the hot path, so the readable
-    events of its own transports skip it. Everything else goes Twisted's way.
+    Twisted enters a log context for each event, for prefixes of ``twisted.python.log``. This program logs
+    through ``twisted.logger``, so read events of its own transports skip it. All other events are
+    dispatched by Twisted.
     """
     if type(reactor) is not EPollReactor:
         return False
