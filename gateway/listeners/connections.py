@@ -1,7 +1,7 @@
-"""How many connections a worker has, in all and for each client address, and their deadlines.
+"""The set of a worker's client connections: limits, in total and for each client address, and deadlines.
 
-The connections of all listeners of a worker are in one set, since their caps and their deadlines are the
-worker's. A connection is in it from its acceptance until it is lost, whatever it speaks meanwhile.
+The connections of all listeners are in one set, because the limits and the sweep are the worker's. A
+connection is in the set from its acceptance until it is lost, whatever its protocol.
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
-"""TLS on an accepted connection: to the transport below it is the protocol, to the protocol above it is
-the transport, with the same methods as ``transport.EagerServer``.
+"""TLS on an accepted connection, between the TCP transport and the protocol inside TLS.
 
-What arrives is decrypted as far as it goes and handed up joined; what is written becomes one write below,
-so a short answer is one TLS record in one segment. Nothing is queued here: the engine's two memory buffers
-are emptied at each turn, and back-pressure is the transport's below.
+Offers the same methods as ``transport.EagerServer``. Received records are decrypted and delivered in one
+piece; each write becomes one write on the TCP transport, so a short answer is one TLS record in one
+segment. Nothing is queued here: the engine's two memory buffers are emptied on every call, and
+back-pressure is that of the TCP transport.
 
-    the peer                                    the protocol above
-    says goodbye (close_notify), or ends its    is told that it says no more, and may still listen, if it
-      stream without                              knows of that (IHalfCloseableProtocol); else we close
-    sends what is no TLS, or an alert           gets what came before it, then the connection is lost
-    wants to renegotiate                        gets nothing: it is refused, and lost if it insists
+    event                                    effect on the protocol inside TLS
+    close_notify, or end of the TCP stream   readConnectionLost if it supports half-close; else closed
+    invalid data, or an alert                earlier data is delivered, then connectionLost
+    renegotiation                            none: refused with an alert
 
-All this costs the peer's own connection and no other. An end without goodbye is as good as one with it:
-HTTP and RTMP know by themselves where a message ends, and players close without a word. The deadline of
-the handshake is its owner's, who is told by ``handshaken``.
+An error affects no other connection. The end of the TCP stream without close_notify is treated like one
+with it: HTTP and RTMP messages have their own lengths, and players omit it. The caller enforces the
+deadline of the handshake; ``handshaken`` is called at its end.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A connection after its upgrade to WebSocket: raw bytes both ways, until both sides have ended.
+"""A connection after its upgrade to WebSocket: relays raw bytes in both directions until both have ended.
 
-Each side is paused while the other takes no more. A side that ends its stream has it ended on the other
-side too, which may go on talking; a side that is lost takes the other one with it. Bounds: a client that
-takes next to nothing, and a connection on which nobody says anything (``Limits.website_quiet_s``).
+Reading from one side is paused while the other's write buffer is full. The end of a stream is passed on,
+and the other direction goes on; the loss of a connection closes the other. Timeouts: a client that
+accepts too little data, and a connection without data (``Limits.website_quiet_s``).
 
-This module does not know what a WebSocket frame is.
+WebSocket frames are not parsed.
 """
 
 from __future__ import annotations

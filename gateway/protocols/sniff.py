@@ -1,7 +1,7 @@
-"""What a connection speaks, from its first bytes.
+"""Protocol detection from the first bytes of a connection.
 
-Every port takes whatever arrives, so the first bytes are all there is to go by. Each speech is a table
-row: what may stand at each place. Rules:
+Every port accepts every protocol, so nothing but the first bytes tells them apart. Each protocol is a
+table row with the values allowed at each position. Rules:
 
 - A row decides when all of its places are filled, and drops out at the first byte that does not fit;
   when none is left, the speech is unknown. No row is the beginning of another, so the answer does not

@@ -1,15 +1,15 @@
-"""What is measured of one session, tunnelled or relayed, while it goes on.
+"""The latency measurements of one active session, tunnelled or relayed.
 
-The session, its tunnel and its connections tell it of moments as plain numbers; it keeps counts and
-estimates and knows nobody. What only counts (commands, bytes) the session has itself. All of it costs some
-350 bytes for each session, and 230 to 460 more for each latency that has values.
+The session, its tunnel and its connections report events with their times; this module keeps the
+estimates. Plain counters (commands, bytes) are attributes of the session. A session takes about 350 bytes
+here, and 230 to 460 more for each latency with values.
 
-The latencies, and what is in each and in no other:
+The latencies, which do not overlap:
 
-- *downstream wait*: from the upstream's bytes in to the answer out that carries them;
-- *upstream delay*: from a command's body in to all of it taken upstream, the wait for its turn included;
-- *poll gap*: from an answer out to the client's next command in. A command that comes while an idle is
-  held, or before its turn, has none: the client was not waited for.
+- *downstream wait*: from receiving upstream data to writing the answer that carries it;
+- *upstream delay*: from receiving a command's body to writing all of it upstream, reordering included;
+- *poll gap*: from writing an answer to receiving the client's next command. A command that arrives while
+  an idle is held, or out of order, has none.
 """
 
 from __future__ import annotations
