@@ -11,9 +11,6 @@ from typing import final
 
 from gateway.protocols.limits import Limits
 
-# Larger answers are not repeated after the client has closed the session.
-_LINGERING_BYTES = 1024
-
 
 @final
 class Replay:
@@ -51,18 +48,3 @@ class Replay:
         place = number % len(self._places)
         self.size_bytes -= len(self._places[place] or b"")
         self._places[place] = None
-
-    def keep_newest(self, number: int) -> None:
-        """Drop large answers of an ended session, except those to ``number``, its last command, and the one
-        before, which is repeated if the last command was refused.
-        """
-        kept = number % len(self._places), (number - 1) % len(self._places)
-        for place, answer in enumerate(self._places):
-            if place not in kept and answer is not None and len(answer) > _LINGERING_BYTES:
-                self.forget(place)
-
-    def forget_large(self) -> None:
-        """Drop large answers of a session that its client has closed."""
-        for place, answer in enumerate(self._places):
-            if answer is not None and len(answer) > _LINGERING_BYTES:
-                self.forget(place)

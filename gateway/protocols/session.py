@@ -336,7 +336,6 @@ class Session(StreamingDownstream):
             self._finish(self._stream, now)
         self._backlog.clear()
         self._window.clear()
-        self._replay.keep_newest(self._next - 1)
         self.deadline = now + self._silent_s
         waiters, self._waiters = self._waiters, []
         try:
@@ -625,7 +624,6 @@ class Session(StreamingDownstream):
 
     def _take_close(self, number: int, now: float) -> bytes:
         self._closed_by_number = True
-        self._replay.forget_large()
         self._replay.store(number, CLOSED)
         self._deliver(number, CLOSED)
         self.end(EndReason.CLIENT_CLOSED, now)
