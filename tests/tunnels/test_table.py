@@ -310,6 +310,26 @@ def test_an_ended_session_counts_no_more_though_it_lingers() -> None:
         assert node.admission.living == 0
 
 
+@pytest.mark.parametrize("has_number", [True, False])
+def test_what_all_ended_sessions_keep_has_a_bound(has_number: bool) -> None:
+    node = Node(buffers_bytes=32 * MIB)
+    kept = []
+    for _ in range(100):
+        session_id, session = node.opened()
+        now = node.clock.seconds()
+        for number in range(5):
+            session.upstream_data(bytes(50_000), now)
+            session.receive(Kind.SEND, number, b"\x03", now)
+        if has_number:
+            session.receive(Kind.CLOSE, 5, b"", now)
+        else:
+            session.close(now)
+        kept.append((session_id, session))
+    known = [session for session_id, session in kept if node.is_known(session_id)]
+    assert 0 < sum(session.buffered_bytes for session in known) <= node.admission.ended_bytes
+    assert known[-1] is kept[-1][1], "the oldest ones go first"
+
+
 def test_an_ended_session_gives_its_place_back_once() -> None:
     node = Node(Limits(sessions_per_address=2))
     _, session = node.opened()
