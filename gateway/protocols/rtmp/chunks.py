@@ -120,7 +120,7 @@ class ChunkReader:
         self._acknowledged_bytes = 0
         self._window_bytes = WINDOW_BYTES
         # How many more chunks may be read.
-        self._credit = _UNBOUNDED
+        self._credit: float = _UNBOUNDED
         self._credited_at = _NEVER
         self._unfinished = unfinished
 
@@ -159,12 +159,13 @@ class ChunkReader:
         """Use up the credit of so many chunks. Raises RTMPError if it is exhausted."""
         self._credit -= chunks
         if self._credit < 0:
-            raise RTMPError("too many small chunks")
+            raise RTMPError("too many small chunks or commands")
 
     def _give_credit(self, size_bytes: int, now: float) -> None:
         limits = self._limits
         earned = self._credit + (now - self._credited_at) * limits.chunks_a_s
-        self._credit = int(min(earned, limits.chunks_saved)) + size_bytes // limits.bytes_a_chunk
+        # Fractions count: the segments of a small message earn less than one each.
+        self._credit = min(earned, limits.chunks_saved) + size_bytes / limits.bytes_a_chunk
         self._credited_at = now
 
     def acknowledgement_due(self) -> int | None:

@@ -22,6 +22,8 @@ from gateway.protocols.rtmp.messages import Message, MessageType
 
 # The largest command seen is a connect with signed URLs in it, some 8 kB; decoding costs time per byte.
 COMMAND_BYTES: Final = 64 * 1024
+# Decoding a command costs as much as reading a chunk for each 8 bytes: every byte can be a value.
+COMMAND_BYTES_A_CHUNK: Final = 8
 
 
 @frozen

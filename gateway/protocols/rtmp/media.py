@@ -69,6 +69,8 @@ _METADATA_NAMES: Final = {
 # A data message begins with its name: this marker of AMF0, two bytes of length, the name itself.
 _STRING_MARKER: Final = b"\x02"
 _NAME_BYTES: Final = 64
+# Encoders write one ModEx or two; a message of nothing else would take 0.1 us for each of its bytes.
+MODEX: Final = 16
 
 
 def classify(message: Message) -> Packet:
@@ -138,7 +140,9 @@ def _enhanced_type(payload: bytes, multitrack: int) -> tuple[int, int]:
 
 def _skip_modex(payload: bytes) -> tuple[int, int]:
     packet_type, at = payload[0] & 15, 1
-    while packet_type == _MODEX:
+    for _ in range(MODEX + 1):
+        if packet_type != _MODEX:
+            return packet_type, at
         size = payload[at] + 1 if at < len(payload) else 0
         if size == 256:
             size = int.from_bytes(payload[at + 1 : at + 3], "big") + 1
@@ -147,7 +151,7 @@ def _skip_modex(payload: bytes) -> tuple[int, int]:
         if at >= len(payload):
             return -1, at
         packet_type, at = payload[at] & 15, at + 1
-    return packet_type, at
+    return -1, at
 
 
 def _data_name(payload: bytes) -> str:

@@ -26,6 +26,7 @@ from gateway.errors import RTMPError
 from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
 from gateway.protocols.rtmp.commands import (
     COMMAND_BYTES,
+    COMMAND_BYTES_A_CHUNK,
     Command,
     read_command,
     read_connect,
@@ -46,8 +47,6 @@ _LIMITS: Final = ChunkLimits(
 # What is read of a client before its publish or play, which comes within some kilobytes, long tokens
 # included. A byte can be a message of its own, whose header takes some microseconds: this many take 0.05 s.
 _UNKNOWN_BYTES: Final = 16 * 1024
-# Decoding a command costs as much as reading a chunk for each 8 bytes: every byte can be a value.
-_COMMAND_BYTES_A_CHUNK: Final = 8
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
 _SKIPPED: Final = frozenset(
     {*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3}
@@ -181,7 +180,7 @@ class PassiveReader:
             if self._figures is not None:
                 self._take_client_ping(message, now, self._figures)
             return
-        self._up.charge(len(message.payload) // _COMMAND_BYTES_A_CHUNK)
+        self._up.charge(len(message.payload) // COMMAND_BYTES_A_CHUNK)
         command = read_command(message)
         if command is not None:
             self._take_command(command)

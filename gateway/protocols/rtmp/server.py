@@ -27,6 +27,7 @@ from gateway.protocols.rtmp.amf0 import Value
 from gateway.protocols.rtmp.answers import connect_result, notice, result, status
 from gateway.protocols.rtmp.chunks import WINDOW_BYTES, ChunkReader
 from gateway.protocols.rtmp.commands import (
+    COMMAND_BYTES_A_CHUNK,
     Command,
     read_command,
     read_connect,
@@ -55,6 +56,11 @@ CHUNK_SIZE: Final = 60_000
 NET_STREAMS: Final = 16
 # Application and name together; signed URLs are stripped of their query before they count.
 PATH_CHARACTERS: Final = 1_024
+# The cost of an answer in chunks read (3 us each): a command takes about 15 us, and 8 us for each player if
+# it begins or ends a stream; a ping takes 7. Clients send up to about 50 commands at once, when they start;
+# without further bytes, 20 commands a second pass.
+COMMAND_CHUNKS: Final = 8
+PING_CHUNKS: Final = 2
 _MEDIA: Final = {
     MessageType.AUDIO,
     MessageType.VIDEO,
@@ -62,6 +68,7 @@ _MEDIA: Final = {
     MessageType.DATA_AMF3,
     MessageType.AGGREGATE,
 }
+_COMMANDS_OF_CLIENTS: Final = {MessageType.COMMAND, MessageType.COMMAND_AMF3}
 
 
 @define
@@ -155,8 +162,11 @@ class ServerConnection:
             return
         ping_time = read_ping_request(message)
         if ping_time is not None:
+            self._reader.charge(PING_CHUNKS)
             self._outbox.send(user_control(UserControl.PING_RESPONSE, ping_time))
             return
+        if message.type in _COMMANDS_OF_CLIENTS:
+            self._reader.charge(COMMAND_CHUNKS + len(message.payload) // COMMAND_BYTES_A_CHUNK)
         command = read_command(message)
         if command is not None:
             self._obey(command)
@@ -179,7 +189,9 @@ class ServerConnection:
 
     def _connect(self, command: Command) -> None:
         request = read_connect(command)
-        self._app = request.app.partition("?")[0].strip("/")
+        app = request.app.partition("?")[0].strip("/")
+        _check_path(app)
+        self._app = app
         self._outbox.send(
             window_acknowledgement_size(WINDOW_BYTES),
             set_peer_bandwidth(WINDOW_BYTES, BandwidthLimit.DYNAMIC),
@@ -267,8 +279,7 @@ class ServerConnection:
     def _path(self, command: Command) -> str:
         name = stream_name(command).partition("?")[0].strip("/")
         path = f"{self._app}/{name}"
-        if len(path) > PATH_CHARACTERS:
-            raise RTMPError(f"a stream path of {len(path)} characters")
+        _check_path(path)
         return path
 
     def _stop(self, net_stream: _NetStream) -> None:
@@ -281,6 +292,11 @@ class ServerConnection:
             del stream.players[net_stream.player]
         net_stream.stream = net_stream.player = None
         self._streams.drop(stream)
+
+
+def _check_path(path: str) -> None:
+    if len(path) > PATH_CHARACTERS:
+        raise RTMPError(f"a stream path of {len(path)} characters")
 
 
 _ANNOUNCEMENTS: Final = {

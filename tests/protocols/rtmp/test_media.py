@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.rtmp.media import Kind, Packet, classify, player_metadata
+from gateway.protocols.rtmp.media import MODEX, Kind, Packet, classify, player_metadata
 from gateway.protocols.rtmp.messages import Message, MessageType
 from tests.protocols.rtmp.client import (
     AUDIO_HEADER,
@@ -40,6 +40,14 @@ VIDEO = {
         Kind.KEYFRAME,
     ),
     "ModEx cut short": (b"\x97\x02\x00", Kind.OTHER),
+    "as many ModEx as are read": (
+        b"\x97" + b"\x00\x00\x07" * (MODEX - 1) + b"\x00\x00\x01avc1key",
+        Kind.KEYFRAME,
+    ),
+    "more ModEx than are read": (
+        b"\x97" + b"\x00\x00\x07" * MODEX + b"\x00\x00\x01avc1key",
+        Kind.OTHER,
+    ),
 }
 AUDIO = {
     "AAC header": (AUDIO_HEADER, Kind.HEADER),

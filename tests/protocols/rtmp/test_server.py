@@ -410,6 +410,7 @@ def test_a_connection_that_takes_no_notices_is_closed(meet: Meet) -> None:
     talk.server.receive(talk.client.connect(), talk.now)
     talk.server.hold()
     for _ in range(QUEUE_NOTICES):
+        talk.now += 0.05
         talk.say("_checkbw")
     assert not talk.closed
     talk.say("_checkbw")
