@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkLimits
+from gateway.protocols.rtmp.commands import COMMAND_BYTES_A_CHUNK, Command
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ServerHandshake
-from gateway.protocols.rtmp.memory import MESSAGE_BYTES, ServerMemory
-from gateway.protocols.rtmp.messages import Message, set_chunk_size
-from gateway.protocols.rtmp.outbox import AT_ONCE_BYTES, QUEUE_BYTES
+from gateway.protocols.rtmp.memory import MESSAGE_BYTES, STALLED_BYTES, ServerMemory
+from gateway.protocols.rtmp.messages import (
+    Message,
+    MessageType,
+    UserControl,
+    set_chunk_size,
+    user_control,
+)
+from gateway.protocols.rtmp.outbox import AT_ONCE_BYTES, QUEUE_BYTES, QUEUE_NOTICE_BYTES
 from gateway.protocols.rtmp.relay import StreamTable
-from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.server import (
+    COMMAND_CHUNKS,
+    PATH_CHARACTERS,
+    PING_CHUNKS,
+    ServerConnection,
+)
 from tests.protocols.rtmp.client import INTER_FRAME, KEYFRAME, Client, video
 
 MIB = 1024 * 1024
@@ -51,19 +66,25 @@ class Peer:
         if self.closed:
             self.server.end()
 
-    def start(self, role: str) -> Peer:
-        """Play or publish the one stream there is, from now on in chunks of 60,000 bytes."""
+    def start(self, role: str, name: str = "name") -> Peer:
+        """Play or publish a stream, from now on in chunks of 60,000 bytes."""
         for data in (
             self._client.connect(),
             self._client.call("createStream", 2.0),
-            self._client.call(role, 0.0, "name", stream_id=1),
+            self._client.call(role, 0.0, name, stream_id=1),
             self._client.write(set_chunk_size(60_000)),
         ):
             self.say(data)
         return self
 
+    def write_message(self, message: Message) -> bytes:
+        return self._client.write(message)
+
     def send(self, message: Message) -> None:
         self.say(self._client.write(message))
+
+    def call(self, name: str, *arguments: str) -> None:
+        self.say(self._client.call(name, 0.0, *arguments, stream_id=1))
 
     def takes_nothing(self) -> Peer:
         self.reads = False
@@ -108,7 +129,7 @@ def test_a_key_frame_is_kept_once_for_all_players_that_do_not_read(streams: Stre
     assert not publisher.closed
     for player in players:
         assert player.unsent_bytes <= 2 * AT_ONCE_BYTES
-    assert streams.memory.waiting_bytes <= len(LARGEST) + 100 * MESSAGE_BYTES
+    assert streams.memory.waiting_bytes <= len(LARGEST) + 100 * (MESSAGE_BYTES + STALLED_BYTES)
 
 
 def test_a_slow_player_gets_a_large_key_frame_whole_and_goes_on(streams: StreamTable) -> None:
@@ -162,3 +183,228 @@ def test_a_finished_message_gives_its_room_back(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     publisher.send(video(LARGEST))
     assert streams.memory.unfinished_bytes == 0
+
+
+def count_calls(run: Callable[[], object]) -> int:
+    """The work of ``run``, as the number of functions that it calls, built-in ones included."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def send_until_closed(peer: Peer, message: Message, count: int) -> int:
+    """Send ``message`` up to ``count`` times, without time passing. Returns how often it was sent."""
+    for sent in range(count):
+        peer.send(message)
+        if peer.closed:
+            return sent
+    return count
+
+
+def most_messages(size_bytes: int, chunks: int) -> int:
+    """How many messages of a size pass that cost so many chunks each, when no time passes."""
+    limits = ChunkLimits()
+    return int(limits.chunks_saved / (chunks - size_bytes / limits.bytes_a_chunk)) + 1
+
+
+def command(payload: bytes) -> Message:
+    return Message(MessageType.COMMAND, payload)
+
+
+NO_TRANSACTION = b"\x02\x00\x01x\x00" + bytes(8)
+
+
+@pytest.mark.parametrize("values", [0, 100, 4000])
+def test_commands_cost_by_their_number_and_their_values(streams: StreamTable, values: int) -> None:
+    peer = Peer(streams).start("play")
+    payload = NO_TRANSACTION + b"\x05" * values
+    cost = 1 + COMMAND_CHUNKS + len(payload) // COMMAND_BYTES_A_CHUNK
+    sent = send_until_closed(peer, command(payload), 1000)
+    assert "small chunks or commands" in peer.closed
+    assert sent <= most_messages(len(payload) + 12, cost)
+
+
+def test_pings_cost_by_their_number(streams: StreamTable) -> None:
+    peer = Peer(streams).start("play")
+    sent = send_until_closed(peer, user_control(UserControl.PING_REQUEST, 1), 3000)
+    assert "small chunks or commands" in peer.closed
+    assert sent <= most_messages(18, 1 + PING_CHUNKS)
+
+
+def test_a_client_that_starts_with_a_hundred_commands_goes_on(streams: StreamTable) -> None:
+    peer = Peer(streams).start("play")
+    send_until_closed(peer, Command("_checkbw", 1.0).message(), 100)
+    assert not peer.closed
+
+
+def test_a_publisher_that_begins_and_ends_without_end_is_ended(streams: StreamTable) -> None:
+    players = [Peer(streams).start("play") for _ in range(20)]
+    publisher = Peer(streams).start("publish")
+    before = sum(player.messages for player in players)
+    for _ in range(1000):
+        publisher.call("closeStream")
+        publisher.call("publish", "name")
+        if publisher.closed:
+            break
+    assert "small chunks or commands" in publisher.closed
+    # The shortest of these commands has 24 bytes, and two of them make five notices.
+    most = 2.5 * most_messages(24, 1 + COMMAND_CHUNKS + 24 // COMMAND_BYTES_A_CHUNK)
+    assert sum(player.messages for player in players) - before <= 20 * (most + 5)
+
+
+def test_small_frames_in_tiny_segments_in_real_time_go_on(streams: StreamTable) -> None:
+    publisher = Peer(streams).start("publish")
+    for frame in range(5_000):
+        sent = publisher.write_message(video(INTER_FRAME, frame * 10))
+        for at, byte in enumerate(sent):
+            publisher.now = (frame + at / len(sent)) / 100
+            publisher.say(bytes([byte]))
+    assert not publisher.closed
+
+
+def header(track: int) -> Message:
+    return video(b"\x96\x00av01" + bytes([track]))
+
+
+def test_a_codec_header_costs_the_same_however_many_are_kept(streams: StreamTable) -> None:
+    publisher = Peer(streams).start("publish")
+    publisher.send(header(0))
+    with_one = count_calls(lambda: publisher.send(header(0)))
+    for track in range(60):
+        publisher.send(header(track))
+    assert count_calls(lambda: publisher.send(header(0))) <= with_one + 3
+
+
+def test_headers_that_replace_others_do_not_add_to_what_is_kept(streams: StreamTable) -> None:
+    publisher = Peer(streams).start("publish")
+    large = b"\x17\x00" + bytes(200_000)
+    for timestamp in range(5):
+        publisher.send(video(large, timestamp))
+    assert not publisher.closed
+    publisher.send(video(b"\x96\x00av01\x00" + bytes(100_000)))
+    assert "more codec headers" in publisher.closed
+
+
+@pytest.mark.parametrize("full", ["own queue", "all queues"])
+def test_a_player_with_no_room_costs_the_same_however_many_headers_are_kept(full: str) -> None:
+    waiting_bytes = MIB if full == "all queues" else 128 * MIB
+    streams = StreamTable(memory=ServerMemory(waiting_bytes=waiting_bytes))
+    publisher, player = Peer(streams).start("publish"), Peer(streams).start("play")
+    publisher.send(video(KEYFRAME))
+    player.server.hold()
+    for _ in range(60):
+        publisher.send(video(INTER_FRAME + bytes(50_000)))
+    publisher.send(header(0))
+    large = video(KEYFRAME + bytes(50_000))
+    publisher.send(large)
+    with_one = count_calls(lambda: publisher.send(large))
+    for track in range(60):
+        publisher.send(header(track))
+    assert count_calls(lambda: publisher.send(large)) <= with_one + 10
+
+
+def test_notices_are_made_and_kept_once_for_all_players(streams: StreamTable) -> None:
+    def work(players: int) -> int:
+        name = f"stream {players}"
+        held = [Peer(streams).start("play", name) for _ in range(players)]
+        for each in held:
+            each.server.hold()
+        publisher = Peer(streams).start("publish", name)
+        calls = count_calls(lambda: publisher.call("closeStream"))
+        waiting_bytes = streams.memory.waiting_bytes - players * (STALLED_BYTES + 5 * MESSAGE_BYTES)
+        assert waiting_bytes < 1000
+        for each in (publisher, *held):
+            each.server.end()
+        assert streams.memory.waiting_bytes == 0
+        return calls
+
+    assert work(100) - work(50) <= 50 * 60
+
+
+LONG_NAME = "\N{GRINNING FACE}" * 1000
+
+
+def toggle(publisher: Peer) -> None:
+    publisher.now += 10.0
+    publisher.call("closeStream")
+    publisher.call("publish", LONG_NAME)
+
+
+def test_notices_that_a_player_does_not_read_have_a_bound_in_bytes(streams: StreamTable) -> None:
+    publisher = Peer(streams).start("publish", LONG_NAME)
+    player = Peer(streams).start("play", LONG_NAME)
+    player.server.hold()
+    for _ in range(40):
+        toggle(publisher)
+        queued_bytes = streams.memory.waiting_bytes - STALLED_BYTES
+        assert queued_bytes <= QUEUE_NOTICE_BYTES + 256 * MESSAGE_BYTES
+        if player.closed:
+            break
+    assert "messages other than media" in player.closed
+    assert not publisher.closed
+
+
+def test_notices_count_in_what_waits_for_all_players() -> None:
+    streams = StreamTable(memory=ServerMemory(waiting_bytes=2 * STALLED_BYTES))
+    publisher = Peer(streams).start("publish", LONG_NAME)
+    player = Peer(streams).start("play", LONG_NAME)
+    player.server.hold()
+    streams.memory.wait(bytes(STALLED_BYTES - 8192))
+    toggle(publisher)
+    assert "messages other than media" in player.closed
+    assert streams.memory.waiting_bytes <= 2 * STALLED_BYTES
+
+
+def test_full_transports_have_a_bound_and_the_longest_full_ends() -> None:
+    streams = StreamTable(memory=ServerMemory(waiting_bytes=4 * STALLED_BYTES))
+    hostile = [Peer(streams).start("play") for _ in range(10)]
+    honest = Peer(streams).start("play")
+    for peer in (*hostile, honest):
+        peer.server.hold()
+        assert streams.memory.waiting_bytes <= 4 * STALLED_BYTES
+    assert [bool(peer.closed) for peer in hostile] == [True] * 7 + [False] * 3
+    assert "slow longest" in hostile[0].closed
+    assert not honest.closed
+    for peer in (*hostile, honest):
+        peer.server.release()
+        peer.server.end()
+    assert streams.memory.waiting_bytes == 0
+
+
+def test_a_transport_that_drains_is_not_the_longest_full_any_more() -> None:
+    streams = StreamTable(memory=ServerMemory(waiting_bytes=2 * STALLED_BYTES))
+    first, second, third = (Peer(streams).start("play") for _ in range(3))
+    first.server.hold()
+    second.server.hold()
+    first.server.release()
+    first.server.hold()
+    third.server.hold()
+    assert [bool(peer.closed) for peer in (first, second, third)] == [False, True, False]
+
+
+def test_a_player_that_was_closed_is_written_nothing(streams: StreamTable) -> None:
+    publisher = Peer(streams).start("publish")
+    player = Peer(streams).start("play").takes_nothing()
+    player.server.evict("")
+    publisher.send(video(LARGEST))
+    publisher.send(video(KEYFRAME))
+    assert player.unsent_bytes == 0
+    assert streams.memory.waiting_bytes == 0
+
+
+def test_a_long_application_name_is_not_kept(streams: StreamTable) -> None:
+    peer = Peer(streams)
+    peer.send(Command("connect", 1.0, {"app": "x" * (PATH_CHARACTERS + 1)}).message())
+    assert "stream path" in peer.closed
+    token = Peer(streams)
+    token.send(Command("connect", 1.0, {"app": "live?" + "x" * 8000}).message())
+    assert not token.closed

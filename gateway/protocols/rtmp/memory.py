@@ -4,6 +4,10 @@
   closed, so that one client cannot use up the memory of all others.
 - *Queued messages* for slow players: a payload queued for several players is stored once and counted once.
   A message that exceeds the limit is not queued; the player skips it.
+- *Full transports* count towards the same limit, each with the most that it can hold, which is a copy.
+  When one exceeds the limit, the connection whose transport has been full longest is closed.
+
+A transport that is not full is not counted: it holds up to 64 KiB, and connections are limited.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ UNFINISHED_BYTES: Final = 64 * 1024 * 1024
 WAITING_BYTES: Final = 128 * 1024 * 1024
 # The cost of a queued message without its payload; it limits the number of empty messages.
 MESSAGE_BYTES: Final = 256
+# The most that a full transport holds: Twisted's mark of 64 KiB, and one write of up to 64 KiB past it.
+STALLED_BYTES: Final = 128 * 1024
 
 
 class Keeper(Protocol):
@@ -29,12 +35,19 @@ class Keeper(Protocol):
         """Close the connection and release its unfinished messages."""
 
 
+class Stalled(Protocol):
+    """The send queue of a connection whose transport is full."""
+
+    def close(self, cause: str) -> None:
+        """Close the connection and release what is queued for it."""
+
+
 @final
 class ServerMemory:
     """``unfinished_bytes`` and ``waiting_bytes`` are the totals of all connections."""
 
     __slots__ = (
-        *("_keepers", "_most_unfinished", "_most_waiting", "_waiting"),
+        *("_keepers", "_most_unfinished", "_most_waiting", "_stalled", "_waiting"),
         *("unfinished_bytes", "waiting_bytes"),
     )
 
@@ -46,6 +59,8 @@ class ServerMemory:
         self._keepers: set[Keeper] = set()
         # The number of players that a payload is queued for, by its identity.
         self._waiting: dict[int, int] = {}
+        # In the order in which their transports became full.
+        self._stalled: dict[Stalled, None] = {}
         self.unfinished_bytes = self.waiting_bytes = 0
 
     def unfinished(self, keeper: Keeper, change_bytes: int) -> None:
@@ -72,14 +87,21 @@ class ServerMemory:
             raise RTMPError(cause)
         largest.evict(cause)
 
+    def has_room(self, payload: bytes, others_bytes: int = 0) -> bool:
+        """Whether ``payload`` can be queued for one more player, with ``others_bytes`` before it."""
+        size_bytes = self._added_bytes(payload) + others_bytes
+        return self.waiting_bytes + size_bytes <= self._most_waiting
+
+    def _added_bytes(self, payload: bytes) -> int:
+        return MESSAGE_BYTES + (0 if id(payload) in self._waiting else len(payload))
+
     def wait(self, payload: bytes) -> bool:
         """Account for a payload queued for one more player. Returns False if the limit is reached."""
-        count = self._waiting.get(id(payload), 0)
-        size_bytes = MESSAGE_BYTES + (0 if count else len(payload))
+        size_bytes = self._added_bytes(payload)
         if self.waiting_bytes + size_bytes > self._most_waiting:
             return False
         self.waiting_bytes += size_bytes
-        self._waiting[id(payload)] = count + 1
+        self._waiting[id(payload)] = self._waiting.get(id(payload), 0) + 1
         return True
 
     def waited(self, payload: bytes) -> None:
@@ -91,3 +113,16 @@ class ServerMemory:
         else:
             del self._waiting[id(payload)]
             self.waiting_bytes -= len(payload)
+
+    def stall(self, outbox: Stalled) -> None:
+        """Account for a transport that has become full. May close ``outbox``, or another one."""
+        self._stalled[outbox] = None
+        self.waiting_bytes += STALLED_BYTES
+        while self.waiting_bytes > self._most_waiting and self._stalled:
+            longest = next(iter(self._stalled))
+            longest.close("too many bytes queued for all slow clients; this one was slow longest")
+
+    def stalled_no_more(self, outbox: Stalled) -> None:
+        """The transport has drained, or its connection is closed."""
+        del self._stalled[outbox]
+        self.waiting_bytes -= STALLED_BYTES

@@ -14,7 +14,9 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
@@ -33,6 +35,25 @@ KEPT_HEADERS: Final = 64
 KEPT_BYTES: Final = 256 * 1024
 STREAMS: Final = 1_000
 _HALF_TIME: Final = 1 << 31
+Notices: TypeAlias = tuple[Message, ...]
+
+
+def _publish_notices(path: str, stream_id: int) -> Notices:
+    text = f"{path} is now published"
+    return (
+        user_control(UserControl.STREAM_BEGIN, stream_id),
+        status(stream_id, "NetStream.Play.PublishNotify", text),
+    )
+
+
+def _unpublish_notices(path: str, stream_id: int) -> Notices:
+    """FFmpeg and rtmpdump end at the first status, Flash at end of stream."""
+    text = f"{path} is now unpublished"
+    return (
+        status(stream_id, "NetStream.Play.UnpublishNotify", text),
+        user_control(UserControl.STREAM_EOF, stream_id),
+        status(stream_id, "NetStream.Play.Stop", f"Stopped playing {path}"),
+    )
 
 
 class Player:
@@ -47,23 +68,16 @@ class Player:
         self.stream_id = stream_id
         self.paused = False
 
-    def notify_publish(self, path: str) -> None:
+    def notify_publish(self, notices: Notices) -> None:
         """Publishing begins: nothing is missing yet."""
         self._in_step = not self.paused
         self._had_keyframe = False
-        self._outbox.send(
-            user_control(UserControl.STREAM_BEGIN, self.stream_id),
-            status(self.stream_id, "NetStream.Play.PublishNotify", f"{path} is now published"),
-        )
+        self._outbox.send(*notices)
 
-    def notify_unpublish(self, path: str) -> None:
-        """Publishing is over. FFmpeg and rtmpdump end at the first status, Flash at end of stream."""
+    def notify_unpublish(self, notices: Notices) -> None:
+        """Publishing is over."""
         self._in_step = False
-        self._outbox.send(
-            status(self.stream_id, "NetStream.Play.UnpublishNotify", f"{path} is now unpublished"),
-            user_control(UserControl.STREAM_EOF, self.stream_id),
-            status(self.stream_id, "NetStream.Play.Stop", f"Stopped playing {path}"),
-        )
+        self._outbox.send(*notices)
 
     def pause(self) -> None:
         """Send no media until ``resume``."""
@@ -79,6 +93,9 @@ class Player:
         preamble: list[Message] = []
         if not self._in_step:
             if self.paused or not stream.can_join_at(packet, message.timestamp):
+                return
+            # Before the preamble is made: it is not made for each message that a full queue refuses.
+            if not self._outbox.has_room(message, stream.kept_messages, stream.kept_bytes):
                 return
             self._had_keyframe = False
             preamble = stream.preamble(message.timestamp)
@@ -96,7 +113,10 @@ class Player:
 class LiveStream:
     """One path: its publisher if there is one, its players, and what late players are given."""
 
-    __slots__ = ("_headers", "_metadata", "_video_timestamp", "path", "players", "publisher")
+    __slots__ = (
+        *("_headers", "_metadata", "_video_timestamp", "kept_bytes", "path", "players"),
+        "publisher",
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -109,22 +129,35 @@ class LiveStream:
         self._metadata: Message | None = None
         self._headers: dict[tuple[int, ...], Message] = {}
         self._video_timestamp: int | None = None
+        # The payloads of the headers and the metadata.
+        self.kept_bytes = 0
+
+    @property
+    def kept_messages(self) -> int:
+        """The number of messages in the preamble."""
+        return len(self._headers) + (self._metadata is not None)
 
     def publish(self, publisher: object) -> bool:
         """Make ``publisher`` the one of this stream; False, and nothing changes, if it has one."""
         if self.publisher is not None:
             return False
         self.publisher = publisher
+        notices = self._notices(_publish_notices)
         for player in self.players:
-            player.notify_publish(self.path)
+            player.notify_publish(notices(player.stream_id))
         return True
 
     def unpublish(self) -> None:
         """The publisher is gone, and what it left for late players with it."""
         self.publisher = None
         self._forget_media()
+        notices = self._notices(_unpublish_notices)
         for player in self.players:
-            player.notify_unpublish(self.path)
+            player.notify_unpublish(notices(player.stream_id))
+
+    def _notices(self, make: Callable[[str, int], Notices]) -> Callable[[int], Notices]:
+        """Notices by message stream id, encoded once for all players that have the same one."""
+        return cache(partial(make, self.path))
 
     def relay(self, message: Message) -> None:
         """Pass a message of the publisher on, and keep it if late players need it."""
@@ -160,10 +193,13 @@ class LiveStream:
     def _keep(self, packet: Packet, message: Message) -> None:
         match packet.kind:
             case Kind.METADATA:
+                self._count_kept(self._metadata, message)
                 self._metadata = message
             case Kind.CLEAR_METADATA:
+                self._count_kept(self._metadata, None)
                 self._metadata = None
             case Kind.HEADER:
+                self._count_kept(self._headers.get(packet.slot), message)
                 self._headers[packet.slot] = message
                 if message.type == MessageType.VIDEO:
                     self._video_timestamp = message.timestamp
@@ -174,9 +210,11 @@ class LiveStream:
                 return
         self._check_kept()
 
+    def _count_kept(self, old: Message | None, new: Message | None) -> None:
+        self.kept_bytes += (len(new.payload) if new else 0) - (len(old.payload) if old else 0)
+
     def _check_kept(self) -> None:
-        kept = self.preamble(0)
-        if len(kept) > KEPT_HEADERS or sum(len(each.payload) for each in kept) > KEPT_BYTES:
+        if self.kept_messages > KEPT_HEADERS or self.kept_bytes > KEPT_BYTES:
             raise RTMPError("more codec headers and metadata than a stream can have")
 
 
