@@ -5,9 +5,9 @@ It is an upstream like any other, reached over a loopback connection. What RTMP 
 handshake and one coarse timer, no more. It records nothing and asks nobody for a password: it belongs
 on a loopback address.
 
-Bounds: ``OriginLimits`` here; messages, chunk streams and chunks a second in ``chunks.ChunkLimits``;
-streams in ``relay``; what waits for a slow player in ``outbox``; what all connections keep together in
-``memory``.
+Bounds: ``OriginLimits`` here; messages, chunk streams and chunks a second in ``chunks.ChunkLimits``, where
+commands and pings count by their cost (``server``); streams in ``relay``; what waits for a slow player in
+``outbox``; what all connections keep together in ``memory``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ from gateway.errors import RTMPError
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ServerHandshake
 from gateway.protocols.rtmp.relay import StreamTable
 from gateway.protocols.rtmp.server import ServerConnection
+from gateway.transport import join_unsent
 
 # How often deadlines are looked at, and so how late they can be.
 SWEEP_S: Final = 1.0
+# A transport's unsent writes are joined after every so many writes: 14 KiB of objects for a client that
+# does not read. Fewer would copy its buffer of up to 64 KiB more often.
+JOIN_WRITES: Final = 256
 
 
 @frozen
@@ -61,6 +65,7 @@ class OriginConnection(Protocol):
         handshake = ServerHandshake(int(factory.seconds() * 1000), random)
         self._server = ServerConnection(self, factory.streams, handshake)
         self._held_since: float | None = None
+        self._writes = 0
 
     def connectionMade(self) -> None:
         self._made = self.factory.seconds()
@@ -81,6 +86,10 @@ class OriginConnection(Protocol):
     def write(self, data: bytes) -> None:
         """The server's ``Wire``."""
         self.transport.write(data)
+        self._writes += 1
+        if self._writes >= JOIN_WRITES:
+            self._writes = 0
+            join_unsent(self.transport)
 
     def close(self, cause: str = "") -> None:
         """The server's ``Wire``; Twisted tells of the loss in a later turn of the reactor."""
@@ -106,10 +115,12 @@ class OriginConnection(Protocol):
     def close_if_overdue(self, now: float, limits: OriginLimits) -> None:
         """End the connection if it is still unconnected, or takes nothing, after its deadline."""
         since, limit_s = self._held_since, limits.stalled_write_s
+        cause = "the client reads too slowly: its transport has been full for too long"
         if not self._server.connected:
-            since, limit_s = self._made, limits.handshake_s
+            # No log line: port scans would cause one each.
+            since, limit_s, cause = self._made, limits.handshake_s, ""
         if since is not None and now - since >= limit_s:
-            self.transport.abortConnection()
+            self.close(cause)
 
 
 class OriginFactory(Factory):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from gateway.protocols.rtmp.messages import UserControl, user_control
 from gateway.protocols.rtmp.outbox import QUEUE_BYTES
-from gateway.upstreams.origin import OriginFactory, OriginLimits, listen_origin
+from gateway.upstreams.origin import JOIN_WRITES, OriginFactory, OriginLimits, listen_origin
+from tests.logged import logged
 from tests.protocols.rtmp.client import (
     AUDIO_HEADER,
     INTER_FRAME,
@@ -172,8 +174,10 @@ def test_a_client_that_takes_nothing_is_closed(
     peer.protocol.pauseProducing()
     reactor.pump([1.0] * 14)
     assert not peer.closed
-    reactor.advance(1.0)
+    with logged() as lines:
+        reactor.advance(1.0)
     assert peer.closed
+    assert "reads too slowly" in lines[0]
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x03" + bytes(3072) + b"\xff"])
@@ -210,3 +214,30 @@ def test_the_origin_listens_where_it_is_told(reactor: MemoryReactorClock) -> Non
     ((port, factory, _, interface),) = reactor.tcpServers
     assert (port, interface) == (0, "127.0.0.1")
     assert isinstance(factory, OriginFactory)
+
+
+class StalledDescriptor(FileDescriptor):
+    """Twisted's own buffer, above a socket that takes nothing."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+def test_small_messages_that_a_player_does_not_read_are_few_objects(
+    factory: OriginFactory, reactor: MemoryReactorClock
+) -> None:
+    player, publisher = Peer(factory).start("play"), Peer(factory).start("publish")
+    stalled = StalledDescriptor(reactor)
+    stalled.connected = 1
+    player.protocol.transport = stalled
+    sent_bytes = 0
+    for timestamp in range(10 * JOIN_WRITES):
+        reactor.advance(0.01)
+        publisher.send(publisher.client.write(video(b"x", timestamp)))
+        assert len(stalled._tempDataBuffer) <= JOIN_WRITES + 1
+        assert stalled._tempDataLen >= sent_bytes
+        sent_bytes = stalled._tempDataLen
+    assert sent_bytes == sum(map(len, stalled._tempDataBuffer))
+    assert player.client.receive(b"".join(stalled._tempDataBuffer)) == b""
+    received = [timestamp for payload, timestamp in player.client.take_media() if payload == b"x"]
+    assert received == list(range(10 * JOIN_WRITES))
