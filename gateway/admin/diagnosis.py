@@ -329,6 +329,6 @@ def _delivery(summary: Summary) -> list[str]:
 
 def spoken(seconds: float) -> str:
     """A time as people read it: ``0 ms``, ``85 ms``, ``1.4 s``, ``4 min``."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

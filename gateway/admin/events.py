@@ -39,14 +39,22 @@ _RETRY: Final = b"retry: 3000\n\n"
 
 @final
 class Watching:
-    """The open event streams. ``turns`` begins a piece of work that lets others run."""
+    """The open event streams. ``turns`` begins a piece of work that lets others run.
+
+    ``clock`` never goes back; ``wall_clock`` gives seconds since 1970.
+    """
 
     def __init__(
-        self, gateway: Gateway, turns: Callable[[], TimeSlices], clock: Callable[[], float]
+        self,
+        gateway: Gateway,
+        turns: Callable[[], TimeSlices],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._gateway = gateway
         self._turns = turns
         self._clock = clock
+        self._wall_clock = wall_clock
         self.watchers = 0
 
     def list(self, query: SessionQuery) -> AsyncIterator[bytes]:
@@ -87,6 +95,7 @@ class Watching:
         selection = await gateway.sessions(query)
         busy_share = await gateway.busy_share()
         before = {
+            "now": round(self._wall_clock(), 3),
             "totals": totals(await gateway.families()),
             "draining": await gateway.is_draining(),
             "upstreams": [server_of(health) for health in await gateway.upstreams()],

@@ -9,7 +9,7 @@ const SHOWN = 100;       // rows of the list
 const RETRY_MS = 10000;  // after a refusal; a lost connection the browser itself takes up again
 const CAUSES = {
   none: "no delay", unknown: "not measured", network: "client's network", proxy: "proxy",
-  polling: "client, or hidden", gateway: "gateway", server: "media server", paused: "stream paused",
+  polling: "client or hidden proxy", gateway: "gateway", server: "media server", paused: "stream paused",
 };
 const LATENCIES = {
   downstream_wait: "Downstream wait: from the server's bytes in to the answer out",
@@ -40,21 +40,28 @@ const REFUSALS = {
   upstream_unavailable: "no media server took it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
 };
+// On a phone these take a card's whole width.
+const ACROSS = new Set(["Last minutes", "From", "Stream", "Client", "Upstream", "Round trip", "Why"]);
 const byId = (id) => document.getElementById(id);
 const seen = new Map();
+const rates = [];
 let source = null, retry = 0, draining = false, historyTimer = 0, previous = null, shown = null;
 
 // Text
 
-const spoken = (s) => s < 0.00005 ? "0 ms" : s < 0.01 ? (s * 1000).toFixed(1) + " ms"
-  : s < 1 ? (s * 1000).toFixed(0) + " ms" : s.toFixed(1) + " s";
+// The bounds are where the rounded number would have a digit more.
+const spoken = (s) => s < 0.00005 ? "0 ms" : s < 0.00995 ? (s * 1000).toFixed(1) + " ms"
+  : s < 0.9995 ? (s * 1000).toFixed(0) + " ms" : s.toFixed(1) + " s";
 const bytes = (n) => {
   for (const unit of ["B", "kB", "MB", "GB"]) { if (n < 1000) return n.toFixed(n < 10 && unit !== "B" ? 1 : 0) + " " + unit; n /= 1000; }
   return n.toFixed(1) + " TB";
 };
-const rate = (perS) => perS === null ? "…" : (perS * 8 / 1e6).toFixed(perS < 1.25e6 ? 2 : 1) + " Mbit/s";
-const age = (s) => s < 60 ? s.toFixed(0) + " s" : s < 3600 ? (s / 60).toFixed(0) + " min"
+const rate = (perS) => perS === null ? "…" : perS * 8 < 999500 ? (perS * 8 / 1e3).toFixed(0) + " kbit/s"
+  : (perS * 8 / 1e6).toFixed(perS * 8 < 9.95e6 ? 1 : 0) + " Mbit/s";
+const age = (s) => s < 120 ? s.toFixed(0) + " s" : s < 3600 ? (s / 60).toFixed(0) + " min"
   : s < 172800 ? (s / 3600).toFixed(1) + " h" : (s / 86400).toFixed(1) + " d";
+// With its date when that was not within half a day.
+const moment = (at, now) => new Date(at * 1000)[now - at < 43200 ? "toLocaleTimeString" : "toLocaleString"]();
 const share = (part, all) => all ? (100 * part / all).toFixed(0) + " %" : "–";
 const quiet = (s) => s === null || s < 15 ? "–" : age(s);
 const streamOf = (one) => [one.application, one.stream].filter(Boolean).join("/") || "–";
@@ -88,7 +95,8 @@ function row(cells) {
     const cell = element("td");
     cell.setAttribute("role", "cell");
     cell.dataset.label = label;
-    if (label === "Stream") cell.className = "long";
+    if (label === "Stream") cell.classList.add("long");
+    if (ACROSS.has(label)) cell.classList.add("across");
     cell.append(content);
     made.append(cell);
   }
@@ -134,7 +142,7 @@ function scaleTop(value) {
 function plot(name, points) {
   const measured = points.filter((each) => each.latencies[name]);
   if (!measured.length) return null;
-  const width = 360, height = 110, left = 44;
+  const width = 360, height = 110, left = 60;
   const top = scaleTop(Math.max(...measured.map((each) => each.latencies[name].max_s)));
   const image = drawn("svg", { viewBox: `0 -8 ${width} ${height + 26}`, role: "img", "aria-label": LATENCIES[name] + ", over time" });
   for (const part of [0, 0.5, 1]) {
@@ -207,23 +215,32 @@ async function fetchHistory() {
 
 // The gateway
 
-function showTotals(all, now) {
+function showTotals(all, now, uptime) {
   const span = previous && now > previous.now ? now - previous.now : 0;
   const perS = (way) => span ? Math.max(0, (all.bytes[way] || 0) - (previous.bytes[way] || 0)) / span : null;
   pairs(byId("totals"), [
-    ["Sessions", `${all.sessions} of ${all.sessions_limit}`],
-    ["Connections", `${all.connections} of ${all.connections_limit}`],
+    ["Sessions now", `${all.sessions} of ${all.sessions_limit}`],
+    ["Connections now", `${all.connections} of ${all.connections_limit}`],
     ["Down", rate(perS("down"))], ["Up", rate(perS("up"))],
     ["Sessions opened", String(all.opened)], ["Sessions ended", String(all.ended)],
     ["Opens refused", String(all.refused)],
     ["Streamed answers", String(all.streamed_answers)],
-    ["Event loop busy", share(all.busy_share, 1)], ["Uptime", all.started_at ? age(Math.max(0, Date.now() / 1000 - all.started_at)) : "–"],
+    ["Event loop busy", share(all.busy_share, 1)], ["Uptime", age(uptime)],
     ["Buffers", share(all.buffers_bytes, all.buffers_limit_bytes)], ["Memory", bytes(all.memory_bytes)],
   ]);
   showCounts(byId("ends"), "ended", REASONS, all.by_reason);
   showCounts(byId("refusals"), "refused", REFUSALS, all.by_cause);
   byId("version").textContent = all.version;
+  if (span) drawRates(now, perS("down"), perS("up"));
   previous = { now, bytes: all.bytes };
+}
+function drawRates(now, down, up) {
+  rates.push({ now, down, up });
+  if (rates.length > POINTS) rates.shift();
+  if (rates.length < 2) return;
+  const top = rateTop(Math.max(...rates.flatMap((each) => [each.down, each.up])));
+  byId("rates").replaceChildren(chart("Bit rate of all sessions", rate, top, Math.max(now - rates[0].now, 30),
+    [[rates.map((each) => [each.now, each.down]), "p95", "down"], [rates.map((each) => [each.now, each.up]), "p50", "up"]]));
 }
 function showCounts(list, title, words, counts) {
   const entries = Object.entries(counts).filter(([, count]) => count).sort((a, b) => b[1] - a[1]);
@@ -272,7 +289,8 @@ function sessionRow(one, known) {
 }
 function showGateway(event) {
   const now = performance.now() / 1000;
-  showTotals(event.totals, now);
+  // By the gateway's clock alone: the browser's may be wrong.
+  showTotals(event.totals, now, Math.max(0, event.now - event.totals.started_at));
   showState(event);
   showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
   byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
@@ -285,7 +303,7 @@ function showGateway(event) {
   byId("sessions").replaceChildren(...event.sessions.map((one) => sessionRow(one, remember(one, now))));
   if (focused) for (const link of byId("sessions").querySelectorAll("a")) if (link.hash === focused.hash) link.focus();
   byId("ended").replaceChildren(...event.ended.map((one) => row([
-    ["Session", one.alias], ["Ended", new Date(one.ended_at * 1000).toLocaleTimeString()],
+    ["Session", one.alias], ["Ended", moment(one.ended_at, event.now)],
     ["Why", REASONS[one.reason] || one.reason], ["Stream", [streamOf(one), one.action].filter(Boolean).join(" · ")],
     ["Client", `${one.address} · ${one.protocol}`], ["Lived", age(one.duration_s)],
     ["Down", bytes(one.bytes_down)], ["Up", bytes(one.bytes_up)],
@@ -335,12 +353,13 @@ function showFacts(one, known) {
     ["Sent again", one.tcp ? String(one.tcp.retransmits) : "–"],
     ["Media drift", one.media_drift_s === null ? "–" : spoken(Math.abs(one.media_drift_s)) + (one.media_drift_s < 0 ? " early" : " late")],
     ["Down", `${bytes(one.bytes_down)}, ${rate(known.down)}`], ["Up", `${bytes(one.bytes_up)}, ${rate(known.up)}`],
-    ["Buffered", bytes(one.buffered_bytes)], ["Connections used", String(one.connections)],
+    ["Buffered", bytes(one.buffered_bytes)], ["Connections so far", String(one.connections)],
     ["Sends", String(one.sends)], ["Idles", String(one.idles)], ["Repeats", String(one.repeats)],
     ["Reorders", String(one.reorders)], ["Held answers", String(one.held_answers)],
     ["Streams answers", STREAMING[one.streaming] || "–"],
     ["Streamed answers", one.streamed_answers ? `${one.streamed_answers}, ${bytes(one.streamed_bytes / one.streamed_answers)} in ${spoken(one.streamed_s / one.streamed_answers)} each` : "0"],
-    ["No media up for", quiet(one.quiet_up_s)], ["No media down for", quiet(one.quiet_down_s)],
+    ...(one.action === "play" ? [] : [["No media up for", quiet(one.quiet_up_s)]]),
+    ...(one.action === "publish" ? [] : [["No media down for", quiet(one.quiet_down_s)]]),
     ["Empty answers", String(one.empty_answers)], ["Filled answers", String(one.filled_answers)],
   ]);
 }
@@ -417,6 +436,7 @@ byId("end").addEventListener("click", () => {
 });
 byId("query").addEventListener("submit", (event) => event.preventDefault());
 byId("query").addEventListener("change", connect);
+byId("filters").open = matchMedia("(min-width: 60.01rem)").matches;
 addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", connect);
 document.addEventListener("visibilitychange", fetchHistory);

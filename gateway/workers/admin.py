@@ -95,7 +95,7 @@ def _guard(settings: Admin, token: bytes) -> Guard:
 
 
 def _site(guard: Guard, gateway: Gateway, turns: Callable[[], TimeSlices], reactor: Any) -> Site:
-    endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic), Page())
+    endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic, time), Page())
     return Site(reactor, guard, endpoints.answer, turns)
 
 

@@ -89,7 +89,8 @@ class AdminServer:
         turns = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
         self.view: WorkerView = view(self.figures, self.admission, self.threshold, turns)
-        self.watching = Watching(self.view, turns, self.reactor.seconds)
+        wall_now = self.node.sessions.wall_now
+        self.watching = Watching(self.view, turns, self.reactor.seconds, wall_now)
         self.endpoints = Endpoints(self.view, self.watching, Page())
         self.site = Site(self.reactor, Guard(*guard, **guards), self.endpoints.answer, turns)
 

@@ -143,7 +143,8 @@ def test_a_client_cannot_speak_through_the_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 ms"), (0.0851, "85 ms"), (1.44, "1.4 s"), (239, "4 min")]
+    ("seconds", "words"),
+    [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (1.44, "1.4 s"), (239, "4 min")],
 )
 def test_times_are_spoken(seconds: float, words: str) -> None:
     assert spoken(seconds) == words

@@ -113,3 +113,5 @@ def test_the_sessions_that_ended_last_are_listed_newest_first_and_bounded(
     assert event["ended"][0]["alias"] == f"n100-{NEWEST_ENDED + 2}"
     assert event["ended"][0]["reason"] == "ended_by_operator"
     assert event["totals"]["started_at"] == pytest.approx(1.7e9 + 1000)
+    # Both by the gateway's clock: uptime is their difference.
+    assert event["now"] == pytest.approx(1.7e9 + server.node.now)

@@ -70,6 +70,13 @@ def test_every_table_names_its_columns() -> None:
     assert "<th>" not in markup
 
 
+def test_a_count_of_all_connections_is_not_named_as_the_current_number() -> None:
+    names = re.findall(r'\["([^"]*[Cc]onnections[^"]*)", ', (FOLDER / "page.js").read_text())
+    assert sorted(names) == ["Connections now", "Connections so far", "Connections so far"]
+    heads = re.findall(r">([^<]*[Cc]onnections[^<]*)<", (FOLDER / "page.html").read_text())
+    assert heads == ["Connections so far"]
+
+
 def luminance(colour: str) -> float:
     parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
     linear = [
