@@ -39,7 +39,7 @@ _RETRY: Final = b"retry: 3000\n\n"
 
 @final
 class Watching:
-    """The open event streams. ``turns`` begins a piece of work that lets others run.
+    """The open event streams. ``time_slices`` returns those of one piece of long work.
 
     ``clock`` never goes back; ``wall_clock`` gives seconds since 1970.
     """
@@ -47,12 +47,12 @@ class Watching:
     def __init__(
         self,
         gateway: Gateway,
-        turns: Callable[[], TimeSlices],
+        time_slices: Callable[[], TimeSlices],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._gateway = gateway
-        self._turns = turns
+        self._time_slices = time_slices
         self._clock = clock
         self._wall_clock = wall_clock
         self.watchers = 0
@@ -75,7 +75,7 @@ class Watching:
 
     async def _events(self, event: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         self.watchers += 1
-        turns = self._turns()
+        time_slices = self._time_slices()
         try:
             yield _RETRY
             while True:
@@ -86,7 +86,7 @@ class Watching:
                 # An empty line ends it; the one before is the JSON's own.
                 yield b"\n"
                 spent_s = self._clock() - began
-                await turns.sleep(max(_PERIOD_S, spent_s * self.watchers / _SHARE))
+                await time_slices.sleep(max(_PERIOD_S, spent_s * self.watchers / _SHARE))
         finally:
             self.watchers -= 1
 

@@ -63,14 +63,14 @@ class Exchange:
         reactor: Any,
         guard: Guard,
         answer: Callable[[Call], Awaitable[Answer]],
-        turns: TimeSlices,
+        time_slices: TimeSlices,
         slots: Slots,
     ) -> None:
         self._request = request
         self._reactor = reactor
         self._guard = guard
         self._answer = answer
-        self._turns = turns
+        self._time_slices = time_slices
         self._slots = slots
         # While the reader takes nothing; called when it does again.
         self._room: Deferred[None] | None = None
@@ -168,7 +168,7 @@ class Exchange:
                 if piece:
                     request.write(piece)
                 await self._taken()
-                await self._turns.yield_to_reactor()
+                await self._time_slices.yield_to_reactor()
         request.unregisterProducer()
 
     async def _taken(self) -> None:

@@ -41,7 +41,7 @@ _TOO_LARGE: Final = (
 
 @final
 class Site(HTTPFactory):
-    """``answer`` makes the answer to a call that ``guard`` let through; ``turns`` begins a long work."""
+    """``answer`` handles each request that ``guard`` admits, in ``time_slices`` of its own."""
 
     noisy = False
 
@@ -50,13 +50,13 @@ class Site(HTTPFactory):
         reactor: Any,
         guard: Guard,
         answer: Callable[[Call], Awaitable[Answer]],
-        turns: Callable[[], TimeSlices],
+        time_slices: Callable[[], TimeSlices],
     ) -> None:
         super().__init__(timeout=REQUEST_S, reactor=reactor)
         self.protocol: Any = _Connection
         self._guard = guard
         self._answer = answer
-        self._turns = turns
+        self._time_slices = time_slices
         # Oldest first.
         self.connections: dict[_Connection, None] = {}
         self._slots = Slots(STREAMED)
@@ -64,7 +64,7 @@ class Site(HTTPFactory):
     def exchange(self, request: Any) -> Exchange:
         """What answers a request."""
         return Exchange(
-            request, self.reactor, self._guard, self._answer, self._turns(), self._slots
+            request, self.reactor, self._guard, self._answer, self._time_slices(), self._slots
         )
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -19,7 +19,7 @@ The rules (PROTOCOL.md, Streamed answers):
   with its bounds.
 
 A send of librtmp behind an unfinished answer proves that nothing between buffers it: librtmp sends only
-when data arrived. After two proofs the declared length grows to ``PROVEN_BYTES``: most answers then have an
+when data arrived. After two proofs the declared length is ``MOST_BYTES``: most answers then have an
 acknowledgement of librtmp (one each 250 kB) behind them, whose own answer follows without a poll, but never
 two: librtmp takes a head that straddles the end of its buffer of 16 KiB for the connection's end, and small
 answers right behind a full one got there. For the same reason the next answer begins ``REST_S`` later, when
@@ -64,11 +64,10 @@ _LONGEST: Final = 4.0
 # librtmp acknowledges, so that one send at most is behind an answer. Answers to several would stand behind
 # its last bytes, where a head may not fit into librtmp's buffer (``REST_S``): bursts broke off so.
 _FIRST_BYTES: Final = 16 * 1024
-_MOST_BYTES: Final = 192 * 1024
+MOST_BYTES: Final = 192 * 1024
 # A burst fills an answer in no time, which says little about the rate of what follows.
 _GROWTH: Final = 4
 _PROOFS: Final = 2
-PROVEN_BYTES: Final = _MOST_BYTES
 # A shorter time is none.
 _CLOCK_S: Final = 1e-6
 _CHUNKED: Final = -1
@@ -142,6 +141,11 @@ class StreamedTotals:
         # Of the last answer: its bytes, and bytes a second.
         self.last_bytes = _FIRST_BYTES // _GROWTH
         self.rate = 0.0
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is proven that nothing between buffers the answers."""
+        return self.proofs >= _PROOFS
 
 
 class StreamingDownstream(Downstream):
@@ -241,7 +245,7 @@ class StreamingDownstream(Downstream):
         if self._policy.framing is Framing.DECLARED:
             length = max(len(first), 1 + self._declared_bytes(totals, stream))
             stream.left = length - len(first)
-        stream.full = not reply.begin(first, length, totals.proofs >= _PROOFS)
+        stream.full = not reply.begin(first, length, totals.is_direct)
         self._note_written(now)
         self._pour(stream, now)
         if self._stream is stream:
@@ -270,9 +274,8 @@ class StreamingDownstream(Downstream):
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
         """A length that the session's own rate fills in the answer's time."""
         filled = int(totals.rate * (stream.ends_at - stream.began_at)) or _FIRST_BYTES
-        grown = min(filled, totals.last_bytes * _GROWTH, _MOST_BYTES)
-        least = PROVEN_BYTES if totals.proofs >= _PROOFS else stream.size_bytes
-        return max(grown, least)
+        grown = min(filled, totals.last_bytes * _GROWTH, MOST_BYTES)
+        return max(grown, MOST_BYTES if totals.is_direct else stream.size_bytes)
 
     # Fill
 

@@ -35,14 +35,17 @@ Sample = tuple[float, float, float, float, float]
 
 @final
 class History:
-    """``up`` and ``down`` are the byte counters at ``now``, as at each sample."""
+    """``up`` and ``down`` are the byte counters at ``now``, as at each sample.
+
+    The attribute ``down`` is the one of the last sample.
+    """
 
     __slots__ = (
         "_at",
-        "_down",
         "_next",
         "_ring",
         "_up",
+        "down",
         "down_at",
         "pause_s",
         "resumed_at",
@@ -52,7 +55,7 @@ class History:
     def __init__(self, up: int, down: int, began_at: float, now: float) -> None:
         self._ring = bytearray()
         self._next = 0
-        self._up, self._down, self._at = up, down, now
+        self._up, self.down, self._at = up, down, now
         self.up_at = now if up >= MOVING_BYTES else began_at
         self.down_at = now if down >= MOVING_BYTES else began_at
         # When the upstream's bytes began to flow again, and after how long a pause.
@@ -63,15 +66,15 @@ class History:
     ) -> None:
         """Take one sample. The caller owes one each ``SAMPLE_S``."""
         span = max(now - self._at, 0.001)
-        up_rate, down_rate = (up - self._up) / span, (down - self._down) / span
+        up_rate, down_rate = (up - self._up) / span, (down - self.down) / span
         if up - self._up >= MOVING_BYTES:
             self.up_at = now
-        if down - self._down >= MOVING_BYTES:
+        if down - self.down >= MOVING_BYTES:
             pause_s = self._at - self.down_at
             if pause_s >= LEAST_PAUSE_S:
                 self.resumed_at, self.pause_s = now, pause_s
             self.down_at = now
-        self._up, self._down, self._at = up, down, now
+        self._up, self.down, self._at = up, down, now
         values = wait_s, gap_s, down_rate / 1000, up_rate / 1000, trip_s
         packed = _SAMPLE.pack(*(min(value, _MOST) for value in values))
         if len(self._ring) < _RING_BYTES:
@@ -80,18 +83,13 @@ class History:
         self._ring[self._next : self._next + _SAMPLE.size] = packed
         self._next = (self._next + _SAMPLE.size) % _RING_BYTES
 
-    @property
-    def down(self) -> int:
-        """The downstream byte counter at the last sample."""
-        return self._down
-
     def quiet_up_s(self, up: int, now: float) -> float:
         """For how long the client has sent no media; less than the truth by ``SAMPLE_S`` at most."""
         return now - self.up_at if up - self._up < MOVING_BYTES else 0.0
 
     def quiet_down_s(self, down: int, now: float) -> float:
         """For how long the upstream has sent no media; less than the truth by ``SAMPLE_S`` at most."""
-        return now - self.down_at if down - self._down < MOVING_BYTES else 0.0
+        return now - self.down_at if down - self.down < MOVING_BYTES else 0.0
 
     def samples(self) -> list[Sample]:
         """The samples, oldest first."""

@@ -44,7 +44,8 @@ _RELAY_REASONS: Final = (
 _OF_TUNNELS: Final = frozenset({"poll_gap"})
 _OF_MEDIA: Final = frozenset({"ping_client", "ping_upstream", "media_late"})
 
-# What a door counts (listeners/protocol_detection.py): as what a connection is served, and why it is not.
+# The counts of a listener's connections: by what they are served as, and by reason for refusal
+# (listeners/protocol_detection.py).
 SPOKEN: Final = ("http", "rtmp")
 HANDSHAKES: Final = {"tls": "succeeded", "tls_failed": "failed"}
 _UNSERVED: Final = ("full", "left", "silent", "unknown")
@@ -66,7 +67,7 @@ class Entrance:
 
     @property
     def counts(self) -> tuple[str, ...]:
-        """What its door can count."""
+        """The keys that its connections can be counted under."""
         return (
             *(*SPOKEN, *_UNSERVED),
             *(HANDSHAKES if self.tls else ()),
@@ -107,7 +108,7 @@ class Expected:
                 yield protocol, reason.value
 
     def listener_states(self) -> dict[str, tuple[str, ...]]:
-        """What each listener's door can count."""
+        """The keys that each listener's connections can be counted under."""
         return {entrance.listener: entrance.counts for entrance in self.entrances}
 
     def has(self, latency: str, protocol: str) -> bool:

@@ -90,7 +90,7 @@ class UpstreamHealth:
 class Sources:
     """Where the figures are that no session has, each asked when somebody asks for metrics.
 
-    ``doors`` gives each listener and its connections by what they turned out to be
+    ``listener_states`` gives each listener's address and the counts of its connections
     (listeners/protocol_detection.py); ``certificates`` names, and when each expires, in seconds since
     1970. ``expected`` is what is shown before anything happened.
     """

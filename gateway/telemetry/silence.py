@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
-from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES
+from gateway.protocols.rtmp.handshake import BLOCK_BYTES
 from gateway.telemetry.history import SAMPLE_S
 
 # C0 and C1: a server answers once it has received them.
-_HELLO_BYTES: Final = 1 + (HANDSHAKE_BYTES - 1) // 2
+_HELLO_BYTES: Final = 1 + BLOCK_BYTES
 # Longer than a busy server or a slow network needs for the answer.
 SILENT_S: Final = 3.0
 # Sessions are checked every ``SAMPLE_S``, by timers that can be late.

@@ -94,9 +94,11 @@ def _guard(settings: Admin, token: bytes) -> Guard:
     return Guard(token, settings.hosts, any_host)
 
 
-def _site(guard: Guard, gateway: Gateway, turns: Callable[[], TimeSlices], reactor: Any) -> Site:
-    endpoints = Endpoints(gateway, Watching(gateway, turns, monotonic, time), Page())
-    return Site(reactor, guard, endpoints.answer, turns)
+def _site(
+    guard: Guard, gateway: Gateway, time_slices: Callable[[], TimeSlices], reactor: Any
+) -> Site:
+    endpoints = Endpoints(gateway, Watching(gateway, time_slices, monotonic, time), Page())
+    return Site(reactor, guard, endpoints.answer, time_slices)
 
 
 def read_token(path: Path) -> bytes:

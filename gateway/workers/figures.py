@@ -35,7 +35,7 @@ from gateway.workers.files import writing_access_log
 class WorkerFigures:
     """``sweep_s`` is how often ``loop.sample`` is owed, ``buffers_bytes`` the bound on all buffers.
 
-    ``doors`` are those of the listeners, by their addresses; they may come later, as ``pool`` does.
+    ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     """
 
     def __init__(

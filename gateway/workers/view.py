@@ -28,27 +28,27 @@ _log = Logger()
 
 @final
 class WorkerView:
-    """``turns`` begins a piece of long work; ``threshold`` is the log's, where that is ours."""
+    """``time_slices`` returns those of one piece of work; ``threshold`` is the log's, if it is ours."""
 
     def __init__(
         self,
         figures: WorkerFigures,
         admission: Admission,
         threshold: Threshold | None,
-        turns: Callable[[], TimeSlices],
+        time_slices: Callable[[], TimeSlices],
     ) -> None:
         self._figures = figures
         self._admission = admission
         self._threshold = threshold
-        self._turns = turns
+        self._time_slices = time_slices
 
     async def families(self) -> list[Family]:
-        turns = self._turns()
+        time_slices = self._time_slices()
         found = []
         for family in self._figures.metrics.families():
             if family is not None:
                 found.append(family)
-            await turns.yield_to_reactor()
+            await time_slices.yield_to_reactor()
         return found
 
     async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
@@ -56,7 +56,7 @@ class WorkerView:
             yield piece
 
     async def sessions(self, query: SessionQuery) -> Selection:
-        turns = self._turns()
+        time_slices = self._time_slices()
         busy_share = await self.busy_share()
         best = Shortlist(query)
         causes: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class WorkerView:
                 best.put(summary)
                 if best.is_long:
                     best.cut()
-            await turns.yield_to_reactor()
+            await time_slices.yield_to_reactor()
         return Selection(best.take(), matching, causes)
 
     async def session(self, alias: str) -> Summary | None:

@@ -86,13 +86,13 @@ class AdminServer:
         self.admission = Admission(Limits(), 1 << 30)
         self.logged: list[Any] = []
         self.threshold: Threshold | None = Threshold(self.logged.append, "info")
-        turns = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
+        time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
-        self.view: WorkerView = view(self.figures, self.admission, self.threshold, turns)
+        self.view: WorkerView = view(self.figures, self.admission, self.threshold, time_slices)
         wall_now = self.node.sessions.wall_now
-        self.watching = Watching(self.view, turns, self.reactor.seconds, wall_now)
+        self.watching = Watching(self.view, time_slices, self.reactor.seconds, wall_now)
         self.endpoints = Endpoints(self.view, self.watching, Page())
-        self.site = Site(self.reactor, Guard(*guard, **guards), self.endpoints.answer, turns)
+        self.site = Site(self.reactor, Guard(*guard, **guards), self.endpoints.answer, time_slices)
 
     def connect(self) -> tuple[Any, Transport]:
         protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))

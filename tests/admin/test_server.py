@@ -124,7 +124,7 @@ def endless(server: AdminServer) -> tuple[Endless, Any, Any]:
         return Answer(200, "text/plain", body.pieces())
 
     server.site._answer = answer
-    server.site._turns = lambda: EachTurn(server.reactor)  # type: ignore[assignment,return-value]
+    server.site._time_slices = lambda: EachTurn(server.reactor)  # type: ignore[assignment,return-value]
     protocol, transport = server.connect()
     protocol.dataReceived(REQUEST)
     return body, protocol, transport

@@ -23,11 +23,14 @@ def url(protocol: str, port: int, path: str) -> str:
     return f"{protocol}://{LOOPBACK}:{port}/{path}"
 
 
-def publish(programs: Programs, clip: Path, to: str, *, in_real_time: bool = True) -> Program:
-    """Have ffmpeg publish ``clip``."""
+def publish(
+    programs: Programs, clip: Path, to: str, *, in_real_time: bool = True, in_a_loop: bool = False
+) -> Program:
+    """Have ffmpeg publish ``clip``, once or again and again."""
     pace = ("-re",) if in_real_time else ()
+    loop = ("-stream_loop", "-1") if in_a_loop else ()
     return programs.start(
-        "ffmpeg", *_QUIETLY, *pace, "-i", str(clip), "-c", "copy", "-f", "flv", to
+        "ffmpeg", *_QUIETLY, *pace, *loop, "-i", str(clip), "-c", "copy", "-f", "flv", to
     )
 
 

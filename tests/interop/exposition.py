@@ -57,14 +57,22 @@ def pages() -> dict[str, str]:
 def _busy_node(transport: _Transport) -> Node:
     """Sessions of all kinds, talking, ended and refused."""
     node = Node()
-    doors = [
+    listener_states = [
         ("0.0.0.0:80", Counter(http=5, rtmp=1, denied=1)),
         ("0.0.0.0:443", Counter(http=5, tls=5, tls_failed=1)),
     ]
     certificates = [("/etc/site.pem", 2e9)]
     expected = Expected((Entrance("0.0.0.0:80"), Entrance("0.0.0.0:443", tls=True)), media=True)
     node.sources = Sources(
-        *(LIMITS, 1 << 30, lambda: 7, lambda: doors, health, lambda: certificates, expected)
+        *(
+            LIMITS,
+            1 << 30,
+            lambda: 7,
+            lambda: listener_states,
+            health,
+            lambda: certificates,
+            expected,
+        )
     )
     node.metrics = Metrics(node.sessions, node.loop, node.sources)
     tunnels = [node.open(protocol) for protocol in (*_PROTOCOLS, *_PROTOCOLS)]

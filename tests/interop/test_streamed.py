@@ -200,8 +200,7 @@ def test_a_slow_reader_loses_nothing(
 def test_q_in_a_streamed_answer_ends_at_once(
     ffmpeg: str, programs: Programs, upstream: Upstream, gateway: int, stream: str, clip: Path
 ) -> None:
-    loop = ("-re", "-stream_loop", "-1", "-i", str(clip), "-c", "copy", "-f", "flv")
-    programs.start("ffmpeg", "-v", "error", *loop, url("rtmp", upstream.tap.port, stream))
+    publish(programs, clip, url("rtmp", upstream.tap.port, stream), in_a_loop=True)
     upstream.tap.publishers(1)
     direct = median(_quitting_s(ffmpeg, url("rtmp", upstream.tap.port, stream)) for _ in range(3))
     tunnelled = median(_quitting_s(ffmpeg, url("rtmpt", gateway, stream)) for _ in range(3))

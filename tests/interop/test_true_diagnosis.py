@@ -1,7 +1,7 @@
 """The diagnosis of a session is true: a known delay is said to come from where it is.
 
-As in ``test_true_figures``, client and media server are played by the test over real sockets; the media
-server that stands still is a real one, stopped by a signal.
+Client and media server are played by the test over real sockets (paths.py); the media server that stands
+still is a real one, stopped by a signal.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from pathlib import Path as File
 from time import sleep
 from typing import Any
 
+import pytest
+
 from gateway.telemetry.silence import SILENT_S
 from tests.interop.clients import FFmpegPlayer, publish, url
+from tests.interop.paths import HANDSHAKE, MediaServer, Path, path
 from tests.interop.programs import Programs, until
 from tests.interop.servers import LOOPBACK, start_origin
-from tests.interop.test_true_figures import _HANDSHAKE, MediaServer, Path, path
 from tests.interop.watched import WatchedGateway, start_watched_gateway
 
 _ROUNDS = 12
@@ -55,11 +57,16 @@ def test_nothing_delays_a_session_that_nothing_delays(programs: Programs) -> Non
     assert found["cause"] == "none", found
 
 
-def test_a_client_that_polls_late(programs: Programs) -> None:
-    with path(programs, MediaServer()) as end_to_end:
+@pytest.mark.parametrize(
+    ("polls_late_s", "proxy_s"), [(0.3, None), (0.0, 0.4)], ids=["the client", "a hidden proxy"]
+)
+def test_a_client_or_a_hidden_proxy_that_polls_late(
+    programs: Programs, polls_late_s: float, proxy_s: float | None
+) -> None:
+    with path(programs, MediaServer(), proxy_s=proxy_s) as end_to_end:
         end_to_end.open()
         for _ in range(_ROUNDS):
-            let_wait(end_to_end, b"data", 0.3)
+            let_wait(end_to_end, b"data", polls_late_s)
         found = diagnosis(end_to_end)
     assert found["cause"] == "polling", found
     assert "a program between that does not name itself" in found["notes"][0]
@@ -74,16 +81,6 @@ def test_a_client_that_asks_too_seldom_for_the_streams_rate(programs: Programs) 
         found = diagnosis(end_to_end)
     assert found["cause"] == "polling", found
     assert "asks too seldom for the stream's rate" in found["notes"][0]
-
-
-def test_something_between_that_does_not_name_itself(programs: Programs) -> None:
-    with path(programs, MediaServer(), proxy_s=0.4) as end_to_end:
-        end_to_end.open()
-        for _ in range(_ROUNDS):
-            let_wait(end_to_end, b"data", 0.0)
-        found = diagnosis(end_to_end)
-    assert found["cause"] == "polling", found
-    assert "a program between that does not name itself" in found["notes"][0]
 
 
 def test_a_delay_of_a_few_polls_is_sudden(programs: Programs) -> None:
@@ -102,13 +99,13 @@ def test_a_delay_of_a_few_polls_is_sudden(programs: Programs) -> None:
 def test_a_media_server_that_does_not_answer_the_handshake(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
-        end_to_end.client.send(_HANDSHAKE)
+        end_to_end.client.send(HANDSHAKE)
         end_to_end.client.answer()
         sleep(SILENT_S)
         found = diagnosis(end_to_end)
         assert found["cause"] == "server", found
         assert "has not answered its handshake for 3." in found["notes"][0]
-        end_to_end.poll(_HANDSHAKE)
+        end_to_end.poll(HANDSHAKE)
         assert diagnosis(end_to_end)["cause"] == "none"
 
 
@@ -121,7 +118,7 @@ def test_a_media_server_that_stands_still_is_not_plainly_up(
     source = url("rtmpt", gateway.port, stream)
     early = FFmpegPlayer(programs, source)
     until(gateway.sessions, "the player's session is there")
-    publish(programs, clip, url("rtmp", port, stream))
+    publish(programs, clip, url("rtmp", port, stream), in_a_loop=True)
     until(early.packets, "the player plays")
     assert silent_s(gateway) == 0
     (lived_through,) = gateway.sessions()
@@ -135,5 +132,6 @@ def test_a_media_server_that_stands_still_is_not_plainly_up(
     finally:
         origin.send(signal.SIGCONT)
     until(lambda: not silent_s(gateway), "the server answers again", _NOTICED_S)
+    assert lived_through["alias"] in [each["alias"] for each in gateway.sessions()]
     for session in gateway.sessions():
         assert diagnosis_of(gateway, session["alias"])["cause"] != "network"

@@ -6,7 +6,6 @@ import re
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
-from gateway.listeners.tls_profile import server_context
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from tests.line import Line
@@ -131,19 +129,6 @@ class Doorway:
 def behind_proxy(limits: Limits = LIMITS, **settings: Any) -> Doorway:
     trusted = Networks.of([ip_network("10.0.0.0/8")])
     return Doorway(limits, proxy_protocol=True, trusted=trusted, **settings)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA(key_type=trustme.KeyType.ECDSA)
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    path: Path = tmp_path_factory.mktemp("tls") / "a.pem"
-    issued = authority.issue_cert("a.example", key_type=trustme.KeyType.ECDSA)
-    path.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-    return server_context(str(path))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from gateway.listeners.tls import TLSConnection
-from gateway.listeners.tls_profile import server_context
 from tests.line import Line
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -129,19 +127,6 @@ class Client:
     def _receive(self) -> None:
         self._down.write(self.line.received[self._taken :])
         self._taken = len(self.line.received)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA(key_type=trustme.KeyType.ECDSA)
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    path: Path = tmp_path_factory.mktemp("tls") / "a.pem"
-    issued = authority.issue_cert("a.example", key_type=trustme.KeyType.ECDSA)
-    path.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-    return server_context(str(path))
 
 
 @pytest.fixture

@@ -45,6 +45,19 @@ def test_a_client_that_neither_publishes_nor_plays_is_read_up_to_a_bound(
     assert facts.unreadable
 
 
+def test_a_client_of_ordinary_messages_is_read_up_to_a_bound_on_its_bytes(fed: list[int]) -> None:
+    facts = Facts()
+    reader: PassiveReader | None = PassiveReader(facts)
+    stream = HANDSHAKE + message(8, bytes(128)) * 8192
+    assert len(stream) > passive._UNKNOWN_BYTES
+    for at in range(0, len(stream), 1000):
+        if reader is not None:
+            reader = reader.up(stream[at : at + 1000], 0.0)
+    assert reader is None
+    assert sum(fed) == passive._UNKNOWN_BYTES
+    assert facts.unreadable
+
+
 class NoFigures:
     def client_pinged(self, seconds: float) -> None: ...
 

@@ -13,7 +13,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.labels import RELAYED, TUNNELLED, Entrance, Expected
 from gateway.telemetry.refusals import CAUSES, cause_of
 
-# How a door says what it counts.
+# The methods whose arguments are keys of ``counts``.
 _COUNTING = frozenset({"_count", "_refuse", "_hand_over"})
 
 
@@ -31,8 +31,8 @@ def test_every_refusal_of_an_open_has_its_cause() -> None:
     assert sorted(CAUSES) == sorted(map(cause_of, ServiceUnavailable.__subclasses__()))
 
 
-def words_of_doors() -> Iterator[str]:
-    """What is counted of connections, read from the source."""
+def counted_keys() -> Iterator[str]:
+    """The keys that connections are counted under, read from the source."""
     tree = ast.parse(Path(gateway.listeners.protocol_detection.__file__).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _COUNTING:
@@ -50,9 +50,9 @@ def _words(*nodes: ast.expr) -> Iterator[str]:
             yield from _words(node.body, node.orelse)
 
 
-def test_every_word_of_a_door_is_expected_of_one() -> None:
+def test_every_key_that_is_counted_is_expected_of_a_listener() -> None:
     counts = Entrance("0.0.0.0:443", tls=True, proxy_protocol=True, by_address=True).counts
-    assert sorted(counts) == sorted(set(words_of_doors()))
+    assert sorted(counts) == sorted(set(counted_keys()))
 
 
 def test_what_a_listener_does_not_have_it_does_not_count() -> None:
