@@ -222,6 +222,17 @@ class EagerWrites:
             with suppress(OSError):
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
+    def mark_idle(self) -> None:
+        """Let the kernel know that the application, not the network, limits the connection now.
+
+        Linux checks this on each send, of no bytes too (net/ipv4/tcp_rate.c, tcp_rate_check_app_limited).
+        Otherwise a segment that is retransmitted while nothing is sent counts as a measurement of the
+        path's bandwidth, and BBR paces all data at that rate for seconds.
+        """
+        if self.connected:
+            with suppress(OSError):
+                self.socket.send(b"")
+
     def doRead(self) -> Exception | None:
         """As ``tcp.Connection.doRead``, without two intermediate calls."""
         try:

@@ -627,6 +627,20 @@ def test_acknowledging_after_the_loss_is_harmless(turning: Turning, make) -> Non
     transport.acknowledge_now()
 
 
+def test_a_mark_that_the_application_is_idle_sends_nothing(turning: Turning, make) -> None:
+    speaker, peer = make()
+    speaker.transport.mark_idle()
+    speaker.transport.write(b"data")
+    speaker.transport.mark_idle()
+    peer.read_until(4)
+    turning.settle()
+    peer.read()
+    assert bytes(peer.received) == b"data"
+    peer.sock.close()
+    turning.until(lambda: speaker.lost)
+    speaker.transport.mark_idle()
+
+
 def test_a_write_after_an_abort_sends_nothing(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.abortConnection()

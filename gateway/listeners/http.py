@@ -217,6 +217,9 @@ class Exchange:
     def finish(self, is_whole: bool) -> None:
         self._connection.finish_stream(LAST_CHUNK if self._chunked else b"", is_whole)
 
+    def mark_idle(self) -> None:
+        self._transport.mark_idle()
+
     def abandon(self, now: float) -> None:
         """The connection was lost."""
         if self.session is not None:

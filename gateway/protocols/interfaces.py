@@ -60,6 +60,9 @@ class Reply(Protocol):
     def finish(self, is_whole: bool) -> None:
         """End a streamed answer. One that is not whole ends with its connection."""
 
+    def mark_idle(self) -> None:
+        """Called after ``finish`` while data waits for the next command: the network does not delay it."""
+
 
 class Figures(Protocol):
     """Observer of the events that a session's latencies are measured from."""

@@ -274,6 +274,8 @@ class Session(StreamingDownstream):
             if self._policy.framing is None or not self._begin(now):
                 self._release(now)
             return
+        if self._finished is not None:
+            self._finished.mark_idle()
         if self._figures is not None:
             self._figures.downstream_waits(self.bytes_down, now)
         if self._backlog.size_bytes >= self.pause_bytes:
@@ -334,6 +336,7 @@ class Session(StreamingDownstream):
         if self._stream is not None:
             self._write_rest(self._stream, now)
             self._finish(self._stream, now)
+        self._finished = None
         self._backlog.clear()
         self._window.clear()
         self.deadline = now + self._silent_s

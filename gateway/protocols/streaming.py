@@ -154,7 +154,7 @@ class StreamingDownstream(Downstream):
     ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
     """
 
-    __slots__ = ("_carried", "_cut", "_policy", "_resting", "_streamed", "_totals")
+    __slots__ = ("_carried", "_cut", "_finished", "_policy", "_resting", "_streamed", "_totals")
     _stream: StreamedAnswer | None
     bytes_up: int
 
@@ -165,6 +165,8 @@ class StreamingDownstream(Downstream):
         self._streamed = NONE
         # Whether a connection carried a command, and whether one was cut in a streamed answer.
         self._carried = self._cut = False
+        # The reply of the streamed answer that ended last, until the next one begins.
+        self._finished: Reply | None = None
         # The held number whose answer waits for a moment, since a declared one has just ended.
         self._resting = NONE
 
@@ -196,6 +198,7 @@ class StreamingDownstream(Downstream):
             self._stop_streaming(cause)
 
     def _stop_streaming(self, cause: Delivery) -> None:
+        self._finished = None
         if self._policy.framing is not None:
             self._policy = StreamPolicy(None, cause, self._policy.answer_s)
 
@@ -233,6 +236,7 @@ class StreamingDownstream(Downstream):
             totals = self._totals = StreamedTotals()
         duration_s = self._duration_s(totals, reply.round_trip_s)
         stream = self._stream = StreamedAnswer(reply, now, duration_s)
+        self._finished = None
         # Its place in the replay still holds an older answer.
         self._replay.forget(number)
         self._streamed = number
@@ -377,6 +381,7 @@ class StreamingDownstream(Downstream):
             totals.seconds += seconds
             totals.last_bytes = max(stream.size_bytes, _FIRST_BYTES // _GROWTH)
             totals.rate = stream.size_bytes / max(seconds, _CLOCK_S)
+        self._finished = stream.reply
         stream.reply.finish(stream.left <= 0)
         if self._held != NONE:
             self._go_on(now)

@@ -93,6 +93,7 @@ class Wire:
         self.high_water_bytes = 65536
         self.round_trip_s = 0.0
         self.acknowledged = 0
+        self.idle_marks = 0
         self.acknowledged_late = 0
         self.reading = True
         self.write_closed = False
@@ -138,6 +139,9 @@ class Wire:
     def acknowledge_now(self) -> None:
         assert not self.lost
         self.acknowledged += 1
+
+    def mark_idle(self) -> None:
+        self.idle_marks += 1
 
     def stopReading(self) -> None:
         self.reading = False

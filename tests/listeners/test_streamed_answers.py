@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.python.failure import Failure
 
-from gateway.listeners.answers import streamed_head
+from gateway.listeners.answers import LAST_CHUNK, streamed_head
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.streaming import PLAYING_BYTES
+from gateway.protocols.streaming import PAUSE_S, PLAYING_BYTES
 from tests.listeners.conversation import Gateway, Upstream, Wire
 
 HEADS = {
@@ -173,6 +173,20 @@ def test_the_answer_after_a_streamed_one_follows_in_its_place(ffmpeg: Player) ->
 
 
 # Behind an unfinished answer
+
+
+def test_a_connection_is_marked_as_idle_while_data_waits_for_the_next_command(
+    ffmpeg: Player,
+) -> None:
+    ffmpeg.start()
+    ffmpeg.gateway.passes(2 * PAUSE_S)
+    assert ffmpeg.take().endswith(LAST_CHUNK)
+    assert ffmpeg.wire.idle_marks == 0
+    ffmpeg.says(b"data")
+    assert ffmpeg.wire.idle_marks == 1
+    ffmpeg.idle()
+    ffmpeg.says(b"data")
+    assert ffmpeg.wire.idle_marks == 1
 
 
 def test_a_send_behind_an_unfinished_answer_goes_up_at_once(librtmp: Player) -> None:

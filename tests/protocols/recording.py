@@ -86,6 +86,8 @@ class Reply:
         self.is_direct = False
         self.takes = True
         self.finished: bool | None = None
+        # How often the connection was marked as idle after the end.
+        self.idle_marks = 0
 
     @property
     def waits(self) -> bool:
@@ -127,6 +129,10 @@ class Reply:
         assert self.finished is None, "finished twice"
         assert is_whole == (self.length is None or self.length == len(self.streamed))
         self.finished = is_whole
+
+    def mark_idle(self) -> None:
+        assert self.finished is not None, "marked as idle before the end"
+        self.idle_marks += 1
 
     def _check_length(self) -> None:
         assert self.streamed is not None

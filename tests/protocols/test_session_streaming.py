@@ -162,6 +162,30 @@ def test_a_chunked_answer_ends_when_the_upstream_pauses() -> None:
     assert reply.finished is True
 
 
+def test_data_between_two_answers_marks_the_connection_as_idle() -> None:
+    talk, reply = streaming(CHUNKED)
+    talk.later(PAUSE_S + 0.001)
+    assert reply.finished is True
+    talk.say(b"waits for the next command")
+    talk.say(b"as does this")
+    assert reply.idle_marks == 2
+    following = talk.idle(2)
+    talk.say(b"streamed")
+    assert (reply.idle_marks, following.idle_marks) == (2, 0)
+
+
+def test_a_connection_is_not_marked_as_idle_once_answers_are_whole_or_over() -> None:
+    for last in ("whole", "over"):
+        talk, reply = streaming(CHUNKED)
+        talk.later(PAUSE_S + 0.001)
+        if last == "whole":
+            talk.session.read_whole(Delivery.PROXY)
+        else:
+            talk.session.end(EndReason.DRAINED, talk.now)
+        talk.say(b"data")
+        assert reply.idle_marks == 0
+
+
 def test_a_command_ends_a_chunked_answer() -> None:
     talk, reply = streaming(CHUNKED)
     following = talk.idle(2)
