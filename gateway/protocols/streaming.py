@@ -10,9 +10,10 @@ The rules (PROTOCOL.md, Streamed answers):
 - Declared, for librtmp: the answer ends when its length is filled. Commands behind it take effect at once.
   Their own answers carry nothing, except the newest one, which becomes the next streamed answer.
 - An answer lasts twelve round trips of the client's connection, within 0.4 and 4 times ``answer_s``:
-  the poll between two answers costs a round trip in which data waits, a thirteenth of the time then. Where
-  more waits meanwhile than a network takes at once, it needs many round trips for it, and an answer lasts
-  twenty-four.
+  the poll between two answers costs a round trip in which data waits, a thirteenth of the time then. If
+  more data waits in that time than a network takes at once, sending it takes further round trips, and an
+  answer lasts thirty-six.
+- While data waits for the poll, each new piece of it marks the connection as idle (``Reply.mark_idle``).
 - A streamed answer is not kept for repetition. Both programs give up when a connection is cut in an answer,
   so the session ends then, after the commands that were already received.
 - A client that does not read makes the answer ``full``. What the upstream says then waits in the backlog,
@@ -53,6 +54,7 @@ PAUSE_S: Final = 0.05
 # kernel holds by then; measured without it, bursts of 50 MB broke off at the end of an answer.
 REST_S: Final = 0.05
 _ROUND_TRIPS: Final = 12
+_ROUND_TRIPS_AFTER_BURST: Final = 36
 # A client that polls after a round trip finds this much of the stream at most; more, and it is behind.
 _BEHIND_ROUND_TRIPS: Final = 2
 _BEHIND_S: Final = 0.1
@@ -270,9 +272,8 @@ class StreamingDownstream(Downstream):
         ):
             # The network is slower than the stream: fewer gaps let it catch up.
             return _LONGEST * answer_s
-        round_trips = _ROUND_TRIPS
-        if self._backlog.size_bytes > _BURST_BYTES:
-            round_trips *= 2
+        is_burst = self._backlog.size_bytes > _BURST_BYTES
+        round_trips = _ROUND_TRIPS_AFTER_BURST if is_burst else _ROUND_TRIPS
         return min(max(round_trips * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
 
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
