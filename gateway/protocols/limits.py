@@ -16,6 +16,11 @@ from attrs.validators import ge, gt
 LEAST_BYTES_A_S = 500
 
 
+def is_slow(taken_bytes: float, seconds: float) -> bool:
+    """Whether a peer that has acknowledged ``taken_bytes`` in ``seconds`` is too slow to be waited for."""
+    return taken_bytes < LEAST_BYTES_A_S * seconds
+
+
 class StreamedAnswers(Enum):
     """Who gets streamed answers: nobody, direct connections, or every program that can take them."""
 

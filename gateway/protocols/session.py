@@ -34,7 +34,7 @@ from gateway.protocols.commands import Kind
 from gateway.protocols.downstream import INTERVALS, NONE
 from gateway.protocols.http import Fields
 from gateway.protocols.interfaces import Figures, Reply, Upstream
-from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
+from gateway.protocols.limits import Limits, is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
 from gateway.protocols.streaming import WHOLE, Delivery, StreamingDownstream, StreamPolicy
@@ -604,8 +604,8 @@ class Session(StreamingDownstream):
 
     def _still_takes(self) -> bool:
         """Whether the upstream has made sufficient progress since the last check."""
-        taken = self._kept_unsent - self._upstream.unsent
-        return taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s
+        taken_bytes = self._kept_unsent - self._upstream.unsent
+        return not is_slow(taken_bytes, self._limits.stalled_write_s)
 
     def _let_go(self, now: float) -> None:
         """Release the withheld answer."""

@@ -5,7 +5,7 @@ Twisted's producer interface provides back-pressure: a full connection pauses re
 - End of stream is passed on after all data read before it.
 - When the relay ends, each connection is closed after its pending data, and read for a little longer:
   closing a socket with unread data resets the connection, and the peer could lose the last data sent.
-- A peer that acknowledges fewer than ``LEAST_BYTES_A_S`` for too long is disconnected. The kernel's count
+- A peer that acknowledges too few bytes a second (``limits.is_slow``) is disconnected. The kernel's count
   of acknowledged bytes is used, because a buffer that stays full does not show progress.
 
 The relay decides when it ends, and for which reason.
@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPush
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.protocols.limits import LEAST_BYTES_A_S
+from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.transport import has_vanished
 
@@ -218,6 +218,6 @@ class RelayConnection:
         return left
 
     def _takes_too_little(self, now: float, patience_s: float) -> bool:
-        if self._taken >= LEAST_BYTES_A_S * patience_s:
+        if not is_slow(self._taken, patience_s):
             self._taken_at, self._taken = now, 0
         return now - self._taken_at >= patience_s

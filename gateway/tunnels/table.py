@@ -24,7 +24,7 @@ from gateway.protocols.clients import recognise
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.interfaces import Reply
-from gateway.protocols.limits import LEAST_BYTES_A_S, Limits, StreamedAnswers
+from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.protocols.streaming import policy_for
@@ -156,7 +156,7 @@ class SessionTable:
         for tunnel in due:
             if not tunnel.session.ended:
                 self._expire(tunnel, now)
-            elif tunnel.still_takes(LEAST_BYTES_A_S * self._limits.silent_session_s):
+            elif tunnel.still_takes(self._limits.silent_session_s):
                 tunnel.session.deadline = now + self._limits.silent_session_s
             else:
                 self._forget(tunnel)

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.protocols.ingress import RTMPT, Ingress
+from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.transport import has_vanished
@@ -158,14 +159,14 @@ class Tunnel:
         """Whether the upstream has unacknowledged data."""
         return self._transport is not None and self._transport.unacknowledged > 0
 
-    def still_takes(self, least_bytes: float) -> bool:
-        """Whether the upstream of an ended session has acknowledged ``least_bytes`` since the last check,
-        and has more to acknowledge.
+    def still_takes(self, seconds: float) -> bool:
+        """Whether the upstream of an ended session has more to acknowledge, and has made progress since the
+        last check, ``seconds`` ago.
         """
         if self._transport is None:
             return False
         owed, self._owed = self._owed, self._transport.unacknowledged
-        return self._owed > 0 and owed - self._owed >= least_bytes
+        return self._owed > 0 and not is_slow(owed - self._owed, seconds)
 
     def drop(self) -> None:
         """The session has expired. Abort the upstream connection if it still has unsent data."""

@@ -23,7 +23,8 @@ from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.http import HTTPConnection, HTTPService
+from gateway.listeners.http import HTTPConnection
+from gateway.listeners.http_service import HTTPService
 from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.http import HTTPConnection, HTTPService
+from gateway.listeners.http import HTTPConnection
+from gateway.listeners.http_service import HTTPService
 from gateway.protocols.limits import Limits
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.admission import Admission

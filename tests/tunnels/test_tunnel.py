@@ -158,12 +158,12 @@ def test_an_ended_tunnel_takes_while_the_upstream_does(joined: Joined) -> None:
     joined.transport.high_water_bytes = 10_000
     joined.send(0, bytes(5000))
     joined.session.close(joined.now)
-    assert not joined.tunnel.still_takes(1000)
+    assert not joined.tunnel.still_takes(2.0)
     joined.transport.unsent -= 1000
-    assert joined.tunnel.still_takes(1000)
-    assert not joined.tunnel.still_takes(1000)
+    assert joined.tunnel.still_takes(2.0)
+    assert not joined.tunnel.still_takes(2.0)
     joined.transport.unsent = 0
-    assert not joined.tunnel.still_takes(1000)
+    assert not joined.tunnel.still_takes(2.0)
 
 
 def test_the_loss_that_follows_an_end_is_no_second_end(joined: Joined) -> None:

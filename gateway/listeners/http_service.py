@@ -1,0 +1,92 @@
+"""The state that all HTTP connections of a worker share, and the interfaces that they call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, Protocol
+
+from attrs import define, field
+
+from gateway.protocols.forwarding import Request
+from gateway.protocols.http import Fields, RequestReader
+from gateway.protocols.ingress import Ingress
+from gateway.protocols.interfaces import Reply
+from gateway.protocols.limits import Limits
+from gateway.protocols.session import Session
+
+
+class Opening(Protocol):
+    """A session that is being opened."""
+
+    def abandon(self) -> None:
+        """The client's connection was lost: discard the session."""
+
+
+class Tunnels(Protocol):
+    """The table of sessions."""
+
+    def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress) -> Opening:
+        """Open a session; ``reply`` receives its id. Raises RequestRefused."""
+
+    def find(self, session_id: bytes) -> Session:
+        """Raises UnknownSession."""
+
+
+class BytesHandler(Protocol):
+    """Receives a connection's bytes and events while a website request or an upgrade uses it."""
+
+    def client_data(self, data: bytes) -> None: ...
+
+    def client_full(self) -> None:
+        """The transport's write buffer is full."""
+
+    def client_drained(self) -> None: ...
+
+    def client_ended(self) -> None:
+        """The client has ended its stream (half-close)."""
+
+    def client_lost(self) -> None: ...
+
+    def expire(self, now: float) -> None:
+        """The connection's ``deadline``, which the handler sets, has passed."""
+
+
+class Forwarding(BytesHandler, Protocol):
+    """A request that is forwarded to the website."""
+
+    def start(self) -> None:
+        """Start forwarding. Called once, after the connection's bytes have been handed over."""
+
+
+class Website(Protocol):
+    """Forwards HTTP requests that are not tunnel commands."""
+
+    def forward(
+        self, client: Any, reader: RequestReader, transport: Any, request: Request
+    ) -> Forwarding:
+        """Forward a request whose head has been read. Raises BadRequest."""
+
+
+class Connections(Protocol):
+    """The set of the worker's connections."""
+
+    def add(self, connection: Any) -> None: ...
+
+    def remove(self, connection: Any) -> None: ...
+
+
+@define
+class HTTPService:
+    """State shared by all HTTP connections."""
+
+    limits: Limits
+    tunnels: Tunnels
+    connections: Connections
+    clock: Callable[[], float]
+    later: Callable[[Callable[[], None]], object]
+    website: Website | None = None
+    # Limit on the incomplete request bodies of all connections together.
+    bodies_bytes: int = 1 << 30
+    waiting_bytes: int = 0
+    serials: Iterator[int] = field(factory=count)
