@@ -1,14 +1,15 @@
 """The protocol state of one RTMPT session: client commands, their answers, and the upstream byte stream.
 
-Rules (PROTOCOL.md, Sequence; DESIGN.md, Rules of a session):
+Each file is the base class of the next one:
 
-- Commands take effect in the order of their sequence numbers, each once. Out-of-order commands wait in the
-  window; a repeated command gets the stored answer. FFmpeg's retries need rules of their own: ``retries``.
-- The content of answers and held idles: ``downstream``. Streamed answers: ``streaming``.
-- Back-pressure: the answer to a send is withheld while the upstream's write buffer is full, and no later
-  command takes effect. It is released early if both directions are full: the client must read first then.
-- When the upstream closes, the remaining data is answered first; then the session ends. An ended session
-  repeats its last answers until its deadline, and refuses all other commands.
+    downstream        held idles, and the content of answers
+    streaming         answers that are streamed
+    withheld_answers  writes to the upstream, and answers withheld while its buffer is full
+    sequence          the order of commands, their repetition, and FFmpeg's retries
+    session           the interface for connections and upstream, the states, and the end
+
+When the upstream closes, the remaining data is answered first; then the session ends. An ended session
+repeats its last answers until its deadline, and refuses all other commands (DESIGN.md, Rules of a session).
 
 States, with the meaning of ``deadline``, at which ``expire`` must be called:
 
@@ -29,58 +30,31 @@ from __future__ import annotations
 
 from typing import final
 
-from gateway.errors import BadRequest, NotFound, UnknownSession
+from gateway.errors import BadRequest, UnknownSession
 from gateway.protocols.commands import Kind
-from gateway.protocols.downstream import INTERVALS, NONE
+from gateway.protocols.downstream import NONE
 from gateway.protocols.http import Fields
 from gateway.protocols.interfaces import Figures, Reply, Upstream
-from gateway.protocols.limits import Limits, is_slow
+from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES, Meaning, Retries
-from gateway.protocols.streaming import WHOLE, Delivery, StreamingDownstream, StreamPolicy
-from gateway.protocols.window import Window
+from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES
+from gateway.protocols.sequence import SETTLE_MASK, CommandSequence
+from gateway.protocols.stream_policy import WHOLE, Delivery, StreamPolicy
 
 CLOSED = b"\x00"
-# The version bytes an RTMP or RTMPE handshake can begin with (PROTOCOL.md, The exchange).
-_HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
-# Looking a member up in its Enum costs as much as a call; these are looked at for each command.
-_IDLE = Kind.IDLE
-_CLOSE = Kind.CLOSE
+# Looking a member up in its Enum costs as much as a call.
 _SEND = Kind.SEND
-# Every 128th command, the figures are told to count what they have put off.
-_SETTLE_MASK = 127
 
 
 @final
-class Session(StreamingDownstream):
+class Session(CommandSequence):
     """The state of one session. Times are seconds of one monotonic clock.
 
     Counters are plain attributes: ``commands``, of which ``repeats`` and out-of-order ones (``early``);
     ``sends`` that took effect; ``bytes_up``; and those of the base classes.
     """
 
-    __slots__ = (
-        "_choked",
-        "_closed_by_number",
-        "_ended",
-        "_first",
-        "_kept",
-        "_kept_since",
-        "_kept_unsent",
-        "_last_words",
-        "_let_go_at",
-        "_next",
-        "_ordinary",
-        "_polled",
-        "_retries",
-        "_source",
-        "_window",
-        "bytes_up",
-        "commands",
-        "early",
-        "repeats",
-        "sends",
-    )
+    __slots__ = ("_closed_by_number", "_polled", "_source")
 
     def __init__(
         self,
@@ -92,25 +66,11 @@ class Session(StreamingDownstream):
         figures: Figures | None = None,
         policy: StreamPolicy = WHOLE,
     ) -> None:
-        super().__init__(limits, upstream, hold_s, now, figures)
-        self._set_up_streaming(policy)
+        super().__init__(limits, upstream, hold_s, now, tries_again, figures, policy)
         self._polled = None if figures is None else figures.polled
-        self._retries = Retries() if tries_again else None
-        self._first = self._next = NONE
-        self._ordinary = False
-        self._window = Window(limits)
-        self._kept = NONE
-        self._kept_since = now
-        self._kept_unsent = 0
-        # When the upstream last took again what a kept answer had waited for.
-        self._let_go_at = 0.0
         # The connection that the last command came on.
         self._source = NONE
         self._closed_by_number = False
-        self._choked = False
-        self._last_words: EndReason | None = None
-        self._ended: EndReason | None = None
-        self.commands = self.repeats = self.early = self.sends = self.bytes_up = 0
 
     @property
     def ended(self) -> EndReason | None:
@@ -126,7 +86,7 @@ class Session(StreamingDownstream):
             return "streaming"
         if self._held != NONE:
             return "holding"
-        if self._kept != NONE:
+        if self._withheld != NONE:
             return "keeping"
         if self._window:
             return "waiting"
@@ -146,11 +106,6 @@ class Session(StreamingDownstream):
     def closes(self) -> int:
         """The number of closes that took effect: 0 or 1."""
         return int(self._ended is EndReason.CLIENT_CLOSED)
-
-    @property
-    def is_keeping(self) -> bool:
-        """Whether the answer to a send is withheld because the upstream's write buffer is full."""
-        return self._kept != NONE
 
     @property
     def moments(self) -> tuple[int, int]:
@@ -196,7 +151,7 @@ class Session(StreamingDownstream):
             if self._polled is not None:
                 if held == NONE and self._stream is None:
                     self._polled(now - self._answered_at)
-                if not self.commands & _SETTLE_MASK:
+                if not self.commands & SETTLE_MASK:
                     self._settle()
             return self._take(kind, number, body, now, may_hold)
         return self._take_out_of_order(kind, number, body, now, may_hold)
@@ -280,18 +235,8 @@ class Session(StreamingDownstream):
             self._figures.downstream_waits(self.bytes_down, now)
         if self._backlog.size_bytes >= self.pause_bytes:
             self._pause()
-            if self._kept != NONE and self._must_read_first():
-                self._let_go(now)
-
-    def upstream_full(self) -> None:
-        """The upstream's write buffer is full: withhold the answers to sends from now on."""
-        self._choked = True
-
-    def upstream_drained(self, now: float) -> None:
-        """The upstream's write buffer has drained: release the withheld answer, then go on."""
-        self._choked = False
-        if self._kept != NONE:
-            self._let_go(now)
+            if self._withheld != NONE and self._must_read_first():
+                self._release_withheld(now)
 
     def upstream_ended(self, reason: EndReason, now: float) -> None:
         """The upstream has closed. The session ends once the remaining data is answered."""
@@ -301,7 +246,7 @@ class Session(StreamingDownstream):
         if not self._backlog.size_bytes:
             self.end(reason, now)
             return
-        self._last_words = reason
+        self._upstream_end = reason
         self._ordinary = False
         self.upstream_drained(now)
         self._conclude(now)
@@ -316,9 +261,9 @@ class Session(StreamingDownstream):
             self._expire_rest(now)
         elif self._held != NONE and self._waiters:
             self._release(now)
-        elif self._kept != NONE and not self._last_words and self._must_read_first():
-            self._let_go(now)
-        elif self._kept != NONE and not self._last_words and self._still_takes():
+        elif self._withheld != NONE and not self._upstream_end and self._must_read_first():
+            self._release_withheld(now)
+        elif self._withheld != NONE and not self._upstream_end and not self._upstream_is_slow():
             self._await_upstream(now)
         elif not self._ended:
             self.end(self._overdue(), now)
@@ -329,10 +274,10 @@ class Session(StreamingDownstream):
             return
         self._ended = reason
         self._ordinary = False
-        if self._held != NONE or self._kept != NONE:
+        if self._held != NONE or self._withheld != NONE:
             # Its place still holds an older answer.
-            self._replay.forget(max(self._held, self._kept))
-        self._held = self._kept = NONE
+            self._replay.forget(max(self._held, self._withheld))
+        self._held = self._withheld = NONE
         if self._stream is not None:
             self._write_rest(self._stream, now)
             self._finish(self._stream, now)
@@ -346,282 +291,6 @@ class Session(StreamingDownstream):
                 reply.refuse(UnknownSession(reason.value))
         finally:
             self._upstream.end(reason)
-
-    # In order
-
-    def _take(
-        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
-    ) -> bytes | None:
-        """Process the next command in order."""
-        if self._held != NONE:
-            self._release(now)
-        if self._stream is not None:
-            self._interrupt(self._stream, now)
-        self._next = number + 1
-        if kind is _IDLE:
-            if may_hold and not self._backlog.size_bytes and self._hold_s:
-                self._held = number
-                self.holds += 1
-                self.deadline = now + self._hold_s
-                return None
-        elif kind is _CLOSE:
-            return self._take_close(number, now)
-        else:
-            self._write(body)
-            if self._choked and not self._must_read_first():
-                self._keep(number, now)
-                return None
-        if (
-            may_hold
-            and self._policy.framing is not None
-            and self._hold_to_stream(kind, number, now)
-        ):
-            return None
-        self.deadline = now + self._silent_s
-        return self._answer(number, now)
-
-    def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
-        """Hold a command if its answer can be streamed. Returns whether it is held.
-
-        Sends are held like idles: behind an unfinished answer because theirs can be the next streamed one,
-        and otherwise because FFmpeg sleeps for 50 ms after an empty answer.
-        """
-        if self._stream is not None:
-            if kind is _SEND:
-                self._prove()
-        elif not self._is_playing() or not (self._backlog.size_bytes or self._hold_s):
-            return False
-        self._held = number
-        self.deadline = now + self._hold_s
-        return True
-
-    def _take_unawaited(self, kind: Kind, number: int, body: bytes, now: float) -> None:
-        """As ``_take``, for a command whose connection was lost: its answer carries no data."""
-        if self._held != NONE:
-            self._release(now)
-        if self._stream is not None:
-            self._interrupt(self._stream, now)
-        self._next = number + 1
-        self.deadline = now + self._silent_s
-        if kind is _CLOSE:
-            self._take_close(number, now)
-            return
-        if kind is _SEND:
-            self._write(body)
-            if self._choked and not self._must_read_first():
-                self._keep(number, now)
-                return
-        self._replay.store(number, INTERVALS[0])
-
-    # Out of order
-
-    def _take_out_of_order(
-        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool
-    ) -> bytes | None:
-        if not self.commands & _SETTLE_MASK:
-            self._settle()
-        if self._cut:
-            return self._take_after_cut(kind, number, body, now)
-        if self._next == NONE and not self._ended and self._begins(kind, number, body):
-            self._first = self._next = number
-        if number == self._next and self._kept == NONE and not self._ended:
-            answer = self._take(kind, number, body, now, may_hold and not self._window)
-            self._advance(now)
-            self._conclude(now)
-            return answer
-        if number < self._next:
-            return self._repeat(kind, number, body, now)
-        if self._ended:
-            raise UnknownSession(self._ended.value)
-        self._put_in_window(kind, number, body, now)
-        return None
-
-    def _take_after_cut(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
-        """Process a command after a connection was lost during a streamed answer."""
-        if self._ended or number != self._next or kind is _IDLE:
-            raise UnknownSession("the connection was cut in an answer")
-        self._next = number + 1
-        if kind is _CLOSE:
-            return self._take_close(number, now)
-        self._write(body)
-        return INTERVALS[0]
-
-    def _settle(self) -> None:
-        if self._figures is not None:
-            self._figures.settle()
-
-    def _begins(self, kind: Kind, number: int, body: bytes) -> bool:
-        """Whether ``number`` is the first of the session: 0, or 1 if the client starts there.
-
-        A 1 that has overtaken a 0 is recognised by its body: the stream begins with a handshake.
-        """
-        if number == 1:
-            return kind is not _SEND or body[:1] in _HANDSHAKES
-        return number == 0
-
-    def _put_in_window(self, kind: Kind, number: int, body: bytes, now: float) -> None:
-        if number in self._window:
-            return
-        if not self._window.has_room_for(body):
-            self.end(EndReason.WINDOW_FULL, now)
-            raise UnknownSession("too many commands before their turn")
-        if self._held != NONE:
-            self._release(now)
-        if self._stream is not None:
-            self._interrupt(self._stream, now)
-        is_first = not self._window
-        self._window.put(number, kind, body, now)
-        if is_first and self._kept == NONE:
-            self._await_gap(now)
-        self.early += 1
-        self._ordinary = False
-
-    def _advance(self, now: float) -> None:
-        """Process the commands in the window up to the next gap."""
-        while self._kept == NONE and self._next in self._window:
-            number = self._next
-            kind, body, since = self._window.take(number)
-            if self._is_waited_for(number):
-                answer = self._take(kind, number, body, now, not self._window)
-                if answer is not None:
-                    self._deliver(number, answer)
-                elif number == self._held and self._backlog.size_bytes:
-                    self._begin_or_release(now)
-            else:
-                self._take_unawaited(kind, number, body, now)
-            if kind is _SEND:
-                self._tell_delay(number, since, now)
-        self._ordinary = not (
-            self._window or self._ended or self._last_words or self._cut or self._kept != NONE
-        )
-        if self._window and self._kept == NONE:
-            self._await_gap(now)
-
-    def _await_gap(self, now: float) -> None:
-        """Set the deadline of the gap. It does not move when part of the gap is filled: no command waits
-        longer than ``gap_s``, not counting the time in which the upstream's write buffer was full."""
-        if self._gave_up:
-            self.deadline = now + CLOSE_GRACE_S
-        else:
-            self.deadline = max(self._window.oldest_at, self._let_go_at) + self._limits.gap_s
-
-    @property
-    def _gave_up(self) -> bool:
-        """Whether the newest command in the window is a close behind commands that were given up."""
-        return self._retries is not None and self._window.latest is _CLOSE
-
-    def _repeat(self, kind: Kind, number: int, body: bytes, now: float) -> bytes | None:
-        """Process a repeated command: return the stored answer."""
-        self.repeats += 1
-        if self._ordinary and self._held == NONE:
-            self.deadline = now + self._silent_s
-        if number == self._kept:
-            if not self._must_read_first():
-                return None
-            self._let_go(now)
-        if number == self._held:
-            answer = self._repeat_held(number, now)
-            self._conclude(now)
-            return answer
-        if self._next - number > len(self._replay):
-            raise NotFound("the answer is no longer kept")
-        if number < self._first and not self._ended:
-            return self._take_overtaken(kind, number, body, now)
-        answer = self._replay.answer_to(number)
-        if answer is None:
-            raise NotFound("the answer is no longer kept")
-        return answer
-
-    def _take_overtaken(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:
-        """Process number 0 after number 1 has begun the session. Its answer carries no data."""
-        if kind is _SEND and body:
-            if self.bytes_up:
-                raise NotFound("the stream has begun without it")
-            self._write(body)
-        self._first = number
-        self._replay.store(number, INTERVALS[0])
-        return INTERVALS[0]
-
-    def _recognise(
-        self, retries: Retries, kind: Kind, number: int, body: bytes, now: float
-    ) -> tuple[Kind, bytes]:
-        """Interpret a command that arrived on another connection than the last one (``retries``)."""
-        last, left_out = self._next - 1, number - self._next
-        if (
-            kind is not _SEND
-            or left_out not in (0, 1)
-            or self._window
-            or self._first == NONE
-            or self._ended
-        ):
-            return kind, body
-        meaning = retries.meaning(left_out, body)
-        if meaning is Meaning.AGAIN and last == self._streamed:
-            # What the client did not read of that answer is not kept.
-            self.end(EndReason.CLIENT_LOST, now)
-            raise UnknownSession("a streamed answer was lost")
-        if left_out:
-            self._skip(now)
-        if meaning is Meaning.AGAIN and last != self._kept:
-            self._take_back(last, now)
-        return (kind, body) if meaning is Meaning.ITSELF else (_IDLE, b"")
-
-    def _skip(self, now: float) -> None:
-        """Skip the next command: it was lost, and will not be sent again."""
-        if self._held != NONE:
-            self._release(now)
-        if self._kept == NONE:
-            self._replay.store(self._next, INTERVALS[0])
-            self._next += 1
-        else:
-            # Its turn comes when the kept answer has left.
-            self._window.put(self._next, _IDLE, b"", now)
-
-    # Up
-
-    def _write(self, body: bytes) -> None:
-        self.sends += 1
-        if body and self._last_words is None:
-            self.bytes_up += len(body)
-            self._upstream.write(body)
-
-    def _tell_delay(self, number: int, since: float, now: float) -> None:
-        """Report the delay of a send received at ``since``, or note it while the send is withheld."""
-        if number == self._kept:
-            self._kept_since = since
-        elif self._figures is not None:
-            self._figures.upstream_delayed(now - since, self.sends)
-
-    def _keep(self, number: int, now: float) -> None:
-        self._kept = number
-        self._kept_since = now
-        self._ordinary = False
-        self._await_upstream(now)
-
-    def _await_upstream(self, now: float) -> None:
-        self._kept_unsent = self._upstream.unsent
-        self.deadline = now + self._limits.stalled_write_s
-
-    def _still_takes(self) -> bool:
-        """Whether the upstream has made sufficient progress since the last check."""
-        taken_bytes = self._kept_unsent - self._upstream.unsent
-        return not is_slow(taken_bytes, self._limits.stalled_write_s)
-
-    def _let_go(self, now: float) -> None:
-        """Release the withheld answer."""
-        number, self._kept = self._kept, NONE
-        self._let_go_at = now
-        self._tell_delay(number, self._kept_since, now)
-        self.deadline = now + self._silent_s
-        if self._is_waited_for(number):
-            self._deliver(number, self._answer(number, now))
-        else:
-            self._replay.store(number, INTERVALS[0])
-        self._advance(now)
-
-    def _must_read_first(self) -> bool:
-        """Whether both directions are full: the server may not read before its output is read."""
-        return self._paused and self._upstream.unsent <= self._limits.up_buffer_bytes
 
     # Ends
 
@@ -638,15 +307,15 @@ class Session(StreamingDownstream):
 
     def _conclude(self, now: float) -> None:
         """End the session if the upstream has closed and all of its data is answered."""
-        if self._last_words and not self._backlog.size_bytes:
-            self.end(self._last_words, now)
+        if self._upstream_end and not self._backlog.size_bytes:
+            self.end(self._upstream_end, now)
 
     def _overdue(self) -> EndReason:
         if self._cut:
             return EndReason.CLIENT_LOST
-        if self._last_words:
-            return self._last_words
-        if self._kept != NONE:
+        if self._upstream_end:
+            return self._upstream_end
+        if self._withheld != NONE:
             return EndReason.UPSTREAM_STALLED
         if self._window:
             return EndReason.CLIENT_CLOSED if self._gave_up else EndReason.SEQUENCE_GAP

@@ -32,16 +32,12 @@ Not known here: whose turn a command is, and when the session ends.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final, final
 
-from attrs import frozen
-
-from gateway.protocols.clients import Client, Framing, is_direct
+from gateway.protocols.clients import Framing
 from gateway.protocols.downstream import NONE, Downstream
-from gateway.protocols.http import Fields
 from gateway.protocols.interfaces import Reply
-from gateway.protocols.limits import StreamedAnswers
+from gateway.protocols.stream_policy import Delivery, StreamPolicy
 
 # More than handshake (3,073), connect, createStream and play are answered with by any server seen.
 PLAYING_BYTES: Final = 8 * 1024
@@ -73,47 +69,6 @@ _PROOFS: Final = 2
 # A shorter time is none.
 _CLOCK_S: Final = 1e-6
 _CHUNKED: Final = -1
-
-
-class Delivery(Enum):
-    """How a session's answers are delivered, and if not streamed, why; for people and metrics."""
-
-    STREAMED = "streamed"
-    NOT_PLAYING = "not_playing"
-    CLIENT = "client"
-    PROXY = "proxy"
-    CONNECTIONS = "connections"
-    OFF = "off"
-
-
-@frozen
-class StreamPolicy:
-    """What one session may get. ``framing`` is None when it gets whole answers, for ``cause``."""
-
-    framing: Framing | None = None
-    cause: Delivery = Delivery.CLIENT
-    answer_s: float = 1.0
-    # Whether signs of a proxy between are ignored.
-    always: bool = False
-
-
-WHOLE: Final = StreamPolicy()
-
-
-def policy_for(
-    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
-) -> StreamPolicy:
-    """The policy for a session that ``client`` opened with these fields."""
-    cause = None
-    if mode is StreamedAnswers.NEVER:
-        cause = Delivery.OFF
-    elif client.framing is None:
-        cause = Delivery.CLIENT
-    elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
-        cause = Delivery.PROXY
-    if cause is not None:
-        return StreamPolicy(None, cause, answer_s)
-    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, mode is StreamedAnswers.ALWAYS)
 
 
 @final

@@ -27,7 +27,7 @@ from gateway.protocols.interfaces import Reply
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
-from gateway.protocols.streaming import policy_for
+from gateway.protocols.stream_policy import policy_for
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel

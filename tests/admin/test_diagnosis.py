@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from gateway.admin.diagnosis import Cause, diagnose, spoken
-from gateway.protocols.streaming import Delivery
+from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.latency import Estimate
 from tests.admin.gateway import summary
 

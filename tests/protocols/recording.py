@@ -14,7 +14,7 @@ from gateway.protocols.interfaces import Figures
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
-from gateway.protocols.streaming import WHOLE, StreamPolicy
+from gateway.protocols.stream_policy import WHOLE, StreamPolicy
 
 # The longest that a session may do nothing about a silent world: every deadline is within this.
 LONGEST_S = 3600.0

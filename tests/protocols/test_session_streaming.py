@@ -8,15 +8,8 @@ from gateway.errors import UnknownSession
 from gateway.protocols.clients import FFMPEG, LIBRTMP, OTHER, Client, Framing
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.streaming import (
-    MOST_BYTES,
-    PAUSE_S,
-    PLAYING_BYTES,
-    REST_S,
-    Delivery,
-    StreamPolicy,
-    policy_for,
-)
+from gateway.protocols.stream_policy import Delivery, StreamPolicy, policy_for
+from gateway.protocols.streaming import MOST_BYTES, PAUSE_S, PLAYING_BYTES, REST_S
 from tests.protocols.recording import Conversation, Reply
 from tests.protocols.test_clients import FFMPEG_HEAD, LIBRTMP_HEAD, fields_of, with_field
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway.protocols.streaming import Delivery
+from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.history import MOVING_BYTES, SAMPLE_S, SAMPLES, History
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.sessions import TURN_S

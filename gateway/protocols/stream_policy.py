@@ -1,0 +1,53 @@
+"""Which sessions get streamed answers: by client, by signs of a proxy, and by the configuration."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from attrs import frozen
+
+from gateway.protocols.clients import Client, Framing, is_direct
+from gateway.protocols.http import Fields
+from gateway.protocols.limits import StreamedAnswers
+
+
+class Delivery(Enum):
+    """How a session's answers are delivered, and if not streamed, why; for people and metrics."""
+
+    STREAMED = "streamed"
+    NOT_PLAYING = "not_playing"
+    CLIENT = "client"
+    PROXY = "proxy"
+    CONNECTIONS = "connections"
+    OFF = "off"
+
+
+@frozen
+class StreamPolicy:
+    """What one session may get. ``framing`` is None when it gets whole answers, for ``cause``."""
+
+    framing: Framing | None = None
+    cause: Delivery = Delivery.CLIENT
+    answer_s: float = 1.0
+    # Whether signs of a proxy between are ignored.
+    always: bool = False
+
+
+WHOLE: Final = StreamPolicy()
+
+
+def policy_for(
+    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
+) -> StreamPolicy:
+    """The policy for a session that ``client`` opened with these fields."""
+    cause = None
+    if mode is StreamedAnswers.NEVER:
+        cause = Delivery.OFF
+    elif client.framing is None:
+        cause = Delivery.CLIENT
+    elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
+        cause = Delivery.PROXY
+    if cause is not None:
+        return StreamPolicy(None, cause, answer_s)
+    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, mode is StreamedAnswers.ALWAYS)
