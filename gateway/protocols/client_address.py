@@ -1,14 +1,14 @@
 """The client's address behind HTTP proxies: ``X-Forwarded-For`` and ``Forwarded`` (RFC 7239).
 
-Each proxy appends the address of its own peer. The fields are read only of a trusted peer, from the right:
-the first address that is in no trusted network is the client's. If all are trusted, it is the leftmost one.
-An element without an address ("unknown", ``_name``, a malformed one) ends the search: the client is then
-the proxy that wrote it.
+Each proxy appends the address of its own peer. The fields are used only if the peer is trusted. They are
+read from the right: the first address outside the trusted networks is the client's. If all are trusted, the
+leftmost is. An element without an address ("unknown", ``_name``, or malformed) ends the search, and the
+client's address is that of the proxy that wrote the element.
 
-When both fields are there, ``X-Forwarded-For`` counts alone: most proxies set this one, and pass on a
-``Forwarded`` that their client has made up. A proxy that sets only ``Forwarded`` has to remove the other.
+If a request has both fields, only ``X-Forwarded-For`` is used: most proxies set it, and pass on a
+``Forwarded`` that the client may have forged. A proxy that sets only ``Forwarded`` must remove the other.
 
-This module does not know connections, nor what the address is used for.
+This module does not know connections, or the use of the address.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from gateway.errors import AddressDenied
 from gateway.protocols.fields import TOKEN, Items, values
 from gateway.protocols.networks import Admission, Networks
 
-# More proxies than that in a row are a loop, or made up.
+# A longer chain of proxies is a loop, or forged.
 _LONGEST_CHAIN = 32
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _PAIR = rb"(?:" + TOKEN + rb")=(?:" + TOKEN + rb"|" + _QUOTED + rb")"
 _ELEMENT = _PAIR + rb"(?:[ \t]*;[ \t]*" + _PAIR + rb")*+"
 _FORWARDED = re.compile(_ELEMENT + rb"(?:[ \t]*,[ \t]*" + _ELEMENT + rb")*+")
-# The longest well-formed element at the end of a list: what is malformed before it does not hide it.
+# The longest well-formed element at the end of a list, whatever precedes it.
 _LAST_ELEMENT = re.compile(rb"(?:^|,)[ \t]*(" + _ELEMENT + rb")[ \t]*$")
 _FOR = re.compile(rb"(?:^|;)[ \t]*for=(?:\"([^\"]*)\"|([^;, \t]*))", re.IGNORECASE)
 _NODE = re.compile(
@@ -40,15 +40,15 @@ _IN_LIST = re.compile(rb"[ \t]*[0-9A-Za-z._:\[\]-]+[ \t]*")
 
 @frozen
 class Proxies:
-    """The HTTP proxies that a listener trusts, and the clients that it admits behind them."""
+    """The HTTP proxies that a listener trusts, and its access rules for their clients."""
 
     trusted: Networks
     admission: Admission
 
     def client_of(self, items: Items, peer: str) -> str:
-        """The address of the client whose request ``peer``, a trusted proxy, has sent with these fields.
+        """The address of the client whose request the trusted proxy ``peer`` has forwarded.
 
-        Raises AddressDenied if the listener does not admit it.
+        Raises AddressDenied if the listener's access rules deny it.
         """
         client = client_address(items, peer, self.trusted)
         if not self.admission.permits(client):
@@ -57,7 +57,7 @@ class Proxies:
 
 
 def client_address(items: Items, peer: str, trusted: Networks) -> str:
-    """The client's address, as far as trusted proxies name it; ``peer`` is trusted."""
+    """The client's address according to the trusted proxies; ``peer`` is the last of them."""
     client = peer
     for hops, address in enumerate(_chain(items)):
         if not address or hops == _LONGEST_CHAIN:
@@ -69,7 +69,7 @@ def client_address(items: Items, peer: str, trusted: Networks) -> str:
 
 
 def trusted_lists(items: Items) -> tuple[list[bytes], list[bytes]]:
-    """The values of ``X-Forwarded-For`` and ``Forwarded``; of a malformed list, none."""
+    """The values of ``X-Forwarded-For`` and ``Forwarded``; an empty list for a malformed one."""
     clients = b", ".join(filter(None, values(items, b"x-forwarded-for")))
     forwarded = b", ".join(filter(None, values(items, b"forwarded")))
     return (
@@ -79,7 +79,7 @@ def trusted_lists(items: Items) -> tuple[list[bytes], list[bytes]]:
 
 
 def _chain(items: Items) -> Iterator[str]:
-    """The addresses that the proxies name, the last one first; "" for an element without one."""
+    """The addresses of the chain, the last proxy's first; "" for an element without one."""
     clients = values(items, b"x-forwarded-for")
     if clients:
         return map(_address_of, reversed(b",".join(clients).split(b",")))
@@ -94,7 +94,7 @@ def _forwarded_chain(listed: bytes) -> Iterator[str]:
 
 
 def _address_of(node: bytes) -> str:
-    """The IP address that a node names, without its port; "" if it names none."""
+    """The IP address of a node, without its port; "" if it has none."""
     match = _NODE.fullmatch(node.strip(b" \t"))
     if match is None:
         return ""

@@ -1,17 +1,17 @@
 """Client programs, recognised by the head of their open request.
 
-Two programs use an answer's body as its bytes arrive, so that they can get streamed answers (PROTOCOL.md,
-Streamed answers). Their heads were captured: FFmpeg 5.1, and rtmpdump 2.4, whose librtmp GStreamer, VLC and
-old OBS share.
+Two programs use an answer's bytes as they arrive, and so can get streamed answers (PROTOCOL.md, Streamed
+answers). Their heads were captured from FFmpeg 5.1 and rtmpdump 2.4, whose librtmp is also used by
+GStreamer, VLC and old OBS.
 
     program   framing of a streamed answer   recognised by
     FFmpeg    chunked                        ``Icy-MetaData``, which no Flash Player asks for
     librtmp   a declared length              the seven fields that it sends, in its order
 
-A connection is direct when nothing shows that a proxy is between. ``Via``, ``X-Forwarded-For``,
-``Forwarded``, ``X-Real-IP`` and HTTP/1.0 show a proxy by its own word. ``Connection`` shows one that keeps
-silent: the field is meant for one hop (RFC 9110, 7.6.1), so a proxy removes it or writes its own. Both
-programs send it in a fixed place.
+A connection is direct if nothing indicates a proxy. ``Via``, ``X-Forwarded-For``, ``Forwarded``,
+``X-Real-IP`` and HTTP/1.0 indicate one that identifies itself. ``Connection`` reveals one that does not:
+the field applies to one hop (RFC 9110, 7.6.1), so a proxy removes it or writes its own, and both programs
+send it at a fixed position.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.protocols.http import Fields
 
 
 class Framing(Enum):
-    """How a streamed answer tells its end: by its last chunk, or by a length declared in its head."""
+    """How the end of a streamed answer is marked: by the last chunk, or by a length in the head."""
 
     CHUNKED = "chunked"
     DECLARED = "declared"
@@ -33,9 +33,9 @@ class Framing(Enum):
 
 @frozen
 class Client:
-    """A client program. ``framing`` is None when it reads whole answers only.
+    """A client program. ``framing`` is None if it uses only complete answers.
 
-    ``tries_again``: it repeats a failed command as FFmpeg does (``retries``).
+    ``tries_again``: whether it retries a failed command as FFmpeg does (``retries``).
     """
 
     framing: Framing | None = None
@@ -66,7 +66,7 @@ def recognise(fields: Fields) -> Client:
 
 
 def is_direct(client: Client, fields: Fields) -> bool:
-    """Whether ``client`` sent a request with these fields to us itself, as far as its head can tell."""
+    """Whether the fields of a request of ``client`` show no sign of a proxy."""
     names = [name for name, _ in fields.items]
     if not fields.version or not _PROXY_FIELDS.isdisjoint(names):
         return False

@@ -1,7 +1,7 @@
-"""The tunnel's commands, as request targets: what a POST asks of the gateway.
+"""Tunnel commands: parses the target of a POST request (PROTOCOL.md, The exchange).
 
-A target that is no command is somebody else's (the web site's, or nobody's); this module only tells the
-two apart. The forms are PROTOCOL.md's "The exchange"; a proxy may send the absolute form.
+Proxies may send the target in absolute form. A target that is not a tunnel command is forwarded to the
+website, if there is one; this module only distinguishes the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a command asks for."""
+    """The kind of a command."""
 
     IDENT = "ident"
     OPEN = "open"
@@ -19,11 +19,11 @@ class Kind(Enum):
     CLOSE = "close"
 
 
-# kind, session id, sequence number; the number is None for a close without one, and of no meaning for
-# ident and open. A tuple, since one is made for every request.
+# Kind, session id and sequence number. The number is None for a close without one, and for ident and open.
+# A tuple, because one is created for every request.
 Command = tuple[Kind, bytes, int | None]
 
-# Ten digits count four years of commands at 60 a second; more would only make int() slow.
+# Ten digits suffice for four years of commands at 60 a second; longer numbers make int() slow.
 NUMBER_DIGITS = 10
 
 _FIXED: dict[bytes, Command] = {
@@ -34,7 +34,7 @@ _OF_A_SESSION = {b"send": Kind.SEND, b"idle": Kind.IDLE, b"close": Kind.CLOSE}
 
 
 def command_of(method: bytes, target: bytes) -> Command | None:
-    """The command that ``target`` names, or None when the request is no tunnel command."""
+    """The command of a request, or None if it is not a tunnel command."""
     if method != b"POST":
         return None
     if target[:1] != b"/":

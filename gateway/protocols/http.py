@@ -1,19 +1,20 @@
-"""HTTP/1.x requests, read strictly, one at a time, when asked for.
+"""A strict, incremental parser of HTTP/1.x requests.
 
-Bytes go in with ``receive``; the caller pulls the next head, then its body, and only then the head after
-it. Pulling is what gives back-pressure between pipelined requests and keeps their order: a request that
-nobody asked for is bytes in a bounded buffer and nothing else.
+Received bytes are added with ``receive``. The caller pulls the head of the next request, then its body, and
+then the next head. Pulling provides back-pressure between pipelined requests and keeps their order: a
+request that has not been pulled is bytes in a bounded buffer.
 
-Strict means DESIGN.md's rules: HTTP/1.0 or 1.1, one Host, one Content-Length of digits or ``chunked``
-alone, no folded lines, no bare LF or CR, no space before a colon, no control characters. What breaks one
-is ``BadRequest`` and the connection is lost, since the end of such a request cannot be known for sure.
+Accepted are HTTP/1.0 and 1.1, with one Host, and one Content-Length of digits or ``chunked`` alone; no
+folded lines, bare LF or CR, white space before a colon, or control characters (DESIGN.md). Any other
+request raises ``BadRequest``, after which the connection must be closed, because the end of the request is
+not known.
 
-A client repeats its fields to the letter from one command to the next, and so does the next client of the
-same make: all that follows the target in a head is therefore parsed once and remembered by its bytes
-(``_fields_of``). That and pulling are why this is not httptools, whose callbacks run for every field of
-every request and for all requests of a segment at once; ``tests/bench`` has the figures.
+Clients repeat their fields byte for byte from one command to the next, as do all clients of the same
+program. The part of a head that follows the target is therefore parsed once and cached by its bytes
+(``_fields_of``). This and pulling are the reasons not to use httptools, which calls back for every field,
+and for all requests of a segment at once; ``tests/bench`` has the figures.
 
-This module does not know what a request means, who sent it, or how long it took.
+This module does not know the meaning of a request, its sender, or any deadline.
 """
 
 from __future__ import annotations
@@ -31,22 +32,22 @@ from gateway.protocols.limits import Limits
 _REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % TOKEN)
 _LINE = re.compile(rb"(%b) ([!-~]+)" % TOKEN)
 _VERSION_BYTES = len(b" HTTP/1.1\r\n")
-# RFC 9110, 7.2 and 4.2.2: a host and a port, no user, no list; a name's characters are not judged further.
+# RFC 9110, 7.2 and 4.2.2: a host and a port, without user information; host names are not checked further.
 HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
-# A size of up to 2^32 and extensions, which nobody uses and RFC 9112, 7.1.1 wants ignored, up to a bound.
+# A size below 2^32, and chunk extensions, which are ignored (RFC 9112, 7.1.1), up to a limit.
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
 _CHUNK_HEAD_BYTES = 256
-# Some 200 different clients' heads; each is at most head_bytes long.
+# The cache of heads, each of at most ``head_bytes``, for about 200 different clients.
 _REMEMBERED_HEADS = 256
 
 
 @frozen
 class Fields:
-    """What the head's version and fields say about the request, however it is meant.
+    """The HTTP version and header fields of a request, and what follows from them.
 
-    ``items`` has the names in lower case and the values without the white space around them; ``rest`` is
-    what they were read from: the head behind its target.
+    ``items``: names in lower case, and values without surrounding white space. ``rest``: the bytes that
+    were parsed, from the end of the target to the end of the head.
     """
 
     version: int
@@ -62,14 +63,14 @@ class Fields:
         return next((value for key, value in self.items if key == name), None)
 
 
-# Behind such a length there is no head, so that none is like this one.
+# Placeholder before the first head: no buffer can have a head before a body of this length.
 _NO_FIELDS = Fields(1, (), 1 << 62, False, True, False, b"\0")
 
 
 class RequestReader:
-    """One connection's requests. ``method`` and ``target`` are those of the head pulled last.
+    """The requests of one connection. ``method`` and ``target``: of the last head.
 
-    ``buffer`` is what has arrived that no pull has taken yet.
+    ``buffer``: received bytes that have not been pulled yet.
     """
 
     __slots__ = (
@@ -90,13 +91,13 @@ class RequestReader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.buffer = b""
-        # What reads the next bytes of the current body; None between requests.
+        # The parser step for the next bytes of the current body; None between requests.
         self._step: Callable[[RequestReader], bytes | None] | None = None
-        # How far the steps of a body have read ``buffer``; 0 whenever nobody is reading.
+        # The position of the body's steps in ``buffer``; 0 outside ``next_piece``.
         self._at = 0
-        # Of the head pulled last; before it, of one that no head can have.
+        # The fields of the last head.
         self._fields = _NO_FIELDS
-        # How far an unfinished head has been looked at.
+        # How much of an incomplete head has been checked.
         self._seen = 0
         self._begun = False
         self._left = 0
@@ -107,7 +108,7 @@ class RequestReader:
 
     @property
     def in_body(self) -> bool:
-        """Whether a head was pulled whose body has not ended yet."""
+        """Whether the body of the last head is incomplete."""
         return self._step is not None
 
     @property
@@ -116,11 +117,11 @@ class RequestReader:
         return self._begun or bool(self.buffer)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the connection."""
+        """Add bytes received from the connection."""
         self.buffer = self.buffer + data if self.buffer else data
 
     def next_head(self) -> Fields | None:
-        """The next request's head, or None until it is whole. The body before it must have ended.
+        """The head of the next request, or None if it is incomplete. The last body must be complete.
 
         Raises BadRequest, HeadTooLarge.
         """
@@ -129,8 +130,8 @@ class RequestReader:
         end = len(buffer) - fields.content_length
         match = None
         if buffer.endswith(fields.rest, 0, end):
-            # All but the line may be as in the request before, and nothing behind the body; if what comes
-            # before is a line and no more, then this is the head, without looking for its end.
+            # The buffer ends with the fields of the last request and a body of the same length. If the
+            # bytes before them are one request line, this is the head, and its end need not be searched.
             match = _LINE.fullmatch(buffer, 0, end - len(fields.rest))
         if match is None:
             end = buffer.find(b"\r\n\r\n", self._seen) + 4
@@ -159,19 +160,18 @@ class RequestReader:
 
     @property
     def held_bytes(self) -> int:
-        """What waits here: of a body that is not whole, and behind it."""
+        """The size of the incomplete body, and of what follows it."""
         return self._size + len(self.buffer)
 
     def skip_line_end(self) -> None:
-        """Drop a line end that stands alone between requests, as some clients send it behind a body
-        (RFC 9112, 2.2)."""
+        """Discard a line end between requests, which some clients send after a body (RFC 9112, 2.2)."""
         if self.buffer == b"\r\n" and not self.in_body:
             self.buffer = b""
 
     def whole_body(self) -> bytes | None:
-        """The current request's whole body, or None until it is all there. b"" if it has none.
+        """The body of the current request, or None if it is incomplete. b"" if it has none.
 
-        Raises BodyTooLarge as soon as it is known to be longer than the limit, BadRequest.
+        Raises BadRequest, and BodyTooLarge as soon as its size is known to exceed the limit.
         """
         if self._step is None and not self._pieces:
             return b""
@@ -196,7 +196,7 @@ class RequestReader:
         return body
 
     def next_piece(self) -> bytes:
-        """What has come of the current body; b"" when there is none now, or it has ended (``in_body``).
+        """The received part of the current body; b"" if there is none, or it is complete (``in_body``).
 
         Raises BadRequest.
         """
@@ -213,7 +213,7 @@ class RequestReader:
             if piece is not None:
                 pieces.append(piece)
         self._begun = self._begun or self._at > 0
-        # Once for all pieces: a body can be in chunks of one byte each.
+        # Sliced once for all pieces, because every chunk can be one byte.
         self.buffer = self.buffer[self._at :]
         self._at = 0
         return b"".join(pieces)
@@ -225,8 +225,8 @@ class RequestReader:
     def _check_unfinished_head(self, buffer: bytes) -> None:
         if len(buffer) > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
-        # What can never become a head is refused now, not when its peer has run into the deadline; what
-        # has been looked at before is not looked at again, since a head can come byte by byte.
+        # Refuse what can never become a head now, not at the deadline. Each byte is checked once, since a
+        # head can arrive byte by byte.
         whole = len(buffer) - buffer.endswith(b"\r")
         if FORBIDDEN.search(buffer, self._seen, whole):
             raise BadRequest("control character in a head")
@@ -235,7 +235,7 @@ class RequestReader:
         self._seen = max(0, whole - 3)
 
     def _take(self, after: Callable[[RequestReader], bytes | None] | None) -> bytes:
-        """What there is of ``_left`` bytes; once there are no more to come, ``after`` is next."""
+        """Take up to ``_left`` bytes. Once all are taken, ``after`` is the next step."""
         piece = self.buffer[self._at : self._at + self._left]
         self._at += len(piece)
         self._left -= len(piece)
@@ -243,8 +243,8 @@ class RequestReader:
             self._step = after
         return piece
 
-    # The steps of a body: each takes what it can of ``buffer`` from ``_at`` on, where there is at least one
-    # byte, and returns bytes of the body, b"" when it needs more, or None when another step is next.
+    # The steps of a body. Each reads ``buffer`` from ``_at``, where there is at least one byte. It returns
+    # bytes of the body, b"" if it needs more input, or None if another step is next.
 
     def _read_length(self) -> bytes:
         return self._take(None)
@@ -275,7 +275,7 @@ class RequestReader:
         return None
 
     def _read_trailer(self) -> bytes | None:
-        """Trailer fields are checked as fields are, and thrown away."""
+        """Trailer fields are checked like header fields, and discarded."""
         at, most = self._at, self._at + self._limits.head_bytes
         end = at + 2
         if not self.buffer.startswith(b"\r\n", at):
@@ -299,7 +299,7 @@ _read_trailer = RequestReader._read_trailer
 
 @lru_cache(maxsize=_REMEMBERED_HEADS)
 def _fields_of(rest: bytes) -> Fields:
-    """What follows the target in a head: `` HTTP/1.x``, CR LF, the fields, and the empty line."""
+    """Parse a head from the end of the target: `` HTTP/1.x``, CR LF, the fields, and the empty line."""
     version = rest[_VERSION_BYTES - 3] - ord(b"0")
     items = items_of(rest[_VERSION_BYTES:])
     _check_host(version, items)

@@ -1,28 +1,29 @@
-"""FFmpeg's way to repeat a command: the same body again, as a send of the next number.
+"""Recognition of FFmpeg's retries: the body of a failed command, sent again under the next number.
 
-FFmpeg never repeats a number. An exchange that failed before it had read the answer's whole head is tried
-again on a new connection, under the next number, as a *send* of the same body; for an idle that is one byte
-``00``, which would corrupt the stream upstream (captured with FFmpeg 5.1, cut at every stage). So from a
-client that ``tries_again``, a send that comes on another connection than its last command is meant to be:
+FFmpeg never repeats a sequence number. If an exchange fails before the response head is complete, it sends
+the same body again on a new connection, under the next number, and always as a *send*. For an idle, the
+body is one byte ``00``, which would corrupt the upstream byte stream (captured with FFmpeg 5.1, with the
+connection cut at every stage). A send from a client that ``tries_again``, on another connection than that
+of its last command, is therefore interpreted as follows:
 
-    number          body                      meaning
-    the next        that of the last command  AGAIN: its answer was lost
-    the next        any other                 ITSELF
-    leaves one out  a lone ``00``             IDLE: one that was lost on its way, under the number left out
-    leaves one out  that of the last command  AGAIN: its answer was lost, and the first try on its way too
-    leaves one out  any other                 ITSELF: it was lost on its way, under the number left out
+    number        body                   meaning
+    the next      of the last command    AGAIN: the last answer was lost
+    the next      any other              ITSELF
+    one skipped   one byte ``00``        IDLE: the skipped command, an idle, never arrived
+    one skipped   of the last command    AGAIN: the last answer was lost, and the first retry never arrived
+    one skipped   any other              ITSELF: the skipped command, this send, never arrived
 
-Only what is ITSELF goes upstream; the other two are taken for idles, and to AGAIN what the lost answer had
-carried is said again. A send that leaves out more is early, like any other client's. A close that comes
-early is FFmpeg giving up: it waits for a moment, not for the gap.
+ITSELF is sent upstream. AGAIN and IDLE are processed as idles, and the answer to AGAIN repeats the data of
+the lost answer. A send that skips more numbers is out of order, as from any other client. An out-of-order
+close means that FFmpeg has given up: it waits for ``CLOSE_GRACE_S`` only.
 
-Another connection alone says little: a proxy may spread one client's requests over many and exchange them
-as it likes, and two sends that say the same may both be meant, as a publisher's silence is. A lone ``00``
-is no chunk of any client's stream. Any other body is AGAIN only when the last connection was ended from the
-other side, and when it begins with a command: FFmpeg gives up when publishing fails, and a player sends no
-media. (What RTMPTE encrypts cannot be told, and passes as ITSELF.)
+A new connection alone does not indicate a retry: a proxy may distribute a client's requests over many
+connections, and two equal sends may be two messages, such as a publisher's silence. One byte ``00`` is
+never a chunk of a client's stream. Any other body is AGAIN only if the peer closed the last connection and
+the body begins with a command: FFmpeg gives up if publishing fails, and players send no media. (RTMPTE
+bodies are encrypted, so they are always ITSELF.)
 
-Not known here: who such a client is, and what the session is doing meanwhile.
+This module does not know which clients send retries, or the state of the session.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from __future__ import annotations
 from enum import Enum
 from typing import final
 
-# So much of a body is kept to know it again: a player's commands are shorter.
+# How much of a body is kept for comparison. A player's commands are shorter.
 TRIED_AGAIN_BYTES = 1024
-# Adobe's RTMP 1.0, 5.3.1 and 5.4: a chunk that begins with its message's type has it behind the basic
-# header, which is of one byte here, and six bytes more; these types are control messages and commands.
+# RTMP 1.0, 5.3.1 and 5.4: in chunks of formats 0 and 1, the message type follows the basic header, of one
+# byte here, and six further bytes. These types are control messages and commands.
 _TYPE_AT = 7
 _WITHOUT_TYPE = 0x80
 _COMMANDS = frozenset((1, 2, 3, 4, 5, 6, 17, 20))
-# For what is still in the old connection's socket to be read first; two sweeps.
+# Two sweeps, in which data still in the old connection's socket is read first.
 CLOSE_GRACE_S = 0.1
 _IDLE_BODY = b"\x00"
 
 
 class Meaning(Enum):
-    """What a send on a new connection is meant to be."""
+    """The interpretation of a send on a new connection."""
 
     ITSELF = "itself"
     AGAIN = "again"
@@ -52,11 +53,10 @@ class Meaning(Enum):
 
 @final
 class Retries:
-    """What is known of the last command of one such client.
+    """The last command of one client.
 
-    ``source`` is the connection it came on, ``source_lost`` whether that was ended, and not by us;
-    ``last_body`` the first ``TRIED_AGAIN_BYTES`` of its body. All are the session's to set, which it does
-    for each command, without a call.
+    ``source``: its connection. ``source_lost``: whether the peer has closed that. ``last_body``: the first
+    ``TRIED_AGAIN_BYTES`` of its body. The session sets all three for each command, without a call.
     """
 
     __slots__ = ("last_body", "source", "source_lost")
@@ -67,7 +67,7 @@ class Retries:
         self.last_body = b""
 
     def meaning(self, left_out: int, body: bytes) -> Meaning:
-        """What a send on another connection is, which leaves out no number, or one."""
+        """Interpret a send on another connection. ``left_out``: how many numbers it skips, 0 or 1."""
         if body == _IDLE_BODY and (left_out or self.last_body == _IDLE_BODY):
             return Meaning.IDLE if left_out else Meaning.AGAIN
         may_be_again = (

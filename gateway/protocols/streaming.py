@@ -1,33 +1,32 @@
-"""Streamed answers: an answer begins with the upstream's first bytes and is filled as more arrive.
+"""Streamed answers: an answer begins with the first upstream data, and is filled as more arrives.
 
-The rules (PROTOCOL.md, Streamed answers):
+Rules (PROTOCOL.md, Streamed answers):
 
-- Only a client that uses bytes as they arrive gets them, on a direct connection, once its play is under
-  way: some kilobytes have gone down, and far more than went up. During handshake, connect and play the two
-  sides wait for each other.
-- Chunked, for FFmpeg: the answer ends after its time, when the upstream pauses, or when a command arrives,
-  since FFmpeg sends nothing while an answer is unfinished.
-- Declared, for librtmp: the answer ends when its length is filled. Commands behind it take effect at once.
-  Their own answers carry nothing, except the newest one, which becomes the next streamed answer.
-- An answer lasts twelve round trips of the client's connection, within 0.4 and 4 times ``answer_s``:
-  the poll between two answers costs a round trip in which data waits, a thirteenth of the time then. If
-  more data waits in that time than a network takes at once, sending it takes further round trips, and an
-  answer lasts thirty-six.
-- While data waits for the poll, each new piece of it marks the connection as idle (``Reply.mark_idle``).
-- A streamed answer is not kept for repetition. Both programs give up when a connection is cut in an answer,
-  so the session ends then, after the commands that were already received.
-- A client that does not read makes the answer ``full``. What the upstream says then waits in the backlog,
-  with its bounds.
+- Answers are streamed to clients that use an answer's bytes as they arrive, on direct connections
+  (``stream_policy``), once the client plays: several kilobytes have been sent down, and much less up.
+  During the handshake, connect and play, client and server wait for each other's messages.
+- Chunked answers, for FFmpeg, end after their duration, when the upstream pauses, or when a command
+  arrives: FFmpeg sends nothing while an answer is unfinished.
+- Answers of a declared length, for librtmp, end when the length is filled. Commands that arrive earlier
+  take effect at once. Their own answers carry no data, except the newest, which is the next to be streamed.
+- The duration is twelve round trips of the client's connection, between 0.4 and 4 times ``answer_s``. The
+  poll between two answers costs one round trip in which data waits: a thirteenth of the time. If the data
+  that waits exceeds an initial window, sending it takes further round trips, and the duration is
+  thirty-six.
+- Data that waits for the poll marks the connection as idle (``Reply.mark_idle``).
+- A streamed answer is not stored for repetition. FFmpeg and librtmp give up if a connection is lost during
+  an answer, so the session then ends, after the commands received before.
+- If the client does not read, the answer is ``full``, and upstream data waits in the backlog.
 
-A send of librtmp behind an unfinished answer proves that nothing between buffers it: librtmp sends only
-when data arrived. After two proofs the declared length is ``MOST_BYTES``: most answers then have an
-acknowledgement of librtmp (one each 250 kB) behind them, whose own answer follows without a poll, but never
-two: librtmp takes a head that straddles the end of its buffer of 16 KiB for the connection's end, and small
-answers right behind a full one got there. For the same reason the next answer begins ``REST_S`` later, when
-librtmp has emptied its buffer, and its head is short. A rtmpdump that is stopped for longer just then can
-still fail: about one time in 400, by the ratio of the head to the buffer.
+A send of librtmp that arrives before its answer is complete proves that no proxy buffers it, because
+librtmp sends only in response to data. After two proofs the declared length is ``MOST_BYTES``. Most answers
+are then followed by one acknowledgement of librtmp, sent every 250 kB, whose own answer needs no poll.
+More than one must not follow: librtmp reads into a buffer of 16 KiB, and treats a response head that does
+not fit into its rest as the end of the connection. For the same reason the next answer begins ``REST_S``
+later, when librtmp has emptied its buffer, and with a short head. An rtmpdump process that is stopped at
+that moment can still fail, with a probability of 1 in 400: the size of the head over that of the buffer.
 
-Not known here: whose turn a command is, and when the session ends.
+This module does not decide the order of commands, or when the session ends.
 """
 
 from __future__ import annotations
@@ -39,41 +38,40 @@ from gateway.protocols.downstream import NONE, Downstream
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.stream_policy import Delivery, StreamPolicy
 
-# More than handshake (3,073), connect, createStream and play are answered with by any server seen.
+# More than any tested server answers to the handshake (3,073 bytes), connect, createStream and play.
 PLAYING_BYTES: Final = 8 * 1024
-# A player is sent this many times what it sends. A publisher is sent far less than it sends.
+# The least ratio of bytes down to bytes up of a player. A publisher sends far more than it receives.
 PLAYING_RATIO: Final = 2
-# An upstream that says nothing for so long pauses: longer than the distance of two frames at 25 a second,
-# shorter than what a person notices of a seek or stop that waits for it.
+# An upstream that sends nothing for this long pauses. Longer than the interval of frames at 25 a second,
+# and shorter than a person notices when a seek or stop waits for it.
 PAUSE_S: Final = 0.05
-# Between a declared answer's end and the next one that follows without a poll. rtmpdump has read what its
-# kernel holds by then; measured without it, bursts of 50 MB broke off at the end of an answer.
+# The interval between an answer of declared length and the next one that needs no poll. rtmpdump has
+# emptied its receive buffer by then. Without it, downloads of 50 MB broke off at the end of an answer.
 REST_S: Final = 0.05
 _ROUND_TRIPS: Final = 12
 _ROUND_TRIPS_AFTER_BURST: Final = 36
-# A client that polls after a round trip finds this much of the stream at most; more, and it is behind.
+# The most data, in time, that waits for a client that polls after one round trip. With more, it is behind.
 _BEHIND_ROUND_TRIPS: Final = 2
 _BEHIND_S: Final = 0.1
-# More than a network takes at once (ten segments, RFC 6928): it needs many round trips to catch up.
+# Above an initial window (ten segments, RFC 6928), sending takes more than one round trip.
 _BURST_BYTES: Final = 16 * 1024
 _SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
-# The first declared length, before the session's rate is known, and the largest: less than the 250 kB that
-# librtmp acknowledges, so that one send at most is behind an answer. Answers to several would stand behind
-# its last bytes, where a head may not fit into librtmp's buffer (``REST_S``): bursts broke off so.
+# The first declared length, before the session's rate is known, and the largest. The largest is less than
+# the 250 kB that librtmp acknowledges, so that at most one send follows an answer.
 _FIRST_BYTES: Final = 16 * 1024
 MOST_BYTES: Final = 192 * 1024
-# A burst fills an answer in no time, which says little about the rate of what follows.
+# The most that a length grows from one answer to the next: a burst says little about the later rate.
 _GROWTH: Final = 4
 _PROOFS: Final = 2
-# A shorter time is none.
+# Lower bound of a duration, for the division.
 _CLOCK_S: Final = 1e-6
 _CHUNKED: Final = -1
 
 
 @final
 class StreamedAnswer:
-    """One answer while it is streamed. ``left`` is how much of a declared length is not written yet."""
+    """An answer that is being streamed. ``left``: how much of the declared length is not written yet."""
 
     __slots__ = ("began_at", "ends_at", "full", "left", "reply", "said_at", "size_bytes")
 
@@ -88,14 +86,14 @@ class StreamedAnswer:
 
 @final
 class StreamedTotals:
-    """What the streamed answers of one session came to."""
+    """Totals of a session's streamed answers."""
 
     __slots__ = ("answers", "last_bytes", "proofs", "rate", "seconds", "size_bytes")
 
     def __init__(self) -> None:
         self.answers = self.size_bytes = self.proofs = 0
         self.seconds = 0.0
-        # Of the last answer: its bytes, and bytes a second.
+        # The size of the last answer, and its rate in bytes a second.
         self.last_bytes = _FIRST_BYTES // _GROWTH
         self.rate = 0.0
 
@@ -106,10 +104,7 @@ class StreamedTotals:
 
 
 class StreamingDownstream(Downstream):
-    """The answers of one session, whole or streamed.
-
-    ``policy`` says what the session may get; ``_stream`` is the answer that is streamed now.
-    """
+    """The base of ``Session`` that streams answers. ``_stream`` is the one that is being streamed."""
 
     __slots__ = ("_carried", "_cut", "_finished", "_policy", "_resting", "_streamed", "_totals")
     _stream: StreamedAnswer | None
@@ -118,39 +113,39 @@ class StreamingDownstream(Downstream):
     def _set_up_streaming(self, policy: StreamPolicy) -> None:
         self._policy = policy
         self._totals: StreamedTotals | None = None
-        # The number whose answer was streamed last.
+        # The number of the last command whose answer was streamed.
         self._streamed = NONE
-        # Whether a connection carried a command, and whether one was cut in a streamed answer.
+        # Whether a connection has carried a command, and whether one was lost during a streamed answer.
         self._carried = self._cut = False
-        # The reply of the streamed answer that ended last, until the next one begins.
+        # The reply of the last streamed answer, until the next one begins.
         self._finished: Reply | None = None
-        # The held number whose answer waits for a moment, since a declared one has just ended.
+        # The held number whose answer begins ``REST_S`` after the last one.
         self._resting = NONE
 
     @property
     def streaming(self) -> str:
-        """``Delivery``'s value: "streamed", or why not."""
+        """The value of ``Delivery``: "streamed", or the reason why not."""
         if self._policy.framing is not None and not self._is_playing():
             return Delivery.NOT_PLAYING.value
         return self._policy.cause.value
 
     @property
     def streamed_answers(self) -> int:
-        """How many streamed answers have ended."""
+        """The number of complete streamed answers."""
         return self._totals.answers if self._totals is not None else 0
 
     @property
     def streamed_bytes(self) -> int:
-        """What those carried."""
+        """Their total size."""
         return self._totals.size_bytes if self._totals is not None else 0
 
     @property
     def streamed_s(self) -> float:
-        """How long those took together."""
+        """Their total duration."""
         return self._totals.seconds if self._totals is not None else 0.0
 
     def read_whole(self, cause: Delivery) -> None:
-        """Stream no more answers of this session, unless the operator wants them always."""
+        """Use whole answers from now on, unless the configuration says ``always``."""
         if not self._policy.always:
             self._stop_streaming(cause)
 
@@ -162,7 +157,7 @@ class StreamingDownstream(Downstream):
     # Called by the client's connection
 
     def stream_drained(self, now: float) -> None:
-        """The connection of the streamed answer has taken everything."""
+        """The write buffer of the streamed answer's connection has drained."""
         stream = self._stream
         if stream is not None:
             stream.full = False
@@ -176,11 +171,11 @@ class StreamingDownstream(Downstream):
         return self.bytes_down >= PLAYING_BYTES and self.bytes_down > PLAYING_RATIO * self.bytes_up
 
     def _may_stream(self) -> bool:
-        """Whether the next answer may be streamed, as far as the session knows."""
+        """Whether the state of the session permits the next answer to be streamed."""
         return self._policy.framing is not None and self._stream is None and self._is_playing()
 
     def _begin(self, now: float) -> bool:
-        """Begin a streamed answer to the held command, for which there is data; whether that is done."""
+        """Begin to stream the answer to the held command. Returns whether it was possible."""
         if not self._may_stream() or len(self._waiters) != 1:
             return False
         number, reply = self._waiters[0]
@@ -214,7 +209,7 @@ class StreamingDownstream(Downstream):
         return True
 
     def _begin_or_release(self, now: float) -> None:
-        """There is data for a held command: stream its answer, or else give it a whole one."""
+        """Answer the held command with the waiting data: streamed if possible, else whole."""
         if self._stream is None and not self._begin(now):
             self._release(now)
 
@@ -225,14 +220,14 @@ class StreamingDownstream(Downstream):
             > totals.rate * (_BEHIND_ROUND_TRIPS * round_trip_s + _BEHIND_S)
             > 0
         ):
-            # The network is slower than the stream: fewer gaps let it catch up.
+            # The client is behind: it catches up faster with fewer polls.
             return _LONGEST * answer_s
         is_burst = self._backlog.size_bytes > _BURST_BYTES
         round_trips = _ROUND_TRIPS_AFTER_BURST if is_burst else _ROUND_TRIPS
         return min(max(round_trips * round_trip_s, _SHORTEST * answer_s), _LONGEST * answer_s)
 
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
-        """A length that the session's own rate fills in the answer's time."""
+        """The length that the session's recent rate fills in the answer's duration."""
         filled = int(totals.rate * (stream.ends_at - stream.began_at)) or _FIRST_BYTES
         grown = min(filled, totals.last_bytes * _GROWTH, MOST_BYTES)
         return max(grown, MOST_BYTES if totals.is_direct else stream.size_bytes)
@@ -240,7 +235,7 @@ class StreamingDownstream(Downstream):
     # Fill
 
     def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
-        """The upstream has said ``data`` while an answer is streamed."""
+        """Add upstream data to the answer that is being streamed."""
         left, size = stream.left, len(data)
         if stream.full or self._backlog.size_bytes or 0 <= left <= size:
             self._backlog.append(data)
@@ -259,7 +254,7 @@ class StreamingDownstream(Downstream):
             self._finish(stream, now)
 
     def _pour(self, stream: StreamedAnswer, now: float) -> None:
-        """Write of the backlog what the client takes; end the answer when its time or length is over."""
+        """Write the backlog as far as the client reads; end the answer if its time or length is used up."""
         most_bytes = self._limits.answer_bytes
         while self._backlog.size_bytes and not stream.full and stream.left:
             most = most_bytes if stream.left < 0 else min(most_bytes, stream.left)
@@ -292,7 +287,7 @@ class StreamingDownstream(Downstream):
 
     def _set_stream_deadline(self, stream: StreamedAnswer, now: float) -> None:
         if stream.left >= 0 or stream.full:
-            # Nothing to do for as long as the client's connection stands: its loss is told.
+            # Nothing is due until the connection drains or is lost, which are reported.
             self.deadline = now + self._silent_s
         else:
             self.deadline = min(stream.said_at + PAUSE_S, stream.ends_at)
@@ -306,17 +301,17 @@ class StreamingDownstream(Downstream):
             self._set_stream_deadline(stream, now)
 
     def _interrupt(self, stream: StreamedAnswer, now: float) -> None:
-        """A command has arrived while an answer is streamed: it ends if it can."""
+        """A command has arrived while an answer is being streamed: end it if it is chunked."""
         if stream.left < 0:
             self._finish(stream, now)
 
     def _prove(self) -> None:
-        """A send arrived behind an unfinished answer of declared length."""
+        """A send has arrived before an answer of declared length was complete."""
         if self._totals is not None:
             self._totals.proofs += 1
 
     def _write_rest(self, stream: StreamedAnswer, now: float) -> None:
-        """Write what the upstream had said, whether or not the client takes it now."""
+        """Write the rest of the backlog, even if the client's write buffer is full."""
         size = (
             self._backlog.size_bytes
             if stream.left < 0
@@ -326,7 +321,7 @@ class StreamingDownstream(Downstream):
             self._write_piece(stream, self._backlog.take(b"", size), now)
 
     def _finish(self, stream: StreamedAnswer, now: float) -> None:
-        """End the streamed answer; one that has not its declared length ends with its connection."""
+        """End the streamed answer. If its declared length is not filled, its connection is closed."""
         self._stream = None
         self._answered_at = now
         self.deadline = now + self._silent_s
@@ -343,11 +338,7 @@ class StreamingDownstream(Downstream):
             self._go_on(now)
 
     def _go_on(self, now: float) -> None:
-        """A command is held behind the answer that has ended: it gets the next one, after a moment.
-
-        librtmp reads into a buffer of 16 KiB, and takes an answer's head that does not fit behind what is
-        left there for the end of the connection: its buffer has to be empty when the head arrives.
-        """
+        """Begin the answer to the command that is held already, after ``REST_S``."""
         self._resting = self._held
         self.deadline = now + REST_S
 
@@ -358,7 +349,7 @@ class StreamingDownstream(Downstream):
             self._begin_or_release(now)
 
     def _cut_off(self, stream: StreamedAnswer, now: float) -> None:
-        """The streamed answer's connection is gone, and the client will give up."""
+        """The connection of the streamed answer was lost, and the client will give up."""
         self._stream = None
         self._cut = True
         self._backlog.clear()
