@@ -1,10 +1,10 @@
-"""The fields of a message, read strictly: of requests, of answers, and of trailers alike.
+"""Strict parsing of HTTP header fields and trailer fields, of requests and responses.
 
-A line that is not ``name: value`` to the letter, folded lines and control characters among them, is
-BadRequest; whoever reads something other than a request says in its own words whose fault that is. Names
-come out in lower case, values without the white space around them, both in the order they came in.
+A line that is not ``name: value``, a folded line, or a control character raises BadRequest; the parser of
+responses converts it to its own error. Names are returned in lower case, and values without surrounding
+white space, in their order.
 
-This module does not know what any field means.
+This module does not know the meaning of any field.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gateway.errors import BadRequest
 Items = tuple[tuple[bytes, bytes], ...]
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# Everything that may not stand in a head, CR LF as line ends apart (RFC 9110, 5.5).
+# Bytes that are not allowed in a head, except CR LF as line ends (RFC 9110, 5.5).
 FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 _NAME = re.compile(TOKEN)
 
 
 def items_of(block: bytes) -> Items:
-    """The fields of lines that each end in CR LF, the last one empty. Raises BadRequest."""
+    """Parse field lines. Each ends in CR LF, and the last one is empty. Raises BadRequest."""
     if FORBIDDEN.search(block):
         raise BadRequest("control character in a field")
     return tuple(_item_of(line) for line in block.split(b"\r\n") if line)
@@ -34,7 +34,7 @@ def values(items: Items, name: bytes) -> list[bytes]:
 
 
 def tokens(items: Items, name: bytes) -> set[bytes]:
-    """What the field ``name`` lists, in lower case."""
+    """The tokens of the list field ``name``, in lower case."""
     listed = b",".join(values(items, name))
     return {token.strip(b" \t").lower() for token in listed.split(b",")}
 

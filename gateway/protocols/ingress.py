@@ -1,4 +1,4 @@
-"""How a session reached the gateway: client protocol and listener."""
+"""The ingress of a session: the client protocol and the listener."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class Ingress:
     listener: str = ""
 
 
-# Of whoever does not say.
+# The default, where the ingress does not matter.
 RTMPT: Final = Ingress("rtmpt")
 RTMP: Final = Ingress("rtmp")

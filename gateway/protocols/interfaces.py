@@ -14,12 +14,12 @@ class Upstream(Protocol):
 
     @property
     def unsent(self) -> int:
-        """How many bytes were written that the upstream has not taken yet."""
+        """The number of bytes written that the upstream's socket has not accepted yet."""
 
     def write(self, data: bytes) -> None: ...
 
     def pause(self) -> None:
-        """Read no more until ``resume``."""
+        """Stop reading until ``resume``."""
 
     def resume(self) -> None: ...
 
@@ -36,7 +36,7 @@ class Reply(Protocol):
 
     @property
     def may_stream(self) -> bool:
-        """Whether the answer can be written now, piece by piece."""
+        """Whether the answer can be streamed now."""
 
     @property
     def round_trip_s(self) -> float:
@@ -55,13 +55,13 @@ class Reply(Protocol):
         """
 
     def more(self, data: bytes) -> bool:
-        """Write more of a streamed answer; returns as ``begin`` does."""
+        """Write more of a streamed answer. The return value is that of ``begin``."""
 
     def finish(self, is_whole: bool) -> None:
-        """End a streamed answer. One that is not whole ends with its connection."""
+        """End a streamed answer. If it is incomplete, the connection is closed."""
 
     def mark_idle(self) -> None:
-        """Called after ``finish`` while data waits for the next command: the network does not delay it."""
+        """Called after ``finish`` when data waits for the next command, and not for the network."""
 
 
 class Figures(Protocol):

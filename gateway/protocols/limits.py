@@ -1,7 +1,7 @@
-"""Every bound of the gateway, with its default: nothing that can grow grows past one of these.
+"""All limits of the gateway and their defaults. Everything that can grow has a limit here.
 
-Seconds, bytes and counts are in the names. Deadlines are absolute: they run from the start of the
-phase they bound, so that a peer cannot stretch a phase by sending a byte a second.
+Names contain the unit: seconds, bytes, or a count. Deadlines are absolute: they start with the phase that
+they limit, so that a peer cannot extend a phase by sending a byte a second.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from enum import Enum
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
-# What tells a slow peer from one that is slow on purpose, where a body has no other end. Apache's
-# mod_reqtimeout has the same; below it, a gigabyte takes a month, and above it, a bad line might fall.
+# The least rate of a peer, in bytes a second, where no other limit ends a transfer. That of Apache's
+# mod_reqtimeout. A lower rate lets a gigabyte take a month; a higher one would cut bad connections.
 LEAST_BYTES_A_S = 500
 
 
 def is_slow(taken_bytes: float, seconds: float) -> bool:
-    """Whether a peer that has acknowledged ``taken_bytes`` in ``seconds`` is too slow to be waited for."""
+    """Whether a peer that acknowledged ``taken_bytes`` in ``seconds`` is below the least rate."""
     return taken_bytes < LEAST_BYTES_A_S * seconds
 
 
 class StreamedAnswers(Enum):
-    """Who gets streamed answers: nobody, direct connections, or every program that can take them."""
+    """Which clients get streamed answers: none, those on direct connections, or all that can use them."""
 
     NEVER = "never"
     DIRECT = "direct"
@@ -39,7 +39,7 @@ def _count(default: int, least: int = 1) -> int:
 
 @frozen
 class Limits:
-    """The limits of one worker, as the table ``[limits]`` of the configuration names them."""
+    """The limits of one worker: the keys of ``[limits]`` in the configuration."""
 
     # A connection
     first_bytes_s: float = _seconds(5.0)
@@ -49,17 +49,17 @@ class Limits:
     # Between requests; longer than FFmpeg's and Flash's longest pause between two commands (about
     # 2 s), and than the 60 s after which common proxies give up an idle connection themselves.
     keep_alive_s: float = _seconds(75.0)
-    # A peer that takes none of what is written to it.
+    # For a peer that acknowledges none of the data written to it.
     stalled_write_s: float = _seconds(15.0)
-    # A peer whose network takes no packets any more. Publishers return after 5 to 20 s (PROTOCOL.md), and
-    # the media server refuses them for as long; below 5 s, a phone that changes cells would be cut.
+    # For a peer that has vanished. Publishers reconnect after 5 to 20 s (PROTOCOL.md), and the media server
+    # refuses them until the old session ends. Below 5 s, a phone that changes cells would be disconnected.
     vanished_s: float = field(default=15.0, validator=ge(5.0))
     # The largest head seen is Flash Player 10.1 on Linux, whose head grows with each request.
     head_bytes: int = _count(32 * 1024, 1024)
     head_fields: int = _count(100, 8)
     # FFmpeg's largest send is about 27 kB; a client that sends once a second at 8 Mbit/s needs 1 MB.
     body_bytes: int = _count(1024 * 1024, 4096)
-    # Requests of one connection that may wait for their answers at once.
+    # The number of pending responses of one connection.
     pipelined_requests: int = _count(32)
 
     # A session
@@ -67,7 +67,7 @@ class Limits:
     answer_bytes: int = _count(64 * 1024 + 1, 4096)
     down_buffer_bytes: int = _count(1024 * 1024, 8192)
     up_buffer_bytes: int = _count(1024 * 1024, 8192)
-    # Commands that came before their turn; Flash opens at most a handful of connections at once.
+    # Out-of-order commands. Flash opens at most a few connections at the same time.
     window_commands: int = _count(32)
     gap_s: float = _seconds(5.0)
     replay_answers: int = _count(10)
@@ -77,10 +77,10 @@ class Limits:
     upstream_connect_s: float = _seconds(3.0)
 
     # The website
-    # From the request's last byte to the answer's head; nginx's proxy_read_timeout is 60 s too.
+    # From the end of the request to the head of the response; nginx's proxy_read_timeout is 60 s too.
     website_answer_s: float = _seconds(60.0)
-    # A body or WebSocket on which nobody says anything. Event streams and WebSockets send something
-    # every half a minute by custom; who does not is still let be for a while.
+    # For a response body or WebSocket without any data. Event streams and WebSockets customarily send some
+    # every 30 s; the limit allows for those that do not.
     website_quiet_s: float = _seconds(600.0)
 
     # The worker
@@ -90,5 +90,5 @@ class Limits:
     connections_per_address: int = _count(2_000)
     # All sessions' buffers together, as a share of the machine's memory.
     buffers_share: float = field(default=0.25, validator=gt(0.0))
-    # For sessions to end by themselves when the gateway stops; 0 ends them at once.
+    # How long sessions may continue when the gateway stops; 0 ends them immediately.
     drain_s: float = field(default=30.0, validator=ge(0.0))

@@ -1,13 +1,13 @@
-"""Whom a listener takes, and which proxies it believes: addresses against networks.
+"""Access rules by client address: a listener's allowed and denied networks, and its trusted proxies.
 
 Rules:
 
-- IPv4 and IPv4 in IPv6's clothes (``::ffff:192.0.2.1``) are the same, in networks and in addresses: which
-  of the two a client comes in as depends only on how the listener was opened.
-- An address that is none (a UNIX socket's peer has "") is in no network.
-- ``deny`` wins over ``allow``; an empty ``allow`` lets in everyone.
+- IPv4 addresses and IPv4-mapped IPv6 addresses (``::ffff:192.0.2.1``) are equal, in networks and addresses:
+  which of them a client has depends only on how the listener was opened.
+- A string that is not an IP address (the peer of a UNIX socket has "") is in no network.
+- ``deny`` takes precedence over ``allow``; an empty ``allow`` permits all clients.
 
-Networks become masks once, since every accepted connection is asked about.
+Networks are converted to masks once, because every accepted connection is checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 @frozen
 class _Masked:
-    """Networks of one version of IP: each a mask and what is left of an address under it."""
+    """Networks of one IP version, as pairs of a mask and a network number."""
 
     pairs: tuple[tuple[int, int], ...]
 
@@ -35,7 +35,7 @@ class _Masked:
 
 @frozen
 class Networks:
-    """Networks of both versions, to be asked about addresses; none hold no address."""
+    """A set of IPv4 and IPv6 networks. An empty set holds no address."""
 
     v4: _Masked
     v6: _Masked
@@ -49,7 +49,7 @@ class Networks:
         return bool(self.v4.pairs or self.v6.pairs)
 
     def holds(self, address: str) -> bool:
-        """Whether ``address`` is in one of them."""
+        """Whether ``address`` is in one of the networks."""
         if not self:
             return False
         try:
@@ -61,7 +61,7 @@ class Networks:
 
 @frozen
 class Admission:
-    """Whose connections a listener takes."""
+    """The access rules of a listener."""
 
     allow: Networks
     deny: Networks
@@ -71,7 +71,7 @@ class Admission:
         return cls(Networks.of(allow), Networks.of(deny))
 
     def permits(self, address: str) -> bool:
-        """Whether a client of this address may come in."""
+        """Whether the rules permit a client with this address."""
         if self.deny.holds(address):
             return False
         return not self.allow or self.allow.holds(address)

@@ -1,9 +1,9 @@
-"""Why a session or a relayed connection ended: one closed list, for the log, the metrics and the code.
+"""The reasons for the end of a session or relayed connection, as logs and metrics show them.
 
-A reason is told once, at the one end of each session. ``ABANDONED`` is no failure: players race RTMPT
-against RTMP and drop the loser (PROTOCOL.md, What each client needs). A peer has *vanished* when
-its network takes no packets any more; it is *lost* when the connection was reset. A publisher is *replaced*
-by its own newer session.
+Each session ends once, with one reason. ``ABANDONED`` is not a failure: players try RTMPT and RTMP at the
+same time, and drop the slower connection (PROTOCOL.md, What each client needs). A peer has *vanished* if it
+stopped acknowledging data; it is *lost* if the connection was reset. A publisher is *replaced* by a newer
+session that publishes the same stream.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""RTMP itself: handshake, chunks, AMF0, messages and commands, and a server's side of a live relay."""
+"""RTMP: handshake, chunks, AMF0, messages, commands, and the server side of a live relay."""

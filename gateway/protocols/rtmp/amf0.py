@@ -1,17 +1,17 @@
-"""AMF0, the notation of RTMP's commands and metadata: values to bytes and back.
+"""Encoder and decoder for AMF0, the format of RTMP's commands and metadata.
 
-Source: Adobe's *Action Message Format -- AMF 0*. In Python the types are
+Source: Adobe's *Action Message Format -- AMF 0*. The Python types are
 
-    number  float (an int is written as one)   null        None
+    number  float (or int, to encode)          null        None
     boolean bool                               undefined   UNDEFINED
     string, long string  str                   date        Date
     object  dict                               typed object TypedObject
     ECMA array  EcmaArray (a dict)             strict array list
 
-Rules: decoding is bounded in depth and in count of values, and never makes more of a claimed count
-than there are bytes; strings that are not UTF-8 are read with replacement characters, since old
-encoders send names in whatever the machine speaks. References, XML, record sets and AMF3 inside AMF0
-are refused by name: no RTMP client puts them into a command.
+Rules: decoding limits the depth and the number of values, and never allocates more than the received bytes
+justify, whatever count they declare. Strings that are not UTF-8 are decoded with replacement characters,
+because old encoders send names in the machine's own encoding. References, XML, record sets and AMF3 inside
+AMF0 raise an error that names them: no RTMP client sends them in commands.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from attrs import frozen
 
 from gateway.errors import RTMPError
 
-# The deepest command seen is three levels (E-RTMP's maps inside connect's object).
+# The deepest command observed has three levels (E-RTMP's maps inside connect's object).
 MAX_DEPTH: Final = 16
-# A metadata object has some tens of values, a connect some forty; this bounds the work of one message.
+# Metadata has tens of values, and a connect about forty. This limits the work for one message.
 MAX_VALUES: Final = 4096
 
 _NUMBER, _BOOLEAN, _STRING, _OBJECT = 0x00, 0x01, 0x02, 0x03
@@ -66,7 +66,7 @@ class Date:
 
 
 class EcmaArray(dict[str, "Value"]):
-    """An object with a count in front: what ``onMetaData`` carries."""
+    """An object with a count before it: the type of ``onMetaData``'s argument."""
 
 
 @frozen
@@ -83,7 +83,7 @@ Value: TypeAlias = (
 
 
 def encode(*values: Value) -> bytes:
-    """The values one after the other; raises ``TypeError`` for what AMF0 has no type for."""
+    """Encode the values in order. Raises TypeError for a value that AMF0 has no type for."""
     out = bytearray()
     for value in values:
         _write(out, value)
@@ -91,7 +91,7 @@ def encode(*values: Value) -> bytes:
 
 
 def decode(data: bytes) -> list[Value]:
-    """Every value in ``data``; raises ``RTMPError`` if it is malformed or past a bound."""
+    """Decode all values in ``data``. Raises RTMPError if it is malformed or exceeds a limit."""
     decoder = Decoder(data)
     values = []
     while decoder.at < len(data):
@@ -100,7 +100,7 @@ def decode(data: bytes) -> list[Value]:
 
 
 class Decoder:
-    """Reads values from ``data`` one at a time; ``at`` is where the next one begins."""
+    """Decodes values from ``data`` one at a time; ``at`` is the position of the next one."""
 
     __slots__ = ("_data", "_depth", "_values", "at")
 
@@ -111,7 +111,7 @@ class Decoder:
         self._values = 0
 
     def value(self) -> Value:
-        """The next value; raises ``RTMPError`` if there is none whole and in bounds."""
+        """Decode the next value. Raises RTMPError if it is incomplete, malformed or exceeds a limit."""
         self._values += 1
         if self._values > MAX_VALUES:
             raise RTMPError(f"more than {MAX_VALUES} AMF0 values in one message")
@@ -153,7 +153,7 @@ class Decoder:
         return self._properties({})
 
     def ecma_array(self) -> EcmaArray:
-        # The count is a hint; FFmpeg and others write one that does not match.
+        # The count is a hint: FFmpeg and others write counts that do not match.
         self._take(4)
         array = EcmaArray()
         self._properties(array)

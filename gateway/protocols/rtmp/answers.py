@@ -1,7 +1,7 @@
-"""What a server says: results of calls, statuses of streams, notices.
+"""Messages from a server to its clients: results of calls, stream statuses, and notices.
 
-Codes are those of Adobe's ActionScript reference (``NetStatusEvent.info``); clients act on them, and on
-no other part of a status.
+The codes are those of Adobe's ActionScript reference (``NetStatusEvent.info``). Clients act on the codes,
+and on no other part of a status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENHANCED: Final[dict[str, Value]] = {
 
 
 def result(call: Command, command_object: Value, *arguments: Value) -> Message:
-    """The answer to ``call``."""
+    """The ``_result`` for ``call``."""
     return Command("_result", call.transaction, command_object, arguments).message()
 
 
@@ -38,13 +38,13 @@ def status(stream_id: int, code: str, description: str, level: str = "status") -
 def notice(
     name: str, stream_id: int, code: str, description: str, level: str = "status"
 ) -> Message:
-    """A call to the client that wants no answer, with an information object as its argument."""
+    """A call to the client without a result, with an information object as its argument."""
     information: Value = {"level": level, "code": code, "description": description}
     return Command(name, 0.0, None, (information,), stream_id).message()
 
 
 def connect_result(call: Command, request: ConnectRequest) -> Message:
-    """The answer to a connect that is granted."""
+    """The result of an accepted connect."""
     server: dict[str, Value] = {"fmsVer": _SERVER, "capabilities": _CAPABILITIES, "mode": 1.0}
     if request.enhanced:
         server |= _ENHANCED

@@ -1,11 +1,11 @@
-"""The chunk stream, written: a message to its chunks, each with the shortest header that says it.
+"""Writer of the RTMP chunk stream: splits messages into chunks with the shortest possible headers.
 
-The format, and what its readers make of it, is at the head of ``chunks``. Messages are not interleaved
-here: a message's chunks leave together, in the order of the calls.
+The format is described at the head of ``chunks``. Messages are not interleaved: the chunks of a message are
+contiguous, in the order of the calls.
 
-Rules: format 0 for the first message of a chunk stream, for another message stream, and whenever time
-goes back or leaps; otherwise only what differs from the message before. A message never begins with
-format 3 right after format 0, which readers understand in two ways.
+Rules: format 0 is used for the first message of a chunk stream, for another message stream, and if the
+timestamp goes back or jumps; otherwise the header has only what differs from the last message. A message
+never begins with format 3 directly after format 0, which readers interpret in two ways.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from attrs import frozen
 from gateway.protocols.rtmp.chunks import EXTENDED, FIRST_CHUNK_SIZE, HEADER_BYTES
 from gateway.protocols.rtmp.messages import Message, MessageType, read_figure
 
-# What goes on which chunk stream: Flash Media Server's numbers, which all clients take. Audio and
-# video on their own keep their headers short.
+# The chunk streams by message type: those of Flash Media Server, which all clients accept. Separate ones
+# for audio and video keep their headers short.
 _CONTROL_CHUNK_STREAM: Final = 2
 _COMMAND_CHUNK_STREAM: Final = 3
 _CHUNK_STREAMS: Final = {
@@ -34,7 +34,7 @@ _CHUNK_STREAMS: Final = {
 
 
 def chunk_stream_for(message_type: int) -> int:
-    """The chunk stream that a message of this type goes on by default."""
+    """The default chunk stream for a message type."""
     if message_type <= MessageType.SET_PEER_BANDWIDTH:
         return _CONTROL_CHUNK_STREAM
     return _CHUNK_STREAMS.get(message_type, 8)  # type: ignore[call-overload, no-any-return]
@@ -42,7 +42,7 @@ def chunk_stream_for(message_type: int) -> int:
 
 @frozen
 class _Header:
-    """The header written last on a chunk stream; ``delta`` is None after one of format 0."""
+    """The last header of a chunk stream; ``delta`` is None after format 0."""
 
     stream_id: int
     timestamp: int
@@ -52,10 +52,7 @@ class _Header:
 
 
 class ChunkWriter:
-    """Messages to bytes, each with the shortest header that says it.
-
-    A set chunk size message takes effect once it is written, as it does on the other side.
-    """
+    """Encodes messages. A set chunk size message takes effect after it, as it does at the reader."""
 
     __slots__ = ("_chunk_size", "_last")
 
@@ -64,7 +61,7 @@ class ChunkWriter:
         self._last: dict[int, _Header] = {}
 
     def write(self, message: Message, chunk_stream_id: int | None = None) -> bytes:
-        """The chunks of ``message`` joined; the messages of a connection must leave in this order."""
+        """The chunks of ``message``, joined. Messages must be sent in the order of the calls."""
         size = self._chunk_size
         first, between = self._begin(message, chunk_stream_id)
         if len(message.payload) <= size:
@@ -72,7 +69,7 @@ class ChunkWriter:
         return b"".join(_cut(message.payload, first, between, size))
 
     def chunks(self, message: Message) -> Iterator[bytes]:
-        """The chunks of ``message``; all are to be sent, before the next message."""
+        """The chunks of ``message``. All of them must be sent before the next message."""
         size = self._chunk_size
         return _cut(message.payload, *self._begin(message), size)
 

@@ -1,23 +1,23 @@
-"""The chunk stream, read: messages cut into chunks, several interleaved, on one connection.
+"""Reader of the RTMP chunk stream: assembles messages from interleaved chunks.
 
-A chunk is a basic header (format and chunk stream id, 1 to 3 bytes), a message header of 11, 7, 3 or
-0 bytes by format, four bytes of extended timestamp if the timestamp field is ``FFFFFF``, and up to a
-chunk size of payload. Source: Adobe's *RTMP specification 1.0*, section 5.3.
+A chunk is a basic header (format and chunk stream id, 1 to 3 bytes), a message header of 11, 7, 3 or 0
+bytes by format, four bytes of extended timestamp if the timestamp field is ``FFFFFF``, and a payload of at
+most the chunk size. Source: Adobe's *RTMP specification 1.0*, section 5.3.
 
-Rules where the specification is silent or its readers differ:
+Rules where the specification is silent or implementations differ:
 
 - The extended timestamp is repeated on every chunk of format 3 of that message, as Flash and FFmpeg write
   and expect it. OBS before 2024 and older librtmp omit it (PROTOCOL.md, What each client needs): four bytes
   that are neither the timestamp field nor the message's timestamp are payload.
-- A message that begins with format 3 repeats the last timestamp field as its delta, after format 0
-  too: FFmpeg and librtmp read it so. ``chunk_writer`` never sends one after format 0.
-- A chunk stream may begin with format 1, which some encoders send; with 2 or 3 it may not, since
-  there is no length to go by.
-- A message header inside an unfinished message is an error, never a silent new beginning.
+- A message that begins with format 3 uses the last timestamp field as its delta, also after format 0:
+  FFmpeg and librtmp read it so. ``chunk_writer`` never writes one after format 0.
+- A chunk stream may begin with format 1, which some encoders send. It must not begin with format 2 or 3,
+  which have no message length.
+- A message header inside an incomplete message is an error. It does not start a new message.
 
-The reader keeps for itself the three messages that are about chunks (set chunk size, abort, window
-acknowledgement size) and hands out all others. It refuses to know what any of them means. Of types that
-are to be skipped it hands out the header alone, with an empty payload, and keeps nothing.
+The reader processes the three messages about chunks (set chunk size, abort, window acknowledgement size),
+and returns all others without interpreting them. For types to be skipped, it returns a message with an
+empty payload, and stores none of it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from gateway.errors import RTMPError
 from gateway.protocols.rtmp.messages import MAX_CHUNK_SIZE, Message, MessageType, read_figure
 
 FIRST_CHUNK_SIZE: Final = 128
-# What Flash Media Server announces; a sender waits for an acknowledgement after this much, if it
-# waits at all. Far smaller costs messages, far larger stops an encoder that counts.
+# The window of Flash Media Server. Senders that honour it wait for an acknowledgement after this many
+# bytes. A much smaller one costs messages; a much larger one stalls encoders that count.
 WINDOW_BYTES: Final = 2_500_000
-# The timestamp field's value that says: four bytes of timestamp follow the header.
+# The timestamp field if four bytes of extended timestamp follow the header.
 EXTENDED: Final = 0xFFFFFF
-# By the low six bits of the first byte; all other values are the chunk stream id itself.
+# The size by the low six bits of the first byte; other values of these are the chunk stream id itself.
 _BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
 # A message header's size by format.
 HEADER_BYTES: Final = (11, 7, 3, 0)
@@ -47,13 +47,13 @@ _NEVER: Final = float("-inf")
 
 @frozen
 class ChunkLimits:
-    """What one connection may make its reader keep."""
+    """The limits of one connection's reader."""
 
-    # The wire can say 16 MiB less one; a 4K keyframe at 100 Mbit/s is about 2 MiB.
+    # The format allows 16 MiB - 1; a 4K keyframe at 100 Mbit/s has about 2 MiB.
     message_bytes: int = 8 * 1024 * 1024
-    # All unfinished messages by their declared length: one of the largest, and audio beside it.
+    # All incomplete messages by their declared length: one of the largest, and audio beside it.
     assembling_bytes: int = 12 * 1024 * 1024
-    # Clients use fewer than ten; the wire can name 65,597.
+    # Clients use fewer than ten; the format allows 65,597.
     chunk_streams: int = 64
     # Limit on the number of chunks, if the reader knows the time: one for each 64 bytes, and 250 a second
     # in addition for streams of small frames (silence and speech: 43 a second, video: 60). Reading a

@@ -1,11 +1,11 @@
-"""Commands: the calls and answers in AMF0 that set an RTMP connection and its streams up.
+"""RTMP commands: the AMF0 calls and results that set up a connection and its streams.
 
-A command is a name, a transaction number (0 if no answer is wanted), a command object and arguments.
-``read_command`` takes any message; the views (``ConnectRequest``, ``stream_name``) say what a command
-asks for, and serve whoever only watches a connection as well as whoever answers on it.
+A command has a name, a transaction number (0 if no result is expected), a command object, and arguments.
+``read_command`` parses a message; ``ConnectRequest`` and ``stream_name`` interpret a command, for servers
+and for the passive reader.
 
-Flash Player with object encoding 3 sends its commands as type 17: a zero byte, then the same AMF0. It
-takes answers in plain type 20.
+Flash Player with object encoding 3 sends commands as message type 17: a zero byte, then the same AMF0. It
+accepts results as type 20.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from gateway.protocols.rtmp import amf0
 from gateway.protocols.rtmp.amf0 import Value
 from gateway.protocols.rtmp.messages import Message, MessageType
 
-# The largest command seen is a connect with signed URLs in it, some 8 kB; decoding costs time per byte.
+# The largest command observed is a connect with signed URLs, of about 8 kB. Decoding costs time per byte.
 COMMAND_BYTES: Final = 64 * 1024
-# Decoding a command costs as much as reading a chunk for each 8 bytes: every byte can be a value.
+# Decoding 8 bytes of a command costs as much as reading a chunk, because every byte can be a value.
 COMMAND_BYTES_A_CHUNK: Final = 8
 
 
 @frozen
 class Command:
-    """One call or answer; ``stream_id`` is that of the message it came in."""
+    """A call or result. ``stream_id``: the message stream of its message."""
 
     name: str
     transaction: float
@@ -37,7 +37,7 @@ class Command:
     stream_id: int = 0
 
     def argument(self, index: int) -> Value:
-        """The argument at ``index``, None if the command has fewer."""
+        """The argument at ``index``, or None if there are fewer."""
         return self.arguments[index] if index < len(self.arguments) else None
 
     def message(self) -> Message:
@@ -48,7 +48,7 @@ class Command:
 
 @frozen
 class ConnectRequest:
-    """What a connect asks for. ``app`` is as the client sent it, query and all."""
+    """The parameters of a connect. ``app`` is as the client sent it, with its query."""
 
     app: str
     tc_url: str

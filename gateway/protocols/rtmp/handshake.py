@@ -1,18 +1,18 @@
-"""The plain RTMP handshake, both sides: bytes in, bytes out.
+"""The plain RTMP handshake, for clients and servers: bytes in, bytes out.
 
     client   C0 (1 byte: 3)  C1 (1536)                                C2 (1536) = S1
     server                              S0 (1: 3)  S1 (1536)  S2 (1536) = C1
 
 Rules:
 
-- S1 and C1 carry zeros as their version. A version tells Flash Player, FFmpeg and librtmp to look for
-  an HMAC digest in the block; zeros make each of them fall back to this plain exchange.
-- S2 is C1 to the byte and C2 is S1 to the byte: librtmp compares all 1536 bytes.
-- The peer's last block is taken unread. Clients with digests put one there, old encoders send zeros,
-  and nothing on a connection depends on it.
-- A first byte other than 3 is refused: 6 and 8 are RTMPE, whose bytes cannot be read from outside.
+- C1 and S1 have the version zero. Any other version makes Flash Player, FFmpeg and librtmp look for an HMAC
+  digest in the block; zero makes each of them use this plain handshake.
+- S2 is an exact copy of C1, and C2 of S1: librtmp compares all 1536 bytes.
+- The peer's last block is ignored. Clients with digests put a digest there, old encoders send zeros, and
+  nothing on a connection depends on it.
+- A first byte other than 3 is an error. 6 and 8 are RTMPE, which is encrypted.
 
-It refuses to know the time and to make random bytes: both come in.
+The time and the random bytes are parameters.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from gateway.errors import RTMPError
 
 VERSION: Final = 3
 BLOCK_BYTES: Final = 1536
-# What follows the four bytes of time and the four of version in a block.
+# The rest of a block, after four bytes of time and four of version.
 RANDOM_BYTES: Final = BLOCK_BYTES - 8
-# C0, C1 and C2, or S0, S1 and S2: where the chunks begin.
+# C0, C1 and C2, or S0, S1 and S2. The chunks follow.
 HANDSHAKE_BYTES: Final = 1 + 2 * BLOCK_BYTES
 
 
@@ -36,7 +36,7 @@ def _block(time_ms: int, random: bytes) -> bytes:
 
 
 class _Side:
-    """What both sides do: answer the peer's first block once, and wait for its second."""
+    """One side: answers the peer's first block once, and waits for its second."""
 
     __slots__ = ("_answered", "_own", "_received", "done", "rest")
 
@@ -48,10 +48,10 @@ class _Side:
         self.rest = b""
 
     def receive(self, data: bytes) -> bytes:
-        """Take the peer's bytes; what is returned is owed to it at once.
+        """Process bytes from the peer. The returned bytes must be sent to it immediately.
 
-        Not to be called once ``done``: the bytes after the handshake are in ``rest`` then. Raises
-        ``RTMPError`` on another version, at its first byte.
+        Must not be called once ``done``; ``rest`` then has the bytes after the handshake. Raises RTMPError
+        if the first byte is another version.
         """
         self._received += data
         if self._received and self._received[0] != VERSION:

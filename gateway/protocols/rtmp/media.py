@@ -1,8 +1,8 @@
-"""What an audio, video or data message is to someone who joins late, read from its first bytes.
+"""Classification of audio, video and data messages by their first bytes, for players that join late.
 
 Sources: Adobe's *Video File Format Specification 10*, annex E (FLV tags), and the *Enhanced RTMP v2*
-specification (FourCC codecs, ModEx, multitrack). Nothing is decoded, changed or copied; an unknown
-codec is relayed like any other, by the frame type that all of them share.
+specification (FourCC codecs, ModEx, multitrack). Nothing is decoded, changed or copied. Unknown codecs are
+relayed like all others, by the frame type that all codecs share.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from gateway.protocols.rtmp.messages import Message, MessageType
 
 
 class Kind(Enum):
-    """What a message is for a player that comes late or falls behind."""
+    """The role of a message for a player that joins late or is too slow."""
 
     METADATA = "metadata"
     CLEAR_METADATA = "clear metadata"
-    # Needed before any frame: a codec's configuration, colour or channel layout.
+    # Required before the first frame: a codec's configuration, colour or channel layout.
     HEADER = "header"
     KEYFRAME = "keyframe"
-    # Video that is of no use without the frames since the last keyframe.
+    # Video that depends on the frames since the last keyframe.
     INTER_FRAME = "inter frame"
     AUDIO = "audio"
-    # Passed on to who is there: cue points, captions, end of sequence, aggregates.
+    # Relayed to present players only: cue points, captions, end of sequence, aggregates.
     OTHER = "other"
 
 
 @frozen
 class Packet:
-    """A message's kind; ``slot`` tells the headers apart that are kept side by side."""
+    """The kind of a message. ``slot`` distinguishes headers that are stored side by side."""
 
     kind: Kind
     slot: tuple[int, ...] = ()
@@ -52,7 +52,7 @@ _AAC: Final = 10
 _ENHANCED_VIDEO: Final = 0x80
 _ENHANCED_AUDIO: Final = 9
 
-# Enhanced packet types, which audio and video number alike but for their fourth.
+# Enhanced packet types. The numbers are the same for audio and video, except for 4.
 _SEQUENCE_START, _CODED_FRAMES, _CODED_FRAMES_X, _CONFIGURATION = 0, 1, 3, 4
 _MPEG2TS_SEQUENCE_START, _MULTITRACK, _MODEX = 5, 6, 7
 _AUDIO_MULTITRACK: Final = 5

@@ -1,7 +1,7 @@
-"""Messages: what chunks carry, and the control messages of the connection itself.
+"""RTMP messages, and the protocol control messages of a connection.
 
-Numbers are those of Adobe's *RTMP specification 1.0*, sections 5.4, 6.2 and 7.1. A message's payload
-is opaque here; commands are read in ``commands``, audio and video in ``media``.
+Numbers are those of Adobe's *RTMP specification 1.0*, sections 5.4, 6.2 and 7.1. Payloads are not
+interpreted here: see ``commands`` for commands, and ``media`` for audio and video.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.errors import RTMPError
 
 
 class MessageType(IntEnum):
-    """The message types a relay meets; a ``Message`` may carry others, which are not acted on."""
+    """The known message types. Messages of other types are relayed or ignored."""
 
     SET_CHUNK_SIZE = 1
     ABORT = 2
@@ -33,7 +33,7 @@ class MessageType(IntEnum):
 
 
 class UserControl(IntEnum):
-    """The events of a user control message that anything here sends or answers."""
+    """The user control events that the gateway sends or answers."""
 
     STREAM_BEGIN = 0
     STREAM_EOF = 1
@@ -42,7 +42,7 @@ class UserControl(IntEnum):
 
 
 class BandwidthLimit(IntEnum):
-    """How a peer takes the figure in a set peer bandwidth message."""
+    """The limit type of a set peer bandwidth message."""
 
     HARD = 0
     SOFT = 1
@@ -51,7 +51,7 @@ class BandwidthLimit(IntEnum):
 
 @frozen
 class Message:
-    """One whole message. ``timestamp`` is absolute, in milliseconds, modulo 2**32."""
+    """A complete message. ``timestamp`` is absolute, in milliseconds modulo 2**32."""
 
     type: int
     payload: bytes
@@ -59,7 +59,7 @@ class Message:
     timestamp: int = 0
 
 
-# A set chunk size message has 31 bits, but no message is longer than 24 bits can say.
+# A set chunk size message has 31 bits, but a message length has 24.
 MAX_CHUNK_SIZE: Final = 0xFFFFFF
 
 
@@ -68,51 +68,51 @@ def _figure(message_type: MessageType, figure: int) -> Message:
 
 
 def set_chunk_size(size_bytes: int) -> Message:
-    """From the next chunk on, the sender's chunks carry up to this many bytes."""
+    """The sender's next chunks have at most this many bytes of payload."""
     return _figure(MessageType.SET_CHUNK_SIZE, size_bytes)
 
 
 def abort(chunk_stream_id: int) -> Message:
-    """The unfinished message on that chunk stream is given up."""
+    """The incomplete message on that chunk stream is discarded."""
     return _figure(MessageType.ABORT, chunk_stream_id)
 
 
 def acknowledgement(received_bytes: int) -> Message:
-    """How much has been received so far, modulo 2**32."""
+    """The number of bytes received so far, modulo 2**32."""
     return _figure(MessageType.ACKNOWLEDGEMENT, received_bytes)
 
 
 def window_acknowledgement_size(window_bytes: int) -> Message:
-    """The sender wants an acknowledgement for each window of this size."""
+    """The sender expects an acknowledgement for each window of this size."""
     return _figure(MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE, window_bytes)
 
 
 def set_peer_bandwidth(window_bytes: int, limit: BandwidthLimit) -> Message:
-    """The peer should not have more than this unacknowledged."""
+    """The peer should limit its unacknowledged bytes to this."""
     payload = window_bytes.to_bytes(4, "big") + bytes([limit])
     return Message(MessageType.SET_PEER_BANDWIDTH, payload)
 
 
 def user_control(event: UserControl, value: int) -> Message:
-    """An event about the message stream ``value``, or for a ping the time in it."""
+    """An event for the message stream ``value``; for a ping, ``value`` is a time."""
     payload = event.to_bytes(2, "big") + (value & 0xFFFFFFFF).to_bytes(4, "big")
     return Message(MessageType.USER_CONTROL, payload)
 
 
 def read_figure(message: Message) -> int:
-    """The 32 bits that a control message is about; raises ``RTMPError`` if they are not all there."""
+    """The 32-bit value of a control message. Raises RTMPError if it is incomplete."""
     if len(message.payload) < 4:
         raise RTMPError(f"control message of type {message.type} cut short")
     return int.from_bytes(message.payload[:4], "big")
 
 
 def read_ping_request(message: Message) -> int | None:
-    """The time that a ping request wants back; None for any other message."""
+    """The time in a ping request; None for any other message."""
     return _read_user_control(message, UserControl.PING_REQUEST)
 
 
 def read_ping_response(message: Message) -> int | None:
-    """The time that a ping response brings back; None for any other message."""
+    """The time in a ping response; None for any other message."""
     return _read_user_control(message, UserControl.PING_RESPONSE)
 
 

@@ -1,20 +1,20 @@
-"""Reading a connection's RTMP as it passes, to say what it is about, and how fast it is.
+"""Passive reader of a relayed RTMP connection: finds its application and stream, and measures its media.
 
 Rules:
 
-- It is told of bytes and changes, delays and keeps none of them, but for the few of a chunk's header or of
-  a command that is not whole yet, within ``_LIMITS``. Audio, video and data are skipped, not kept.
-- It is over once a publish or play was seen, unless media figures are wanted: then pings of both sides and
-  the media's timestamps are read until the end.
-- It gives up for ever, and says nothing about it, on RTMPE, on what is no RTMP, and past a bound. What was
-  found until then stays. One bound is on the bytes of a client that has neither published nor played; the
-  other, where media figures are wanted, on the chunks of either side (``ChunkLimits``).
-- Names are cut at the first ``?`` and at a length: what follows is where tokens and keys are.
+- It reads copies of the bytes, and changes, delays and stores none, except for an incomplete chunk header
+  or command, within ``_LIMITS``. Audio, video and data payloads are skipped.
+- It stops after the first publish or play, unless media is measured: then it reads the pings of both sides
+  and the media's timestamps until the end.
+- It stops permanently, without an error, on RTMPE, on data that is not RTMP, and at a limit. Facts found
+  before remain. One limit is on the bytes of a client that has neither published nor played; the other, if
+  media is measured, on the chunks of either side (``ChunkLimits``).
+- Names are truncated at the first ``?`` and at a length, because tokens and keys follow the ``?``.
 
-Media lateness: the timestamps of audio and video say when each message is due, counted from the one that
-came earliest by that reckoning in the last minute; how much later a message came than that is its lateness.
-Drift is how much the reckoning itself has moved since the first message: upwards when the sender's clock is
-slow, or when what is on the way grows.
+Media lateness: the timestamps of audio and video determine when each message is due, relative to the
+message of the last minute that came earliest by its timestamp. The lateness of a message is how much later
+it came. Drift is the change of this reference since the first message. It is positive if the sender's clock
+is slow, or if the delay on the path grows.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ from gateway.protocols.rtmp.messages import (
     read_ping_response,
 )
 
-# The burst allows for 100 s of small frames from a server's cache.
+# The saved chunks allow a burst of 100 s of small frames from a server's cache.
 _LIMITS: Final = ChunkLimits(
     message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunks_saved=5000
 )
-# What is read of a client before its publish or play, which comes within some kilobytes, long tokens
-# included. A byte can be a message of its own, whose header takes some microseconds: this many take 0.05 s.
+# Limit on the bytes of a client before its publish or play, which comes within a few kilobytes, even with
+# long tokens. A message can have one byte and takes microseconds to read: this many take 0.05 s.
 _UNKNOWN_BYTES: Final = 16 * 1024
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
 _SKIPPED: Final = frozenset(
     {*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3}
 )
-# Longer than any name seen on a server; what a client chose is kept for each session.
+# Longer than any name observed on a server. A name is chosen by the client and stored for each session.
 _NAME_CHARACTERS: Final = 128
 _STREAM_COMMANDS: Final = {"publish": "publish", "play": "play", "play2": "play"}
 _HALF_TIME: Final = 1 << 31
-# A timestamp that is this far from where it is due begins a new reckoning: another clip, a seek.
+# A timestamp this far from the expected one starts a new reference: another clip, or a seek.
 _JUMP_S: Final = 10.0
 _SLICE_S: Final = 30.0
 
 
 class Figures(Protocol):
-    """Who is told of times; seconds all."""
+    """Observer of measured times, in seconds."""
 
     def client_pinged(self, seconds: float) -> None: ...
 
@@ -72,9 +72,9 @@ class Figures(Protocol):
 
 @final
 class Facts:
-    """What has been found out so far. ``action`` is "publish", "play", or "" while neither is known.
+    """The facts found so far. ``action`` is "publish", "play", or "" if neither is known.
 
-    ``noticed``, if any, is called once: when it is, or when ``unreadable`` says that it will not be.
+    ``noticed``, if set, is called once: when the action is known, or when ``unreadable`` is set.
     """
 
     __slots__ = (
@@ -89,12 +89,12 @@ class Facts:
         self.drift_s: float | None = None
 
     def give_up(self) -> None:
-        """Nothing more can be read."""
+        """No more can be read: set ``unreadable``."""
         self.unreadable = not self.action
         self.notice()
 
     def notice(self) -> None:
-        """Call ``noticed``, the first time."""
+        """Call ``noticed`` once."""
         noticed, self.noticed = self.noticed, None
         if noticed is not None:
             noticed()
@@ -102,10 +102,10 @@ class Facts:
 
 @final
 class PassiveReader:
-    """One connection's two directions. ``figures`` is given when media figures are wanted.
+    """The reader of both directions of a connection. ``figures`` is set if media is measured.
 
-    ``up`` and ``down`` take the next bytes and return the reader, or None when it has nothing more to
-    find: the caller forgets it then.
+    ``up`` and ``down`` process the next bytes. They return the reader, or None if it has finished and must
+    be discarded.
     """
 
     __slots__ = (
@@ -133,7 +133,7 @@ class PassiveReader:
         self._unknown_left = _UNKNOWN_BYTES
 
     def up(self, data: bytes, now: float) -> PassiveReader | None:
-        """Bytes of the client have come."""
+        """Process bytes from the client."""
         try:
             self._up_skip, rest = _after_handshake(self._up_skip, data)
             if not self.facts.action:
@@ -150,7 +150,8 @@ class PassiveReader:
         return None if self.facts.action and self._figures is None else self
 
     def _within_bound(self, rest: bytes) -> bytes:
-        """As much of ``rest`` as is read of a client that has neither published nor played."""
+        """The part of ``rest`` that is within the limit for a client that has neither published nor
+        played."""
         rest = rest[: self._unknown_left]
         self._unknown_left -= len(rest)
         return rest
@@ -160,7 +161,7 @@ class PassiveReader:
             raise RTMPError("neither publish nor play within the bound")
 
     def down(self, data: bytes, now: float) -> PassiveReader | None:
-        """Bytes of the upstream have come."""
+        """Process bytes from the upstream."""
         if self._down is None:
             return self
         try:
@@ -223,14 +224,14 @@ _NO_PING: Final = (-1, 0.0)
 
 @final
 class _Reckoning:
-    """When media is due, by its timestamps."""
+    """Determines when media is due, by its timestamps."""
 
     __slots__ = ("_first_s", "_media_s", "_newer_s", "_older_s", "_timestamp", "_turn_at")
 
     def __init__(self) -> None:
         self._timestamp: int | None = None
         self._media_s = 0.0
-        # Arrival less media time: of the first message, and the least of two slices of half a minute.
+        # Arrival time minus timestamp: of the first message, and the minimum of two intervals of 30 s.
         self._first_s = self._newer_s = self._older_s = 0.0
         self._turn_at = 0.0
 
@@ -239,7 +240,7 @@ class _Reckoning:
         return min(self._newer_s, self._older_s) - self._first_s
 
     def late_s(self, timestamp: int, now: float) -> float:
-        """How late the message with this timestamp is, in milliseconds modulo 2**32, that came now."""
+        """The lateness of a message that arrives now. ``timestamp``: milliseconds modulo 2**32."""
         if self._timestamp is not None:
             step = (timestamp - self._timestamp) & 0xFFFFFFFF
             self._media_s += (step - (1 << 32) if step >= _HALF_TIME else step) / 1000
@@ -256,7 +257,7 @@ class _Reckoning:
 
 
 def _after_handshake(left: int, data: bytes) -> tuple[int, bytes]:
-    """How much of the handshake is left after ``data``, and what of ``data`` follows it."""
+    """The remaining size of the handshake after ``data``, and the part of ``data`` that follows it."""
     if not left:
         return 0, data
     if left == HANDSHAKE_BYTES and data and data[0] != VERSION:

@@ -1,15 +1,15 @@
-"""Live streams: one publisher, any number of players, and what a late one is given first.
+"""Live streams: relays the messages of one publisher to any number of players.
 
 Rules:
 
-- A stream is known by its path, and exists while someone publishes or plays it. A player may come
-  before the publisher and stay between two of them.
-- A player is *in step* or not. In step, it gets every message as the publisher sent it: payload to
-  the byte, timestamp to the millisecond. It comes into step at a keyframe, or at any audio of a stream
-  without video, and is given the metadata and the codec headers first.
-- A player that was there when publishing began is in step from the first message.
-- A player whose queue is full falls out of step, and comes in again at a later keyframe.
-- No player gets an inter frame before its first keyframe.
+- A stream is identified by its path, and exists while it has a publisher or players. A player can join
+  before the publisher, and stay when the publisher changes.
+- A player is *in step* or not. A player in step gets every message as the publisher sent it, with the same
+  payload and timestamp. It gets in step at a keyframe, or at any audio of a stream without video, after the
+  metadata and the codec headers.
+- A player that is present when publishing begins is in step from the first message.
+- A player whose queue is full is no longer in step, and gets in step again at a later keyframe.
+- A player never gets an inter frame before its first keyframe.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gateway.protocols.rtmp.memory import ServerMemory
 from gateway.protocols.rtmp.messages import Message, MessageType, UserControl, user_control
 from gateway.protocols.rtmp.outbox import Outbox
 
-# A stream whose video is silent for this long counts as one without: a camera switched off must not
-# keep listeners waiting, and keyframes further apart than this are not seen on live streams.
+# After this long without video, a stream counts as one without video: players must not wait for a camera
+# that was switched off. Live streams have shorter keyframe intervals.
 VIDEO_GONE_MS: Final = 10_000
 # Codec headers and metadata of one stream. An Enhanced RTMP stream of ten tracks keeps about thirty.
 KEPT_HEADERS: Final = 64
@@ -47,7 +47,7 @@ def _publish_notices(path: str, stream_id: int) -> Notices:
 
 
 def _unpublish_notices(path: str, stream_id: int) -> Notices:
-    """FFmpeg and rtmpdump end at the first status, Flash at end of stream."""
+    """FFmpeg and rtmpdump stop at the first status, Flash at the end of stream."""
     text = f"{path} is now unpublished"
     return (
         status(stream_id, "NetStream.Play.UnpublishNotify", text),
@@ -57,7 +57,7 @@ def _unpublish_notices(path: str, stream_id: int) -> Notices:
 
 
 class Player:
-    """One playing message stream of a connection."""
+    """A message stream of a connection that plays a live stream."""
 
     __slots__ = ("_had_keyframe", "_in_step", "_outbox", "paused", "stream_id")
 
@@ -69,13 +69,13 @@ class Player:
         self.paused = False
 
     def notify_publish(self, notices: Notices) -> None:
-        """Publishing begins: nothing is missing yet."""
+        """Publishing has begun: the player is in step."""
         self._in_step = not self.paused
         self._had_keyframe = False
         self._outbox.send(*notices)
 
     def notify_unpublish(self, notices: Notices) -> None:
-        """Publishing is over."""
+        """Publishing has ended."""
         self._in_step = False
         self._outbox.send(*notices)
 
@@ -85,16 +85,16 @@ class Player:
         self._in_step = False
 
     def resume(self) -> None:
-        """Come into step again when the stream allows it."""
+        """Get in step again when the stream allows it."""
         self.paused = False
 
     def deliver(self, packet: Packet, message: Message, stream: LiveStream) -> None:
-        """Pass one message of the publisher on, if this player is to have it."""
+        """Send a message of the publisher, if the player is in step or can be now."""
         preamble: list[Message] = []
         if not self._in_step:
             if self.paused or not stream.can_join_at(packet, message.timestamp):
                 return
-            # Before the preamble is made: it is not made for each message that a full queue refuses.
+            # Checked before the preamble is created, so that it is not created for each message refused.
             if not self._outbox.has_room(message, stream.kept_messages, stream.kept_bytes):
                 return
             self._had_keyframe = False
@@ -111,7 +111,7 @@ class Player:
 
 
 class LiveStream:
-    """One path: its publisher if there is one, its players, and what late players are given."""
+    """The stream of one path: its publisher, its players, and the preamble for late players."""
 
     __slots__ = (
         *("_headers", "_metadata", "_video_timestamp", "kept_bytes", "path", "players"),
@@ -121,7 +121,7 @@ class LiveStream:
     def __init__(self, path: str) -> None:
         self.path = path
         self.publisher: object | None = None
-        # A dict for its order and its quick removal.
+        # A dict: ordered, and with fast removal.
         self.players: dict[Player, None] = {}
         self._forget_media()
 
@@ -129,7 +129,7 @@ class LiveStream:
         self._metadata: Message | None = None
         self._headers: dict[tuple[int, ...], Message] = {}
         self._video_timestamp: int | None = None
-        # The payloads of the headers and the metadata.
+        # The total size of the stored headers and metadata.
         self.kept_bytes = 0
 
     @property
@@ -138,7 +138,7 @@ class LiveStream:
         return len(self._headers) + (self._metadata is not None)
 
     def publish(self, publisher: object) -> bool:
-        """Make ``publisher`` the one of this stream; False, and nothing changes, if it has one."""
+        """Set the publisher. Returns False, without effect, if the stream has one."""
         if self.publisher is not None:
             return False
         self.publisher = publisher
@@ -148,7 +148,7 @@ class LiveStream:
         return True
 
     def unpublish(self) -> None:
-        """The publisher is gone, and what it left for late players with it."""
+        """Remove the publisher and the preamble."""
         self.publisher = None
         self._forget_media()
         notices = self._notices(_unpublish_notices)
@@ -156,11 +156,11 @@ class LiveStream:
             player.notify_unpublish(notices(player.stream_id))
 
     def _notices(self, make: Callable[[str, int], Notices]) -> Callable[[int], Notices]:
-        """Notices by message stream id, encoded once for all players that have the same one."""
+        """Create the notices for a message stream id, once for all players with the same one."""
         return cache(partial(make, self.path))
 
     def relay(self, message: Message) -> None:
-        """Pass a message of the publisher on, and keep it if late players need it."""
+        """Relay a message of the publisher, and store it if late players need it."""
         packet = classify(message)
         if packet.kind is Kind.METADATA:
             message = player_metadata(message)
@@ -171,15 +171,15 @@ class LiveStream:
             player.deliver(packet, message, self)
 
     def preamble(self, timestamp: int) -> list[Message]:
-        """What a player needs before its first frame, which has this timestamp.
+        """The messages that a player needs before its first frame, which has this timestamp.
 
-        The metadata have 0: FFmpeg takes any that come later for one more stream to play.
+        The metadata has timestamp 0: FFmpeg treats later metadata as a further stream.
         """
         headers = [evolve(header, timestamp=timestamp) for header in self._headers.values()]
         return [evolve(self._metadata, timestamp=0), *headers] if self._metadata else headers
 
     def can_join_at(self, packet: Packet, timestamp: int) -> bool:
-        """Whether a player can come into step at this packet."""
+        """Whether a player can get in step at this packet."""
         if packet.kind is Kind.KEYFRAME:
             return True
         return packet.kind is Kind.AUDIO and not self._has_video(timestamp)
@@ -221,7 +221,7 @@ class LiveStream:
 class StreamTable:
     """The live streams of one server, by path, and the ``memory`` of all its connections.
 
-    It ``replaces`` a publisher by a newer one of the path.
+    ``replaces``: whether a new publisher of a path replaces the present one.
     """
 
     __slots__ = ("_limit", "_streams", "memory", "replaces")
@@ -238,7 +238,7 @@ class StreamTable:
         return len(self._streams)
 
     def stream(self, path: str) -> LiveStream:
-        """The stream of that path, new if need be; give it back with ``drop`` when done with it."""
+        """The stream of that path, created if necessary. The caller must call ``drop`` after use."""
         found = self._streams.get(path)
         if found is None:
             if len(self._streams) >= self._limit:
@@ -247,6 +247,6 @@ class StreamTable:
         return found
 
     def drop(self, stream: LiveStream) -> None:
-        """Forget ``stream`` if nobody publishes or plays it."""
+        """Remove ``stream`` if it has neither publisher nor players."""
         if stream.publisher is None and not stream.players:
             self._streams.pop(stream.path, None)

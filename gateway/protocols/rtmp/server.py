@@ -1,18 +1,18 @@
-"""A live server's side of one RTMP connection: handshake, commands, and media on to the relay.
+"""The server side of an RTMP connection: handshake, commands, and media to and from live streams.
 
-What it answers is a table of commands (at the end); what it does not know it answers with an empty
-result, since FFmpeg takes an error to a call it does not track for the end. It keeps to what the
-clients need, as seen on the wire with FFmpeg, OBS, librtmp and Flash:
+Commands are processed by a table (at the end). Unknown commands get an empty result, because FFmpeg treats
+an error for a call that it does not track as the end. The following is required by FFmpeg, OBS, librtmp and
+Flash, as captured:
 
-- after connect: window, bandwidth and chunk size before the result; FFmpeg sends in chunks of 128
-  bytes until it is told another size, and then takes ours for its own;
-- play is answered with reset and start at once, published or not; the media come when there are any;
-- a second publisher of a path is told ``NetStream.Publish.BadName`` and is left to close; or the first one
-  is, where the stream table ``replaces`` publishers;
+- The result of connect follows window, bandwidth and chunk size. FFmpeg sends chunks of 128 bytes until it
+  receives a chunk size, and then uses the same size itself.
+- A play is answered with reset and start immediately, whether or not the stream is published.
+- A second publisher of a path gets ``NetStream.Publish.BadName`` and must close its connection; if the
+  stream table ``replaces`` publishers, the first one gets it.
 - FMLE waits for ``onFCPublish``.
 
-It refuses to know the transport and the log. Malformed input raises ``RTMPError``, after
-which the connection is to be ended, by its owner, with ``end``.
+The transport and the log are not known here. Malformed input raises RTMPError; the owner of the connection
+must then call ``end``.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ from gateway.protocols.rtmp.messages import (
 from gateway.protocols.rtmp.outbox import Outbox, Wire
 from gateway.protocols.rtmp.relay import LiveStream, Player, StreamTable
 
-# Nearly every message in one chunk; Flash Player reads no chunks over 65,536 bytes.
+# Nearly every message fits into one chunk. Flash Player reads chunks of at most 65,536 bytes.
 CHUNK_SIZE: Final = 60_000
-# Players open one or two message streams, conference clients a handful.
+# Players open one or two message streams, conference clients a few.
 NET_STREAMS: Final = 16
-# Application and name together; signed URLs are stripped of their query before they count.
+# Application and stream name together, without the query of signed URLs.
 PATH_CHARACTERS: Final = 1_024
 # The cost of an answer in chunks read (3 us each): a command takes about 15 us, and 8 us for each player if
 # it begins or ends a stream; a ping takes 7. Clients send up to about 50 commands at once, when they start;
@@ -73,7 +73,7 @@ _COMMANDS_OF_CLIENTS: Final = {MessageType.COMMAND, MessageType.COMMAND_AMF3}
 
 @define
 class _NetStream:
-    """One message stream of the connection, and what it does: publish, play or nothing."""
+    """A message stream of the connection: it publishes, plays, or neither."""
 
     id: int
     connection: ServerConnection
@@ -90,7 +90,7 @@ class _NetStream:
 
 
 class ServerConnection:
-    """One client. The owner feeds it, tells it of the wire's back-pressure, and ends it once."""
+    """A client's connection. Its owner calls ``receive``, ``hold`` and ``release``, and ``end`` once."""
 
     __slots__ = (
         *("_app", "_handshake", "_net_streams", "_outbox", "_reader", "_streams", "_wire"),
@@ -109,11 +109,11 @@ class ServerConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the client is through handshake and connect."""
+        """Whether handshake and connect are complete."""
         return self._app is not None
 
     def receive(self, data: bytes, now: float) -> None:
-        """Act on the client's bytes; raises ``RTMPError`` if they are malformed or past a bound."""
+        """Process bytes from the client. Raises RTMPError if they are malformed or exceed a limit."""
         if not self._handshake.done:
             answer = self._handshake.receive(data)
             if answer:
@@ -126,11 +126,11 @@ class ServerConnection:
             self._outbox.send(acknowledgement(received_bytes))
 
     def hold(self) -> None:
-        """The wire takes no more for now; what comes is queued within bounds."""
+        """The transport's buffer is full: queue messages, within limits."""
         self._outbox.hold()
 
     def release(self) -> None:
-        """The wire takes bytes again."""
+        """The transport's buffer has drained."""
         self._outbox.release()
 
     def evict(self, cause: str) -> None:
@@ -143,13 +143,13 @@ class ServerConnection:
         self._streams.memory.unfinished(self, change_bytes)
 
     def replace(self, net_stream: _NetStream) -> None:
-        """Another connection takes over what ``net_stream`` of this one publishes."""
+        """Another connection has replaced ``net_stream`` as publisher."""
         text = f"{net_stream.published_path} is published by another client now"
         self._outbox.send(status(net_stream.id, "NetStream.Publish.BadName", text, "error"))
         self._stop(net_stream)
 
     def end(self) -> None:
-        """The connection is over: what it published ends, what it played is left."""
+        """The connection has ended: stop publishing and playing."""
         self._outbox.clear()
         self._streams.memory.unfinished(self, -self.unfinished_bytes)
         for net_stream in self._net_streams.values():
@@ -183,7 +183,7 @@ class ServerConnection:
         _COMMANDS.get(command.name, ServerConnection._accept)(self, command)
 
     def _accept(self, command: Command, *values: Value) -> None:
-        """The answer to a call that has nothing to say, or that is not known here."""
+        """Answer a call with an empty result."""
         if command.transaction:
             self._outbox.send(result(command, None, *values))
 
@@ -221,7 +221,7 @@ class ServerConnection:
         stream = self._streams.stream(self._path(command))
         if self._streams.replaces and isinstance(stream.publisher, _NetStream):
             stream.publisher.connection.replace(stream.publisher)
-            # It is forgotten when nobody plays it.
+            # It is removed once it has no players.
             stream = self._streams.stream(stream.path)
         if not stream.publish(net_stream):
             text = f"{stream.path} is already published"
