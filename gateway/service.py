@@ -43,8 +43,8 @@ from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
-from gateway.telemetry.process import version_of
 from gateway.telemetry.unraisable import unraisable
+from gateway.telemetry.versions import version_of
 from gateway.workers import files, own_listeners
 from gateway.workers.worker import Worker
 

@@ -176,7 +176,7 @@ _SATURATION: Final = Row(
         _share("Sessions", "Share of the sessions that may live at once.", "sessions"),
         _share("Connections", "Share of the client connections that may stand.", "connections"),
         _share("Buffers", "Share of what all sessions' buffers may hold.", "buffers_bytes"),
-        _share("Open files", "Share of the open files.", "process_open_files"),
+        _share("Open files", "Share of the open files.", "process_open_fds"),
         Panel(
             "Event loop busy",
             "Processor time of the busiest worker's event loop, as a share of the time.",
@@ -213,7 +213,7 @@ _SATURATION: Final = Row(
             "Memory",
             "Of all workers.",
             "bytes",
-            (Line(f"rtmpt_gateway_process_memory_bytes{_ON}", "{{instance}}"),),
+            (Line(f"rtmpt_gateway_process_resident_memory_bytes{_ON}", "{{instance}}"),),
             4,
         ),
     ),

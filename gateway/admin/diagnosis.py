@@ -53,7 +53,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from gateway.telemetry.labels import TUNNELLED
+from gateway.telemetry.exposition.labels import TUNNELLED
 from gateway.telemetry.latency import NOTHING, Estimate
 from gateway.telemetry.silence import SILENT_S
 from gateway.telemetry.summary import Summary

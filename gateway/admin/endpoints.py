@@ -27,7 +27,7 @@ from gateway.admin.queries import (
     session_query,
 )
 from gateway.admin.sources import Gateway
-from gateway.telemetry.families import content_type, exposition
+from gateway.telemetry.exposition.text import cheaper, content_type, exposition
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 # As tunnels/ids.py makes them, and longer: an alias is looked up and never parsed.
@@ -90,8 +90,9 @@ class Endpoints:
 
     async def show_session_metrics(self, call: Call) -> Answer:
         wanted = session_filter(parse_query(call.query, METRIC_PARAMETERS))
-        pieces = self._gateway.session_metrics(call.accept, wanted)
-        return Answer(200, content_type(call.accept), pieces)
+        accept = cheaper(call.accept)
+        pieces = self._gateway.session_metrics(accept, wanted)
+        return Answer(200, content_type(accept), pieces)
 
     async def list_sessions(self, call: Call) -> Answer:
         query = session_query(parse_query(call.query, SESSION_PARAMETERS))

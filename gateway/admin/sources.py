@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Protocol
 
 from attrs import field, frozen
+from prometheus_client.core import Metric
 
 from gateway.admin.queries import SessionQuery
-from gateway.telemetry.families import Family
-from gateway.telemetry.metrics import UpstreamHealth
+from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 
@@ -47,7 +47,7 @@ def merged(selections: Iterable[Selection], query: SessionQuery) -> Selection:
 class Gateway(Protocol):
     """The gateway as a whole."""
 
-    async def families(self) -> list[Family]:
+    async def families(self) -> list[Metric]:
         """The aggregate metrics."""
 
     def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:

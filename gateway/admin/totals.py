@@ -1,7 +1,4 @@
-"""The gateway in a few numbers, for its page: taken out of the aggregate metrics, which add up.
-
-Nothing is counted here; a figure that the metrics do not have is not on the page either.
-"""
+"""The totals on the status page, calculated from the aggregate metrics."""
 
 from __future__ import annotations
 
@@ -9,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.telemetry.families import Family
+from prometheus_client.core import Metric
 
-# Each figure, and the family that it is the sum of.
+from gateway.telemetry.exposition.merging import PREFIX
+
+# Each figure, and the family whose samples are added.
 _SUMS: Final = {
     "sessions": "sessions",
     "sessions_limit": "sessions_limit",
@@ -23,11 +22,11 @@ _SUMS: Final = {
     "buffers_bytes": "buffers_bytes",
     "buffers_limit_bytes": "buffers_limit_bytes",
     "busy_share": "event_loop_busy_ratio",
-    "memory_bytes": "process_memory_bytes",
+    "memory_bytes": "process_resident_memory_bytes",
     "streamed_answers": "streamed_answers",
     "started_at": "process_start_time_seconds",
 }
-# Figures that are told apart by one label.
+# Figures by the values of one label.
 _PARTS: Final = {
     "bytes": ("bytes", "direction"),
     "by_protocol": ("sessions", "protocol"),
@@ -36,11 +35,11 @@ _PARTS: Final = {
 }
 
 
-def totals(families: Iterable[Family]) -> dict[str, Any]:
+def totals(families: Iterable[Metric]) -> dict[str, Any]:
     """The figures by name."""
-    by_name = {family.name: family for family in families}
+    by_name = {family.name.removeprefix(PREFIX): family for family in families}
     found: dict[str, Any] = {
-        name: sum(by_name[family].samples.values()) if family in by_name else 0
+        name: sum(sample.value for sample in by_name[family].samples) if family in by_name else 0
         for name, family in _SUMS.items()
     }
     for name, (family, label) in _PARTS.items():
@@ -49,8 +48,8 @@ def totals(families: Iterable[Family]) -> dict[str, Any]:
     return found
 
 
-def _by_label(family: Family | None, label: str) -> dict[str, float]:
+def _by_label(family: Metric | None, label: str) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
-    for (_, labels), value in family.samples.items() if family is not None else ():
-        found[dict(labels).get(label, "")] += value
+    for sample in family.samples if family is not None else ():
+        found[sample.labels.get(label, "")] += sample.value
     return dict(found)

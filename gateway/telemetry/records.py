@@ -16,7 +16,7 @@ from gateway.errors import RequestRefused
 from gateway.logs import debugging
 from gateway.protocols.ingress import Ingress
 from gateway.telemetry.beginnings import who_and_what
-from gateway.telemetry.labels import TUNNELLED
+from gateway.telemetry.exposition.labels import TUNNELLED
 from gateway.telemetry.latency import Estimate
 from gateway.telemetry.summary import Summary
 from gateway.telemetry.words import duration, reason_in_words, size

@@ -18,13 +18,14 @@ from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.access import AccessLog
 from gateway.telemetry.beginnings import BeginRecords
-from gateway.telemetry.labels import Entrance, Expected
+from gateway.telemetry.exposition.labels import Entrance, Expected
+from gateway.telemetry.exposition.session_collector import SessionCollector
+from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
+from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.loop import Loop
-from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.publishers import ReplacedPublishers
 from gateway.telemetry.records import EndRecords
 from gateway.telemetry.refusals import RefusalWarnings
-from gateway.telemetry.session_metrics import SessionMetrics
 from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
@@ -83,8 +84,8 @@ class WorkerFigures:
             self._certificate_ends,
             expected,
         )
-        self.metrics = Metrics(self.sessions, self.loop, sources)
-        self.session_metrics = SessionMetrics(self.sessions, settings.session_series)
+        self.metrics = WorkerCollector(self.sessions, self.loop, sources)
+        self.session_metrics = SessionCollector(self.sessions, settings.session_series)
 
     def open_logs(self) -> None:
         """Owed before the first session, as the user who will write. Raises ConfigurationError."""

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, final
 
+from prometheus_client.core import Metric
 from twisted.logger import Logger
 
 from gateway.admin.diagnosis import diagnose
 from gateway.admin.queries import SessionQuery, Shortlist
 from gateway.admin.sources import Selection
 from gateway.admin.time_slices import TimeSlices
-from gateway.telemetry.families import Family
+from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.levels import Threshold
-from gateway.telemetry.metrics import UpstreamHealth
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
@@ -42,7 +42,7 @@ class WorkerView:
         self._threshold = threshold
         self._time_slices = time_slices
 
-    async def families(self) -> list[Family]:
+    async def families(self) -> list[Metric]:
         time_slices = self._time_slices()
         found = []
         for family in self._figures.metrics.families():

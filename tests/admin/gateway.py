@@ -21,10 +21,10 @@ from gateway.admin.page import Page
 from gateway.admin.server import Site
 from gateway.admin.time_slices import TimeSlices
 from gateway.protocols.limits import Limits
+from gateway.telemetry.exposition.session_collector import SessionCollector
+from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.latency import Estimate
 from gateway.telemetry.levels import Threshold
-from gateway.telemetry.metrics import UpstreamHealth
-from gateway.telemetry.session_metrics import SessionMetrics
 from gateway.telemetry.summary import Summary
 from gateway.telemetry.tcp import TcpInfo
 from gateway.tunnels.admission import Admission
@@ -39,7 +39,7 @@ class Figures:
         self.loop = node.loop
         self.sessions = node.sessions
         self.metrics = node.metrics
-        self.session_metrics = SessionMetrics(node.sessions, 1000)
+        self.session_metrics = SessionCollector(node.sessions, 1000)
         self.servers: list[UpstreamHealth] = health()
 
     def upstream_health(self) -> list[UpstreamHealth]:

@@ -13,8 +13,8 @@ from twisted.logger import LogLevel
 
 from gateway.admin.endpoints import ROUTES
 from gateway.errors import Draining
+from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.history import History
-from gateway.telemetry.metrics import UpstreamHealth
 from tests.admin.gateway import AdminServer
 
 
@@ -73,6 +73,14 @@ def test_single_sessions_are_on_a_path_of_their_own(server: AdminServer) -> None
     assert server.ask("GET", "/metrics/sessions").body.count(b"session_info{") == 3
     assert server.ask("GET", "/metrics/sessions?alias=n100-2").body.count(b"session_info{") == 1
     assert server.ask("GET", "/metrics/sessions?limit=1").status == 400
+    for accept, form in (
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+        ("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3", "text/plain"),
+        ("application/openmetrics-text;version=1.0.0,*/*;q=0.1", "text/plain"),
+    ):
+        answer = server.ask("GET", "/metrics/sessions", Accept=accept)
+        assert answer.fields["Content-Type"].startswith(form)
+        assert answer.body.endswith(b"# EOF\n") == (form != "text/plain")
 
 
 def test_sessions_are_listed_filtered_sorted_and_cut(server: AdminServer) -> None:

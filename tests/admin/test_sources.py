@@ -7,7 +7,7 @@ from collections import Counter
 from gateway.admin.queries import SessionQuery
 from gateway.admin.sources import Selection, merged
 from gateway.admin.totals import totals
-from gateway.telemetry.families import merged as merged_families
+from gateway.telemetry.exposition.merging import merged as merged_families
 from tests.admin.gateway import summary
 from tests.telemetry.fabricate import Node
 

@@ -15,10 +15,11 @@ from attrs import frozen
 from gateway.errors import UpstreamUnavailable
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.families import exposition
-from gateway.telemetry.labels import Entrance, Expected
-from gateway.telemetry.metrics import Metrics, Sources
-from gateway.telemetry.session_metrics import SessionMetrics
+from gateway.telemetry.exposition.labels import Entrance, Expected
+from gateway.telemetry.exposition.session_collector import SessionCollector
+from gateway.telemetry.exposition.sources import Sources
+from gateway.telemetry.exposition.text import exposition
+from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from tests.interop.servers import LOOPBACK
 from tests.telemetry.fabricate import LIMITS, Node, health
 
@@ -47,7 +48,7 @@ def pages() -> dict[str, str]:
         socket.create_connection(listening.getsockname()) as connection,
     ):
         node = _busy_node(_Transport(connection))
-        sessions = SessionMetrics(node.sessions, 1000).exposition()
+        sessions = SessionCollector(node.sessions, 1000).exposition()
         return {
             "/metrics": b"".join(exposition(node.metrics.families())).decode(),
             "/metrics/sessions": b"".join(sessions).decode(),
@@ -74,7 +75,7 @@ def _busy_node(transport: _Transport) -> Node:
             expected,
         )
     )
-    node.metrics = Metrics(node.sessions, node.loop, node.sources)
+    node.metrics = WorkerCollector(node.sessions, node.loop, node.sources)
     tunnels = [node.open(protocol) for protocol in (*_PROTOCOLS, *_PROTOCOLS)]
     for tunnel in tunnels:
         tunnel.figures.carried_by(transport, None)

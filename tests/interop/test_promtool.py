@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.families import exposition
-from gateway.telemetry.session_metrics import SessionMetrics
+from gateway.telemetry.exposition.session_collector import SessionCollector
+from gateway.telemetry.exposition.text import exposition
 from tests.interop.programs import Programs, needs
 from tests.interop.watched import start_watched_gateway
 from tests.telemetry.fabricate import Node, health
@@ -46,4 +46,4 @@ def test_promtool_finds_nothing_to_say_about_the_aggregates(node: Node) -> None:
 
 
 def test_promtool_finds_nothing_to_say_about_single_sessions(node: Node) -> None:
-    check(SessionMetrics(node.sessions, 1000).exposition())
+    check(SessionCollector(node.sessions, 1000).exposition())

@@ -10,8 +10,9 @@ from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.session import Session
+from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
+from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.loop import Loop
-from gateway.telemetry.metrics import Metrics, Sources, UpstreamHealth
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.tunnel import Tunnel
 
@@ -27,7 +28,7 @@ class Node:
         self.sessions = Sessions(self.clock, lambda: 1.7e9 + self.now, **settings)
         self.loop = Loop(0.05, self.clock)
         self.sources = Sources(LIMITS, 1 << 30)
-        self.metrics = Metrics(self.sessions, self.loop, self.sources)
+        self.metrics = WorkerCollector(self.sessions, self.loop, self.sources)
         self._made = 0
 
     def clock(self) -> float:

@@ -12,6 +12,7 @@ from gateway.protocols.commands import Kind
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import StreamedTotals
+from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
@@ -178,7 +179,8 @@ def test_streamed_answers_are_summed_up_living_and_ended(node: Node) -> None:
     for _ in range(2):
         families = {each.name: each for each in node.metrics.families() if each is not None}
         for name, value in (("answers", 3), ("answer_bytes", 5000), ("answer_seconds", 2.5)):
-            assert list(families[f"streamed_{name}"].samples.values()) == [value]
+            (sample,) = families[f"{PREFIX}streamed_{name}"].samples
+            assert sample.value == value
         tunnel.session.close(node.now)
     (found,) = node.sessions.just_ended()
     assert (found.streamed_answers, found.streamed_bytes, found.streamed_s) == (3, 5000, 2.5)

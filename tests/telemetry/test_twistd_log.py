@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.telemetry.process import version_of
+from gateway.telemetry.versions import version_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

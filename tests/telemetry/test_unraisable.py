@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.unraisable import UnraisableExceptions, unraisable
 from tests.telemetry.fabricate import Node
 
@@ -36,5 +37,5 @@ def test_they_are_counted_and_handed_to_the_log(
 def test_the_metrics_have_their_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unraisable, "count", 7)
     families = {each.name: each for each in Node().metrics.families() if each is not None}
-    (sample,) = families["unraisable_exceptions"].samples.values()
-    assert sample == 7
+    (sample,) = families[PREFIX + "unraisable_exceptions"].samples
+    assert sample.value == 7

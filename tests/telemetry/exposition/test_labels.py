@@ -10,7 +10,7 @@ import gateway.listeners.protocol_detection
 from gateway.errors import ServiceUnavailable
 from gateway.protocols.ingress import PROTOCOLS
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.labels import RELAYED, TUNNELLED, Entrance, Expected
+from gateway.telemetry.exposition.labels import RELAYED, TUNNELLED, Entrance, Expected
 from gateway.telemetry.refusals import CAUSES, cause_of
 
 # The methods whose arguments are keys of ``counts``.

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: collectors over the plain counters, written by prometheus-client."""

@@ -1,0 +1,146 @@
+"""Collector of a worker's metrics beside sessions: capacity, listeners, upstreams, TLS, event loop."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import Final, final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from gateway.telemetry.exposition.histograms import add_histogram
+from gateway.telemetry.exposition.labels import HANDSHAKES, SPOKEN
+from gateway.telemetry.exposition.merging import PREFIX
+from gateway.telemetry.exposition.sources import Sources
+from gateway.telemetry.loop import Loop
+from gateway.telemetry.unraisable import unraisable
+from gateway.telemetry.versions import version_of
+
+_BUILD: Final = {
+    "version": version_of("rtmpt-gateway"),
+    "python": platform.python_version(),
+    "twisted": version_of("Twisted"),
+}
+
+
+@final
+class GatewayCollector(Collector):
+    """``buffered_bytes`` is the size of all sessions' buffers; it is set before each ``collect``."""
+
+    def __init__(self, loop: Loop, sources: Sources) -> None:
+        self._loop = loop
+        self._sources = sources
+        self.buffered_bytes = 0
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._capacity()
+        yield from self._listeners()
+        yield from self._upstreams()
+        yield self._certificates()
+        yield from self._event_loop()
+        yield CounterMetricFamily(
+            PREFIX + "unraisable_exceptions",
+            "Exceptions in callbacks that could not be raised; each is a fault.",
+            unraisable.count,
+        )
+        build = GaugeMetricFamily(
+            PREFIX + "build_info", "Versions; the value is always 1.", labels=list(_BUILD)
+        )
+        build.add_metric(list(_BUILD.values()), 1)
+        yield build
+
+    def _capacity(self) -> Iterator[Metric]:
+        sources = self._sources
+        limits = sources.limits
+        for name, help_text, value in (
+            ("sessions_limit", "Limit on the number of sessions.", limits.sessions),
+            ("connections", "Client connections.", sources.connections()),
+            ("connections_limit", "Limit on the number of connections.", limits.connections),
+            ("buffers_bytes", "Bytes in the buffers of all sessions.", self.buffered_bytes),
+            ("buffers_limit_bytes", "Limit on these.", sources.buffers_bytes),
+        ):
+            yield GaugeMetricFamily(PREFIX + name, help_text, value)
+
+    def _listeners(self) -> Iterator[Metric]:
+        accepted = CounterMetricFamily(
+            PREFIX + "connections_accepted",
+            "Connections by protocol.",
+            labels=["listener", "speaks"],
+        )
+        refused = CounterMetricFamily(
+            PREFIX + "connections_refused",
+            "Refused connections by cause.",
+            labels=["listener", "cause"],
+        )
+        handshakes = CounterMetricFamily(
+            PREFIX + "tls_handshakes", "TLS handshakes by outcome.", labels=["listener", "outcome"]
+        )
+        expected = self._sources.expected.listener_states()
+        for listener, counts in self._sources.listener_states():
+            zeros = dict.fromkeys(expected.get(listener, ()), 0)
+            for name, count in {**zeros, **counts}.items():
+                if name in HANDSHAKES:
+                    handshakes.add_metric([listener, HANDSHAKES[name]], count)
+                elif name in SPOKEN:
+                    accepted.add_metric([listener, name], count)
+                else:
+                    refused.add_metric([listener, name], count)
+        yield from (accepted, refused, handshakes)
+
+    def _upstreams(self) -> Iterator[Metric]:
+        labels = ["upstream"]
+        up = GaugeMetricFamily(
+            PREFIX + "upstream_up",
+            "Whether the last connection to the server succeeded; 1 before the first one.",
+            labels=labels,
+        )
+        silent = GaugeMetricFamily(
+            PREFIX + "upstream_silent_seconds",
+            "For how long the server has sent nothing although sessions wait for it.",
+            labels=labels,
+        )
+        failures = CounterMetricFamily(
+            PREFIX + "upstream_failures", "Failed connections to the server.", labels=labels
+        )
+        dials = HistogramMetricFamily(
+            PREFIX + "upstream_dial_seconds", "Duration of connects to the server.", labels=labels
+        )
+        for server in self._sources.upstreams():
+            up.add_metric([server.name], server.up)
+            silent.add_metric([server.name], server.silent_s)
+            failures.add_metric([server.name], server.failures)
+            add_histogram(dials, server.dials, [server.name])
+        yield from (up, silent, failures, dials)
+
+    def _certificates(self) -> Metric:
+        expiry = GaugeMetricFamily(
+            PREFIX + "tls_certificate_expiry_timestamp_seconds",
+            "Expiry time of the certificate, in seconds since 1970.",
+            labels=["certificate"],
+        )
+        for name, expires_at in self._sources.certificates():
+            expiry.add_metric([name], expires_at)
+        return expiry
+
+    def _event_loop(self) -> Iterator[Metric]:
+        lag = HistogramMetricFamily(
+            PREFIX + "event_loop_lag_seconds", "Delay of the event loop's timer."
+        )
+        add_histogram(lag, self._loop.lag)
+        yield lag
+        yield CounterMetricFamily(
+            PREFIX + "event_loop_busy_seconds",
+            "Processor time of the event loop's thread.",
+            self._loop.busy_s,
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "event_loop_busy_ratio",
+            "The same as a share of the last ten seconds; of the busiest worker.",
+            self._loop.busy_share,
+        )
