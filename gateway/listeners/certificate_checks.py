@@ -14,7 +14,6 @@ It refuses to know files and the clock.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
@@ -26,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
 
 from gateway.addresses import quoted
 
@@ -145,16 +144,18 @@ def _is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def _is_trusted(certificate: x509.Certificate) -> bool:
-    """Whether it leads to a root that OpenSSL finds on this machine (or in SSL_CERT_FILE, SSL_CERT_DIR)."""
-    roots = ssl.get_default_verify_paths()
-    store = crypto.X509Store()
+    """Whether a root leads to it that OpenSSL finds on this machine (or in SSL_CERT_FILE, SSL_CERT_DIR)."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_default_verify_paths()
+    store = context.get_cert_store()
+    if store is None:
+        return False
     store.set_flags(_NO_CHECK_TIME)
     try:
-        store.load_locations(roots.cafile, roots.capath)
         crypto.X509StoreContext(
             store, crypto.X509.from_cryptography(certificate)
         ).verify_certificate()
-    except (crypto.Error, crypto.X509StoreContextError):
+    except crypto.X509StoreContextError:
         return False
     return True
 

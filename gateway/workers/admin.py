@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_IROTH, S_IWOTH
 from time import monotonic, time
 from typing import Any, cast
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import crypto
 from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
 from twisted.logger import Logger
@@ -37,6 +38,8 @@ _log = Logger()
 _LEAST_TOKEN_BYTES = 16
 # More than this is no token, but a wrong path.
 _MOST_TOKEN_BYTES = 1024
+# The certificates of all public authorities together have about 200 KiB.
+_MOST_AUTHORITIES_BYTES = 4 * 1024 * 1024
 # For whoever may use the gateway's group, and nobody else.
 _SOCKET_MODE = 0o660
 
@@ -141,23 +144,30 @@ def _tls(file: CertificateFile, authorities: list[Certificate] | None) -> Certif
 
 def read_authorities(path: Path) -> list[Certificate]:
     """The authorities' certificates in a PEM file. Raises ConfigurationError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # OpenSSL would block on a FIFO.
-        read_regular_file(path, 0)
-        context.load_verify_locations(path)
-    except ssl.SSLError:
+        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
         raise ConfigurationError(
             f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
         ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     found = [
-        Certificate.load(der, crypto.FILETYPE_ASN1)
-        for der in context.get_ca_certs(binary_form=True)
+        Certificate.load(each.public_bytes(Encoding.DER), crypto.FILETYPE_ASN1)
+        for each in read
+        if _is_authority(each)
     ]
     if not found:
         raise ConfigurationError(
             f"{path}: no certificate of an authority in it; name those that sign the clients'"
         )
     return found
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may sign certificates. Self-issued ones of X.509 version 1 do not say so."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return certificate.issuer == certificate.subject
+    return constraints.ca
