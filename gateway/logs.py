@@ -2,7 +2,7 @@
 
 A caller tests ``debugging.enabled`` before it makes a debug line: at other levels, the line costs no more
 than that. Warnings that clients can repeat go through ``repeated``. The observer bounds the number of all
-lines (telemetry/lines.py).
+lines (telemetry/logs/line_observer.py).
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from gateway.telemetry.exposition.labels import TUNNELLED
-from gateway.telemetry.latency import NOTHING, Estimate
-from gateway.telemetry.silence import SILENT_S
+from gateway.telemetry.measurement.latency import NOTHING, Estimate
+from gateway.telemetry.measurement.silence import SILENT_S
 from gateway.telemetry.summary import Summary
 
 # Less than this nobody sees in live video, where buffers hold a second and more. Half as much would blame

@@ -23,7 +23,7 @@ from gateway.admin.sources import Gateway
 from gateway.admin.time_slices import TimeSlices
 from gateway.admin.totals import totals
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.latency import MIDDLES
+from gateway.telemetry.measurement.latency import MIDDLES
 from gateway.telemetry.sessions import NEWEST_ENDED
 from gateway.telemetry.summary import Summary
 

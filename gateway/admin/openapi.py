@@ -17,8 +17,8 @@ from gateway.admin.queries import (
     ORDERS,
     SORTS,
 )
-from gateway.telemetry.history import SAMPLED
-from gateway.telemetry.totals import LATENCIES
+from gateway.telemetry.measurement.history import SAMPLED
+from gateway.telemetry.measurement.totals import LATENCIES
 
 Schema = dict[str, Any]
 

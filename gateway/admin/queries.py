@@ -16,9 +16,9 @@ from attrs import field, frozen
 
 from gateway.admin.diagnosis import delay_of
 from gateway.admin.problems import BadParameter
+from gateway.telemetry.measurement.totals import LATENCIES
 from gateway.telemetry.sessions import ALL, SessionFilter
 from gateway.telemetry.summary import Summary
-from gateway.telemetry.totals import LATENCIES
 
 DEFAULT_LIMIT: Final = 100
 # Some 1.5 kB each as JSON. Who wants more of them narrows the filter, or reads /metrics/sessions.

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 from attrs import frozen
 
 from gateway.errors import RequestRefused
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.history import SAMPLE_S, SAMPLED, History
-from gateway.telemetry.latency import SLICE_S
-from gateway.telemetry.refusals import cause_of
-from gateway.telemetry.silence import Silences
+from gateway.telemetry.logs.refusals import cause_of
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.history import SAMPLE_S, SAMPLED, History
+from gateway.telemetry.measurement.latency import SLICE_S
+from gateway.telemetry.measurement.silence import Silences
+from gateway.telemetry.measurement.totals import Totals
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Measured, Summary, summarise
-from gateway.telemetry.totals import Totals
 
 _GROUPS: Final = 300
 TURN_S: Final = SLICE_S / _GROUPS
@@ -42,22 +43,6 @@ COUNTS: Final = (
 NEWEST_ENDED: Final = 20
 # The labels of a sum: protocol, listener, upstream.
 Labels = tuple[str, str, str]
-
-
-class Record(Protocol):
-    """Who writes down what becomes of sessions."""
-
-    def opened(self, summary: Summary) -> None: ...
-
-    def stream_began(self, summary: Summary) -> None:
-        """A publish or play was read in a session's stream."""
-
-    def stream_unknown(self, summary: Summary) -> None:
-        """Neither can be read in this session's stream."""
-
-    def ended(self, summary: Summary) -> None: ...
-
-    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
 @frozen
@@ -100,7 +85,7 @@ class Sessions:
         self,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        records: Iterable[Record] = (),
+        records: Iterable[SessionObserver] = (),
         enabled: bool = True,
         media: bool = False,
         keep_ended: int = 1000,

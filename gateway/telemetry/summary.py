@@ -13,10 +13,10 @@ from attrs import frozen
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.latency import Estimate
-from gateway.telemetry.silence import unanswered_s
-from gateway.telemetry.tcp import TcpInfo, read_tcp_info
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.latency import Estimate
+from gateway.telemetry.measurement.silence import unanswered_s
+from gateway.telemetry.measurement.tcp_info import TcpInfo, read_tcp_info
 
 _CLIENT_CHARACTERS: Final = 128
 

@@ -17,7 +17,7 @@ from gateway.admin.queries import SessionQuery, Shortlist
 from gateway.admin.sources import Selection
 from gateway.admin.time_slices import TimeSlices
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
@@ -34,7 +34,7 @@ class WorkerView:
         self,
         figures: WorkerFigures,
         admission: Admission,
-        threshold: Threshold | None,
+        threshold: LevelFilter | None,
         time_slices: Callable[[], TimeSlices],
     ) -> None:
         self._figures = figures

@@ -35,7 +35,7 @@ from gateway.protocols.ingress import Ingress
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
 from gateway.tunnels.admission import Admission
@@ -75,7 +75,7 @@ class Worker:
         configuration: Config,
         reactor: Any,
         environment: dict[str, str],
-        threshold: Threshold | None = None,
+        threshold: LevelFilter | None = None,
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor

@@ -23,10 +23,10 @@ from gateway.admin.time_slices import TimeSlices
 from gateway.protocols.limits import Limits
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.latency import Estimate
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.measurement.latency import Estimate
+from gateway.telemetry.measurement.tcp_info import TcpInfo
 from gateway.telemetry.summary import Summary
-from gateway.telemetry.tcp import TcpInfo
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
 from tests.telemetry.fabricate import Node, health
@@ -85,7 +85,7 @@ class AdminServer:
         self.figures = Figures(self.node)
         self.admission = Admission(Limits(), 1 << 30)
         self.logged: list[Any] = []
-        self.threshold: Threshold | None = Threshold(self.logged.append, "info")
+        self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
         self.view: WorkerView = view(self.figures, self.admission, self.threshold, time_slices)

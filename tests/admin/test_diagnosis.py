@@ -9,7 +9,7 @@ from attrs import evolve
 
 from gateway.admin.diagnosis import Cause, diagnose, spoken
 from gateway.protocols.stream_policy import Delivery
-from gateway.telemetry.latency import Estimate
+from gateway.telemetry.measurement.latency import Estimate
 from tests.admin.gateway import summary
 
 

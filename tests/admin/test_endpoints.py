@@ -14,7 +14,7 @@ from twisted.logger import LogLevel
 from gateway.admin.endpoints import ROUTES
 from gateway.errors import Draining
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.history import History
+from gateway.telemetry.measurement.history import History
 from tests.admin.gateway import AdminServer
 
 

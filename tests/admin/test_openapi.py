@@ -11,7 +11,7 @@ from gateway.admin.endpoints import LEVELS, ROUTES
 from gateway.admin.events import detail, row
 from gateway.admin.openapi import document
 from gateway.config import LOG_LEVELS
-from gateway.telemetry.latency import Estimate
+from gateway.telemetry.measurement.latency import Estimate
 from tests.admin.gateway import summary
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import gateway.admin.page
 from gateway.admin.page import Page
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.refusals import CAUSES
+from gateway.telemetry.logs.refusals import CAUSES
 
 FOLDER = Path(gateway.admin.page.__file__).parent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from gateway.telemetry.history import History
-from gateway.telemetry.silence import SILENT_S, Silences, unanswered_s
+from gateway.telemetry.measurement.history import History
+from gateway.telemetry.measurement.silence import SILENT_S, Silences, unanswered_s
 
 HELLO = 1537
 

@@ -22,8 +22,9 @@ from twisted.logger import Logger
 from gateway.errors import RequestRefused
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.lines import BURST, Bucket
-from gateway.telemetry.refusals import cause_of
+from gateway.telemetry.logs.line_observer import BURST, Bucket
+from gateway.telemetry.logs.refusals import cause_of
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
 
 _log = Logger()
@@ -56,7 +57,7 @@ def check_path(path: Path) -> None:
 
 
 @final
-class AccessLog:
+class AccessLog(SessionObserver):
     """``wall_clock`` gives seconds since 1970. Nothing is written before ``open``."""
 
     def __init__(
@@ -100,9 +101,6 @@ class AccessLog:
 
     def stream_began(self, summary: Summary) -> None:
         self._write(summary.action, "stream", summary, _OK)
-
-    def stream_unknown(self, summary: Summary) -> None:
-        """There is no event of a stream then."""
 
     def ended(self, summary: Summary) -> None:
         if summary.action:

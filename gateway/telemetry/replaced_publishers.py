@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-from gateway.errors import RequestRefused
-from gateway.protocols.ingress import Ingress
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
 
 # Application, stream, client address.
@@ -19,7 +18,7 @@ _Name = tuple[str, str, str]
 
 
 @final
-class ReplacedPublishers:
+class ReplacedPublishers(SessionObserver):
     """A record of ``Sessions``. ``replace`` ends the session of an alias; it may have ended already.
 
     It is called before the newer session's publish command goes upstream.
@@ -29,9 +28,6 @@ class ReplacedPublishers:
         self._replace = replace
         self._publishing: dict[_Name, str] = {}
 
-    def opened(self, summary: Summary) -> None:
-        """Nothing is published yet."""
-
     def stream_began(self, summary: Summary) -> None:
         if summary.action != "publish" or not summary.address:
             return
@@ -40,15 +36,9 @@ class ReplacedPublishers:
         if older is not None:
             self._replace(older)
 
-    def stream_unknown(self, summary: Summary) -> None:
-        """What it publishes cannot be read."""
-
     def ended(self, summary: Summary) -> None:
         if self._publishing.get(_name_of(summary)) == summary.alias:
             del self._publishing[_name_of(summary)]
-
-    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
-        """It published nothing."""
 
 
 def _name_of(summary: Summary) -> _Name:

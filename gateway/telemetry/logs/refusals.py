@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.logs import debugging, repeated
 from gateway.protocols.ingress import Ingress
-from gateway.telemetry.summary import Summary
+from gateway.telemetry.observer import SessionObserver
 
 
 def cause_of(error: type[RequestRefused]) -> str:
@@ -40,25 +40,13 @@ _REFUSED: Final = "session refused: {cause} ({error}), for {address} by {protoco
 
 
 @final
-class RefusalWarnings:
+class RefusalLog(SessionObserver):
     """A record of ``Sessions``."""
 
     _log = Logger()
 
     def __init__(self, warn: Callable[..., None] = repeated.warn) -> None:
         self._warn = warn
-
-    def opened(self, summary: Summary) -> None:
-        """Not refused."""
-
-    def stream_began(self, summary: Summary) -> None:
-        """Not refused."""
-
-    def stream_unknown(self, summary: Summary) -> None:
-        """Not refused."""
-
-    def ended(self, summary: Summary) -> None:
-        """Not refused."""
 
     def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         cause = cause_of(type(error))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.latency import (
+from gateway.telemetry.measurement.latency import (
     BUCKETS,
     LEAST_S,
     MIDDLES,

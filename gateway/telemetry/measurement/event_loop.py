@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-from gateway.telemetry.latency import BUCKETS, SlidingMinute
+from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
 
 # The share is over this long: a scrape more often than that sees the same.
 _SHARE_S = 10.0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.telemetry.exposition.merging import PREFIX
-from gateway.telemetry.unraisable import UnraisableExceptions, unraisable
+from gateway.telemetry.logs.unraisable import UnraisableExceptions, unraisable
 from tests.telemetry.fabricate import Node
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES
-from gateway.telemetry.history import SAMPLE_S
+from gateway.telemetry.measurement.history import SAMPLE_S
 
 # C0 and C1: a server answers once it has received them.
 _HELLO_BYTES: Final = 1 + BLOCK_BYTES

@@ -1,8 +1,9 @@
-"""The record that every session leaves in the log when it ends.
+"""The log records of sessions: one at the publish or play, and one at the end.
 
-As text, one line that people read: why, after how long, how many bytes, and the latency that its viewer or
-publisher notices. The event has all figures as fields, which JSON shows. At level debug a second line has
-all figures as text. Times are seconds; latencies are those of the last minute.
+The first record is logged at the session's opening if publish and play cannot be read (RTMPE, or telemetry
+disabled). The text of the last one has the reason, duration, bytes, and the latency that the viewer or
+publisher notices. The events have all figures as fields, which JSON logs contain. At level debug, a further
+record has all figures as text. Times are in seconds; latencies are those of the last minute.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import Final, final
 
 from twisted.logger import Logger
 
-from gateway.errors import RequestRefused
 from gateway.logs import debugging
-from gateway.protocols.ingress import Ingress
-from gateway.telemetry.beginnings import who_and_what
 from gateway.telemetry.exposition.labels import TUNNELLED
-from gateway.telemetry.latency import Estimate
+from gateway.telemetry.logs.formatting import duration, in_quotes, reason_in_words, size
+from gateway.telemetry.measurement.latency import Estimate
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
-from gateway.telemetry.words import duration, reason_in_words, size
 
+_VERBS: Final = {"play": "plays", "publish": "publishes"}
+_FIELDS: Final = (
+    *("alias", "address", "protocol", "listener", "upstream", "client", "proxies"),
+    *("application", "stream", "action"),
+)
 _LATENCY_WORDS: Final = {"downstream_wait": "downstream wait", "upstream_delay": "upstream delay"}
 _WHO: Final = (
     "session {alias} of {address} ended: {reason} after {duration_s:.3f} s; {protocol} on {listener}, "
@@ -42,19 +46,31 @@ _DRIFT: Final = "media drift {media_drift_s:.3f}"
 
 
 @final
-class EndRecords:
-    """Told of sessions by ``Sessions``."""
+class SessionStartLog(SessionObserver):
+    """Logs the first record of a session."""
 
     _log = Logger()
 
-    def opened(self, summary: Summary) -> None:
-        """BeginRecords has a line for it."""
-
     def stream_began(self, summary: Summary) -> None:
-        """BeginRecords has a line for it."""
+        self._log_client(summary)
 
     def stream_unknown(self, summary: Summary) -> None:
-        """BeginRecords has a line for it."""
+        self._log_client(summary)
+
+    def _log_client(self, summary: Summary) -> None:
+        found = summary.as_dict()
+        self._log.info(
+            "session {alias}: {log_words}",
+            log_words=who_and_what(summary),
+            **{name: found[name] for name in _FIELDS},
+        )
+
+
+@final
+class SessionEndLog(SessionObserver):
+    """Logs the last record of a session."""
+
+    _log = Logger()
 
     def ended(self, summary: Summary) -> None:
         found = summary.as_dict()
@@ -62,12 +78,20 @@ class EndRecords:
         if debugging.enabled:
             self._log.debug("; ".join(_parts(summary)), **found)
 
-    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
-        """Counted, and told to the client; a line each would be an attacker's to write."""
+
+def who_and_what(summary: Summary) -> str:
+    """Such as ``192.0.2.7 plays "live/test" by RTMPT on 0.0.0.0:80, from 127.0.0.1:1935 (FMLE/3.0)``."""
+    stream = "/".join(filter(None, (summary.application, summary.stream)))
+    does = f"{_VERBS[summary.action]} {in_quotes(stream)}" if summary.action else "connected"
+    by = f"by {summary.protocol.upper()} on {summary.listener}"
+    where = f"{'from' if summary.action == 'play' else 'to'} {summary.upstream}"
+    proxies = f", through {in_quotes(', '.join(summary.proxies))}" if summary.proxies else ""
+    client = f" ({summary.client})" if summary.client else ""
+    return f"{summary.address or 'a local client'} {does} {by}, {where}{proxies}{client}"
 
 
 def _in_short(summary: Summary) -> str:
-    """Also who it was, if no publish or play gave a line with that."""
+    """The text of the last record. It names the client if no publish or play was logged."""
     parts = [
         f"{reason_in_words(summary.reason)} after {duration(summary.duration_s)}",
         f"{size(summary.bytes_up)} up, {size(summary.bytes_down)} down",
@@ -83,7 +107,7 @@ def _in_short(summary: Summary) -> str:
 
 
 def _parts(summary: Summary) -> Iterator[str]:
-    """The record's format, without what there is nothing of; no word of it is a client's."""
+    """The parts of the debug record's format that apply. None contains text from a client."""
     yield _WHO
     if summary.action or summary.application:
         yield _STREAM

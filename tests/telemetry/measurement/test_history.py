@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from gateway.protocols.stream_policy import Delivery
-from gateway.telemetry.history import MOVING_BYTES, SAMPLE_S, SAMPLES, History
-from gateway.telemetry.latency import SLICE_S
+from gateway.telemetry.measurement.history import MOVING_BYTES, SAMPLE_S, SAMPLES, History
+from gateway.telemetry.measurement.latency import SLICE_S
 from gateway.telemetry.sessions import TURN_S
 from tests.telemetry.fabricate import Node
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.logger import LogLevel
 
 from gateway.logs import debugging
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from gateway.telemetry.levels import Threshold
 )
 def test_what_is_at_least_the_level_passes(least: str, passed: list[str]) -> None:
     seen: list[Any] = []
-    threshold = Threshold(seen.append, least)
+    threshold = LevelFilter(seen.append, least)
     for level in LogLevel.iterconstants():
         threshold({"log_level": level})
     assert [event["log_level"].name for event in seen] == passed
@@ -29,7 +29,7 @@ def test_what_is_at_least_the_level_passes(least: str, passed: list[str]) -> Non
 
 def test_it_changes_while_it_runs_and_an_event_without_level_is_information() -> None:
     seen: list[Any] = []
-    threshold = Threshold(seen.append, "info")
+    threshold = LevelFilter(seen.append, "info")
     threshold({})
     threshold.level = "warn"
     threshold({})
@@ -39,7 +39,7 @@ def test_it_changes_while_it_runs_and_an_event_without_level_is_information() ->
 
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_whether_debug_lines_are_made_follows_the_level(level: str) -> None:
-    threshold = Threshold(lambda _: None, "warn")
+    threshold = LevelFilter(lambda _: None, "warn")
     assert not debugging.enabled
     threshold.level = level
     assert debugging.enabled == (level == "debug")
@@ -47,7 +47,7 @@ def test_whether_debug_lines_are_made_follows_the_level(level: str) -> None:
 
 def test_what_twisted_says_at_level_info_counts_as_debug() -> None:
     seen: list[Any] = []
-    threshold = Threshold(seen.append, "info")
+    threshold = LevelFilter(seen.append, "info")
     noise = {"log_level": LogLevel.info, "log_namespace": "twisted.internet.tcp.Port"}
     threshold(noise)
     threshold({**noise, "log_namespace": "log_legacy"})

@@ -10,8 +10,8 @@ import pytest
 from gateway.errors import UpstreamUnavailable
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.access import FIELDS, AccessLog
-from gateway.telemetry.lines import BURST
+from gateway.telemetry.logs.access_log import FIELDS, AccessLog
+from gateway.telemetry.logs.line_observer import BURST
 from tests.telemetry.fabricate import Node
 
 

@@ -10,9 +10,9 @@ from twisted.logger import LogEvent, Logger, eventAsText
 from gateway.errors import CapacityReached, Draining, UpstreamUnavailable
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.beginnings import BeginRecords
-from gateway.telemetry.refusals import RefusalWarnings
-from gateway.telemetry.words import duration, in_quotes, reason_in_words, size
+from gateway.telemetry.logs.formatting import duration, in_quotes, reason_in_words, size
+from gateway.telemetry.logs.refusals import RefusalLog
+from gateway.telemetry.logs.session_log import SessionStartLog
 from tests.telemetry.fabricate import Node
 
 
@@ -21,7 +21,7 @@ class Begun:
 
     def __init__(self, **settings: Any) -> None:
         self.events: list[LogEvent] = []
-        records = BeginRecords()
+        records = SessionStartLog()
         records._log = Logger("gateway.test", observer=self.events.append)  # type: ignore[misc, arg-type]
         self.node = Node(records=[records], **settings)
 
@@ -90,7 +90,7 @@ def test_refused_opens_are_warnings_by_cause() -> None:
     def warn(_: Logger, cause: str, text: str, /, **fields: Any) -> None:
         warned.append((cause, text, fields))
 
-    records = RefusalWarnings(warn)
+    records = RefusalLog(warn)
     for error in (CapacityReached("sessions"), Draining("the gateway is draining")):
         for _ in range(2):
             records.refused(error, "192.0.2.1", Ingress("rtmpt", "0.0.0.0:80"))

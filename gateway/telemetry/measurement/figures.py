@@ -18,10 +18,16 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
-from gateway.telemetry.history import SAMPLE_S, History
-from gateway.telemetry.latency import NOTHING, Estimate, SlidingDelay, SlidingGaps, SlidingMinute
-from gateway.telemetry.tcp import read_tcp_info
-from gateway.telemetry.totals import Histograms
+from gateway.telemetry.measurement.history import SAMPLE_S, History
+from gateway.telemetry.measurement.latency import (
+    NOTHING,
+    Estimate,
+    SlidingDelay,
+    SlidingGaps,
+    SlidingMinute,
+)
+from gateway.telemetry.measurement.tcp_info import read_tcp_info
+from gateway.telemetry.measurement.totals import Histograms
 
 # Pieces of the upstream's stream that wait for an answer, each with the moment it came. More than these,
 # or within a millisecond of another, count with the one before: the wait said is then too long by little.

@@ -14,8 +14,8 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 
 from gateway.logs import debugging
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.lines import BURST, Bucket, make_observer, one_line
-from gateway.telemetry.records import EndRecords
+from gateway.telemetry.logs.line_observer import BURST, Bucket, make_observer, one_line
+from gateway.telemetry.logs.session_log import SessionEndLog
 from gateway.telemetry.summary import Summary
 from tests.telemetry.fabricate import Node
 
@@ -143,7 +143,7 @@ def test_a_bucket_never_lets_more_through_than_burst_and_rate(times: int) -> Non
 def lines_of_a_session(layout: str, debug: bool = False) -> list[str]:
     """What a session that talked a little leaves in the log at its end."""
     log = Log(layout)
-    records = EndRecords()
+    records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]
     debugging.enabled = debug
     node = Node(records=[records])
@@ -180,7 +180,7 @@ def test_as_text_the_record_is_short() -> None:
 
 def test_where_no_stream_is_known_the_record_says_who_it_was() -> None:
     log = Log()
-    records = EndRecords()
+    records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]
     Node(records=[records]).open().dismiss(EndReason.ABANDONED)
     assert (
@@ -208,7 +208,7 @@ def test_at_level_debug_a_second_line_says_all_of_it_in_words(words: str) -> Non
 
 def test_of_what_is_not_known_the_records_say_nothing() -> None:
     log = Log()
-    records = EndRecords()
+    records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]
     debugging.enabled = True
     Node(records=[records]).open().dismiss(EndReason.CLIENT_LOST)

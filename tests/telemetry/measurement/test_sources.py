@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.telemetry.loop import Loop
-from gateway.telemetry.tcp import TcpInfo, read_tcp_info
-from gateway.telemetry.upstreams import UpstreamCounts
+from gateway.telemetry.measurement.event_loop import Loop
+from gateway.telemetry.measurement.tcp_info import TcpInfo, read_tcp_info
+from gateway.telemetry.measurement.totals import UpstreamCounts
 
 
 @pytest.fixture

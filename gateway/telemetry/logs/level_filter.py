@@ -17,7 +17,7 @@ _OWN = "gateway."
 
 @final
 @implementer(ILogObserver)
-class Threshold:
+class LevelFilter:
     """Passes on what is at least ``level``; an event without one counts as information.
 
     ``is_on_output`` says whether the observer writes to standard output.
