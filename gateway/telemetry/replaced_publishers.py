@@ -1,8 +1,9 @@
-"""Publishers by application, stream and client address: a newer session of the same replaces the older.
+"""Replacement of publishers: a new session that publishes the same stream from the same address ends the
+old one.
 
-A publisher whose network vanished returns before its old connection is found dead, and the media server
-refuses the name for as long (PROTOCOL.md, any client that vanishes). What a session publishes is read in
-its stream, so that an RTMPE publisher is not known here.
+A publisher whose network vanished reconnects before its old connection times out, and until then the media
+server refuses the stream name (PROTOCOL.md, any client that vanishes). RTMPE publishers are not recognised,
+because their streams cannot be read.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import final
 from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
 
-# Application, stream, client address.
+# Application, stream and client address.
 _Name = tuple[str, str, str]
 
 
 @final
 class ReplacedPublishers(SessionObserver):
-    """A record of ``Sessions``. ``replace`` ends the session of an alias; it may have ended already.
+    """``replace`` ends the session of an alias, which may have ended already.
 
-    It is called before the newer session's publish command goes upstream.
+    It is called before the publish command of the new session is sent upstream.
     """
 
     def __init__(self, replace: Callable[[str], object]) -> None:

@@ -1,11 +1,12 @@
-"""The access log: W3C extended format, with the fields that Flash Media Server's analysers know.
+"""The access log in W3C extended format, with the fields of Flash Media Server's log analysers.
 
 Fields and events are those of Adobe's *Flash Media Server Administration Guide*, "Access logs": connect and
-disconnect of a session, publish or play and their ends of a stream, one line each, tab-separated, times in
-UTC, ``-`` for what is not known. ``c-client-id`` is the alias. Streams have lines where telemetry can read
-the RTMP; it looks for the first stream of a session only.
+disconnect of a session, publish or play of a stream and their ends, one line each, tab-separated, with
+times in UTC and ``-`` for unknown values. ``c-client-id`` is the session's alias. Streams have lines if
+telemetry can read the RTMP; only the first stream of a session is found.
 
-Lines are bounded as the log's are, and a remark says how many were left out. ``reopen`` follows logrotate.
+The number of lines is limited as in the log, and a remark has the number of omitted lines. ``reopen``
+supports logrotate.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ FIELDS: Final = (
     *("cs-bytes", "sc-bytes", "x-sname", "x-comment"),
 )
 _OK: Final = 200
-# Flash Media Server's code for a stream that stopped because its client disconnected.
+# Flash Media Server's status of a stream that stopped because its client disconnected.
 _STOPPED: Final = 408
 _STREAM_ENDS: Final = {"publish": "unpublish", "play": "stop"}
-# Separators and what could begin a line or steer a terminal; the format has no escape of its own.
+# Separators, line ends and terminal control characters. The format has no escape sequences.
 _UNSAFE: Final = {code: f"%{code:02X}" for code in (*range(33), 0x22, 0x25, *range(127, 161))}
 
 
 def check_path(path: Path) -> None:
-    """Whether an access log could be there, without beginning one. Raises OSError if not.
+    """Check that an access log can be written to ``path``, without creating it. Raises OSError if not.
 
-    To begin it would be wrong: root may check what another user will run.
+    The file is not created, because the check may run as root and the gateway as another user.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
     except FileNotFoundError:
-        # Raises it for the folder too.
+        # Also raised for a directory.
         path.parent.stat()
         if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(EACCES, os.strerror(EACCES)) from None
@@ -58,7 +59,7 @@ def check_path(path: Path) -> None:
 
 @final
 class AccessLog(SessionObserver):
-    """``wall_clock`` gives seconds since 1970. Nothing is written before ``open``."""
+    """Writes the access log. ``wall_clock`` gives seconds since 1970. ``open`` must be called first."""
 
     def __init__(
         self,
@@ -73,15 +74,15 @@ class AccessLog(SessionObserver):
         self._file: IO[str] | None = None
 
     def open(self) -> None:
-        """Begin, or go on where the file ends. Raises OSError."""
-        # A line at a time: what a crash leaves is whole, and logrotate's copy is too.
+        """Create the file, or append to it. Raises OSError."""
+        # Line-buffered, so that lines are complete after a crash, and in logrotate's copy.
         self._file = self._path.open("a", encoding="utf-8", errors="replace", buffering=1)
         if not self._file.tell():
             fields = " ".join(FIELDS)
             self._file.write(f"#Version: 1.0\n#Software: rtmpt-gateway\n#Fields: {fields}\n")
 
     def reopen(self) -> None:
-        """The file was moved away: go on in a new one. What cannot be opened is said and done without."""
+        """Open the file again after rotation. If that fails, an error is logged and no log is written."""
         self.close()
         try:
             self.open()
@@ -89,7 +90,7 @@ class AccessLog(SessionObserver):
             _log.error("access log {path}: {error}", path=str(self._path), error=error.strerror)
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""What log lines say of sessions, in words."""
+"""Formatting of durations, sizes, end reasons and client text in log lines."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _HOUR_S: Final = 3600
 
 
 def reason_in_words(reason: str) -> str:
-    """A reason's label (protocols/reasons.py) as a person would say it."""
+    """An end reason (protocols/reasons.py) in words."""
     return _REASONS.get(reason, reason.replace("_", " "))
 
 
 def duration(seconds: float) -> str:
-    """``0 ms``, ``0.4 ms``, ``83 ms``, ``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    """A duration as ``0 ms``, ``0.4 ms``, ``83 ms``, ``4.2 s``, ``3 min 20 s`` or ``5 h 12 min``."""
     if seconds < 0.00005:
         return "0 ms"
     if seconds < 0.00995:
@@ -51,7 +51,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """``12 B``, ``1.2 kB``, ``350 kB``, ``4.5 MB``: powers of 1000."""
+    """A size as ``12 B``, ``1.2 kB``, ``350 kB`` or ``4.5 MB``, in powers of 1000."""
     for prefix in _PREFIXES:
         if count < 999.5 or prefix == _PREFIXES[-1]:
             break
@@ -61,5 +61,5 @@ def size(count: float) -> str:
 
 
 def in_quotes(text: str) -> str:
-    """A client's words in double quotes; control characters are for the line's layout to escape."""
+    """Text from a client in double quotes. The line observer escapes control characters."""
     return '"' + text.replace('"', '\\"') + '"'

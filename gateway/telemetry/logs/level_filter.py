@@ -1,6 +1,6 @@
-"""The least level that is logged, to be changed while the gateway runs.
+"""Filter for log events below a level, which can be changed at run time.
 
-What other packages say at level info (Twisted's ports and factories that start and stop) counts as debug.
+Events of other packages at level info (such as Twisted's start and stop of ports) count as debug.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _OWN = "gateway."
 @final
 @implementer(ILogObserver)
 class LevelFilter:
-    """Passes on what is at least ``level``; an event without one counts as information.
+    """Passes events of at least ``level`` to ``observer``. Events without a level count as info.
 
-    ``is_on_output`` says whether the observer writes to standard output.
+    ``is_on_output``: whether the observer writes to standard output.
     """
 
     def __init__(self, observer: ILogObserver, level: str, is_on_output: bool = False) -> None:
@@ -30,7 +30,7 @@ class LevelFilter:
 
     @property
     def level(self) -> str:
-        """By the name that Twisted has for it."""
+        """The name of the level in Twisted."""
         return str(self._level.name)
 
     @level.setter

@@ -1,14 +1,13 @@
-"""Log lines: one for each event, as text for people or JSON for machines, and no more than a disk can bear.
+"""Observer of Twisted's logger that writes one line for each event, as text or JSON, up to a number a
+second.
 
-An observer of Twisted's logger. Text is the time, the level and the message; under journald, which has the
-time itself, a priority takes their place (sd-daemon(3)). JSON is one object a line: time, level, namespace,
-message, and the event's own fields. What would break a line, or a terminal, is escaped in both; a traceback
-is one line too.
+A text line has the time, level and message. Under journald, which adds the time, it has a priority instead
+(sd-daemon(3)). A JSON line is one object: time, level, namespace, message, and the event's own fields. Line
+ends and terminal control characters are escaped in both; a traceback is one line too.
 
-The bound is a bucket of tokens: ``BURST`` lines at once, then ``lines_per_s``, whatever the level, since a
-client may be able to cause any line. The bucket keeps a reserve for errors, and half of it for lines above
-debug, so that lines of less weight cannot take their place. How many were left out is said as soon as there
-is room again.
+The number of lines is limited by a token bucket: ``BURST`` lines at once, then ``lines_per_s``, for all
+levels, because clients can cause lines of any level. The bucket has a reserve for errors, and half of it
+for lines above debug. The number of omitted lines is logged as soon as there are tokens again.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
 BURST: Final = 1000
-# Lines that only errors may take, and lines that debug may not take.
+# The number of tokens reserved for errors, and for lines above debug.
 _FOR_ERRORS: Final = 100
 _NOT_FOR_DEBUG: Final = _FOR_ERRORS + BURST // 2
-# A line longer than this is cut: a client's words are, one by one, and nobody reads so far.
+# Longer lines are truncated. Text from clients is truncated before.
 _LINE_CHARACTERS: Final = 16 * 1024
 _PRIORITIES: Final = {
     LogLevel.debug: 7,
@@ -40,13 +39,13 @@ _CONTROLS: Final = {
 
 
 def one_line(text: str) -> str:
-    """``text`` with everything escaped that could begin a line or steer a terminal."""
+    """``text`` with line ends and terminal control characters escaped."""
     return text.translate(_CONTROLS)
 
 
 @final
 class Bucket:
-    """Tokens: ``take`` says whether there was one."""
+    """A token bucket."""
 
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float]) -> None:
         self._per_s = per_s
@@ -57,7 +56,8 @@ class Bucket:
         self.left_out = 0
 
     def take(self, reserve: int = 0) -> bool:
-        """Whether one may pass now and leave ``reserve`` tokens to others; counts it when not."""
+        """Take a token if more than ``reserve`` are left. Returns whether one was taken; counts
+        refusals."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
         self._at = now
@@ -68,13 +68,13 @@ class Bucket:
         return True
 
     def take_left_out(self) -> int:
-        """How many did not pass since this was last asked."""
+        """The number of refusals since the last call."""
         count, self.left_out = self.left_out, 0
         return count
 
 
 class Output(Protocol):
-    """Where lines go."""
+    """The output for lines."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -84,7 +84,7 @@ class Output(Protocol):
 @final
 @implementer(ILogObserver)
 class LineObserver:
-    """``layout`` makes the line of an event, without its end."""
+    """``layout`` formats an event as a line, without its end."""
 
     def __init__(self, output: Output, layout: Callable[[LogEvent], str], bucket: Bucket) -> None:
         self._output = output
@@ -105,7 +105,7 @@ class LineObserver:
             self._output.write(self._layout(event)[:_LINE_CHARACTERS] + "\n")
             self._output.flush()
         except (OSError, ValueError):
-            # A full disk or a closed pipe: there is nowhere left to say so.
+            # A full disk or a closed pipe, which cannot be reported.
             return
 
 
@@ -122,18 +122,18 @@ def _left_out(count: int) -> dict[str, Any]:
 
 
 def text_line(event: LogEvent) -> str:
-    """An event as text, with the time and level."""
+    """Format an event as text, with time and level."""
     return f"{_time_of(event)} {_level_of(event):8} {one_line(_message_of(event))}"
 
 
 def journal_line(event: LogEvent) -> str:
-    """An event as text for journald."""
+    """Format an event as text for journald."""
     priority = _PRIORITIES.get(event.get("log_level", LogLevel.info), 6)
     return f"<{priority}>{one_line(_message_of(event))}"
 
 
 def json_line(event: LogEvent) -> str:
-    """An event as a JSON object."""
+    """Format an event as a JSON object."""
     line: dict[str, Any] = {
         "time": _time_of(event),
         "level": _level_of(event),
@@ -148,7 +148,7 @@ def json_line(event: LogEvent) -> str:
     return json.dumps(line, default=str, ensure_ascii=True, separators=(",", ":"))
 
 
-# What Twisted's older log puts into each event beside what the caller gave.
+# Fields that Twisted's older log module adds to each event.
 _LEGACY: Final = frozenset({"system", "format", "isError", "failure", "why", "traceback"})
 LAYOUTS: Final[Mapping[str, Callable[[LogEvent], str]]] = {"text": text_line, "json": json_line}
 
@@ -160,7 +160,7 @@ def make_observer(
     clock: Callable[[], float],
     journald: bool = False,
 ) -> LineObserver:
-    """The observer for a configured ``layout``; ``journald`` when ``output`` goes there."""
+    """The observer for a configured ``layout``. ``journald``: whether ``output`` is the journal."""
     make = journal_line if journald and layout == "text" else LAYOUTS[layout]
     return LineObserver(output, make, Bucket(lines_per_s, BURST + _FOR_ERRORS, clock))
 

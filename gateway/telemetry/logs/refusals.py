@@ -1,5 +1,6 @@
-"""Why opens are refused, as metrics and logs call it: one closed list, made of the field's own errors;
-and the warnings about them, one a minute for each cause.
+"""Refused opens: their causes as metrics and logs name them, and log warnings.
+
+The causes are a closed list, derived from the errors. One warning a minute is logged for each cause.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gateway.telemetry.observer import SessionObserver
 
 
 def cause_of(error: type[RequestRefused]) -> str:
-    """The error's name as a label has it: ``UpstreamUnavailable`` is ``upstream_unavailable``."""
+    """The label of an error: ``UpstreamUnavailable`` has ``upstream_unavailable``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", error.__name__).lower()
 
 
@@ -41,7 +42,7 @@ _REFUSED: Final = "session refused: {cause} ({error}), for {address} by {protoco
 
 @final
 class RefusalLog(SessionObserver):
-    """A record of ``Sessions``."""
+    """Logs warnings of refused opens."""
 
     _log = Logger()
 

@@ -1,6 +1,6 @@
-"""Exceptions that Python cannot raise to a caller, in callbacks and finalizers: counted and logged.
+"""Hook for exceptions that Python cannot raise, from callbacks and finalizers: counts and logs them.
 
-Python would write a traceback to standard error for each, and a client may be able to cause them.
+Python's own hook writes a traceback to standard error for each, and clients may be able to cause them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _log = Logger()
 
 @final
 class UnraisableExceptions:
-    """``count`` is how many there were in this process."""
+    """``count``: the number of such exceptions in this process."""
 
     def __init__(self, warn: Callable[..., None] = repeated.warn) -> None:
         self._warn = warn
         self.count = 0
 
     def install(self) -> None:
-        """Take the place of Python's own report."""
+        """Replace Python's hook."""
         sys.unraisablehook = self.report
 
     def report(self, found: Any, /) -> None:
-        """As ``sys.unraisablehook``; keeps no reference to the exception or its object."""
+        """The ``sys.unraisablehook``. Keeps no reference to the exception or its object."""
         self.count += 1
         self._warn(
             _log,

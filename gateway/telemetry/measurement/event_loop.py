@@ -1,8 +1,8 @@
-"""How busy the event loop is, and how late: what makes every other latency worse.
+"""Measurement of the event loop: its lag and its busy share, which affect all latencies.
 
-Sampled by the worker's own sweep, which knows when it should have come. The busy share is the reactor
-thread's processor time by the wall clock's: it costs nothing per event, and tells nothing of waiting for a
-disk, which shows as lag.
+The worker's sweep takes the samples, and knows when each was due. The busy share is the reactor thread's
+processor time divided by the wall clock's. It has no cost for each event, and does not include waiting for
+disks, which shows as lag.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import final
 
 from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
 
-# The share is over this long: a scrape more often than that sees the same.
+# The busy share is calculated over this interval.
 _SHARE_S = 10.0
 
 
 @final
 class Loop:
-    """``thread_time`` gives the processor seconds of the thread that calls."""
+    """``thread_time`` gives the processor time of the calling thread, in seconds."""
 
     def __init__(self, period_s: float, thread_time: Callable[[], float]) -> None:
         self._period_s = period_s
@@ -31,7 +31,7 @@ class Loop:
         self.busy_share = 0.0
 
     def sample(self, now: float) -> None:
-        """The sweep has come."""
+        """Take a sample. Must be called by each sweep."""
         if self._due is not None:
             self._lag.add(max(0.0, now - self._due))
         self._due = now + self._period_s

@@ -29,21 +29,21 @@ from gateway.telemetry.measurement.latency import (
 from gateway.telemetry.measurement.tcp_info import read_tcp_info
 from gateway.telemetry.measurement.totals import Histograms
 
-# Pieces of the upstream's stream that wait for an answer, each with the moment it came. More than these,
-# or within a millisecond of another, count with the one before: the wait said is then too long by little.
+# The number of upstream pieces whose arrival times are stored until they are answered. Further pieces, and
+# those within a millisecond of the last, count as part of it, so their wait is slightly overestimated.
 _MARKS: Final = 16
 _MARK_S: Final = 0.001
-# Proxies that say who they are, in `Via`; one session seldom comes by more than one.
+# The number of proxies stored from `Via`. Few sessions use more than one.
 _VIAS: Final = 4
 _VIA_CHARACTERS: Final = 64
 
 
 @final
 class Figures:
-    """The figures of one session; ``histograms`` are those of its protocol.
+    """The figures of one session. ``histograms``: the totals of its protocol.
 
-    ``facts`` is what the reading of its stream finds out, with ``media`` more of it. ``transport`` is the
-    client connection that came last.
+    ``facts``: found by the passive reader, which measures media too with ``media``. ``transport``: the last
+    client connection.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Figures:
         self.downstream_wait = SlidingDelay(histograms.downstream_wait)
         self.upstream_delay = SlidingDelay(histograms.upstream_delay)
         self.poll_gap = SlidingGaps(histograms.poll_gap)
-        # The session calls these for each command, and every so many.
+        # Called by the session for each command, and for each 128th.
         self.polled = self.poll_gap.pending.append
         self.settle = self.poll_gap.settle
         self.ping_client: SlidingMinute | None = None
@@ -86,10 +86,10 @@ class Figures:
         self.waiting: list[tuple[int, float]] = []
         self.history: History | None = None
 
-    # The session calls
+    # Called by the session
 
     def downstream_waits(self, received_bytes: int, now: float) -> None:
-        """Bytes have come for which there is no answer yet; with them it is ``received_bytes`` in all."""
+        """Upstream data waits for an answer. ``received_bytes``: the total received so far."""
         waiting = self.waiting
         if waiting and (len(waiting) == _MARKS or now - waiting[-1][1] < _MARK_S):
             waiting[-1] = received_bytes, waiting[-1][1]
@@ -97,9 +97,9 @@ class Figures:
             waiting.append((received_bytes, now))
 
     def downstream_answered(self, answered_bytes: int, answers: int, now: float) -> None:
-        """An answer took of what waited; with it, ``answered_bytes`` in all have been answered.
+        """An answer has carried waiting data. ``answered_bytes``: the total answered so far.
 
-        Not to be called while nothing is ``waiting``. ``answers`` counts those that carried anything.
+        Must only be called while data is ``waiting``. ``answers``: the number of answers with data.
         """
         waiting = self.waiting
         self.downstream_wait.add_late(now - waiting[0][1], answers)
@@ -107,23 +107,23 @@ class Figures:
         del waiting[:gone]
 
     def upstream_delayed(self, delay_s: float, sends: int) -> None:
-        """The body of the send that was counted last reached the upstream so late."""
+        """The body of the last counted send reached the upstream after this delay."""
         self.upstream_delay.add_late(delay_s, sends)
 
-    # The connections and the table call
+    # Called by the connections and the session table
 
     def take_reading(self) -> Any:
-        """Who is to read the session's stream as it passes, or None; the caller's from now on."""
+        """The passive reader for the session, or None. The caller owns it afterwards."""
         reading, self._reading = self._reading, None
         return reading
 
     def connected(self, seconds: float) -> None:
-        """The upstream connection stands, after so long."""
+        """The upstream connection was established after this time."""
         self.connect_s = seconds
         SlidingMinute(self._histograms.upstream_connect).add(seconds)
 
     def carried_by(self, transport: Any, via: bytes | None) -> None:
-        """A client connection that carried no command of this session before does now."""
+        """Another client connection carries the session's commands from now on."""
         self.connections += 1
         self.transport = transport
         if via and len(self.vias) < _VIAS:
@@ -131,30 +131,30 @@ class Figures:
             if name not in self.vias:
                 self.vias = (*self.vias, name)
 
-    # The passive reading calls
+    # Called by the passive reader
 
     def client_pinged(self, seconds: float) -> None:
-        """The client answered the upstream's ping after so long, as seen from here."""
+        """The client answered a ping of the upstream after this time, as seen here."""
         if self.ping_client is None:
             self.ping_client = SlidingMinute(self._histograms.ping_client)
         self.ping_client.add(seconds)
 
     def upstream_pinged(self, seconds: float) -> None:
-        """The upstream answered the client's ping after so long, as seen from here."""
+        """The upstream answered a ping of the client after this time, as seen here."""
         if self.ping_upstream is None:
             self.ping_upstream = SlidingMinute(self._histograms.ping_upstream)
         self.ping_upstream.add(seconds)
 
     def media_came(self, late_s: float) -> None:
-        """A media message came so much later than its timestamp has it."""
+        """A media message was this late by its timestamp."""
         if self.media_late is None:
             self.media_late = SlidingMinute(self._histograms.media_late)
         self.media_late.add(late_s)
 
-    # Whoever keeps the minute, and whoever asks
+    # Called by ``Sessions``
 
     def sample(self, counted: Any, opened_at: float, now: float) -> None:
-        """Take a sample for the history. Owed each ``SAMPLE_S``; the first ones of a session make none."""
+        """Take a sample for the history. Must be called every ``SAMPLE_S``."""
         history = self.history
         up, down = counted.bytes_up, counted.bytes_down
         if history is None:
@@ -167,7 +167,7 @@ class Figures:
         history.sample(wait_s, self.poll_gap.estimate().p95_s, round_trip_s, up, down, now)
 
     def turn(self, sends: int, answers: int) -> None:
-        """Half a minute has passed."""
+        """Begin the next half minute of all latencies."""
         self.upstream_delay.turn_at(sends)
         self.downstream_wait.turn_at(answers)
         for latency in (self.poll_gap, self.ping_client, self.ping_upstream, self.media_late):
@@ -175,7 +175,7 @@ class Figures:
                 latency.turn()
 
     def estimates(self, sends: int, answers: int) -> dict[str, Estimate]:
-        """The estimates of the last minute, by latency; those without a value are left out."""
+        """The estimates of the last minute by latency, without those that have no values."""
         found = {
             "downstream_wait": self.downstream_wait.estimate_at(answers),
             "upstream_delay": self.upstream_delay.estimate_at(sends),

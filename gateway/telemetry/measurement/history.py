@@ -1,12 +1,12 @@
-"""The last ten minutes of one session: a ring of samples, one each ``SAMPLE_S``.
+"""The history of a session: a ring of samples of the last ten minutes, one every ``SAMPLE_S``.
 
-The timers that move a session's minute on take the samples, never a command. A session has no history until
-it is ``SAMPLE_S`` old, so that short sessions and a storm of opens cost nothing. The ring grows up to
-600 bytes: five half-precision floats (11 bits, so within 0.05 %) for each sample.
+The timer for the session's minute takes the samples. A session has no history until it is ``SAMPLE_S`` old,
+so short sessions and bursts of opens cost nothing. The ring grows up to 600 bytes: five half-precision
+floats (11 bits, so within 0.05 %) for each sample.
 
-The byte counters are compared at each sample too. They tell since when a direction has been quiet, to
-within one interval, and without a clock read for each command. A few control messages (pings,
-acknowledgements) are no media, so a direction is quiet below ``MOVING_BYTES`` an interval.
+Each sample also compares the byte counters, to determine since when a direction has been quiet, within one
+interval and without a clock call for each command. Pings and acknowledgements are not media: a direction is
+quiet below ``MOVING_BYTES`` an interval.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Final, final
 
 SAMPLES: Final = 60
 SAMPLE_S: Final = 10.0
-# 400 bit/s: below any audio codec, above a server's pings and acknowledgements.
+# 400 bit/s: below any audio codec, and above a server's pings and acknowledgements.
 MOVING_BYTES: Final = 512
-# One whole interval without media, whose timers may have come early.
+# One interval without media, allowing for timers that are early.
 LEAST_PAUSE_S: Final = 8.0
 _SAMPLE: Final = struct.Struct("<5e")
 _RING_BYTES: Final = SAMPLES * _SAMPLE.size
 # The largest half-precision float; rates are in kB/s, so 65 MB/s.
 _MOST: Final = 65_504.0
 
-# The values of a sample: seconds, and bytes a second.
+# The values of a sample, in seconds and bytes a second.
 SAMPLED: Final = (
     *("downstream_wait_p95_s", "poll_gap_p95_s"),
     *("bytes_down_per_s", "bytes_up_per_s", "round_trip_s"),
@@ -58,13 +58,13 @@ class History:
         self._up, self.down, self._at = up, down, now
         self.up_at = now if up >= MOVING_BYTES else began_at
         self.down_at = now if down >= MOVING_BYTES else began_at
-        # When the upstream's bytes began to flow again, and after how long a pause.
+        # When upstream data resumed last, and the duration of the pause before.
         self.resumed_at = self.pause_s = 0.0
 
     def sample(
         self, wait_s: float, gap_s: float, trip_s: float, up: int, down: int, now: float
     ) -> None:
-        """Take one sample. The caller owes one each ``SAMPLE_S``."""
+        """Take a sample. Must be called every ``SAMPLE_S``."""
         span = max(now - self._at, 0.001)
         up_rate, down_rate = (up - self._up) / span, (down - self.down) / span
         if up - self._up >= MOVING_BYTES:
@@ -84,11 +84,11 @@ class History:
         self._next = (self._next + _SAMPLE.size) % _RING_BYTES
 
     def quiet_up_s(self, up: int, now: float) -> float:
-        """For how long the client has sent no media; less than the truth by ``SAMPLE_S`` at most."""
+        """How long the client has sent no media; too low by at most ``SAMPLE_S``."""
         return now - self.up_at if up - self._up < MOVING_BYTES else 0.0
 
     def quiet_down_s(self, down: int, now: float) -> float:
-        """For how long the upstream has sent no media; less than the truth by ``SAMPLE_S`` at most."""
+        """How long the upstream has sent no media; too low by at most ``SAMPLE_S``."""
         return now - self.down_at if down - self.down < MOVING_BYTES else 0.0
 
     def samples(self) -> list[Sample]:
@@ -100,5 +100,5 @@ class History:
         ]
 
     def since_sample_s(self, now: float) -> float:
-        """How old the newest sample is."""
+        """The age of the newest sample."""
         return now - self._at

@@ -1,24 +1,23 @@
-"""How long something took, over about the last minute: median, 95th percentile and maximum.
+"""Estimates of latencies over the last minute: median, 95th percentile, last value and maximum.
 
-A session's values are counted in buckets, sixteen to an octave from a millisecond on and four below. An
+A session's values are counted in buckets, sixteen to an octave from a millisecond on, and four below. An
 estimate is the middle of its bucket: within 3 % of the true value from 1 ms on (at most 2.6 %), and within
 10 % from an eighth of a millisecond on. Shorter values count as 0. The last value and the maximum are
-exact. No estimate is less than the least value or more than the greatest, so that a steady latency is exact
-too.
+exact. No estimate is below the least value or above the greatest, so the estimates of a constant latency
+are exact.
 
-Two slices of half a minute each: whoever owns an estimate calls ``turn`` every ``SLICE_S``, and the
-estimate then covers the last 30 to 60 seconds. No clock is read for that here, and none per value.
+There are two slices of half a minute. The owner calls ``turn`` every ``SLICE_S``, so an estimate covers the
+last 30 to 60 seconds. No clock is read here.
 
-The worker's totals have ``BUCKETS`` buckets, four to an octave; every fourth bound is one of the Prometheus
-histograms. Each of a session's buckets lies within one of the totals', so that neither is approximate
-against the other.
+The worker's totals have ``BUCKETS`` buckets, four to an octave. Every fourth bound is a bucket bound of the
+Prometheus histograms. Each bucket of a session lies within one bucket of the totals.
 
-A slice is an array of 8-bit counts, made at its first value: 334 bytes, for as long as there are values.
-Sessions with more than 255 equal values in half a minute get one of 16-bit counts (588 bytes).
+A slice is an array of 8-bit counts, allocated at its first value: 334 bytes. Sessions with more than 255
+equal values in half a minute get one of 16-bit counts (588 bytes).
 
-A latency that has a value for each command (``SlidingGaps``) takes it by an array's own ``append`` and
-counts many at once: by the upper half of their bits as 32-bit floats, which is their logarithm in steps
-fine enough (0.8 %). One at a time, a value's logarithm and its two counts would cost thrice as much.
+A latency with a value for each command (``SlidingGaps``) stores values with an array's ``append``, and
+counts many together, by the upper halves of their 32-bit floats: these are logarithmic in sufficiently
+small steps (0.8 %). Counting single values by their logarithm would take three times as long.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ from attrs import frozen
 SLICE_S: Final = 30.0
 LEAST_S: Final = 0.000_125
 _PER_OCTAVE: Final = 4
-# 18 octaves, up to 32.8 s, past the longest silence that a session survives; one bucket below, one above.
+# 18 octaves, up to 32.8 s, above the longest pause of a session; one bucket below, and one above.
 _OCTAVES: Final = 18
 BUCKETS: Final = _OCTAVES * _PER_OCTAVE + 2
 _TOP: Final = BUCKETS - 1
 _OFFSET: Final = 1 - _PER_OCTAVE * log2(LEAST_S)
-# The value that stands for each bucket: its geometric middle; 0 for the first.
+# The representative value of each bucket: its geometric middle; 0 for the first.
 MIDDLES: Final = (
     0.0,
     *(LEAST_S * 2 ** ((index - 0.5) / _PER_OCTAVE) for index in range(1, BUCKETS)),
 )
-# A session's own buckets: those of the totals up to 1 ms, and each of the others in four. All indexes fit a
-# byte; more buckets, or eight to an octave below 1 ms, would not.
+# A session's buckets: those of the totals up to 1 ms, and four for each of the others. All indexes fit into
+# a byte.
 _FINE_FROM: Final = 13
 _FINE_PER_OCTAVE: Final = 16
 _FINE_TOP: Final = _FINE_FROM + 15 * _FINE_PER_OCTAVE
@@ -59,7 +58,7 @@ _FINE_MIDDLES: Final = (
     *(0.001 * 2 ** ((index + 0.5) / _FINE_PER_OCTAVE) for index in range(_FINE_TOP - _FINE_FROM)),
     MIDDLES[-1],
 )
-# For each of a session's buckets, the one of the totals.
+# The bucket of the totals for each bucket of a session.
 _COARSE: Final = (
     bytes(range(_FINE_FROM))
     + bytes(_FINE_FROM + index // 4 for index in range(_FINE_TOP - _FINE_FROM))
@@ -67,18 +66,18 @@ _COARSE: Final = (
 )
 _EMPTY: Final = bytes(_FINE_TOP + 1)
 _UPPER_HALF: Final = 1 if sys.byteorder == "little" else 0
-# Values that may wait to be counted: 512 bytes of them. Fewer make each cost more.
+# The number of values that are counted together: 512 bytes. Fewer would cost more time for each.
 PENDING: Final = 128
 
 
 def upper_bound(index: int) -> float:
-    """The least value that is past bucket ``index``; of the last one, none is."""
+    """The upper bound of bucket ``index``, which is outside it. The last bucket has none."""
     bound: float = LEAST_S * 2.0 ** (index / _PER_OCTAVE)
     return bound
 
 
 def _bucket_of(seconds: float) -> int:
-    """The index of a session's bucket."""
+    """The index of the session bucket of a value."""
     if seconds < LEAST_S:
         return 0
     if seconds < 0.001:
@@ -93,13 +92,13 @@ def _in_range(seconds: float) -> float:
 
 
 def _middle_of(pattern: int) -> float:
-    """The middle of the values whose 32-bit floats begin with ``pattern``."""
+    """The middle of the values whose 32-bit floats have the upper half ``pattern``."""
     exponent, mantissa = pattern >> 7, pattern & 127
     middle: float = 2.0 ** (exponent - 127) * (1 + (mantissa + 0.5) / 128)
     return middle
 
 
-# For each upper half of a 32-bit float: from 2**-13 to 64 the bucket, below and if negative the first one.
+# The bucket for each upper half of a 32-bit float: below 2**-13, and if negative, the first one.
 _LEAST_PATTERN, _MOST_PATTERN, _NEGATIVE = 0x3900, 0x4280, 0x8000
 _BUCKETS_OF_PATTERNS: Final = (
     bytes(_LEAST_PATTERN)
@@ -111,7 +110,7 @@ _BUCKETS_OF_PATTERNS: Final = (
 
 @frozen
 class Estimate:
-    """One latency over the last minute, in seconds; ``count`` is how many values it is made of.
+    """Statistics of a latency over the last minute, in seconds. ``count``: the number of values.
 
     No statistic is greater than ``max_s``.
     """
@@ -127,7 +126,7 @@ NOTHING: Final = Estimate()
 
 
 class SlidingMinute:
-    """One latency of one session. ``totals`` are the worker's counts by bucket, which it adds to."""
+    """A latency of a session. ``totals``: the worker's counts by bucket, which are updated too."""
 
     __slots__ = (
         "_least",
@@ -144,7 +143,7 @@ class SlidingMinute:
         self._totals = totals
         self._newer: array[int] | None = None
         self._older: array[int] | None = None
-        # Of each slice; nothing is meant while the slice is None.
+        # The extremes of each slice; meaningless while the slice is None.
         self._least = self._most = self._older_least = self._older_most = 0.0
         self.last_s = 0.0
 
@@ -155,21 +154,21 @@ class SlidingMinute:
         self._count(_bucket_of(seconds), 1)
 
     def turn(self) -> None:
-        """Half a minute has passed: forget the older slice, and begin a new one."""
+        """Discard the older slice, and begin a new one."""
         self._older, self._newer = self._newer, None
         self._older_least, self._older_most = self._least, self._most
 
     def estimate(self) -> Estimate:
-        """What is known of the last minute."""
+        """The statistics of the last minute."""
         return self._estimate(0, self.last_s)
 
     def _estimate(self, nothings: int, last_s: float) -> Estimate:
-        """``nothings``: how many values of nothing there were that nobody added."""
+        """``nothings``: the number of zero values that were not added."""
         slices = [each for each in (self._newer, self._older) if each is not None]
         if not slices:
             return Estimate(last_s, 0.0, 0.0, 0.0, nothings) if nothings else NOTHING
         least, most = self._extremes()
-        # Where the least and the greatest value are counted, or next to it (SlidingGaps rounds).
+        # The buckets of the least and greatest values, or the next ones (SlidingGaps rounds).
         first, end = max(_bucket_of(least) - 1, 0), _bucket_of(most) + 2
         counts = _sum([each[first:end] for each in slices])
         until = list(accumulate(counts, initial=nothings))
@@ -188,7 +187,7 @@ class SlidingMinute:
         )
 
     def _extremes(self) -> tuple[float, float]:
-        """The least and the greatest value of both slices, in the range of the buckets."""
+        """The least and greatest value of both slices, within the range of the buckets."""
         if self._newer is None:
             least, most = self._older_least, self._older_most
         elif self._older is None:
@@ -198,7 +197,7 @@ class SlidingMinute:
         return _in_range(least), _in_range(most)
 
     def _extend(self, least: float, most: float) -> None:
-        """Note the least and the greatest of values that are about to be counted."""
+        """Update the extremes for values that are counted next."""
         if self._newer is None:
             self._least, self._most = least, most
             return
@@ -220,9 +219,9 @@ class SlidingMinute:
 
 @final
 class SlidingGaps(SlidingMinute):
-    """A latency with a value for each command: ``pending.append`` takes one.
+    """A latency with a value for each command, which is added by ``pending.append``.
 
-    Whoever appends owes ``settle`` after every ``PENDING`` commands. Everything that reads settles.
+    The caller must call ``settle`` after every ``PENDING`` commands. All methods that read call it too.
     """
 
     __slots__ = ("pending",)
@@ -232,7 +231,7 @@ class SlidingGaps(SlidingMinute):
         self.pending = array("f")
 
     def settle(self) -> None:
-        """Count what is pending."""
+        """Count the pending values."""
         pending = self.pending
         if not pending:
             return
@@ -240,9 +239,9 @@ class SlidingGaps(SlidingMinute):
         values = pending.tolist()
         self._extend(min(values), max(values))
         patterns = array("H", pending.tobytes())[_UPPER_HALF::2]
-        # In place: the session holds this array's append.
+        # In place, because the session holds this array's append.
         del pending[:]
-        # All at once, in C. The 0 is there because of one alone no tuple would be made.
+        # All in one call. The 0 is added because itemgetter returns no tuple for a single index.
         counts = Counter(itemgetter(0, *patterns)(_BUCKETS_OF_PATTERNS)[1:])
         for index, count in counts.items():
             self._count(index, count)
@@ -258,9 +257,9 @@ class SlidingGaps(SlidingMinute):
 
 @final
 class SlidingDelay(SlidingMinute):
-    """A latency that is nothing most of the time: only what is late is added.
+    """A latency that is usually zero: only other values are added.
 
-    ``events`` counts all that could have been late, ever; who owns the delay counts them anyway.
+    ``events``: the total number of values so far, including zeros, which the owner counts.
     """
 
     __slots__ = ("_late_event", "_prompt_newer", "_prompt_older", "late")
@@ -269,11 +268,11 @@ class SlidingDelay(SlidingMinute):
         super().__init__(totals)
         self.late = 0
         self._late_event = 0
-        # The prompt events before the newer slice began, and before the older one.
+        # The number of zero values before the newer slice began, and before the older one.
         self._prompt_newer = self._prompt_older = 0
 
     def add_late(self, seconds: float, events: int) -> None:
-        """The event that was counted last was late by so much."""
+        """Add the value of the last event, which is not zero."""
         self.late += 1
         self._late_event = events
         self.add(seconds)
@@ -290,12 +289,12 @@ class SlidingDelay(SlidingMinute):
 
 
 def _sum(slices: list[array[int]]) -> Sequence[int]:
-    """The counts of one slice or two, bucket by bucket."""
+    """The sums of one or two slices by bucket."""
     return slices[0] if len(slices) == 1 else list(map(add, *slices))
 
 
 def _with_room(counts: array[int]) -> array[int]:
-    """The same counts with room for more: in 16 bits, and once these are full, halved."""
+    """The same counts in 16 bits, or if they are in 16 bits, halved."""
     if counts.typecode == "B":
         return array("H", counts)
     return array("H", [each >> 1 for each in counts])

@@ -1,6 +1,6 @@
-"""What the kernel knows of a connection: its round trip and what it had to send again (tcp(7), TCP_INFO).
+"""The kernel's figures of a TCP connection: round trip time and retransmissions (tcp(7), TCP_INFO).
 
-Read when somebody asks, never on the way of a byte.
+They are read on request, never on the hot path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-# linux/tcp.h, struct tcp_info, as far as it is older than any kernel in use: 8 octets, 24 numbers.
+# The beginning of struct tcp_info in linux/tcp.h, which all kernels in use have: 8 octets, 24 numbers.
 _INFO: Final = struct.Struct("8x24I")
 _ROUND_TRIP, _VARIATION, _RETRANSMITS = 15, 16, 23
 _US: Final = 1_000_000
@@ -19,7 +19,7 @@ _US: Final = 1_000_000
 
 @frozen
 class TcpInfo:
-    """One connection; the times in seconds, smoothed by the kernel."""
+    """The figures of one connection. Times are in seconds, smoothed by the kernel."""
 
     round_trip_s: float
     variation_s: float
@@ -27,7 +27,7 @@ class TcpInfo:
 
 
 def read_tcp_info(transport: Any) -> TcpInfo | None:
-    """That of Twisted's ``transport``; None if it is gone, or no TCP connection."""
+    """The figures of a Twisted ``transport``; None if it is closed, or not TCP."""
     handle = getattr(transport, "getHandle", None)
     if handle is None:
         return None
