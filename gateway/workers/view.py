@@ -12,9 +12,9 @@ from typing import Any, final
 from prometheus_client.core import Metric
 from twisted.logger import Logger
 
-from gateway.admin.diagnosis import diagnose
-from gateway.admin.queries import SessionQuery, Shortlist
-from gateway.admin.sources import Selection
+from gateway.admin.resources.diagnosis import diagnose
+from gateway.admin.resources.gateway_interface import Selection
+from gateway.admin.resources.queries import SessionQuery, Shortlist
 from gateway.admin.time_slices import TimeSlices
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.logs.level_filter import LevelFilter

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from gateway.admin.problems import Problem
+from gateway.admin.http.problems import Problem
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -34,7 +34,7 @@ COMMON_FIELDS: Final[Mapping[str, str]] = {
 
 
 @frozen
-class Answer:
+class Response:
     """``body`` is all of it, or pieces, each small: between two of them others run."""
 
     status: int = 200
@@ -43,21 +43,21 @@ class Answer:
     fields: Mapping[str, str] = field(factory=dict)
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:
+def json_response(value: Any, status: int = 200) -> Response:
     """A small value as JSON, on one line."""
-    return Answer(status, JSON, as_json(value) + b"\n")
+    return Response(status, JSON, as_json(value) + b"\n")
 
 
-def problem_answer(problem: Problem) -> Answer:
+def problem_response(problem: Problem) -> Response:
     """What is wrong, as RFC 9457 has it; nothing at all where nothing is to be said."""
     if not problem.has_body:
-        return Answer(problem.status, fields=problem.fields)
+        return Response(problem.status, fields=problem.fields)
     document = {
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "detail": str(problem),
     }
-    return Answer(problem.status, PROBLEM, as_json(document) + b"\n", problem.fields)
+    return Response(problem.status, PROBLEM, as_json(document) + b"\n", problem.fields)
 
 
 async def json_list(

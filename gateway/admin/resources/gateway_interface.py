@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from prometheus_client.core import Metric
 
-from gateway.admin.queries import SessionQuery
+from gateway.admin.resources.queries import SessionQuery
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary

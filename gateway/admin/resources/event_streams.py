@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, final
 
-from gateway.admin.answers import as_json, json_list
-from gateway.admin.diagnosis import diagnose
-from gateway.admin.problems import TooManyWatchers
-from gateway.admin.queries import SessionQuery
-from gateway.admin.sources import Gateway
+from gateway.admin.http.problems import TooManyEventStreams
+from gateway.admin.http.responses import as_json, json_list
+from gateway.admin.resources.diagnosis import diagnose
+from gateway.admin.resources.gateway_interface import Gateway
+from gateway.admin.resources.queries import SessionQuery
+from gateway.admin.resources.totals import totals
 from gateway.admin.time_slices import TimeSlices
-from gateway.admin.totals import totals
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.measurement.latency import MIDDLES
 from gateway.telemetry.sessions import NEWEST_ENDED
@@ -31,14 +31,14 @@ from gateway.telemetry.summary import Summary
 WATCHERS: Final = 16
 # How often a page moves. Faster, nobody could read; slower, a plot's line is coarse.
 _PERIOD_S: Final = 1.0
-# Watching may take this share of the time, all watchers together.
+# EventStreams may take this share of the time, all watchers together.
 _SHARE: Final = 0.05
 # After a lost connection, in milliseconds.
 _RETRY: Final = b"retry: 3000\n\n"
 
 
 @final
-class Watching:
+class EventStreams:
     """The open event streams. ``time_slices`` returns those of one piece of long work.
 
     ``clock`` never goes back; ``wall_clock`` gives seconds since 1970.
@@ -58,17 +58,17 @@ class Watching:
         self.watchers = 0
 
     def list(self, query: SessionQuery) -> AsyncIterator[bytes]:
-        """The stream of the whole gateway. Raises TooManyWatchers."""
+        """The stream of the whole gateway. Raises TooManyEventStreams."""
         return self._stream(lambda: self._list_event(query))
 
     def session(self, alias: str) -> AsyncIterator[bytes]:
-        """The stream of one session; its event is ``null`` when there is none. Raises TooManyWatchers."""
+        """The stream of one session; its event is ``null`` when there is none. Raises TooManyEventStreams."""
         return self._stream(lambda: self._session_event(alias))
 
     def _stream(self, event: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
         # Not in the generator, which does not run before it is read.
         if self.watchers >= WATCHERS:
-            raise TooManyWatchers(
+            raise TooManyEventStreams(
                 f"{WATCHERS} event streams are open already; close a page", Retry_After="10"
             )
         return self._events(event)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admin.diagnosis import diagnose
-from gateway.admin.problems import BadParameter
-from gateway.admin.queries import (
+from gateway.admin.http.problems import BadParameter
+from gateway.admin.resources.diagnosis import diagnose
+from gateway.admin.resources.queries import (
     MOST_SESSIONS,
     SESSION_PARAMETERS,
     SORTS,

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
-from gateway.admin.diagnosis import delay_of
-from gateway.admin.problems import BadParameter
+from gateway.admin.http.problems import BadParameter
+from gateway.admin.resources.diagnosis import delay_of
 from gateway.telemetry.measurement.totals import LATENCIES
 from gateway.telemetry.sessions import ALL, SessionFilter
 from gateway.telemetry.summary import Summary

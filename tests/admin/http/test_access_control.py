@@ -6,13 +6,13 @@ from base64 import b64encode
 
 import pytest
 
-from gateway.admin.access import Guard
-from gateway.admin.problems import ForeignOrigin, Unauthorized, WrongHost
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.problems import ForeignOrigin, Unauthorized, WrongHost
 
 TOKEN = b"0123456789abcdef"
 
 
-def check(guard: Guard, method: str = "GET", scheme: str = "http", **fields: str) -> None:
+def check(guard: AccessControl, method: str = "GET", scheme: str = "http", **fields: str) -> None:
     head = {"host": "localhost:9935", **{k.replace("_", "-"): v for k, v in fields.items()}}
     guard.check(method, scheme, head.get)
 
@@ -22,7 +22,7 @@ def check(guard: Guard, method: str = "GET", scheme: str = "http", **fields: str
     ["localhost", "LOCALHOST:1", "127.0.0.1:9935", "127.8.9.1", "[::1]:9935", "named.example"],
 )
 def test_this_machines_names_and_those_of_the_operator_are_ours(host: str) -> None:
-    check(Guard(hosts=["named.example"]), host=host)
+    check(AccessControl(hosts=["named.example"]), host=host)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_this_machines_names_and_those_of_the_operator_are_ours(host: str) -> No
 )
 def test_a_name_that_is_not_ours_is_refused_whatever_is_asked(host: str) -> None:
     with pytest.raises(WrongHost):
-        check(Guard(), host=host)
-    check(Guard(any_host=True), host=host)
+        check(AccessControl(), host=host)
+    check(AccessControl(any_host=True), host=host)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_name_that_is_not_ours_is_refused_whatever_is_asked(host: str) -> None
     ],
 )
 def test_the_token_opens(authorization: str) -> None:
-    check(Guard(TOKEN), authorization=authorization)
+    check(AccessControl(TOKEN), authorization=authorization)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_token_opens(authorization: str) -> None:
 )
 def test_anything_else_does_not(authorization: str) -> None:
     with pytest.raises(Unauthorized) as refused:
-        check(Guard(TOKEN), authorization=authorization)
+        check(AccessControl(TOKEN), authorization=authorization)
     assert refused.value.fields["WWW-Authenticate"].startswith("Bearer")
     assert "0123" not in str(refused.value)
 
@@ -89,12 +89,12 @@ def test_anything_else_does_not(authorization: str) -> None:
 )
 def test_another_sites_page_changes_nothing(method: str, fields: dict[str, str]) -> None:
     with pytest.raises(ForeignOrigin):
-        check(Guard(), method, **fields)
+        check(AccessControl(), method, **fields)
     basic = "Basic " + b64encode(b":" + TOKEN).decode()
     with pytest.raises(ForeignOrigin):
         # A browser sends this along with whatever a page asks for.
-        check(Guard(TOKEN), method, authorization=basic, **fields)
-    check(Guard(TOKEN), method, authorization=f"Bearer {TOKEN.decode()}", **fields)
+        check(AccessControl(TOKEN), method, authorization=basic, **fields)
+    check(AccessControl(TOKEN), method, authorization=f"Bearer {TOKEN.decode()}", **fields)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_another_sites_page_changes_nothing(method: str, fields: dict[str, str])
     ],
 )
 def test_our_own_page_and_programs_may(fields: dict[str, str]) -> None:
-    check(Guard(), "DELETE", **fields)
+    check(AccessControl(), "DELETE", **fields)
 
 
 def test_reading_is_not_a_matter_of_origin() -> None:
-    check(Guard(), "GET", sec_fetch_site="cross-site", origin="http://evil.example")
+    check(AccessControl(), "GET", sec_fetch_site="cross-site", origin="http://evil.example")
 
 
 def test_a_bearer_where_no_token_is_asked_for_proves_nothing() -> None:
     with pytest.raises(ForeignOrigin):
-        check(Guard(), "POST", authorization="Bearer x", origin="http://evil.example")
+        check(AccessControl(), "POST", authorization="Bearer x", origin="http://evil.example")

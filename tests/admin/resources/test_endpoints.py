@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
-from gateway.admin.endpoints import ROUTES
+from gateway.admin.resources.endpoints import ROUTES
 from gateway.errors import Draining
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.measurement.history import History

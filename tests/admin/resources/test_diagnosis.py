@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from gateway.admin.diagnosis import Cause, diagnose, spoken
+from gateway.admin.resources.diagnosis import Cause, diagnose, spoken
 from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.measurement.latency import Estimate
 from tests.admin.gateway import summary

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from gateway.admin.endpoints import LEVELS, ROUTES
-from gateway.admin.events import detail, row
-from gateway.admin.openapi import document
+from gateway.admin.resources.endpoints import LEVELS, ROUTES
+from gateway.admin.resources.event_streams import detail, row
+from gateway.admin.resources.openapi import document
 from gateway.config import LOG_LEVELS
 from gateway.telemetry.measurement.latency import Estimate
 from tests.admin.gateway import summary

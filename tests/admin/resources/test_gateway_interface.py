@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.admin.queries import SessionQuery
-from gateway.admin.sources import Selection, merged
-from gateway.admin.totals import totals
+from gateway.admin.resources.gateway_interface import Selection, merged
+from gateway.admin.resources.queries import SessionQuery
+from gateway.admin.resources.totals import totals
 from gateway.telemetry.exposition.merging import merged as merged_families
 from tests.admin.gateway import summary
 from tests.telemetry.fabricate import Node

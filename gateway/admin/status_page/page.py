@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, final
 
-from gateway.admin.answers import Answer
+from gateway.admin.http.responses import Response
 
 _FOLDER: Final = Path(__file__).parent
 _POLICY: Final = (
@@ -32,7 +32,7 @@ class Page:
         body = document.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script).encode()
         policy = _POLICY.format(script=_digest(script), style=_digest(style))
         fields = {"Content-Security-Policy": policy}
-        self.answer = Answer(200, "text/html; charset=utf-8", body, fields)
+        self.answer = Response(200, "text/html; charset=utf-8", body, fields)
 
 
 def _digest(text: str) -> str:

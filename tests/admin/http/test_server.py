@@ -12,9 +12,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from gateway.admin.answers import Answer
-from gateway.admin.exchange import STALLED_S
-from gateway.admin.server import BODY_BYTES, CONNECTIONS, REQUEST_S
+from gateway.admin.http.request_handler import STALLED_S
+from gateway.admin.http.responses import Response
+from gateway.admin.http.server import BODY_BYTES, CONNECTIONS, REQUEST_S
 from tests.admin.gateway import AdminServer, parse
 
 TURN_S = 0.001
@@ -120,8 +120,8 @@ class Endless:
 def endless(server: AdminServer) -> tuple[Endless, Any, Any]:
     body = Endless()
 
-    async def answer(_: object) -> Answer:
-        return Answer(200, "text/plain", body.pieces())
+    async def answer(_: object) -> Response:
+        return Response(200, "text/plain", body.pieces())
 
     server.site._answer = answer
     server.site._time_slices = lambda: EachTurn(server.reactor)  # type: ignore[assignment,return-value]
@@ -177,7 +177,7 @@ def test_an_answer_ends_with_its_connection(server: AdminServer) -> None:
 
 def test_a_fault_of_ours_ends_one_request_and_says_nothing_of_it(server: AdminServer) -> None:
 
-    async def answer(_: object) -> Answer:
+    async def answer(_: object) -> Response:
         raise ZeroDivisionError("inside")
 
     server.site._answer = answer

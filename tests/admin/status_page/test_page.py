@@ -7,12 +7,12 @@ from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 
-import gateway.admin.page
-from gateway.admin.page import Page
+import gateway.admin.status_page.page
+from gateway.admin.status_page.page import Page
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.refusals import CAUSES
 
-FOLDER = Path(gateway.admin.page.__file__).parent
+FOLDER = Path(gateway.admin.status_page.page.__file__).parent
 
 
 def body() -> str:

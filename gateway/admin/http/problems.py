@@ -72,7 +72,7 @@ class TooManyAnswers(Problem):
     status = 503
 
 
-class TooManyWatchers(Problem):
+class TooManyEventStreams(Problem):
     """As many event streams as there may be are open."""
 
     status = 503

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.admin.diagnosis import Cause
-from gateway.admin.queries import (
+from gateway.admin.resources.diagnosis import Cause
+from gateway.admin.resources.queries import (
     DEFAULT_LIMIT,
     FILTER_CHARACTERS,
     FILTERS,

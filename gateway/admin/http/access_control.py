@@ -21,7 +21,7 @@ from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Final, final
 
-from gateway.admin.problems import ForeignOrigin, Unauthorized, WrongHost
+from gateway.admin.http.problems import ForeignOrigin, Unauthorized, WrongHost
 
 # What a request's head has under a name (lower case); None when it is not there, or there twice.
 Head = Callable[[str], str | None]
@@ -32,7 +32,7 @@ _CHALLENGE: Final = 'Bearer realm="rtmpt-gateway", Basic realm="rtmpt-gateway", 
 
 
 @final
-class Guard:
+class AccessControl:
     """``token`` is asked for unless it is empty. ``hosts`` are names that are ours besides this machine's
     own; ``any_host`` when the name does not matter, since no browser comes here unasked."""
 

@@ -18,10 +18,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from gateway.admin.access import Guard
-from gateway.admin.answers import COMMON_FIELDS, Answer, problem_answer
-from gateway.admin.endpoints import Call
-from gateway.admin.problems import BadParameter, Problem, TooManyAnswers
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.problems import BadParameter, Problem, TooManyAnswers
+from gateway.admin.http.responses import COMMON_FIELDS, Response, problem_response
+from gateway.admin.resources.endpoints import Call
 from gateway.admin.time_slices import TimeSlices
 
 _log = Logger()
@@ -54,15 +54,15 @@ class Slots:
 
 @final
 @implementer(IPushProducer)
-class Exchange:
+class RequestHandler:
     """``request`` is Twisted's; ``answer`` makes the answer to a call that ``guard`` let through."""
 
     def __init__(
         self,
         request: Any,
         reactor: Any,
-        guard: Guard,
-        answer: Callable[[Call], Awaitable[Answer]],
+        guard: AccessControl,
+        answer: Callable[[Call], Awaitable[Response]],
         time_slices: TimeSlices,
         slots: Slots,
     ) -> None:
@@ -110,13 +110,13 @@ class Exchange:
                 await self._stream(answer, answer.body)
                 return
         except Problem as problem:
-            answer = problem_answer(problem)
+            answer = problem_response(problem)
         self._write_head(answer)
         if isinstance(answer.body, bytes):
             request.write(answer.body)
         request.finish()
 
-    async def _stream(self, answer: Answer, pieces: AsyncIterator[bytes]) -> None:
+    async def _stream(self, answer: Response, pieces: AsyncIterator[bytes]) -> None:
         """Raises TooManyAnswers, before anything is written."""
         self._slots.take()
         try:
@@ -126,7 +126,7 @@ class Exchange:
             self._slots.give_back()
         self._request.finish()
 
-    async def _ask(self) -> Answer:
+    async def _ask(self) -> Response:
         request = self._request
         method = request.method.decode("latin-1")
         self._check_fields()
@@ -148,7 +148,7 @@ class Exchange:
             return None
         return str(values[0].decode("utf-8", "surrogateescape"))
 
-    def _write_head(self, answer: Answer) -> None:
+    def _write_head(self, answer: Response) -> None:
         request = self._request
         request.setResponseCode(answer.status)
         request.setHeader("Date", datetimeToString())
@@ -187,5 +187,5 @@ class Exchange:
             # The only way left to say that what was written is not all.
             self._request.transport.abortConnection()
             return
-        self._write_head(Answer(500))
+        self._write_head(Response(500))
         self._request.finish()

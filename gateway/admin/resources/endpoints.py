@@ -13,12 +13,12 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from gateway.admin.answers import EVENTS, TEXT, Answer, json_answer, json_list
-from gateway.admin.events import Watching, detail, row, server_of
-from gateway.admin.openapi import document
-from gateway.admin.page import Page
-from gateway.admin.problems import NothingHere, NotOurs, WrongMethod
-from gateway.admin.queries import (
+from gateway.admin.http.problems import NothingHere, NotOurs, WrongMethod
+from gateway.admin.http.responses import EVENTS, TEXT, Response, json_list, json_response
+from gateway.admin.resources.event_streams import EventStreams, detail, row, server_of
+from gateway.admin.resources.gateway_interface import Gateway
+from gateway.admin.resources.openapi import document
+from gateway.admin.resources.queries import (
     METRIC_PARAMETERS,
     SESSION_PARAMETERS,
     parse_level,
@@ -26,7 +26,7 @@ from gateway.admin.queries import (
     session_filter,
     session_query,
 )
-from gateway.admin.sources import Gateway
+from gateway.admin.status_page.page import Page
 from gateway.telemetry.exposition.text import cheaper, content_type, exposition
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
@@ -47,19 +47,19 @@ class Call:
     alias: str = ""
 
 
-Handler = Callable[["Endpoints", Call], Awaitable[Answer]]
+Handler = Callable[["Endpoints", Call], Awaitable[Response]]
 
 
 @final
 class Endpoints:
     """``page`` is what ``/`` shows."""
 
-    def __init__(self, gateway: Gateway, watching: Watching, page: Page) -> None:
+    def __init__(self, gateway: Gateway, watching: EventStreams, page: Page) -> None:
         self._gateway = gateway
         self._watching = watching
         self._page = page
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Call) -> Response:
         """The answer; raises Problem."""
         methods, alias = _find(call.path)
         handler = methods.get("GET" if call.method == "HEAD" else call.method)
@@ -69,100 +69,100 @@ class Endpoints:
             self, Call(call.method, call.path, call.query, call.body, call.accept, alias)
         )
 
-    async def show_page(self, call: Call) -> Answer:
+    async def show_page(self, call: Call) -> Response:
         parse_query(call.query, ())
         return self._page.answer
 
-    async def show_health(self, call: Call) -> Answer:
+    async def show_health(self, call: Call) -> Response:
         parse_query(call.query, ())
-        return Answer(200, TEXT, b"ok\n")
+        return Response(200, TEXT, b"ok\n")
 
-    async def show_readiness(self, call: Call) -> Answer:
+    async def show_readiness(self, call: Call) -> Response:
         parse_query(call.query, ())
         cause = await self._unready()
-        return Answer(503 if cause else 200, TEXT, f"{cause or 'ready'}\n".encode())
+        return Response(503 if cause else 200, TEXT, f"{cause or 'ready'}\n".encode())
 
-    async def show_metrics(self, call: Call) -> Answer:
+    async def show_metrics(self, call: Call) -> Response:
         parse_query(call.query, ())
         families = await self._gateway.families()
         pieces = _later(exposition(families, call.accept))
-        return Answer(200, content_type(call.accept), pieces)
+        return Response(200, content_type(call.accept), pieces)
 
-    async def show_session_metrics(self, call: Call) -> Answer:
+    async def show_session_metrics(self, call: Call) -> Response:
         wanted = session_filter(parse_query(call.query, METRIC_PARAMETERS))
         accept = cheaper(call.accept)
         pieces = self._gateway.session_metrics(accept, wanted)
-        return Answer(200, content_type(accept), pieces)
+        return Response(200, content_type(accept), pieces)
 
-    async def list_sessions(self, call: Call) -> Answer:
+    async def list_sessions(self, call: Call) -> Response:
         query = session_query(parse_query(call.query, SESSION_PARAMETERS))
         selection = await self._gateway.sessions(query)
         busy_share = await self._gateway.busy_share()
         rows = (row(summary, busy_share) for summary in selection.sessions)
         before = {"matching": selection.matching, "causes": selection.causes}
-        return Answer(200, "application/json", json_list(before, "sessions", rows))
+        return Response(200, "application/json", json_list(before, "sessions", rows))
 
-    async def show_session(self, call: Call) -> Answer:
+    async def show_session(self, call: Call) -> Response:
         parse_query(call.query, ())
         summary = await self._gateway.session(call.alias)
         if summary is None:
             raise NothingHere
-        return json_answer(detail(summary, await self._gateway.busy_share()))
+        return json_response(detail(summary, await self._gateway.busy_share()))
 
-    async def show_history(self, call: Call) -> Answer:
+    async def show_history(self, call: Call) -> Response:
         parse_query(call.query, ())
         found = await self._gateway.history(call.alias)
         if found is None:
             raise NothingHere
-        return json_answer(found)
+        return json_response(found)
 
-    async def end_session(self, call: Call) -> Answer:
+    async def end_session(self, call: Call) -> Response:
         parse_query(call.query, ())
         if not await self._gateway.end_session(call.alias):
             raise NothingHere
-        return Answer(204)
+        return Response(204)
 
-    async def list_upstreams(self, call: Call) -> Answer:
+    async def list_upstreams(self, call: Call) -> Response:
         parse_query(call.query, ())
         found = [server_of(health) for health in await self._gateway.upstreams()]
-        return json_answer({"upstreams": found})
+        return json_response({"upstreams": found})
 
-    async def show_drain(self, call: Call) -> Answer:
+    async def show_drain(self, call: Call) -> Response:
         parse_query(call.query, ())
         draining = await self._gateway.is_draining()
-        return json_answer({"draining": draining})
+        return json_response({"draining": draining})
 
-    async def begin_drain(self, call: Call) -> Answer:
+    async def begin_drain(self, call: Call) -> Response:
         parse_query(call.query, ())
         await self._gateway.drain(True)
         return await self.show_drain(call)
 
-    async def end_drain(self, call: Call) -> Answer:
+    async def end_drain(self, call: Call) -> Response:
         parse_query(call.query, ())
         await self._gateway.drain(False)
         return await self.show_drain(call)
 
-    async def show_log_level(self, call: Call) -> Answer:
+    async def show_log_level(self, call: Call) -> Response:
         parse_query(call.query, ())
-        return json_answer({"level": await self._own_log_level()})
+        return json_response({"level": await self._own_log_level()})
 
-    async def set_log_level(self, call: Call) -> Answer:
+    async def set_log_level(self, call: Call) -> Response:
         parse_query(call.query, ())
         level = parse_level(call.body, LEVELS)
         await self._own_log_level()
         await self._gateway.set_log_level(level)
-        return json_answer({"level": level})
+        return json_response({"level": level})
 
-    async def watch(self, call: Call) -> Answer:
+    async def watch(self, call: Call) -> Response:
         parameters = parse_query(call.query, (*SESSION_PARAMETERS, "session"))
         alias = parameters.pop("session", "")
         query = session_query(parameters)
         events = self._watching.session(alias) if alias else self._watching.list(query)
-        return Answer(200, EVENTS, events)
+        return Response(200, EVENTS, events)
 
-    async def describe(self, call: Call) -> Answer:
+    async def describe(self, call: Call) -> Response:
         parse_query(call.query, ())
-        return json_answer(document())
+        return json_response(document())
 
     async def _unready(self) -> str:
         if await self._gateway.is_draining():

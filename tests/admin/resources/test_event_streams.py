@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from gateway.admin.events import WATCHERS
+from gateway.admin.resources.event_streams import WATCHERS
 from gateway.telemetry.sessions import NEWEST_ENDED
 from tests.admin.gateway import AdminServer, _chunks
 

@@ -20,10 +20,10 @@ from typing import Any, Final, final
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
-from gateway.admin.access import Guard
-from gateway.admin.answers import Answer
-from gateway.admin.endpoints import Call
-from gateway.admin.exchange import Exchange, Slots
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.request_handler import RequestHandler, Slots
+from gateway.admin.http.responses import Response
+from gateway.admin.resources.endpoints import Call
 from gateway.admin.time_slices import TimeSlices
 
 # Sixteen watchers, a few scrapers, and the six connections that a browser opens for a page.
@@ -48,8 +48,8 @@ class Site(HTTPFactory):
     def __init__(
         self,
         reactor: Any,
-        guard: Guard,
-        answer: Callable[[Call], Awaitable[Answer]],
+        guard: AccessControl,
+        answer: Callable[[Call], Awaitable[Response]],
         time_slices: Callable[[], TimeSlices],
     ) -> None:
         super().__init__(timeout=REQUEST_S, reactor=reactor)
@@ -61,9 +61,9 @@ class Site(HTTPFactory):
         self.connections: dict[_Connection, None] = {}
         self._slots = Slots(STREAMED)
 
-    def exchange(self, request: Any) -> Exchange:
+    def exchange(self, request: Any) -> RequestHandler:
         """What answers a request."""
-        return Exchange(
+        return RequestHandler(
             request, self.reactor, self._guard, self._answer, self._time_slices(), self._slots
         )
 
@@ -134,7 +134,7 @@ class _Request(Request):
     channel: Any
     content: Any
     _refused = False
-    _exchange: Exchange | None = None
+    _exchange: RequestHandler | None = None
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
