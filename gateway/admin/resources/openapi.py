@@ -1,13 +1,13 @@
-"""The operator's HTTP as an OpenAPI 3.1 document, for programs that want to know it, and for its tests.
+"""The OpenAPI 3.1 document of the admin server, for programs and tests.
 
-Made of the same tables that requests are read by, where there are such.
+It is generated from the tables by which requests are parsed, where these exist.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.admin.resources.diagnosis import Cause
+from gateway.admin.resources.openapi_schemas import STRING, Schema, reference, schemas
 from gateway.admin.resources.queries import (
     DEFAULT_LIMIT,
     FILTER_CHARACTERS,
@@ -17,40 +17,30 @@ from gateway.admin.resources.queries import (
     ORDERS,
     SORTS,
 )
-from gateway.telemetry.measurement.history import SAMPLED
-from gateway.telemetry.measurement.totals import LATENCIES
 
-Schema = dict[str, Any]
-
-_STRING: Final[Schema] = {"type": "string"}
-_SECONDS: Final[Schema] = {"type": "number", "description": "seconds"}
-_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-_FLAG: Final[Schema] = {"type": "boolean"}
-_LEVEL: Final[Schema] = {"type": "string", "enum": ["debug", "info", "warn", "error", "critical"]}
-_CAUSE: Final[Schema] = {"type": "string", "enum": [cause.value for cause in Cause]}
 _FILTER_HELP: Final = {
-    "alias": "aliases that begin with this",
-    "stream": "this stream",
-    "app": "this application",
-    "upstream": "on this server, as /upstreams names it",
+    "alias": "prefix of the alias",
+    "stream": "stream name",
+    "app": "application name",
+    "upstream": "server name as in /upstreams",
     "protocol": "rtmpt, rtmpts, rtmp or rtmps",
-    "address": "of this client address",
+    "address": "client address",
 }
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """The document, in types of JSON."""
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "RTMPT gateway: the operator's HTTP",
+            "title": "RTMPT gateway: admin server",
             "version": "1",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{}, {"token": []}, {"password": []}],
         "paths": _paths(),
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "password": {"type": "http", "scheme": "basic"},
@@ -60,62 +50,29 @@ def document() -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    list_parameters = [*_filters(FILTERS), *_order()]
-    alias = {"name": "alias", "in": "path", "required": True, "schema": _alias()}
-    session = _parameter("session", "one session in the place of the list", _STRING)
+    return {**_status_paths(), **_metrics_paths(), **_session_paths(), **_control_paths()}
+
+
+def _status_paths() -> dict[str, Any]:
+    unready = {"503": {"description": "Draining, or no upstream is up or due to be tried"}}
+    one_session = _parameter("session", "one session instead of the list", STRING)
     return {
         "/": {"get": _operation("The status page", _text("text/html"))},
-        "/healthz": {"get": _operation("Whether the process lives", _text("text/plain"))},
+        "/healthz": {"get": _operation("Liveness", _text("text/plain"))},
         "/readyz": {
             "get": _operation(
-                "Whether new sessions are taken",
+                "Readiness: whether new sessions are accepted",
                 _text("text/plain"),
-                responses={
-                    "503": {"description": "Draining, or no upstream is up or due to be tried"}
-                },
+                responses=unready,
             )
-        },
-        "/metrics": {"get": _operation("Aggregates for Prometheus", _exposition())},
-        "/metrics/sessions": {
-            "get": _operation(
-                "Single sessions for Prometheus", _exposition(), _filters(METRIC_PARAMETERS)
-            )
-        },
-        "/sessions": {"get": _operation("Living sessions", _json("SessionList"), list_parameters)},
-        "/sessions/{alias}": {
-            "parameters": [alias],
-            "get": _operation(
-                "A session, and what delays it", _json("Session"), responses=_UNKNOWN
-            ),
-            "delete": _operation("End a session", None, responses=_UNKNOWN),
-        },
-        "/sessions/{alias}/history": {
-            "parameters": [alias],
-            "get": _operation(
-                "The last ten minutes of a living session", _json("History"), responses=_UNKNOWN
-            ),
         },
         "/upstreams": {"get": _operation("The media servers", _json("UpstreamList"))},
-        "/drain": {
-            "get": _operation("Whether new sessions are refused", _json("Drain")),
-            "post": _operation("Refuse new sessions", _json("Drain")),
-            "delete": _operation("Take new sessions again", _json("Drain")),
-        },
-        "/log-level": {
-            "get": _operation(
-                "The least level that is logged", _json("LogLevel"), responses=_TWISTDS
-            ),
-            "put": {
-                **_operation("Change it", _json("LogLevel"), responses=_TWISTDS),
-                "requestBody": {"required": True, "content": _json("LogLevel")},
-            },
-        },
         "/events": {
             "get": _operation(
-                "What the status page shows, every second",
+                "The contents of the status page, once a second",
                 _text("text/event-stream"),
-                [*list_parameters, session],
-                responses={"503": {"description": "Too many watchers"}},
+                [*_filters(FILTERS), *_order(), one_session],
+                responses={"503": {"description": "Too many event streams"}},
             )
         },
         "/openapi.json": {
@@ -124,8 +81,59 @@ def _paths() -> dict[str, Any]:
     }
 
 
+def _metrics_paths() -> dict[str, Any]:
+    return {
+        "/metrics": {"get": _operation("Aggregate metrics for Prometheus", _exposition())},
+        "/metrics/sessions": {
+            "get": _operation(
+                "Metrics of single sessions for Prometheus",
+                _exposition(),
+                _filters(METRIC_PARAMETERS),
+            )
+        },
+    }
+
+
+def _session_paths() -> dict[str, Any]:
+    parameters = [*_filters(FILTERS), *_order()]
+    alias = {"name": "alias", "in": "path", "required": True, "schema": _alias()}
+    return {
+        "/sessions": {"get": _operation("Active sessions", _json("SessionList"), parameters)},
+        "/sessions/{alias}": {
+            "parameters": [alias],
+            "get": _operation(
+                "A session and the diagnosis of its delay", _json("Session"), responses=_UNKNOWN
+            ),
+            "delete": _operation("End a session", None, responses=_UNKNOWN),
+        },
+        "/sessions/{alias}/history": {
+            "parameters": [alias],
+            "get": _operation(
+                "The last ten minutes of an active session", _json("History"), responses=_UNKNOWN
+            ),
+        },
+    }
+
+
+def _control_paths() -> dict[str, Any]:
+    return {
+        "/drain": {
+            "get": _operation("Whether new sessions are refused", _json("Drain")),
+            "post": _operation("Refuse new sessions", _json("Drain")),
+            "delete": _operation("Accept new sessions again", _json("Drain")),
+        },
+        "/log-level": {
+            "get": _operation("The lowest level logged", _json("LogLevel"), responses=_TWISTDS),
+            "put": {
+                **_operation("Change the log level", _json("LogLevel"), responses=_TWISTDS),
+                "requestBody": {"required": True, "content": _json("LogLevel")},
+            },
+        },
+    }
+
+
 _UNKNOWN: Final = {"404": {"description": "No such session"}}
-_TWISTDS: Final = {"409": {"description": "The log is twistd's, by its own options"}}
+_TWISTDS: Final = {"409": {"description": "The log is configured by options of twistd"}}
 
 
 def _operation(
@@ -134,18 +142,18 @@ def _operation(
     parameters: list[Schema] | None = None,
     responses: Schema | None = None,
 ) -> Schema:
-    problem = {"content": {"application/problem+json": {"schema": _reference("Problem")}}}
+    problem = {"content": {"application/problem+json": {"schema": reference("Problem")}}}
     done = {"200": {"description": "Done", "content": content}}
     return {
         "summary": summary,
         "parameters": parameters or [],
         "responses": {
             **(done if content is not None else {"204": {"description": "Done"}}),
-            "400": {"description": "A bad parameter or body", **problem},
-            "401": {"description": "A token is needed, and this is none", **problem},
-            "403": {"description": "A change that another site's page asks for", **problem},
-            "413": {"description": "A body that is too large"},
-            "421": {"description": "Meant for another host", **problem},
+            "400": {"description": "Invalid parameter or body", **problem},
+            "401": {"description": "Missing or wrong token", **problem},
+            "403": {"description": "A change requested by a page of another site", **problem},
+            "413": {"description": "Body too large"},
+            "421": {"description": "Request for another host", **problem},
             **(responses or {}),
         },
     }
@@ -168,9 +176,9 @@ def _order() -> list[Schema]:
         "default": DEFAULT_LIMIT,
     }
     return [
-        _parameter("sort", "by this figure", {"enum": list(SORTS), "default": "alias"}),
-        _parameter("order", "upwards or downwards", {"enum": list(ORDERS), "default": "asc"}),
-        _parameter("limit", "so many at most", limit),
+        _parameter("sort", "sort key", {"enum": list(SORTS), "default": "alias"}),
+        _parameter("order", "ascending or descending", {"enum": list(ORDERS), "default": "asc"}),
+        _parameter("limit", "largest number of sessions", limit),
     ]
 
 
@@ -179,112 +187,12 @@ def _alias() -> Schema:
 
 
 def _json(name: str) -> Schema:
-    return {"application/json": {"schema": _reference(name)}}
+    return {"application/json": {"schema": reference(name)}}
 
 
 def _text(kind: str) -> Schema:
-    return {kind: {"schema": _STRING}}
+    return {kind: {"schema": STRING}}
 
 
 def _exposition() -> Schema:
-    return {"text/plain": {"schema": _STRING}, "application/openmetrics-text": {"schema": _STRING}}
-
-
-def _reference(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _map(values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values}
-
-
-def _schemas() -> dict[str, Schema]:
-    figures = _session_figures()
-    return {
-        "Problem": _object(title=_STRING, status=_COUNT, detail=_STRING),
-        "Drain": _object(draining=_FLAG),
-        "LogLevel": {**_object(level=_LEVEL), "additionalProperties": False},
-        "Estimate": _object(
-            last_s=_SECONDS, p50_s=_SECONDS, p95_s=_SECONDS, max_s=_SECONDS, count=_COUNT
-        ),
-        "Diagnosis": _object(
-            cause=_CAUSE, delay_s=_SECONDS, parts=_map(_SECONDS), notes=_list(_STRING)
-        ),
-        "Session": _object(**figures, diagnosis=_reference("Diagnosis")),
-        "History": _object(
-            every_s=_SECONDS,
-            age_s={**_SECONDS, "description": "How old the newest sample is"},
-            samples={
-                **_list(_object(**{name: {"type": "number"} for name in SAMPLED})),
-                "description": "Oldest first",
-            },
-        ),
-        "SessionRow": _object(**figures, cause=_CAUSE, delay_s=_SECONDS),
-        "SessionList": _object(
-            matching=_COUNT, causes=_map(_COUNT), sessions=_list(_reference("SessionRow"))
-        ),
-        "Upstream": _object(
-            name=_STRING,
-            up={**_FLAG, "description": "It took the last connection, or had none yet"},
-            due={
-                **_FLAG,
-                "description": "It is tried in its turn; false for a while after a failure",
-            },
-            connections=_COUNT,
-            failures=_COUNT,
-            connect_p50_s=_SECONDS,
-            connect_p95_s=_SECONDS,
-            silent_s={
-                **_SECONDS,
-                "description": "For how long it has answered nothing although sessions wait; else 0.",
-            },
-        ),
-        "UpstreamList": _object(upstreams=_list(_reference("Upstream"))),
-    }
-
-
-_SECONDS_OR_NOTHING: Final[Schema] = {"type": ["number", "null"]}
-
-
-def _session_figures() -> dict[str, Schema]:
-    strings = (
-        *("alias", "protocol", "listener", "upstream", "address", "client", "application"),
-        *("stream", "action", "state", "reason", "streaming"),
-    )
-    seconds = (
-        *("opened_at", "duration_s", "upstream_connect_s", "streamed_s", "pause_s"),
-        "unanswered_s",
-    )
-    counts = (
-        *("connections", "bytes_up", "bytes_down", "buffered_bytes", "sends", "idles", "closes"),
-        *("repeats", "reorders", "held_answers", "empty_answers", "filled_answers"),
-        *("streamed_answers", "streamed_bytes"),
-    )
-    measured = [name for name in LATENCIES if name != "upstream_connect"]
-    return {
-        **dict.fromkeys(strings, _STRING),
-        **dict.fromkeys(seconds, _SECONDS),
-        **dict.fromkeys(counts, _COUNT),
-        "proxies": _list(_STRING),
-        "latencies": {
-            "type": "object",
-            "properties": dict.fromkeys(measured, _reference("Estimate")),
-            "additionalProperties": False,
-        },
-        "media_drift_s": {"type": ["number", "null"]},
-        **dict.fromkeys(("quiet_up_s", "quiet_down_s", "resumed_s"), _SECONDS_OR_NOTHING),
-        "tcp": {
-            "anyOf": [
-                _object(round_trip_s=_SECONDS, variation_s=_SECONDS, retransmits=_COUNT),
-                {"type": "null"},
-            ]
-        },
-    }
+    return {"text/plain": {"schema": STRING}, "application/openmetrics-text": {"schema": STRING}}
