@@ -1,6 +1,6 @@
-"""One worker as its operator sees it: what the admin server asks, answered from this process.
+"""The admin server's interface to one worker in this process.
 
-Long work is done in slices, between which the event loop runs.
+Long tasks are split into time slices, between which the reactor runs.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Who may ask, before anything is looked at: three questions of a request's head.
+"""Access control of the admin server: three checks of a request's head.
 
-1. *Was it meant for us?* Where only this machine reaches us, a page of the network could still have its own
-   name point here (DNS rebinding), and read us as if we were its site. So the name that a browser
-   asked for has to be this machine's, or one that the operator named.
-2. *Does it know the token?* Where one is configured: as a bearer token, or for a browser, which can ask its
-   user only for that, as the password of Basic authentication with any name.
-3. *Is a change asked for by our own page?* A browser says where a request comes from, in ``Sec-Fetch-Site``
-   or ``Origin``; programs say neither. A bearer token is sent by nobody by accident.
+1. Host. If the server is reachable only from this machine, a web page could still resolve its own name to
+   this address (DNS rebinding) and read responses as if from its own site. The host name must therefore be
+   one of this machine, or a configured one.
+2. Token, if one is configured: as a bearer token, or as the password of Basic authentication with any user
+   name, because browsers can ask their users only for that.
+3. Origin of changes. Browsers send the origin of a request in ``Sec-Fetch-Site`` or ``Origin``; other
+   programs send neither. A request with a bearer token is always intentional.
 
-Pure: a head goes in, a problem comes out. Where the token comes from is in the wiring.
+Pure: takes a head, raises a problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final, final
 
 from gateway.admin.http.problems import ForeignOrigin, Unauthorized, WrongHost
 
-# What a request's head has under a name (lower case); None when it is not there, or there twice.
+# The value of a field by its name in lower case; None if it is missing or repeated.
 Head = Callable[[str], str | None]
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -33,8 +33,10 @@ _CHALLENGE: Final = 'Bearer realm="rtmpt-gateway", Basic realm="rtmpt-gateway", 
 
 @final
 class AccessControl:
-    """``token`` is asked for unless it is empty. ``hosts`` are names that are ours besides this machine's
-    own; ``any_host`` when the name does not matter, since no browser comes here unasked."""
+    """``token``: required unless empty. ``hosts``: permitted host names beside this machine's own.
+
+    ``any_host``: whether all host names are permitted, because other sites cannot make browsers connect.
+    """
 
     def __init__(
         self, token: bytes = b"", hosts: Iterable[str] = (), any_host: bool = False
@@ -62,7 +64,7 @@ class AccessControl:
         scheme, _, credentials = authorization.strip().partition(" ")
         find = _SCHEMES.get(scheme.lower())
         given = find(credentials.strip()) if find is not None else b""
-        # In constant time, so that its beginning cannot be guessed by how long this takes.
+        # In constant time, so that the duration does not reveal a correct beginning.
         return compare_digest(given, self._token)
 
     def _is_bearer(self, authorization: str) -> bool:

@@ -1,7 +1,7 @@
-"""What can be wrong with an operator's request: each condition knows its status.
+"""Errors in operators' requests, with their HTTP status.
 
-A problem's text is shown to whoever asked, in a body as RFC 9457 has it. It never repeats a credential,
-and what it repeats of the request is short and quoted.
+The detail is returned to the client (RFC 9457). It never contains a credential, and quotes only short parts
+of the request.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from gateway.errors import GatewayError
 
 
 class Problem(GatewayError):
-    """A request that is not answered with what it asked for. ``fields`` go into the answer's head."""
+    """The base class. ``fields``: header fields of the response."""
 
     status: ClassVar[int] = 500
-    # An empty body tells nobody who only guesses at paths that there is a gateway here.
+    # Without a body, a client that guesses paths does not learn that this is a gateway.
     has_body: ClassVar[bool] = True
 
     def __init__(self, detail: str = "", **fields: str) -> None:
@@ -24,55 +24,55 @@ class Problem(GatewayError):
 
 
 class BadParameter(Problem):
-    """A parameter or body that means nothing."""
+    """An invalid parameter or body."""
 
     status = 400
 
 
 class Unauthorized(Problem):
-    """No token, or a wrong one."""
+    """A missing or wrong token."""
 
     status = 401
 
 
 class ForeignOrigin(Problem):
-    """A change that a page of another site asks for."""
+    """A change requested by a page of another site."""
 
     status = 403
 
 
 class NothingHere(Problem):
-    """No such path, or no such session."""
+    """An unknown path or session."""
 
     status = 404
     has_body = False
 
 
 class WrongMethod(Problem):
-    """The path is known, and not for this."""
+    """The path does not support this method."""
 
     status = 405
 
 
 class NotOurs(Problem):
-    """What is asked for is not the gateway's to do as it was started."""
+    """The gateway cannot do this with the options that it was started with."""
 
     status = 409
 
 
 class WrongHost(Problem):
-    """The request was meant for another name (RFC 9110, 15.5.20)."""
+    """The request was sent to another host name (RFC 9110, 15.5.20)."""
 
     status = 421
 
 
 class TooManyAnswers(Problem):
-    """As many answers in pieces as there may be are under way."""
+    """The limit on streamed responses is reached."""
 
     status = 503
 
 
 class TooManyEventStreams(Problem):
-    """As many event streams as there may be are open."""
+    """The limit on event streams is reached."""
 
     status = 503

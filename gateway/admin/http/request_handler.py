@@ -1,8 +1,8 @@
-"""One request and its answer: what was asked is put as a call, and the answer written as it is taken.
+"""Handles one request of the admin server: calls the resource, and writes its response.
 
-A body in pieces waits while its reader takes nothing, and for so long only. Between two pieces the event
-loop runs, so that a long answer delays no session. A fault of ours ends one request, with its traceback in
-the log and nothing of it in the answer.
+A streamed body waits while the client does not read, for a limited time. Between two pieces the reactor
+runs, so a long response does not delay sessions. An exception ends one request; its traceback is logged,
+and not sent.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from gateway.admin.time_slices import TimeSlices
 
 _log = Logger()
 
-# As for a tunnel's clients: a peer that takes none of what is written to it.
+# The same as for clients of tunnels that acknowledge nothing.
 STALLED_S: Final = 15.0
-# What the guard decides by. Host is the guard's own: a second one is refused as a wrong host.
+# Fields that must not be repeated. A repeated Host is refused by the access control.
 _SINGLE_FIELDS: Final = (b"Origin", b"Sec-Fetch-Site", b"Authorization")
 _NO_BODY: Final = frozenset({204, 304})
 
 
 @final
 class Slots:
-    """How many answers in pieces may be under way at once."""
+    """The limit on concurrent streamed responses."""
 
     def __init__(self, most: int) -> None:
         self._free = most
 
     def take(self) -> None:
-        """The caller owes ``give_back``. Raises TooManyAnswers."""
+        """The caller must call ``give_back``. Raises TooManyAnswers."""
         if not self._free:
             raise TooManyAnswers(
                 "too many long answers are under way; try again soon", Retry_After="10"
@@ -55,7 +55,7 @@ class Slots:
 @final
 @implementer(IPushProducer)
 class RequestHandler:
-    """``request`` is Twisted's; ``answer`` makes the answer to a call that ``guard`` let through."""
+    """``request`` is Twisted's. ``answer`` handles the calls that ``guard`` permits."""
 
     def __init__(
         self,
@@ -72,18 +72,18 @@ class RequestHandler:
         self._answer = answer
         self._time_slices = time_slices
         self._slots = slots
-        # While the reader takes nothing; called when it does again.
+        # Set while the client does not read; called when it does again.
         self._room: Deferred[None] | None = None
         self._work: Deferred[None] | None = None
         self._is_lost = False
 
     def begin(self) -> None:
-        """The request is there as a whole."""
+        """The request is complete: handle it."""
         self._work = Deferred.fromCoroutine(self._serve())
         self._work.addErrback(self._fail)
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """The connection was lost."""
         self._is_lost = True
         if self._work is not None:
             self._work.cancel()
@@ -117,7 +117,7 @@ class RequestHandler:
         request.finish()
 
     async def _stream(self, answer: Response, pieces: AsyncIterator[bytes]) -> None:
-        """Raises TooManyAnswers, before anything is written."""
+        """Write a streamed body. Raises TooManyAnswers before anything is written."""
         self._slots.take()
         try:
             self._write_head(answer)
@@ -137,7 +137,7 @@ class RequestHandler:
         return await self._answer(Call(method, path.decode("latin-1"), query, body, accept))
 
     def _check_fields(self) -> None:
-        """Raises BadParameter: of two values, a proxy and the gateway could take different ones."""
+        """Raises BadParameter for repeated fields, of which a proxy could use another value."""
         for name in _SINGLE_FIELDS:
             if len(self._request.requestHeaders.getRawHeaders(name) or ()) > 1:
                 raise BadParameter(f"{name.decode()} is there twice")
@@ -172,7 +172,7 @@ class RequestHandler:
         request.unregisterProducer()
 
     async def _taken(self) -> None:
-        """Wait until there is room for more. Raises TimeoutError."""
+        """Wait until the write buffer has room. Raises TimeoutError."""
         if self._room is not None:
             await self._room.addTimeout(STALLED_S, self._reactor)
 
@@ -184,7 +184,7 @@ class RequestHandler:
         if self._is_lost:
             return
         if self._request.startedWriting:
-            # The only way left to say that what was written is not all.
+            # The only way to show that the body is incomplete.
             self._request.transport.abortConnection()
             return
         self._write_head(Response(500))

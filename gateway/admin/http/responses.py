@@ -1,7 +1,6 @@
-"""What is answered: a status, fields, and a body at once or in pieces; and how values become bodies.
+"""HTTP responses of the admin server: status, header fields, and a body sent whole or streamed.
 
-Every answer forbids what no answer of ours needs: to be kept, guessed at, framed, or told where a reader
-came from.
+All responses forbid caching, content sniffing, framing and referrers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 EVENTS: Final = "text/event-stream"
 
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-# What a page wants otherwise it says itself.
+# The status page overrides these.
 COMMON_FIELDS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": _NOTHING,
@@ -35,7 +34,7 @@ COMMON_FIELDS: Final[Mapping[str, str]] = {
 
 @frozen
 class Response:
-    """``body`` is all of it, or pieces, each small: between two of them others run."""
+    """``body``: the whole body, or an iterator of small pieces, between which the reactor runs."""
 
     status: int = 200
     content_type: str = ""
@@ -44,12 +43,12 @@ class Response:
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """A small value as JSON, on one line."""
+    """A response with a small value as JSON, on one line."""
     return Response(status, JSON, as_json(value) + b"\n")
 
 
 def problem_response(problem: Problem) -> Response:
-    """What is wrong, as RFC 9457 has it; nothing at all where nothing is to be said."""
+    """The response to a problem (RFC 9457). Its body is empty if the problem has none."""
     if not problem.has_body:
         return Response(problem.status, fields=problem.fields)
     document = {
@@ -63,7 +62,7 @@ def problem_response(problem: Problem) -> Response:
 async def json_list(
     before: Mapping[str, Any], name: str, items: Iterable[Any]
 ) -> AsyncIterator[bytes]:
-    """``before`` as an object with ``items`` as its last member, an item at a time."""
+    """A JSON object with the members of ``before``, and ``items`` as its last one, item by item."""
     yield as_json(before)[:-1] + (b"," if before else b"") + as_json(name) + b":["
     comma = b""
     for item in items:
@@ -73,5 +72,5 @@ async def json_list(
 
 
 def as_json(value: Any) -> bytes:
-    """ASCII alone, so that no reader can take it for another encoding."""
+    """JSON in ASCII, so that no client can mistake the encoding."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

@@ -1,14 +1,12 @@
-"""HTTP for the operator, on ``twisted.web``: connections, and the requests that are read from them.
+"""The admin server's connections and requests, on ``twisted.web``, with limits.
 
-This is not the tunnel's HTTP: a handful of requests a second by people and scrapers, read by Twisted's own
-parser. What this file adds are bounds:
+Operators and scrapers send a few requests a second, which Twisted's own parser reads. The limits are:
 
-- connections at once. One too many ends the oldest connection that has no request under way; answers in
-  pieces (event streams, lists, metrics) may take ``STREAMED`` of the connections only, so that there always
-  is one to end, and health checks are answered whatever else is asked;
-- what a body may have;
-- a connection's time for all of a request, from the end of the one before: bytes that trickle in do not
-  stretch it.
+- The number of connections. A further one closes the oldest connection without an active request. Streamed
+  responses (event streams, lists, metrics) may use only ``STREAMED`` of the connections, so that there
+  always is one to close, and health checks are always answered.
+- The size of a body.
+- The time for a whole request, from the end of the last one. Single bytes do not extend it.
 """
 
 from __future__ import annotations
@@ -26,13 +24,13 @@ from gateway.admin.http.responses import Response
 from gateway.admin.resources.endpoints import Call
 from gateway.admin.time_slices import TimeSlices
 
-# Sixteen watchers, a few scrapers, and the six connections that a browser opens for a page.
+# Sixteen event streams, a few scrapers, and six connections of a browser for one page.
 CONNECTIONS: Final = 64
-# Answers in pieces at once: sixteen watchers, and scrapers. Each can last as long as its reader is slow.
+# Concurrent streamed responses: sixteen event streams, and scrapers. A slow client can extend each.
 STREAMED: Final = 40
-# The longest body that means anything has twenty.
+# The longest valid body has twenty bytes.
 BODY_BYTES: Final = 4096
-# For a request, or until the next one. A scraper that comes every minute keeps its connection.
+# For a request, or until the next one. Above the interval of scrapers, so that they keep connections.
 REQUEST_S: Final = 75.0
 _TOO_LARGE: Final = (
     b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -62,7 +60,7 @@ class Site(HTTPFactory):
         self._slots = Slots(STREAMED)
 
     def exchange(self, request: Any) -> RequestHandler:
-        """What answers a request."""
+        """Create the handler of a request."""
         return RequestHandler(
             request, self.reactor, self._guard, self._answer, self._time_slices(), self._slots
         )
@@ -73,25 +71,25 @@ class Site(HTTPFactory):
         return super().buildProtocol(addr)
 
     def _end_oldest(self) -> bool:
-        """Make room for a connection; False when each one has a request under way."""
+        """Close the oldest idle connection. Returns False if all have active requests."""
         for connection in self.connections:
             if not connection.is_answering:
                 connection.transport.abortConnection()
-                # Its connectionLost may come later.
+                # Its connectionLost may be called later.
                 self.connections.pop(connection, None)
                 return True
         return False
 
     def startFactory(self) -> None:
-        """Not HTTPFactory's, which begins an access log."""
+        """Replaces HTTPFactory's method, which opens an access log."""
 
     def stopFactory(self) -> None:
-        """The port is closed: answers that never end do now."""
+        """The port is closed: end all streamed responses."""
         for connection in tuple(self.connections):
             connection.transport.abortConnection()
 
     def log(self, request: Request) -> None:
-        """No access log: what an operator does to the gateway is logged where it is done."""
+        """No access log: changes by operators are logged where they are made."""
 
 
 @final
@@ -111,14 +109,14 @@ class _Connection(HTTPChannel):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a whole request has arrived whose answer is not complete."""
+        """Whether a complete request has no complete response yet."""
         return any(request.is_whole for request in self.requests)
 
     def resetTimeout(self) -> None:
-        """Some bytes are no reason to wait longer."""
+        """Received bytes do not extend the timeout."""
 
     def timeoutConnection(self) -> None:
-        """As the base class, but not worth a line in the log."""
+        """As the base class, without a log line."""
         self._abortingCall = self.callLater(self.abortTimeout, self._abort)
         self.loseConnection()  # type: ignore[no-untyped-call]
 
@@ -129,7 +127,7 @@ class _Connection(HTTPChannel):
 
 @final
 class _Request(Request):
-    """A request while it is read. ``channel`` is its connection, for as long as it is not done."""
+    """A request. ``channel``: its connection, until the response is complete."""
 
     channel: Any
     content: Any
@@ -150,7 +148,7 @@ class _Request(Request):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the request has arrived, to be answered."""
+        """Whether the request is complete."""
         return self._exchange is not None
 
     def process(self) -> None:
@@ -164,7 +162,7 @@ class _Request(Request):
             self._exchange.lost()
 
     def _refuse(self) -> None:
-        """Say so and close: what follows on the connection would be the rest of the body."""
+        """Refuse the request and close the connection, because the rest of the body would follow."""
         self._refused = True
         self.channel.write(_TOO_LARGE)
         self.channel.loseConnection()

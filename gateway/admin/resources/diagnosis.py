@@ -1,49 +1,49 @@
-"""Where a session's delay comes from, in words: what an operator would conclude from the same figures.
+"""Diagnosis of a session's delay: its cause, in words for operators.
 
-Pure: a summary goes in, with the event loop's busy share, a verdict comes out. Seconds are those of the
-last minute, 95th percentiles if nothing else is said: a viewer feels the bad ones.
+Pure: takes a summary and the event loop's busy share, and returns a diagnosis. Times are of the last
+minute, and 95th percentiles unless stated otherwise, because viewers notice the bad ones.
 
-The table of causes: what is seen, for how long at least, and what it is said to be.
+The causes by observation:
 
-    seen                                                   said
+    observation                                            cause
     event loop busy for 85 % of its time                   gateway
-    no byte of the media server since the handshake        server: it does not answer
-    play: nothing comes from the media server for 15 s     paused: the server, its publisher, the player
-    publish: nothing comes from the client for 15 s        paused: the publisher
-    publish: the same, while an answer is kept back        paused: the media server takes nothing
-    downstream wait, up to a minute after such a pause     server: media that had waited comes at once
+    no byte from the media server since the handshake      server: it does not answer
+    play: no media from the media server for 15 s          paused: the server, its publisher, the player
+    publish: no media from the client for 15 s             paused: the publisher
+    publish: the same, while an answer is withheld         paused: the media server accepts no data
+    downstream wait, up to a minute after such a pause     server: delayed media comes at once
     downstream wait, poll gap as long, Via seen            proxy
     downstream wait, poll gap as long                      polling: the client, or a hidden program between
-    downstream wait, poll gap shorter, but over 0.1 s      polling: it asks too seldom for the rate
+    downstream wait, poll gap shorter, but over 0.1 s      polling: polls too rarely for the rate
       and four round trips
-    downstream wait, no poll gap, or a relay               network: the client does not take it
-    upstream delay, commands out of order                  network, or proxy where one is seen
+    downstream wait, no poll gap, or a relay               network: the client does not read fast enough
+    upstream delay, commands out of order                  network, or proxy if one is known
     upstream delay                                         server
-    ping of the client beyond the round trip (relay)       proxy: one that hides
+    ping of the client beyond the round trip (relay)       proxy: a hidden one
     ping of the upstream, lateness of a player's media     server
     lateness of a publisher's media                        network: the publisher's network or machine
     round trip                                             network
 
-What cannot be known: a program between that has no Via header looks like the client; a media server that
-has stopped looks like a publisher that has. A delay that half of the values do not have is called sudden.
+Limits: a program between client and gateway without a Via header cannot be distinguished from the client,
+nor a stopped media server from a stopped publisher. A delay that affects fewer than half of the values is
+called sudden.
 
-What each figure can and cannot tell:
+The meaning of each figure:
 
-- The *round trip* is the kernel's, of the connection that came last: to the client, or to the proxy in
-  front of it. Half of it is on the way of each byte.
-- The *downstream wait* is from the media server's bytes in to the answer out. A tunnel waits for nothing
-  but the client's next command: so it belongs to whoever lets the *poll gap* last. Of that gap, one round
-  trip is the network's; the rest is the proxy's, where one has said its name, else that of the client or
-  of a hidden program. A wait without a gap is a client that asks, but does not take: its network is too
-  narrow. Of a publisher it means nothing: only acknowledgements go down, and who publishes polls no more
-  often than it sends.
-- The *upstream delay* is the client's network or proxy where commands came out of order, else the media
-  server, which takes late what is ready for it.
-- *RTMP pings*: the upstream's answer is the media server's. The client's, on a connection that is relayed,
-  has all of the way in it; what it has beyond the round trip is a proxy that hides.
-- *Media lateness*: of a player, the media server sends late; of a publisher, its own network or machine.
-  Encoders send in batches, and audio and video apart, so that some of it means nothing.
-- A gateway that is busy nearly all of the time is late with everything, so it is said first.
+- The *round trip* is the kernel's, of the last connection: to the client, or to the proxy in front of it.
+  Each byte takes half of it.
+- The *downstream wait* is from the arrival of upstream data to the answer that carries it. A tunnel waits
+  only for the client's next command, so the cause is that of the *poll gap*. One round trip of the gap is
+  the network's. The rest is the proxy's if one is known, else the client's or a hidden program's. A wait
+  without a gap shows a client that polls but does not read: its network is too slow. For publishers, the
+  wait has no meaning, because only acknowledgements are sent down.
+- The *upstream delay* is caused by the client's network or proxy if commands arrive out of order, else by
+  the media server, which accepts data late.
+- *RTMP pings*: the upstream's response measures the media server. The client's response, on a relayed
+  connection, measures the whole path; the part above the round trip is a hidden proxy's.
+- *Media lateness*: for a player, the media server sends late; for a publisher, its network or machine does.
+  Encoders send in batches, and audio and video separately, so small values have no meaning.
+- A gateway that is busy nearly all of the time delays everything, so this is checked first.
 """
 
 from __future__ import annotations
@@ -58,29 +58,29 @@ from gateway.telemetry.measurement.latency import NOTHING, Estimate
 from gateway.telemetry.measurement.silence import SILENT_S
 from gateway.telemetry.summary import Summary
 
-# Less than this nobody sees in live video, where buffers hold a second and more. Half as much would blame
-# the network of every viewer who is on another continent.
+# Shorter delays are not noticeable in live video, where buffers hold a second and more. A lower threshold
+# would blame the network of every viewer on another continent.
 NOTICEABLE_S: Final = 0.1
-# From here on queues grow in the event loop faster than they are worked off in its pauses.
+# Above this share, queues in the event loop grow.
 BUSY_SHARE: Final = 0.85
-# Of commands; a lost packet now and then puts a few out of order.
+# The share of commands. Occasional packet loss puts a few out of order.
 _MANY_REORDERS: Final = 0.01
-# Taking a connection is said when it took longer; it delays the start and nothing else.
+# Slower connects are mentioned. They delay only the start.
 _SLOW_CONNECT_S: Final = 0.5
-# FFmpeg sends ten packets at once: 0.2 s at 25 frames and 43 pieces of sound a second, measured here.
+# FFmpeg sends ten packets at once: 0.2 s, at 25 video and 43 audio packets a second (measured).
 _BATCHED_S: Final = 0.5
-# A poll gap that is shorter than this share of the wait does not explain it.
+# A poll gap below this share of the wait does not explain the wait.
 _EXPLAINS: Final = 0.5
-# A longer gap than so many round trips is not the network's.
+# A gap of more round trips is not caused by the network.
 _TRIPS: Final = 4
-# No media for so long is a pause: longer than a sample of the history and than the rarest key frames.
+# The least time without media that counts as a pause: more than a sample of the history.
 PAUSED_S: Final = 15.0
-# Estimates are of the last 30 to 60 seconds, and a pause's end is noticed up to ten seconds late.
+# Estimates cover 30 to 60 seconds, and the end of a pause is noticed up to ten seconds late.
 _RESUMED_S: Final = 75.0
 
 
 class Cause(Enum):
-    """Whom the delay comes from: one closed list for pages and JSON."""
+    """The causes of delay, as a closed list for pages and JSON."""
 
     NONE = "none"
     UNKNOWN = "unknown"
@@ -94,7 +94,7 @@ class Cause(Enum):
 
 @frozen
 class Diagnosis:
-    """``parts`` are seconds by cause, ``delay_s`` their sum; ``notes`` are sentences, the verdict first."""
+    """``parts``: seconds by cause. ``delay_s``: their sum. ``notes``: sentences, the verdict first."""
 
     cause: Cause
     delay_s: float
@@ -102,7 +102,7 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values that JSON can carry."""
+        """The values in types of JSON."""
         return {
             "cause": self.cause.value,
             "delay_s": self.delay_s,
@@ -112,7 +112,7 @@ class Diagnosis:
 
 
 def diagnose(summary: Summary, busy_share: float = 0.0) -> Diagnosis:
-    """What delays this session, and how much."""
+    """Diagnose a session."""
     parts = _parts(summary)
     cause = _cause(summary, parts, busy_share)
     verdict = _verdict(summary, cause).format(**_words(summary, parts, cause))
@@ -121,7 +121,7 @@ def diagnose(summary: Summary, busy_share: float = 0.0) -> Diagnosis:
 
 
 def delay_of(summary: Summary) -> float:
-    """What a session is delayed by in all, in seconds: its diagnosis without the words."""
+    """The total delay of a session, in seconds."""
     return sum(_parts(summary).values())
 
 
@@ -139,7 +139,7 @@ def _cause(summary: Summary, parts: dict[Cause, float], busy_share: float) -> Ca
 
 
 def pause_of(summary: Summary) -> float:
-    """For how long the session's stream has carried no media, in seconds."""
+    """How long the session's stream has carried no media, in seconds."""
     if summary.reason:
         return 0.0
     quiet_s = {"play": summary.quiet_down_s, "publish": summary.quiet_up_s}.get(summary.action)
@@ -202,7 +202,7 @@ def _has_resumed(summary: Summary) -> bool:
 
 
 def _hop(summary: Summary, otherwise: Cause) -> Cause:
-    """Whose doing it is between the client and us: the proxy's, where one is known."""
+    """The cause of a delay between client and gateway: the proxy if one is known."""
     return Cause.PROXY if summary.proxies else otherwise
 
 
@@ -237,14 +237,14 @@ _PAUSES: Final = {
     "publish": "The stream has paused: the publisher has sent no media for {pause}.",
 }
 _STUCK: Final = (
-    "The stream has paused: the media server {upstream} takes nothing, so that the publisher has sent no "
+    "The stream has paused: the media server {upstream} accepts no data, so that the publisher has sent no "
     "media for {pause}."
 )
 _UNANSWERED: Final = (
-    "The media server {upstream} has taken the connection, but "
+    "The media server {upstream} has accepted the connection, but "
     "has not answered its handshake for {unanswered}."
 )
-# Why answers are not streamed (protocols/streaming.py, Delivery).
+# Why answers are not streamed (protocols/stream_policy.py, Delivery).
 _WHOLE: Final = {
     "not_playing": "no play is under way yet",
     "client": "its client is not known to use an answer before its end",
@@ -279,7 +279,7 @@ def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[st
 
 
 def _notes(summary: Summary) -> list[str]:
-    """What is worth saying beside the verdict."""
+    """Notes beside the verdict."""
     found = []
     if _has_resumed(summary) and summary.resumed_s is not None:
         found.append(
@@ -295,18 +295,18 @@ def _notes(summary: Summary) -> list[str]:
         found.extend(_delivery(summary))
     if summary.tcp is not None and summary.tcp.retransmits:
         found.append(
-            f"{summary.tcp.retransmits} segments had to be sent again on the client's connection: "
-            "its network loses some."
+            f"{summary.tcp.retransmits} segments were retransmitted on the client's connection: "
+            "its network loses packets."
         )
     if _is_reordered(summary):
         found.append(
-            f"{summary.reorders} commands came before their turn: they travel over several "
-            "connections, as proxies have it."
+            f"{summary.reorders} commands came out of order: they travel over several "
+            "connections, as proxies use them."
         )
     if summary.upstream_connect_s >= _SLOW_CONNECT_S:
         found.append(
-            f"The media server took {spoken(summary.upstream_connect_s)} to take the connection, "
-            "which delayed the start alone."
+            f"The media server took {spoken(summary.upstream_connect_s)} to accept the connection, "
+            "which delayed only the start."
         )
     if _media_late(summary):
         whose = (
@@ -328,7 +328,7 @@ def _delivery(summary: Summary) -> list[str]:
 
 
 def spoken(seconds: float) -> str:
-    """A time as people read it: ``0 ms``, ``85 ms``, ``1.4 s``, ``4 min``."""
+    """A time as ``0 ms``, ``85 ms``, ``1.4 s`` or ``4 min``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

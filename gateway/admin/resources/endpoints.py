@@ -1,7 +1,7 @@
-"""The paths of the operator's HTTP, as a table, and what each one does.
+"""The endpoints of the admin server: a table of paths and methods, and their handlers.
 
-A handler asks the gateway and makes an answer; it knows neither connections nor processes. What is wrong
-with a request is raised (problems.py). openapi.py describes the same table.
+A handler calls the gateway and creates a response. Invalid requests raise problems (problems.py).
+openapi.py describes the same table.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from gateway.admin.status_page.page import Page
 from gateway.telemetry.exposition.text import cheaper, content_type, exposition
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
-# As tunnels/ids.py makes them, and longer: an alias is looked up and never parsed.
+# The form of tunnels/ids.py, and longer: aliases are looked up, and never parsed.
 _ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,31}")
 
 
 @frozen
 class Call:
-    """A request that may be made. ``query`` is what follows the ``?``."""
+    """A permitted request. ``query``: the part after the ``?``."""
 
     method: str
     path: str
     query: bytes = b""
     body: bytes = b""
     accept: str = ""
-    # The part of the path that a route leaves open.
+    # The variable part of a path.
     alias: str = ""
 
 
@@ -52,7 +52,7 @@ Handler = Callable[["Endpoints", Call], Awaitable[Response]]
 
 @final
 class Endpoints:
-    """``page`` is what ``/`` shows."""
+    """``page``: the status page at ``/``."""
 
     def __init__(self, gateway: Gateway, watching: EventStreams, page: Page) -> None:
         self._gateway = gateway
@@ -60,7 +60,7 @@ class Endpoints:
         self._page = page
 
     async def answer(self, call: Call) -> Response:
-        """The answer; raises Problem."""
+        """The response to a call. Raises Problem."""
         methods, alias = _find(call.path)
         handler = methods.get("GET" if call.method == "HEAD" else call.method)
         if handler is None:
@@ -167,7 +167,7 @@ class Endpoints:
     async def _unready(self) -> str:
         if await self._gateway.is_draining():
             return "draining"
-        # One that is due may be up again: only a client can tell, so clients have to be let in.
+        # A server that is due may be up again, which only the next client's connection shows.
         if not any(server.up or server.due for server in await self._gateway.upstreams()):
             return "no upstream is up"
         return ""
@@ -203,7 +203,7 @@ _SESSION: Final = "/sessions/"
 
 
 def _find(path: str) -> tuple[Methods, str]:
-    """The methods of a path, and the alias in it. Raises NothingHere."""
+    """The methods of a path, and the alias in the path. Raises NothingHere."""
     if path.startswith(_SESSION):
         name, slash, part = path.removeprefix(_SESSION).partition("/")
         alias = unquote_to_bytes(name).decode("latin-1")

@@ -1,13 +1,13 @@
-"""Server-sent events for the status page: the whole of what it shows, again and again.
+"""Server-sent events for the status page.
 
-Every event is complete, so that whoever comes late, or misses some, is right with the next. Two streams:
+Each event is complete, so a client that connects late or misses some needs only the next one. Two streams:
 
-- the list: totals, upstreams, and the sessions that a query asks for;
+- the list: totals, upstreams, and the sessions of a query;
 - one session, with its diagnosis.
 
-Bounds: so many watchers at once, each slowed down so that all of them together take a few per cent of the
-processor however many sessions there are. A watcher that takes nothing is cut by the connection's own
-deadline, and no event is made for it meanwhile.
+The number of streams is limited. Their interval grows with their cost, so that all streams together use a
+few percent of the processor, whatever the number of sessions. A client that does not read is disconnected
+by its connection's deadline, and no event is created for it until then.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from gateway.telemetry.measurement.latency import MIDDLES
 from gateway.telemetry.sessions import NEWEST_ENDED
 from gateway.telemetry.summary import Summary
 
-# A page each. More people than this do not look at one gateway at once; more pages than this are a fault.
+# The limit on open status pages.
 WATCHERS: Final = 16
-# How often a page moves. Faster, nobody could read; slower, a plot's line is coarse.
+# The interval of events: readable, and sufficient for the plots.
 _PERIOD_S: Final = 1.0
-# EventStreams may take this share of the time, all watchers together.
+# The share of the processor time for all event streams.
 _SHARE: Final = 0.05
-# After a lost connection, in milliseconds.
+# The client's delay before reconnecting, in milliseconds.
 _RETRY: Final = b"retry: 3000\n\n"
 
 
@@ -58,15 +58,15 @@ class EventStreams:
         self.watchers = 0
 
     def list(self, query: SessionQuery) -> AsyncIterator[bytes]:
-        """The stream of the whole gateway. Raises TooManyEventStreams."""
+        """The stream of the list. Raises TooManyEventStreams."""
         return self._stream(lambda: self._list_event(query))
 
     def session(self, alias: str) -> AsyncIterator[bytes]:
-        """The stream of one session; its event is ``null`` when there is none. Raises TooManyEventStreams."""
+        """The stream of one session, ``null`` if it is unknown. Raises TooManyEventStreams."""
         return self._stream(lambda: self._session_event(alias))
 
     def _stream(self, event: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
-        # Not in the generator, which does not run before it is read.
+        # Outside the generator, which does not run before its first use.
         if self.watchers >= WATCHERS:
             raise TooManyEventStreams(
                 f"{WATCHERS} event streams are open already; close a page", Retry_After="10"
@@ -83,7 +83,7 @@ class EventStreams:
                 yield b"data: "
                 async for piece in event():
                     yield piece
-                # An empty line ends it; the one before is the JSON's own.
+                # An empty line ends the event; the JSON ends with a line end.
                 yield b"\n"
                 spent_s = self._clock() - began
                 await time_slices.sleep(max(_PERIOD_S, spent_s * self.watchers / _SHARE))
@@ -116,18 +116,18 @@ class EventStreams:
 
 
 def detail(summary: Summary, busy_share: float) -> dict[str, Any]:
-    """One session and its diagnosis, as plain values."""
+    """A session and its diagnosis, as plain values."""
     return {**summary.as_dict(), "diagnosis": diagnose(summary, busy_share).as_dict()}
 
 
 def row(summary: Summary, busy_share: float) -> dict[str, Any]:
-    """One session as the list shows it: with the verdict, not the reasons."""
+    """A session for the list, with the cause of its delay."""
     verdict = diagnose(summary, busy_share)
     return {**summary.as_dict(), "cause": verdict.cause.value, "delay_s": verdict.delay_s}
 
 
 def ended_row(summary: Summary) -> dict[str, Any]:
-    """One session that has ended, as the page lists it."""
+    """An ended session for the list."""
     names = ("alias", "application", "stream", "action", "address", "protocol", "reason")
     ended_at = summary.opened_at + summary.duration_s
     return {
@@ -140,7 +140,7 @@ def ended_row(summary: Summary) -> dict[str, Any]:
 
 
 def server_of(health: UpstreamHealth) -> dict[str, Any]:
-    """One media server, as plain values."""
+    """A media server, as plain values."""
     return {
         "name": health.name,
         "up": health.up,
@@ -154,7 +154,7 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
 
 
 def quantile(buckets: Sequence[int], share: float) -> float:
-    """What that share of all values is at most; 0 when there are none."""
+    """The value that this share of all values does not exceed; 0 if there are none."""
     due = share * sum(buckets)
     until = 0
     for count, middle in zip(buckets, MIDDLES, strict=True):

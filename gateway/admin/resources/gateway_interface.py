@@ -1,8 +1,9 @@
-"""What the operator sees and does, wherever the sessions live: in this process, or in several others.
+"""The interface between the admin server and the gateway, whether its sessions are in this process or
+others.
 
-Nothing in this room knows sessions, pools or tables; it asks a ``Gateway``. Every answer is plain values,
-can be added up over workers, and has a bound. Whoever makes them lets the event loop run in between: no
-step takes longer than a few milliseconds.
+The admin server does not know sessions, pools or tables; it calls a ``Gateway``. All results are plain
+values of limited size that can be merged over workers. Implementations yield to the reactor, so that no
+step takes more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from gateway.telemetry.summary import Summary
 
 @frozen
 class Selection:
-    """The sessions that a query is answered with, in its order; ``matching`` counts all that fit it.
+    """The result of a query. ``sessions``: in its order, up to its limit.
 
-    ``causes`` counts those by where their delay comes from (diagnosis.py).
+    ``matching``: the number of all matching sessions. ``causes``: their number by cause of delay
+    (diagnosis.py).
     """
 
     sessions: list[Summary] = field(factory=list)
@@ -33,7 +35,7 @@ class Selection:
 
 
 def merged(selections: Iterable[Selection], query: SessionQuery) -> Selection:
-    """One selection of those that several workers made for the same query."""
+    """Merge the results of several workers for the same query."""
     sessions: list[Summary] = []
     causes: Counter[str] = Counter()
     matching = 0
@@ -45,40 +47,40 @@ def merged(selections: Iterable[Selection], query: SessionQuery) -> Selection:
 
 
 class Gateway(Protocol):
-    """The gateway as a whole."""
+    """The gateway with all its workers."""
 
     async def families(self) -> list[Metric]:
         """The aggregate metrics."""
 
     def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
-        """The metrics of single sessions, as text in pieces that are small, or empty."""
+        """The metrics of single sessions, as text in small or empty pieces."""
 
     async def sessions(self, query: SessionQuery) -> Selection: ...
 
     async def session(self, alias: str) -> Summary | None:
-        """One session, living or just ended; None when it is unknown."""
+        """An active or recently ended session; None if it is unknown."""
 
     async def history(self, alias: str) -> dict[str, Any] | None:
-        """The last ten minutes of a living session as plain values; None when it is unknown."""
+        """The last ten minutes of an active session as plain values; None if it is unknown."""
 
     async def ended(self, most: int) -> list[Summary]:
-        """The sessions that ended last, the newest first."""
+        """The most recently ended sessions, newest first."""
 
     async def end_session(self, alias: str) -> bool:
-        """End a living session; False when there is none of that alias."""
+        """End a session. Returns False if no active session has the alias."""
 
     async def upstreams(self) -> list[UpstreamHealth]:
-        """All servers; none while the gateway is starting."""
+        """All upstream servers; none during startup."""
 
     async def busy_share(self) -> float:
-        """The event loop's, of the busiest worker."""
+        """The event loop's busy share, of the busiest worker."""
 
     async def is_draining(self) -> bool: ...
 
     async def drain(self, on: bool) -> None:
-        """Let no new sessions in, or let them in again. Those that live go on."""
+        """Refuse new sessions, or accept them again. Active sessions continue."""
 
     async def log_level(self) -> str | None:
-        """The least level that is logged; None when that is not the gateway's to say."""
+        """The lowest level logged; None if twistd's options configure the log."""
 
     async def set_log_level(self, level: str) -> None: ...

@@ -1,7 +1,7 @@
-"""What a request asks for: the parameters after the ``?`` and the body, read strictly.
+"""Strict parsing of query parameters and bodies of the admin server.
 
-Every parameter is in one of the tables below, may be given once, and has a bound. What is not in them is
-refused by name, so that a slip of the pen cannot pass for a filter that takes everything.
+Every parameter is in one of the tables below, must not be repeated, and has a limit. Unknown parameters are
+refused by name, so that a misspelt filter is not ignored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gateway.telemetry.sessions import ALL, SessionFilter
 from gateway.telemetry.summary import Summary
 
 DEFAULT_LIMIT: Final = 100
-# Some 1.5 kB each as JSON. Who wants more of them narrows the filter, or reads /metrics/sessions.
+# About 1.5 kB each as JSON. For more sessions, use filters or /metrics/sessions.
 MOST_SESSIONS: Final = 1000
-# As long as what a client chose is kept.
+# The length that text from clients is truncated to.
 FILTER_CHARACTERS: Final = 128
-# What is kept beyond a query's limit before it is cut: cutting then costs little a session.
+# The number of sessions beyond the limit before a shortlist is cut, so that a cut costs little for each.
 _SPARE: Final = 250
 _QUERY_BYTES: Final = 8 * 1024
 _MOST_PARAMETERS: Final = 16
@@ -49,8 +49,7 @@ def _round_trip(summary: Summary) -> float:
     return summary.tcp.round_trip_s if summary.tcp is not None else -1.0
 
 
-# What sessions can be sorted by; latencies by their 95th percentile, and those without a value as less
-# than any.
+# The sort keys. Latencies are sorted by the 95th percentile; sessions without values come first.
 SORTS: Final[Mapping[str, Callable[[Summary], Any]]] = {
     "alias": _by_alias,
     "protocol": lambda summary: summary.protocol,
@@ -70,14 +69,14 @@ SORTS: Final[Mapping[str, Callable[[Summary], Any]]] = {
     "upstream_connect": lambda summary: summary.upstream_connect_s,
 }
 ORDERS: Final = ("asc", "desc")
-# Filters, and whether one fits when the value begins with it.
+# The filters, and whether each is a prefix.
 FILTERS: Final = ("alias", "stream", "app", "upstream", "protocol", "address")
 _METRIC_FILTERS: Final = ("alias", "stream", "upstream", "protocol")
 
 
 @frozen
 class SessionQuery:
-    """Which sessions, in what order, and how many of them. ``wanted`` is what telemetry can tell early."""
+    """Filters, order and limit of a list. ``wanted``: the filters that telemetry applies."""
 
     wanted: SessionFilter = ALL
     application: str = ""
@@ -87,14 +86,14 @@ class SessionQuery:
     limit: int = field(default=DEFAULT_LIMIT)
 
     def takes(self, summary: Summary) -> bool:
-        """Whether a session that ``wanted`` takes is meant."""
+        """Whether a session that matches ``wanted`` matches the other filters."""
         return self.application in ("", summary.application) and self.address in (
             "",
             summary.address,
         )
 
     def best(self, summaries: Iterable[Summary]) -> list[Summary]:
-        """The first ``limit`` of them, in order; equal ones by their alias."""
+        """The first ``limit`` sessions in order; equal ones are sorted by alias."""
         shortlist = Shortlist(self)
         for summary in summaries:
             shortlist.put(summary)
@@ -103,10 +102,10 @@ class SessionQuery:
 
 @final
 class Shortlist:
-    """The first sessions in a query's order, out of many that are put in one by one.
+    """Selects the first sessions in a query's order, from sessions added one by one.
 
-    By what a session is sorted is found out once, as it is put in: so sorting costs little. ``cut`` is owed
-    when it ``is_long``, and then takes less than a millisecond.
+    The sort key is calculated once, when a session is added. ``cut`` must be called when the list
+    ``is_long``, and then takes less than a millisecond.
     """
 
     def __init__(self, query: SessionQuery) -> None:
@@ -122,19 +121,19 @@ class Shortlist:
         return len(self._entries) > self._query.limit + _SPARE
 
     def cut(self) -> None:
-        """Forget all that cannot be among the first."""
+        """Discard all sessions that cannot be among the first."""
         self._entries.sort(key=itemgetter(1))
         self._entries.sort(key=itemgetter(0), reverse=self._query.descending)
         del self._entries[self._query.limit :]
 
     def take(self) -> list[Summary]:
-        """Those that are left, in order."""
+        """The selected sessions, in order."""
         self.cut()
         return [summary for _, _, summary in self._entries]
 
 
 def parse_query(text: bytes, known: Iterable[str]) -> dict[str, str]:
-    """The parameters of a request's target. Raises BadParameter."""
+    """Parse the query of a target. Raises BadParameter."""
     known = tuple(known)
     if len(text) > _QUERY_BYTES:
         raise BadParameter(f"the query is over {_QUERY_BYTES} bytes")
@@ -163,7 +162,7 @@ def parse_query(text: bytes, known: Iterable[str]) -> dict[str, str]:
 
 
 def session_query(parameters: Parameters) -> SessionQuery:
-    """What ``/sessions`` and ``/events`` are asked for. Raises BadParameter."""
+    """The query of ``/sessions`` and ``/events``. Raises BadParameter."""
     return SessionQuery(
         wanted=session_filter(parameters),
         application=_bounded(parameters, "app"),
@@ -179,13 +178,13 @@ METRIC_PARAMETERS: Final = _METRIC_FILTERS
 
 
 def session_filter(parameters: Parameters) -> SessionFilter:
-    """What telemetry itself can filter by. Raises BadParameter."""
+    """The filters that telemetry applies. Raises BadParameter."""
     values = {name: _bounded(parameters, name) for name in _METRIC_FILTERS}
     return SessionFilter(**values) if any(values.values()) else ALL
 
 
 def parse_level(body: bytes, levels: Iterable[str]) -> str:
-    """The level that a body ``{"level": "debug"}`` names. Raises BadParameter."""
+    """The level in a body ``{"level": "debug"}``. Raises BadParameter."""
     levels = tuple(levels)
     try:
         document = json.loads(body)
@@ -215,7 +214,7 @@ def _one_of(parameters: Parameters, name: str, known: Iterable[str], default: st
 
 def _limit(parameters: Parameters) -> int:
     value = parameters.get("limit", str(DEFAULT_LIMIT))
-    # str.isdigit takes digits of other scripts too, which int reads as well.
+    # str.isdigit and int also accept digits of other scripts.
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MOST_SESSIONS):
         raise BadParameter(f"limit: expected a number from 1 to {MOST_SESSIONS}")
     return int(value)

@@ -1,7 +1,7 @@
-"""The status page: three files of this folder as one document that needs nothing else.
+"""The status page: one HTML document made of three files, without external resources.
 
-Its Content-Security-Policy names the script and the style by their hashes and lets nothing else run, so
-that what a client chose cannot become code even if the script were to put it in the wrong place.
+Its Content-Security-Policy permits the script and style by their hashes, and nothing else, so that text
+from clients cannot be executed, even if the script inserts it in a wrong place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POLICY: Final = (
 
 @final
 class Page:
-    """Read once; ``answer`` is what ``/`` is answered with."""
+    """Reads the files once. ``answer``: the response for ``/``."""
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         script = (folder / "page.js").read_text("utf-8")

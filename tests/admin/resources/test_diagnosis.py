@@ -104,9 +104,9 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
 @pytest.mark.parametrize(
     ("words", "changes"),
     [
-        ("3 segments had to be sent again", {"retransmits": 3}),
-        ("5 commands came before their turn", {"reorders": 5}),
-        ("took 2.0 s to take the connection", {"upstream_connect_s": 2.0}),
+        ("3 segments were retransmitted", {"retransmits": 3}),
+        ("5 commands came out of order", {"reorders": 5}),
+        ("took 2.0 s to accept the connection", {"upstream_connect_s": 2.0}),
         ("Media comes 1.0 s late", {"latencies": {"media_late": 1.0}}),
         (
             "(1.1 cache): 380 ms of 410 ms",
@@ -120,7 +120,7 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
         ("media:1935 has sent no media for 4 min", {"quiet_down_s": 240.0}),
         ("the publisher has sent no media for 20.0 s", {"quiet_up_s": 20.0, "action": "publish"}),
         (
-            "media:1935 takes nothing",
+            "media:1935 accepts no data",
             {"quiet_up_s": 20.0, "action": "publish", "state": "keeping"},
         ),
         ("resumed 20.0 s ago after a pause of 35.0 s", {"resumed_s": 20.0, "pause_s": 35.0}),
