@@ -23,12 +23,12 @@ from gateway.config import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.forwarding import Website
 from gateway.listeners.http import HTTPConnection
 from gateway.listeners.http_service import HTTPService
 from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
-from gateway.listeners.website import Website
 from gateway.logs import repeated
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.ingress import Ingress
@@ -45,7 +45,7 @@ from gateway.tunnels.table import SessionTable
 from gateway.upstreams.dial import Server
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.website import WebServer
+from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import admin, files, open_files, own_listeners
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap import Heap, find_trim, resident_bytes
@@ -296,11 +296,11 @@ class Worker:
             raise UpstreamUnavailable("the gateway is starting")
         return await self._pool.connect(tunnel)
 
-    def _make_website(self) -> WebServer | None:
+    def _make_website(self) -> WebsiteConnections | None:
         website, limits = self._configuration.website, self._configuration.limits
         if website is None:
             return None
-        server = WebServer(self._reactor, website.server, limits, monotonic)
+        server = WebsiteConnections(self._reactor, website.server, limits, monotonic)
         self._http.website = Website(server, limits, monotonic)
         return server
 

@@ -1,11 +1,10 @@
-"""Connections to the website's server: dialled, lent to one request at a time, kept for the next.
+"""Connections to the website's server: opened on demand, used for one request at a time, and reused.
 
-A kept connection may be closed by the server at the very moment it is lent again, and then nobody knows
-whether the request was read. Only a request that may be repeated is therefore given a kept one; any other
-gets a fresh one, which costs a connect and never a wrong answer.
+The server may close an idle connection just when it is reused, and then it is not known whether the request
+was processed. Only requests that may be repeated use idle connections; all others get a new one.
 
-Bounds: ``_KEPT_CONNECTIONS``, ``_KEPT_S``; the connect by ``Limits.upstream_connect_s`` an address. What a
-connection carries is its user's business; this module does not know HTTP.
+Limits: ``_KEPT_CONNECTIONS``, ``_KEPT_S``, and ``Limits.upstream_connect_s`` for a connect to each address.
+This module does not know HTTP.
 """
 
 from __future__ import annotations
@@ -34,41 +33,41 @@ from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
-# More than that at once are rare behind one gateway, and each costs the server a place of its own.
+# More are rarely used at the same time, and each occupies a place at the server.
 _KEPT_CONNECTIONS = 32
-# Common servers keep theirs 5 to 75 s; firewalls forget quiet ones, silently, after minutes.
+# Common servers close idle connections after 5 to 75 s; firewalls drop their state after minutes.
 _KEPT_S = 30.0
-# One line an outage, not one a request.
+# At most one log line in this time.
 _QUIET_S = 10.0
 
 
 class User(Protocol):
-    """The request that a connection is lent to."""
+    """The request that uses a connection."""
 
     def server_connected(self, server: WebConnection) -> None:
-        """What ``dial`` was asked for; the user owes ``give_back`` or ``close``."""
+        """``dial`` has succeeded. The user must call ``release`` or ``close``."""
 
     def server_failed(self, error: RequestRefused) -> None:
-        """``dial`` found no server."""
+        """``dial`` has failed."""
 
     def server_data(self, data: bytes) -> None: ...
 
     def server_full(self) -> None:
-        """More than the transport's mark is unsent."""
+        """The transport's write buffer is full."""
 
     def server_drained(self) -> None: ...
 
     def server_ended(self) -> None:
-        """The server says no more, and still listens. Not called after ``close``."""
+        """The server has half-closed. Not called after ``close``."""
 
     def server_lost(self) -> None:
-        """The connection is gone. Not called after ``close``."""
+        """The connection was lost. Not called after ``close``."""
 
 
 @final
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
 class WebConnection:
-    """One connection. ``user`` is None while nobody has it, ``lost`` set once it is of no use any more."""
+    """A connection. ``user``: None while it is idle. ``lost``: whether it cannot be used any more."""
 
     __slots__ = ("_forget", "kept_since", "lost", "transport", "user")
 
@@ -80,12 +79,12 @@ class WebConnection:
         self.kept_since = 0.0
 
     def close(self) -> None:
-        """Close it now; its user hears no more of it."""
+        """Abort the connection. Its user is not called any more."""
         self.user = None
         self.lost = True
         self.transport.abortConnection()
 
-    # Twisted calls
+    # The transport calls
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
@@ -98,7 +97,7 @@ class WebConnection:
         if self.user is not None:
             self.user.server_data(data)
         elif not self.lost:
-            # An answer to nothing.
+            # Data without a request.
             self._drop()
 
     def readConnectionLost(self) -> None:
@@ -134,9 +133,8 @@ class WebConnection:
 
 
 @final
-class WebServer:
-    """The website's server. ``reactor`` looks names up, and ``connect`` dials with it; ``clock`` gives
-    seconds that never go back."""
+class WebsiteConnections:
+    """The connections to the website's server. ``connect`` opens one; ``clock`` is monotonic."""
 
     def __init__(
         self,
@@ -152,28 +150,28 @@ class WebServer:
         self._limits = limits
         self._clock = clock
         self._kept: list[WebConnection] = []
-        # Of a name's addresses, the one that was reached last.
+        # The address of the last successful connect.
         self._host = ""
-        self._complained_at = -_QUIET_S
+        self._logged_at = -_QUIET_S
         self.name = self.server.name.encode()
 
     async def look_up(self) -> None:
-        """Look its name up. Raises ConfigurationError when that is unknown."""
+        """Resolve the server's name. Raises ConfigurationError if it is unknown."""
         await self.server.look_up(self._reactor)
 
     async def look_up_again(self) -> None:
-        """Look its name up, and keep what was known if it cannot be had now."""
+        """Resolve the name again. If that fails, the known addresses stay in use."""
         try:
             await self.look_up()
         except ConfigurationError as error:
             _log.warn("{error}", error=error)
 
-    def take_kept(self, user: User) -> WebConnection | None:
-        """Lend a kept connection, the one used last, to ``user``; None when there is none."""
+    def reuse(self, user: User) -> WebConnection | None:
+        """The idle connection that was used last, for ``user``; None if there is none."""
         while self._kept:
             connection = self._kept.pop()
             is_young = self._clock() - connection.kept_since < _KEPT_S
-            # Bytes that came while nothing was asked would be taken for the next request's answer.
+            # Unread bytes would be taken for the response to the next request.
             if is_young and not connection.transport.unread:
                 connection.user = user
                 return connection
@@ -181,33 +179,33 @@ class WebServer:
         return None
 
     def dial(self, user: User) -> None:
-        """Lend a fresh connection to ``user``: it is told of the outcome, never at once."""
+        """Open a connection for ``user``, which is notified of the outcome after this call has returned."""
         Deferred.fromCoroutine(self._dial(user)).addErrback(
             lambda failure: _log.failure("Dialling the website failed", failure)
         )
 
-    def give_back(self, connection: WebConnection) -> None:
-        """Take back a connection on which an answer has ended in order."""
+    def release(self, connection: WebConnection) -> None:
+        """Keep a connection for reuse, after a complete response."""
         connection.user = None
         if len(self._kept) >= _KEPT_CONNECTIONS:
             connection.close()
             return
         connection.kept_since = self._clock()
-        # Its last user may have left it paused; a kept one must notice its end.
+        # Reading may be paused, but an idle connection must detect its end.
         connection.transport.startReading()
         self._kept.append(connection)
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the idle connections."""
         kept, self._kept = self._kept, []
         for connection in kept:
             connection.close()
 
-    def complain(self, error: Exception) -> None:
-        """Log what is wrong with the server, unless something was just now."""
+    def log_failure(self, error: Exception) -> None:
+        """Log a failure of the server, at most every ``_QUIET_S``."""
         now = self._clock()
-        if now - self._complained_at >= _QUIET_S:
-            self._complained_at = now
+        if now - self._logged_at >= _QUIET_S:
+            self._logged_at = now
             _log.warn("website {server}: {error}", server=self.server.name, error=error)
 
     async def _dial(self, user: User) -> None:
@@ -224,7 +222,7 @@ class WebServer:
             user.server_connected(connection)
 
     async def _connect(self, connection: WebConnection) -> None:
-        refused: RequestRefused = WebsiteUnavailable("its name is not looked up yet")
+        refused: RequestRefused = WebsiteUnavailable("its name is not resolved yet")
         for host in self._hosts_in_turn():
             port, timeout_s = self.server.address.port, self._limits.upstream_connect_s
             try:
@@ -236,17 +234,17 @@ class WebServer:
                     warn_exhausted(own, self.server)
                 else:
                     refused = _refusal_of(error)
-                    self.complain(error)
+                    self.log_failure(error)
             else:
                 self.server.note_reached(host)
                 if connection.lost:
-                    raise WebsiteUnavailable("closed as soon as it stood")
+                    raise WebsiteUnavailable("closed immediately")
                 self._host = host
                 return
         raise refused
 
     def _hosts_in_turn(self) -> list[str]:
-        """All addresses, the one that was reached last first."""
+        """All addresses, beginning with that of the last successful connect."""
         return sorted(self.server.hosts, key=lambda host: host != self._host)
 
     def _forget(self, connection: WebConnection) -> None:

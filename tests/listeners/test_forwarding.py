@@ -18,10 +18,10 @@ from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError
+from gateway.listeners.forwarding import Website
 from gateway.listeners.http import HTTPConnection
-from gateway.listeners.website import Website
 from gateway.protocols.limits import Limits
-from gateway.upstreams.website import WebServer
+from gateway.upstreams.website_connections import WebsiteConnections
 from tests.listeners.conversation import HOLD_S, Gateway, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
@@ -101,11 +101,11 @@ class Names:
         receiver.resolutionComplete()
 
 
-def serve(gateway: Gateway, server: Server, *hosts: str) -> WebServer:
+def serve(gateway: Gateway, server: Server, *hosts: str) -> WebsiteConnections:
     """Give the gateway a website whose name stands for ``hosts``."""
     names = Names(list(hosts) or ["198.51.100.7"])
     address = ServerAddress("web", 80)
-    web = WebServer(names, address, gateway.limits, gateway.clock, server.connect)
+    web = WebsiteConnections(names, address, gateway.limits, gateway.clock, server.connect)
     Deferred.fromCoroutine(web.look_up())
     gateway.service.website = Website(web, gateway.limits, gateway.clock)
     return web
@@ -466,7 +466,7 @@ def test_the_next_address_is_tried_and_the_one_that_was_reached_first_from_then_
 
 
 def test_an_unknown_name_is_a_mistake_of_the_configuration(gateway) -> None:
-    web = WebServer(Names([]), ServerAddress("web", 80), gateway.limits, gateway.clock)
+    web = WebsiteConnections(Names([]), ServerAddress("web", 80), gateway.limits, gateway.clock)
     failures: list[Failure] = []
     Deferred.fromCoroutine(web.look_up()).addErrback(failures.append)
     assert failures[0].check(ConfigurationError)
