@@ -37,8 +37,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from gateway import config
-from gateway.config import Config
+from gateway.configuration import loading
+from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.telemetry.levels import Threshold
@@ -117,10 +117,10 @@ class Options(usage.Options):
 
     def _read(self) -> Config:
         if self["config"] is None:
-            return config.from_options(self.listen, self.upstream)
+            return loading.from_options(self.listen, self.upstream)
         if self.listen or self.upstream:
             raise usage.UsageError("--config says it all: leave out --listen and --upstream")
-        return config.from_file(Path(self["config"]))
+        return loading.from_file(Path(self["config"]))
 
 
 class GatewayService(service.Service):
@@ -245,7 +245,7 @@ def makeService(options: Options) -> service.IService:
     return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
 
 
-def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> Threshold | None:
+def _observer(log: Log, twistd: Mapping[str, Any] | None) -> Threshold | None:
     """The observer of log events; None where twistd's options name one, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
+from gateway.configuration import loading
 from gateway.service import Options, makeService
 from tests.listeners.certificate_makers import DAY, issue
 
@@ -83,18 +83,18 @@ def parsed(*words: str) -> Options:
 
 
 def test_no_option_means_the_embedded_origin_on_loopback() -> None:
-    assert parsed().configuration == config.from_options([], [])
+    assert parsed().configuration == loading.from_options([], [])
 
 
 def test_listen_and_upstream_make_a_configuration() -> None:
     options = parsed("--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--upstream", "media")
-    assert options.configuration == config.from_options(["127.0.0.1:1", "[::1]:2"], ["media"])
+    assert options.configuration == loading.from_options(["127.0.0.1:1", "[::1]:2"], ["media"])
 
 
 @pytest.mark.parametrize("option", ["--config", "-c"])
 def test_a_file_makes_a_configuration(file: Path, option: str) -> None:
     file.write_text(LISTENER)
-    assert parsed(option, str(file)).configuration == config.from_file(file)
+    assert parsed(option, str(file)).configuration == loading.from_file(file)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,8 @@ def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
     refused(
         done,
         'gateway.toml: line 3: [[listener]] 1, key "adress": unknown key; did you mean "address"?',
-        'gateway.toml: line 5: [node], key "id": 1: expected two of 0-9 and a-z, in quotes, such as "00"',
+        'gateway.toml: line 5: [node], key "id": 1: expected two characters of 0-9 and a-z in quotes,'
+        ' such as "00"',
     )
     assert done.stdout == ""
 
@@ -331,7 +332,7 @@ def test_a_name_of_the_gateway_itself_as_its_upstream_ends_the_run(tmp_path: Pat
 TAC = """
 from twisted.application.service import Application
 from twisted.internet import defer, reactor
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.service import GatewayService, exit_with
 

@@ -26,7 +26,8 @@ from gateway.admin.page import Page
 from gateway.admin.server import Site
 from gateway.admin.sources import Gateway
 from gateway.admin.time_slices import TimeSlices
-from gateway.config import Admin, Source
+from gateway.configuration.problems import Source
+from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.ports import address_of, listen

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, thread_time, time
 from typing import final
 
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from stat import S_IROTH
 
-from gateway.config import Config, Tls
+from gateway.configuration.sections import Config, Tls
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import CertificateStore

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
 from gateway.admin.time_slices import TimeSlices
-from gateway.config import Config
-from gateway.config import Listener as ListenerConfig
+from gateway.configuration.sections import Config
+from gateway.configuration.sections import Listener as ListenerConfig
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet

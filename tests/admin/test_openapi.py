@@ -10,7 +10,7 @@ import attrs
 from gateway.admin.endpoints import LEVELS, ROUTES
 from gateway.admin.events import detail, row
 from gateway.admin.openapi import document
-from gateway.config import LOG_LEVELS
+from gateway.configuration.values import LOG_LEVELS
 from gateway.telemetry.latency import Estimate
 from tests.admin.gateway import summary
 

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway import config
-from gateway.config import Config
+from gateway.configuration import loading
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.workers import files
 from tests.listeners.certificate_makers import DAY, issue
@@ -42,7 +42,7 @@ def secured(*paths: Path) -> Config:
 
 
 def _read(text: str) -> Config:
-    return config.from_document("FILE", tomllib.loads(text))
+    return loading.from_document("FILE", tomllib.loads(text))
 
 
 def faults(configuration: Config) -> list[str]:

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from gateway import config
 from gateway.addresses import ServerAddress, TcpAddress, parse_listen_address, parse_server
+from gateway.configuration import loading
 from gateway.errors import ConfigurationError
 from gateway.workers import own_listeners
 
@@ -23,7 +23,7 @@ def checked(listener: str, server: str, table: str = "upstream") -> str:
         else {"website": {"server": server}}
     )
     try:
-        own_listeners.check(config.from_document("FILE", document))
+        own_listeners.check(loading.from_document("FILE", document))
     except ConfigurationError as error:
         return str(error)
     return ""
