@@ -45,7 +45,7 @@ from gateway.telemetry.levels import Threshold
 from gateway.telemetry.lines import make_observer
 from gateway.telemetry.unraisable import unraisable
 from gateway.telemetry.versions import version_of
-from gateway.workers import files, own_listeners
+from gateway.workers import configured_files, proxy_loops
 from gateway.workers.worker import Worker
 
 # What can go wrong outside of this program: its text says it all, and a traceback would hide it.
@@ -105,12 +105,12 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         try:
             self.configuration = self._read()
-            own_listeners.check(self.configuration)
-            files.check(self.configuration, time())
+            proxy_loops.check(self.configuration)
+            configured_files.check(self.configuration, time())
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
-            for warning in files.warnings(self.configuration):
+            for warning in configured_files.warnings(self.configuration):
                 print(_lines(f"warning: {warning}"), file=sys.stderr)
             print(f"{self['config'] or 'command line'}: configuration is valid")
             raise SystemExit(0)

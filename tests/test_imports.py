@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
-    *("gateway.protocols", "gateway.regular"),
+    *("gateway.protocols", "gateway.regular_files"),
 }
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),
-    "gateway.regular": set(),
+    "gateway.regular_files": set(),
     "gateway.transport": {"gateway.descriptors", "gateway.logs"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
@@ -62,7 +62,7 @@ IMPURE_STANDARD = {
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
-    *("gateway.addresses", "gateway.configuration", "gateway.regular"),
+    *("gateway.addresses", "gateway.configuration", "gateway.regular_files"),
 )
 
 

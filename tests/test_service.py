@@ -204,7 +204,7 @@ def test_bad_files_of_any_table_end_the_run_with_a_line_for_each(
         f'gateway.toml: line 4: [admin], key "token_file": {token}: a token has at least 16 characters; '
         "make one with: openssl rand -hex 24",
         f'gateway.toml: line 6: [log], key "access": {log}: cannot be written: No such file or directory; '
-        "the folder must be there, and the gateway's user must be able to write in it",
+        "the directory must exist, and the gateway's user must have write permission in it",
     )
     assert done.stdout == ""
 
@@ -227,7 +227,7 @@ def test_check_warns_of_a_key_that_everybody_can_read(
     done = twistd(tmp_path, "rtmpt-gateway", "--check", "--config", "gateway.toml")
     assert done.stderr == (
         f'rtmpt-gateway: warning: gateway.toml: line 5: [tls], key "certificates", item 1: {open_key}: '
-        "everybody on this machine can read its private key; chmod o-r it\n"
+        "its private key is readable by all users; chmod o-r it\n"
     )
     assert done.stdout == "gateway.toml: configuration is valid\n"
     assert done.returncode == 0
@@ -241,7 +241,7 @@ def test_the_start_warns_of_a_key_that_everybody_can_read(
         f'[tls]\ncertificates = ["{open_key}"]\n'
     )
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml")
-    assert done.stdout.count(f"{open_key}: everybody on this machine can read") == 1
+    assert done.stdout.count(f"{open_key}: its private key is readable by all users") == 1
 
 
 @pytest.mark.parametrize("daemon", [["-n"], []])
@@ -267,8 +267,8 @@ def test_the_gateway_as_its_own_upstream_ends_the_run(
     refused(
         done,
         'gateway.toml: line 4: [[upstream]] 1, key "servers", item 1: "localhost:1935" is the gateway\'s'
-        ' own listener "0.0.0.0:1935": connections would come back without end; name the server behind'
-        " the gateway, on its own address or port",
+        ' own listener "0.0.0.0:1935": connections would loop; name the server behind the'
+        " gateway, with its own address or port",
     )
 
 

@@ -31,7 +31,7 @@ from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.ports import address_of, listen
-from gateway.regular import read_regular_file
+from gateway.regular_files import read_regular_file
 
 _log = Logger()
 

@@ -29,7 +29,7 @@ from gateway.telemetry.refusals import RefusalWarnings
 from gateway.telemetry.sessions import Record, Sessions
 from gateway.telemetry.upstreams import UpstreamCounts
 from gateway.upstreams.pool import Pool
-from gateway.workers.files import writing_access_log
+from gateway.workers.configured_files import writing_access_log
 
 
 @final
