@@ -2,7 +2,7 @@
 
 A caller tests ``debugging.enabled`` before it logs at level debug, so that the line costs only this test at
 other levels. Warnings that clients can repeat are logged with ``repeated``, once a minute for each cause.
-The observer limits the number of all lines (telemetry/lines.py).
+The observer limits the number of all lines (telemetry/logs/line_observer.py).
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
-from gateway.telemetry.levels import Threshold
-from gateway.telemetry.lines import make_observer
-from gateway.telemetry.unraisable import unraisable
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.logs.line_observer import make_observer
+from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.versions import version_of
 from gateway.workers import configured_files, proxy_loops
 from gateway.workers.worker import Worker
@@ -133,7 +133,7 @@ class GatewayService(service.Service):
         configuration: Config,
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
-        observer: Threshold | None = None,
+        observer: LevelFilter | None = None,
     ) -> None:
         self._observer = observer
         self._configuration = configuration
@@ -245,7 +245,7 @@ def makeService(options: Options) -> service.IService:
     return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
 
 
-def _observer(log: Log, twistd: Mapping[str, Any] | None) -> Threshold | None:
+def _observer(log: Log, twistd: Mapping[str, Any] | None) -> LevelFilter | None:
     """The gateway's log observer; None if twistd's options select another one, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None
@@ -253,9 +253,9 @@ def _observer(log: Log, twistd: Mapping[str, Any] | None) -> Threshold | None:
     if name == "-" or (not name and twistd.get("nodaemon")):
         # twistd replaces ``sys.stdout`` later; this is the real one.
         lines = make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
-        return Threshold(lines, log.level, is_on_output=True)
+        return LevelFilter(lines, log.level, is_on_output=True)
     file = LogFile.fromFullPath(name or "twistd.log")
-    return Threshold(make_observer(log.format, file, log.lines_per_s, monotonic), log.level)
+    return LevelFilter(make_observer(log.format, file, log.lines_per_s, monotonic), log.level)
 
 
 def _is_one_output() -> bool:

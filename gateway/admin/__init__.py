@@ -1,1 +1,1 @@
-"""The operator's own HTTP: metrics, health, sessions, status page."""
+"""The admin server: health, metrics, sessions and the status page, for operators."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol, final
 
 from gateway.errors import RequestRefused
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
-from gateway.upstreams.website import WebConnection
+from gateway.upstreams.website_connections import WebConnection
 
 
 class Client(Protocol):

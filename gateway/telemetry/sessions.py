@@ -1,68 +1,53 @@
-"""All sessions of a worker as telemetry knows them: the living, those that just ended, and sums of all.
+"""The sessions of a worker: active ones, recently ended ones, and the sums over all.
 
-Both tables tell it of every session's beginning and end, and nothing in between; what a session counts is
-read from the session when somebody asks. Sums are what has ended (added up at each end) plus what lives.
+The session tables report the beginning and end of each session. Counters are read from sessions on request.
+A sum has the ended sessions, added up at their ends, plus the active ones.
 
-The living are spread over groups by their aliases. Every ``TURN_S`` the minute of one group is moved on, so
-that each session's is moved every ``SLICE_S`` and no turn takes long; and two other groups count what is
-pending, so that the totals are never more than ten seconds late.
+Active sessions are distributed to groups by alias. Every ``TURN_S``, the latencies of one group advance to
+the next half minute, so each session's do every ``SLICE_S``, and no call takes long. Two other groups count
+their pending values, so the totals are at most ten seconds late.
 
-Who shows the sessions of several workers concatenates what each says here.
+For several workers, the results are concatenated.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 from attrs import frozen
 
 from gateway.errors import RequestRefused
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.history import SAMPLE_S, SAMPLED, History
-from gateway.telemetry.latency import SLICE_S
-from gateway.telemetry.refusals import cause_of
-from gateway.telemetry.silence import Silences
+from gateway.telemetry.logs.refusals import cause_of
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.history import SAMPLE_S, SAMPLED, History
+from gateway.telemetry.measurement.latency import SLICE_S
+from gateway.telemetry.measurement.silence import Silences
+from gateway.telemetry.measurement.totals import Totals
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Measured, Summary, summarise
-from gateway.telemetry.totals import Totals
 
 _GROUPS: Final = 300
 TURN_S: Final = SLICE_S / _GROUPS
-# What is summed up over sessions, in this order.
+# The counts that are added up over sessions.
 COUNTS: Final = (
     *("bytes_up", "bytes_down", "sends", "idles", "closes", "holds"),
     *("empty_answers", "filled_answers", "repeats", "early"),
     *("prompt_ups", "prompt_downs"),
     *("streamed_answers", "streamed_bytes", "streamed_s"),
 )
-# Ended sessions that the status page lists, whatever is scraped.
+# The number of ended sessions on the status page.
 NEWEST_ENDED: Final = 20
-# The labels of a sum: protocol, listener, upstream.
+# The labels of a sum: protocol, listener and upstream.
 Labels = tuple[str, str, str]
-
-
-class Record(Protocol):
-    """Who writes down what becomes of sessions."""
-
-    def opened(self, summary: Summary) -> None: ...
-
-    def stream_began(self, summary: Summary) -> None:
-        """A publish or play was read in a session's stream."""
-
-    def stream_unknown(self, summary: Summary) -> None:
-        """Neither can be read in this session's stream."""
-
-    def ended(self, summary: Summary) -> None: ...
-
-    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
 @frozen
 class SessionFilter:
-    """Which sessions are meant: all that fit what is given. ``alias`` is a prefix."""
+    """Criteria for sessions; all must match. Empty ones match all sessions. ``alias`` is a prefix."""
 
     alias: str = ""
     stream: str = ""
@@ -70,7 +55,7 @@ class SessionFilter:
     protocol: str = ""
 
     def takes(self, session: Measured) -> bool:
-        """Whether ``session`` is meant."""
+        """Whether ``session`` matches."""
         return (
             session.alias.startswith(self.alias)
             and self.upstream in ("", session.server)
@@ -79,7 +64,7 @@ class SessionFilter:
         )
 
     def takes_summary(self, summary: Summary) -> bool:
-        """Whether the session that ``summary`` is of is meant."""
+        """Whether the session of ``summary`` matches."""
         return (
             summary.alias.startswith(self.alias)
             and self.upstream in ("", summary.upstream)
@@ -93,14 +78,17 @@ ALL: Final = SessionFilter()
 
 @final
 class Sessions:
-    """``clock`` never goes back, ``wall_clock`` gives seconds since 1970. ``keep_ended`` sessions are
-    remembered after their end, until ``forget_ended``. Not ``enabled``, nothing is measured."""
+    """The sessions of a worker. ``clock`` is monotonic; ``wall_clock`` gives seconds since 1970.
+
+    Up to ``keep_ended`` ended sessions are stored until ``forget_ended``. If not ``enabled``, nothing is
+    measured.
+    """
 
     def __init__(
         self,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        records: Iterable[Record] = (),
+        records: Iterable[SessionObserver] = (),
         enabled: bool = True,
         media: bool = False,
         keep_ended: int = 1000,
@@ -125,10 +113,10 @@ class Sessions:
     def __len__(self) -> int:
         return sum(map(len, self._groups))
 
-    # The tables call
+    # Called by the session tables
 
     def measure(self, ingress: Ingress) -> Figures | None:
-        """The figures of a session that is about to begin; None when nothing is to be measured."""
+        """Create the figures of a new session; None if nothing is measured."""
         if not self._enabled:
             return None
         return Figures(self.totals.protocol(ingress.protocol), self._media)
@@ -148,7 +136,7 @@ class Sessions:
     def session_ended(self, session: Measured, reason: EndReason) -> None:
         self.ended[session.ingress.protocol, reason.value] += 1
         if self._group(session.alias).pop(session.alias, None) is None:
-            # A relay whose upstream never stood: an open that was refused.
+            # A relay without an upstream connection: a refused open.
             return
         _add(self._sums.setdefault(_labels(session), [0] * len(COUNTS)), counts_of(session))
         if session.figures is not None:
@@ -163,10 +151,10 @@ class Sessions:
         for record in self._records:
             record.refused(error, address, ingress)
 
-    # The worker's timer calls
+    # Called by the worker's timer
 
     def turn(self) -> None:
-        """Move the minute of the next group on. Owed every ``TURN_S``."""
+        """Advance the latencies of the next group. Must be called every ``TURN_S``."""
         now = self._clock()
         self._turned = (self._turned + 1) % _GROUPS
         for session in self._groups[self._turned].values():
@@ -184,26 +172,26 @@ class Sessions:
         self._silences.look(session.server, counted, session.figures, opened_at, now)
         session.figures.sample(counted, opened_at, now)
 
-    # Who shows sessions calls
+    # Called to show sessions
 
     def silent_s(self, server: str) -> float:
-        """For how long a server has answered nothing although sessions wait for it; 0.0 if it answers."""
+        """How long a server has sent nothing although sessions wait for it; 0.0 if it answers."""
         return self._silences.silent_s(server, self._clock())
 
     def living(self, wanted: SessionFilter = ALL) -> Iterator[Measured]:
-        """The sessions that lived at the first step and are meant; they may have ended since."""
+        """The matching sessions that are active at the first step. They may end during the iteration."""
         for group in self._groups:
             for session in tuple(group.values()):
                 if wanted is ALL or wanted.takes(session):
                     yield session
 
     def summaries(self, wanted: SessionFilter = ALL) -> Iterator[Summary]:
-        """The living, one at a time: each takes some 50 us, so take a few and let others run."""
+        """The summaries of active sessions, at about 50 us each. The caller should yield after a few."""
         for session in self.living(wanted):
             yield summarise(session, self._clock(), self._wall_clock())
 
     def summary(self, alias: str) -> Summary | None:
-        """One session, living or just ended; None when there is none of that alias here."""
+        """The summary of an active or recently ended session; None if the alias is unknown."""
         session = self._group(alias).get(alias)
         if session is None:
             return self._ended.get(alias)
@@ -214,13 +202,13 @@ class Sessions:
         return self._wall_clock()
 
     def history(self, alias: str) -> History | None:
-        """The last ten minutes of a living session; None when it has no history."""
+        """The history of an active session; None if it has none."""
         session = self._group(alias).get(alias)
         figures = session.figures if session is not None else None
         return None if figures is None else figures.history
 
     def history_of(self, alias: str) -> dict[str, Any] | None:
-        """The same as plain values, empty in a session's first seconds; None when it does not live here."""
+        """The history as plain values, empty in a session's first seconds; None if it is not active."""
         if alias not in self._group(alias):
             return None
         found = self.history(alias)
@@ -233,11 +221,11 @@ class Sessions:
         }
 
     def last_ended(self, most: int) -> list[Summary]:
-        """The sessions that ended last, the newest first; the last ones stay when scrapes forget others."""
+        """The most recently ended sessions, newest first. ``forget_ended`` does not affect them."""
         return list(self._newest_ended)[: -most - 1 : -1]
 
     def dismiss(self, alias: str, reason: EndReason = EndReason.ENDED_BY_OPERATOR) -> bool:
-        """End a session; False when none of that alias lives here."""
+        """End a session. Returns False if no active session has the alias."""
         session = self._group(alias).get(alias)
         if session is None:
             return False
@@ -245,16 +233,16 @@ class Sessions:
         return True
 
     def just_ended(self, wanted: SessionFilter = ALL) -> list[Summary]:
-        """The last figures of those that ended and were not forgotten yet, oldest first."""
+        """The summaries of the stored ended sessions, oldest first."""
         return [each for each in self._ended.values() if wanted.takes_summary(each)]
 
     def forget_ended(self, summaries: Iterable[Summary]) -> None:
-        """These have been shown for the last time."""
+        """Discard these ended sessions."""
         for summary in summaries:
             self._ended.pop(summary.alias, None)
 
     def sums(self) -> tuple[dict[Labels, list[float]], list[Measured]]:
-        """What all ended sessions came to, and those living whose counts are to be added to it."""
+        """The sums of all ended sessions, and the active sessions, whose counts must be added."""
         ended = {labels: list(counts) for labels, counts in self._sums.items()}
         return ended, list(self.living())
 
@@ -309,7 +297,7 @@ def counts_of(session: Measured) -> tuple[float, ...]:
 
 
 def add_living(sums: dict[Labels, list[float]], session: Measured) -> None:
-    """Add what a living session counts."""
+    """Add the counts of an active session."""
     labels = _labels(session)
     found = sums.get(labels)
     if found is None:
@@ -323,7 +311,7 @@ def _add(sums: list[float], counts: Iterable[float]) -> None:
 
 
 def _rounded(value: float) -> float:
-    """No more digits than a sample has."""
+    """Round to the precision of a sample."""
     return float(f"{value:.4g}")
 
 

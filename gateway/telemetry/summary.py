@@ -1,7 +1,7 @@
-"""One session as pages, logs and metrics show it: plain values of one moment, which can cross processes.
+"""A snapshot of one session for the status page, metrics and logs, in plain values.
 
-The session id is not in it, since it is a credential; the alias is. What the client chose (software,
-application, stream, proxies) is cut to a length, and is for whoever writes it out to escape.
+It does not contain the session id, which is a credential, but the alias. Text from the client (software,
+application, stream, proxies) is truncated. Consumers must escape it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from attrs import frozen
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.latency import Estimate
-from gateway.telemetry.silence import unanswered_s
-from gateway.telemetry.tcp import TcpInfo, read_tcp_info
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.latency import Estimate
+from gateway.telemetry.measurement.silence import unanswered_s
+from gateway.telemetry.measurement.tcp_info import TcpInfo, read_tcp_info
 
 _CLIENT_CHARACTERS: Final = 128
 
 
 class Counted(Protocol):
-    """Who keeps a session's counts: a tunnel's session, or a relay."""
+    """The counters of a session: a tunnel's session, or a relay."""
 
     bytes_up: Any
     bytes_down: Any
@@ -45,11 +45,11 @@ class Counted(Protocol):
 
     @property
     def streaming(self) -> str:
-        """Whether answers are streamed, and if not, why (protocols/streaming.py, Delivery)."""
+        """Whether answers are streamed, and if not, why (protocols/stream_policy.py, Delivery)."""
 
     @property
     def moments(self) -> tuple[int, int]:
-        """How many pieces went up, and down: each could have been late."""
+        """The number of pieces sent up and down, whose delays are measured."""
 
     @property
     def position(self) -> str: ...
@@ -59,7 +59,7 @@ class Counted(Protocol):
 
 
 class Measured(Protocol):
-    """A tunnel or a relay, as far as it is shown."""
+    """The properties of a tunnel or relay that are shown."""
 
     @property
     def alias(self) -> str: ...
@@ -78,7 +78,7 @@ class Measured(Protocol):
 
     @property
     def opening_fields(self) -> Any:
-        """The fields of the request that opened it, where there was one."""
+        """The fields of the open request, if there was one."""
 
     @property
     def figures(self) -> Any: ...
@@ -87,17 +87,17 @@ class Measured(Protocol):
     def counted(self) -> Any: ...
 
     def dismiss(self, reason: EndReason) -> None:
-        """End it."""
+        """End the session."""
 
 
 @frozen
 class Summary:
-    """One session. Times are seconds; ``opened_at`` is since 1970; ``reason`` is "" while it lives.
+    """The figures of one session. Times are in seconds, ``opened_at`` since 1970.
 
-    ``latencies`` has those of the last minute that have values; ``upstream_connect_s`` happened once.
-    ``quiet_up_s`` and ``quiet_down_s``: no media for so long; None in a session's first seconds.
-    ``unanswered_s``: for how long the media server has not answered its handshake.
-    ``resumed_s``: how long ago the stream resumed after a pause of ``pause_s``; None if it never paused.
+    ``reason`` is "" while it is active. ``latencies``: those with values in the last minute.
+    ``quiet_up_s``, ``quiet_down_s``: time without media; None in a session's first seconds.
+    ``unanswered_s``: how long the media server has not answered its handshake.
+    ``resumed_s``: time since the stream resumed after a pause of ``pause_s``; None if it has not paused.
     """
 
     alias: str
@@ -141,7 +141,7 @@ class Summary:
     unanswered_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values that JSON can carry."""
+        """The values in types of JSON."""
         found = _plain(self)
         found["proxies"] = list(self.proxies)
         found["latencies"] = {name: _plain(value) for name, value in self.latencies.items()}
@@ -150,7 +150,7 @@ class Summary:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """Its attributes by name, times to the microsecond: nothing here is known better."""
+    """The attributes by name, with times rounded to microseconds."""
     found = {each.name: getattr(value, each.name) for each in value.__attrs_attrs__}
     return {name: round(each, 6) if type(each) is float else each for name, each in found.items()}
 
@@ -158,7 +158,7 @@ def _plain(value: Any) -> dict[str, Any]:
 def summarise(
     measured: Measured, now: float, wall_now: float, reason: EndReason | None = None
 ) -> Summary:
-    """``measured`` as it is at ``now``, which is ``wall_now`` in seconds since 1970."""
+    """Create the summary of ``measured`` at ``now``. ``wall_now``: the same in seconds since 1970."""
     counted, figures = measured.counted, measured.figures or _NO_FIGURES
     facts = figures.facts or _NO_FACTS
     history = figures.history
@@ -206,7 +206,7 @@ def summarise(
 
 
 def _client_of(fields: Fields | None, facts: Any) -> str:
-    """What the client calls itself: in its stream if it could be read, else in its requests."""
+    """The client's software: from its stream if that can be read, else from its requests."""
     if facts.flash_version:
         return str(facts.flash_version)
     agent = (fields.value(b"user-agent") if fields else None) or b""

@@ -19,12 +19,12 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from gateway.addresses import TcpAddress, UnixAddress
-from gateway.admin.access import Guard
-from gateway.admin.endpoints import Endpoints
-from gateway.admin.events import Watching
-from gateway.admin.page import Page
-from gateway.admin.server import Site
-from gateway.admin.sources import Gateway
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.server import Site
+from gateway.admin.resources.endpoints import Endpoints
+from gateway.admin.resources.event_streams import EventStreams
+from gateway.admin.resources.gateway_interface import Gateway
+from gateway.admin.status_page.page import Page
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.problems import Source
 from gateway.configuration.sections import Admin
@@ -91,17 +91,17 @@ def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
         return read_authorities(Path(settings.client_authorities))
 
 
-def _guard(settings: Admin, token: bytes) -> Guard:
+def _guard(settings: Admin, token: bytes) -> AccessControl:
     # A browser reaches no UNIX socket; and elsewhere a page that had its name point here would have neither
     # token nor certificate.
     any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
-    return Guard(token, settings.hosts, any_host)
+    return AccessControl(token, settings.hosts, any_host)
 
 
 def _site(
-    guard: Guard, gateway: Gateway, time_slices: Callable[[], TimeSlices], reactor: Any
+    guard: AccessControl, gateway: Gateway, time_slices: Callable[[], TimeSlices], reactor: Any
 ) -> Site:
-    endpoints = Endpoints(gateway, Watching(gateway, time_slices, monotonic, time), Page())
+    endpoints = Endpoints(gateway, EventStreams(gateway, time_slices, monotonic, time), Page())
     return Site(reactor, guard, endpoints.answer, time_slices)
 
 

@@ -20,7 +20,7 @@ from gateway.listeners.ports import address_of
 from gateway.upstreams.dial import Server
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
-from gateway.upstreams.website import WebServer
+from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import proxy_loops
 
 LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
@@ -37,10 +37,10 @@ class Backends:
         self._reactor = reactor
         self._telemetry = telemetry
         self.pool: Pool | None = None
-        self.web: WebServer | None = None
+        self.web: WebsiteConnections | None = None
         website, limits = configuration.website, configuration.limits
         if website is not None:
-            self.web = WebServer(reactor, website.server, limits, monotonic)
+            self.web = WebsiteConnections(reactor, website.server, limits, monotonic)
         # Twisted's port of the embedded origin, if it is used.
         self.ports: list[Any] = []
 

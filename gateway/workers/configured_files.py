@@ -19,7 +19,7 @@ from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.ports import check_congestion_control
-from gateway.telemetry.access import check_path
+from gateway.telemetry.logs.access_log import check_path
 from gateway.workers import admin
 
 

@@ -16,18 +16,18 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.access import AccessLog
-from gateway.telemetry.beginnings import BeginRecords
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
-from gateway.telemetry.loop import Loop
-from gateway.telemetry.publishers import ReplacedPublishers
-from gateway.telemetry.records import EndRecords
-from gateway.telemetry.refusals import RefusalWarnings
-from gateway.telemetry.sessions import Record, Sessions
-from gateway.telemetry.upstreams import UpstreamCounts
+from gateway.telemetry.logs.access_log import AccessLog
+from gateway.telemetry.logs.refusals import RefusalLog
+from gateway.telemetry.logs.session_log import SessionEndLog, SessionStartLog
+from gateway.telemetry.measurement.event_loop import Loop
+from gateway.telemetry.measurement.totals import UpstreamCounts
+from gateway.telemetry.observer import SessionObserver
+from gateway.telemetry.replaced_publishers import ReplacedPublishers
+from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
 from gateway.workers.configured_files import writing_access_log
 
@@ -126,8 +126,8 @@ class WorkerFigures:
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
 
 
-def _records(access: AccessLog | None) -> list[Record]:
-    records: list[Record] = [BeginRecords(), EndRecords(), RefusalWarnings()]
+def _records(access: AccessLog | None) -> list[SessionObserver]:
+    records: list[SessionObserver] = [SessionStartLog(), SessionEndLog(), RefusalLog()]
     return records if access is None else [*records, access]
 
 

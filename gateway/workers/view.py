@@ -1,6 +1,6 @@
-"""One worker as its operator sees it: what the admin server asks, answered from this process.
+"""The admin server's interface to one worker in this process.
 
-Long work is done in slices, between which the event loop runs.
+Long tasks are split into time slices, between which the reactor runs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, final
 from prometheus_client.core import Metric
 from twisted.logger import Logger
 
-from gateway.admin.diagnosis import diagnose
-from gateway.admin.queries import SessionQuery, Shortlist
-from gateway.admin.sources import Selection
+from gateway.admin.resources.diagnosis import diagnose
+from gateway.admin.resources.gateway_interface import Selection
+from gateway.admin.resources.queries import SessionQuery, Shortlist
 from gateway.admin.time_slices import TimeSlices
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
@@ -34,7 +34,7 @@ class WorkerView:
         self,
         figures: WorkerFigures,
         admission: Admission,
-        threshold: Threshold | None,
+        threshold: LevelFilter | None,
         time_slices: Callable[[], TimeSlices],
     ) -> None:
         self._figures = figures

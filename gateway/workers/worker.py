@@ -20,12 +20,12 @@ from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
 from gateway.listeners.protocol_detection import ListenerState
-from gateway.listeners.website import Website
 from gateway.logs import repeated
 from gateway.protocols.reasons import EndReason
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.transport import dispatch_directly
 from gateway.tunnels.admission import Admission
@@ -63,7 +63,7 @@ class Worker:
         configuration: Config,
         reactor: Any,
         environment: dict[str, str],
-        threshold: Threshold | None = None,
+        threshold: LevelFilter | None = None,
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor

@@ -14,19 +14,19 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gateway.admin.access import Guard
-from gateway.admin.endpoints import Endpoints
-from gateway.admin.events import Watching
-from gateway.admin.page import Page
-from gateway.admin.server import Site
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.server import Site
+from gateway.admin.resources.endpoints import Endpoints
+from gateway.admin.resources.event_streams import EventStreams
+from gateway.admin.status_page.page import Page
 from gateway.admin.time_slices import TimeSlices
 from gateway.protocols.limits import Limits
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import UpstreamHealth
-from gateway.telemetry.latency import Estimate
-from gateway.telemetry.levels import Threshold
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.measurement.latency import Estimate
+from gateway.telemetry.measurement.tcp_info import TcpInfo
 from gateway.telemetry.summary import Summary
-from gateway.telemetry.tcp import TcpInfo
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
 from tests.telemetry.fabricate import Node, health
@@ -63,7 +63,7 @@ class Transport(StringTransport):
 
 
 @frozen
-class Answer:
+class Response:
     status: int
     fields: dict[str, str]
     body: bytes
@@ -85,14 +85,16 @@ class AdminServer:
         self.figures = Figures(self.node)
         self.admission = Admission(Limits(), 1 << 30)
         self.logged: list[Any] = []
-        self.threshold: Threshold | None = Threshold(self.logged.append, "info")
+        self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
         self.view: WorkerView = view(self.figures, self.admission, self.threshold, time_slices)
         wall_now = self.node.sessions.wall_now
-        self.watching = Watching(self.view, time_slices, self.reactor.seconds, wall_now)
+        self.watching = EventStreams(self.view, time_slices, self.reactor.seconds, wall_now)
         self.endpoints = Endpoints(self.view, self.watching, Page())
-        self.site = Site(self.reactor, Guard(*guard, **guards), self.endpoints.answer, time_slices)
+        self.site = Site(
+            self.reactor, AccessControl(*guard, **guards), self.endpoints.answer, time_slices
+        )
 
     def connect(self) -> tuple[Any, Transport]:
         protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
@@ -112,20 +114,20 @@ class AdminServer:
         for _ in range(turns):
             self.reactor.advance(0)
 
-    def ask(self, method: str, target: str, body: bytes = b"", **fields: str) -> Answer:
+    def ask(self, method: str, target: str, body: bytes = b"", **fields: str) -> Response:
         head = {"Host": "localhost:9935", "Content-Length": str(len(body)), **fields}
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in head.items()]
         return parse("\r\n".join([*lines, "", ""]).encode() + body, self.exchange)
 
 
-def parse(request: bytes, exchange: Callable[[bytes], bytes]) -> Answer:
+def parse(request: bytes, exchange: Callable[[bytes], bytes]) -> Response:
     head, _, body = exchange(request).partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     fields = dict(line.split(": ", 1) for line in lines)
     if fields.get("Transfer-Encoding") == "chunked":
         body = b"".join(_chunks(body))
-    return Answer(int(first.split()[1]), fields, body)
+    return Response(int(first.split()[1]), fields, body)
 
 
 def _chunks(body: bytes) -> list[bytes]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.admin.endpoints import ROUTES
+from gateway.admin.resources.endpoints import ROUTES
 from tests.interop.programs import Program, Programs
 from tests.interop.servers import LOOPBACK, ROOT, start_gateway
 from tests.interop.watched import start_watched_gateway

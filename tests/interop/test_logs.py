@@ -33,7 +33,7 @@ def gateway(programs: Programs, access: Path) -> WatchedGateway:
 def records(gateway: WatchedGateway) -> list[dict[str, Any]]:
     """Those of sessions that have ended."""
     lines = [json.loads(line) for line in gateway.program.log.splitlines() if line[-1:] == "}"]
-    return [line for line in lines if line["namespace"].endswith("EndRecords")]
+    return [line for line in lines if line["namespace"].endswith("SessionEndLog")]
 
 
 def entries(access: Path) -> list[dict[str, str]]:

@@ -69,7 +69,7 @@ def test_no_series_appears_with_its_first_event(gateway: WatchedGateway) -> None
     with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
         client.sendall(b"neither")
         unknown = (
-            f'rtmpt_gateway_connections_refused_total{{listener="{LOOPBACK}:0",cause="unknown"}}'
+            f'rtmpt_gateway_connections_refused_total{{cause="unknown",listener="{LOOPBACK}:0"}}'
         )
         until(lambda: value(gateway, unknown) == 1, "it is refused")
     gateway.change("POST", "/drain")

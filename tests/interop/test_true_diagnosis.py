@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.telemetry.silence import SILENT_S
+from gateway.telemetry.measurement.silence import SILENT_S
 from tests.interop.clients import FFmpegPlayer, publish, url
 from tests.interop.paths import HANDSHAKE, MediaServer, Path, path
 from tests.interop.programs import Programs, until

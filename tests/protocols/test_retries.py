@@ -9,8 +9,8 @@ import pytest
 
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import TRIED_AGAIN_BYTES, Meaning, Retries
-from gateway.telemetry.figures import Figures
-from gateway.telemetry.totals import Histograms
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.totals import Histograms
 from tests.protocols.recording import Conversation
 
 # What the new connection is soon known by; the gap would be fifty times that.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.events import WATCHERS
-from gateway.admin.server import CONNECTIONS, STREAMED
+from gateway.admin.http.server import CONNECTIONS, STREAMED
+from gateway.admin.resources.event_streams import WATCHERS
 from tests.admin.gateway import AdminServer
 
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"

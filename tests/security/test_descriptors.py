@@ -272,7 +272,7 @@ def test_connections_that_use_up_the_descriptors_leave_the_admin_server_and_sess
     time.sleep(0.3)
     assert client.goes_on()
     assert gateway.ask("/healthz") is not None
-    labels = f'{{listener="127.0.0.1:{gateway.port}",cause="full"}}'
+    labels = f'{{cause="full",listener="127.0.0.1:{gateway.port}"}}'
     assert gateway.metric(f"rtmpt_gateway_connections_refused_total{labels}") > 50
     assert gateway.is_idle()
     assert gateway.log.count(f"connection refused: {CLEAR}") == 1

@@ -11,7 +11,7 @@ from gateway.protocols.client_address import Proxies
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from tests.listeners.conversation import Gateway
-from tests.listeners.test_website import GET, OPEN, Server, WebWire, accept, serve
+from tests.listeners.test_forwarding import GET, OPEN, Server, WebWire, accept, serve
 
 TRUSTED = Networks.of([ip_network("10.0.0.0/8")])
 PROXIES = Proxies(TRUSTED, Admission.of([], [ip_network("203.0.113.0/24")]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.listeners.conversation import Gateway
-from tests.listeners.test_website import BAD_GATEWAY, GET, OK, POST, Server, accept, serve
+from tests.listeners.test_forwarding import BAD_GATEWAY, GET, OK, POST, Server, accept, serve
 
 HEAD = GET.replace(b"GET", b"HEAD", 1)
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"

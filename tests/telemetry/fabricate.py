@@ -12,7 +12,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.session import Session
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
-from gateway.telemetry.loop import Loop
+from gateway.telemetry.measurement.event_loop import Loop
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.tunnel import Tunnel
 

@@ -13,7 +13,7 @@ from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import StreamedTotals
 from gateway.telemetry.exposition.merging import PREFIX
-from gateway.telemetry.latency import SLICE_S
+from gateway.telemetry.measurement.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
 from tests.telemetry.fabricate import Node

@@ -7,10 +7,10 @@ import pytest
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES
 from gateway.protocols.rtmp.messages import Message, MessageType, UserControl, user_control
-from gateway.telemetry.figures import Figures
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.totals import Histograms
 from gateway.telemetry.sessions import Sessions
 from gateway.telemetry.summary import Summary
-from gateway.telemetry.totals import Histograms
 from tests.listeners.conversation import Gateway, Upstream, Wire
 from tests.protocols.recording import Conversation
 

@@ -18,8 +18,8 @@ from gateway.telemetry.exposition.histograms import add_histogram
 from gateway.telemetry.exposition.labels import HANDSHAKES, SPOKEN
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.sources import Sources
-from gateway.telemetry.loop import Loop
-from gateway.telemetry.unraisable import unraisable
+from gateway.telemetry.logs.unraisable import unraisable
+from gateway.telemetry.measurement.event_loop import Loop
 from gateway.telemetry.versions import version_of
 
 _BUILD: Final = {

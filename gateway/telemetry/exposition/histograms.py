@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client.core import HistogramMetricFamily
 
-from gateway.telemetry.latency import MIDDLES, upper_bound
+from gateway.telemetry.measurement.latency import MIDDLES, upper_bound
 
 # 0.5 ms to 16.384 s, each twice the one before.
 _BOUNDS: Final = range(8, 69, 4)

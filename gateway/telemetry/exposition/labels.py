@@ -1,8 +1,8 @@
-"""Which labels can occur together, by what is configured: these have their samples from the start.
+"""The label combinations that can occur with the configuration. Their series exist from the start.
 
-Prometheus tells an increase from two samples; a counter that appears with its first event hides that one.
-What cannot occur has none: a relay has no sequence gaps, and hundreds of zeros would say nothing. The lists
-forbid nothing: what happens all the same is shown when it does.
+Prometheus calculates an increase from two samples, so a counter that appears with its first event hides
+that event. Combinations that cannot occur have no series: a relay has no sequence gaps. The lists are not
+restrictions: other combinations are exposed when they occur.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TUNNELLED: Final = ("rtmpt", "rtmpts")
 RELAYED: Final = ("rtmp", "rtmps")
 _PLAIN: Final = ("rtmpt", "rtmp")
 
-# Of a session that lives: the positions at the head of protocols/session.py; a relay has one.
+# The states of active sessions: those at the head of protocols/session.py; a relay has one.
 _TUNNEL_STATES: Final = ("fresh", "ordinary", "holding", "streaming", "keeping", "waiting")
 _RELAY_STATES: Final = ("ordinary",)
 
@@ -31,7 +31,7 @@ _REASONS: Final = (
 _TUNNEL_REASONS: Final = (
     *_REASONS,
     *(EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL),
-    # Cut in a streamed answer.
+    # A connection lost during a streamed answer.
     EndReason.CLIENT_LOST,
 )
 _RELAY_REASONS: Final = (
@@ -40,7 +40,7 @@ _RELAY_REASONS: Final = (
     EndReason.RESOURCES_EXHAUSTED,
 )
 
-# Latencies that only tunnels have, and those that are measured only where media is read as it passes.
+# Latencies of tunnels only, and latencies that are measured only if media is read.
 _OF_TUNNELS: Final = frozenset({"poll_gap"})
 _OF_MEDIA: Final = frozenset({"ping_client", "ping_upstream", "media_late"})
 
@@ -53,7 +53,7 @@ _UNSERVED: Final = ("full", "left", "silent", "unknown")
 
 @frozen
 class Entrance:
-    """A listener as configured; ``by_address`` when it does not take clients from everywhere."""
+    """A configured listener. ``by_address``: whether it has access rules by address."""
 
     listener: str
     tls: bool = False
@@ -62,7 +62,7 @@ class Entrance:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What can be spoken there: every listener takes whatever arrives."""
+        """The protocols that clients can use there: all that do not need TLS, and with TLS all."""
         return (*TUNNELLED, *RELAYED) if self.tls else _PLAIN
 
     @property
@@ -78,31 +78,31 @@ class Entrance:
 
 @frozen
 class Expected:
-    """What can occur with these ``entrances``, and with ``media`` read as it passes or not."""
+    """The label values that can occur with these listeners. ``media``: whether media is read."""
 
     entrances: tuple[Entrance, ...] = ()
     media: bool = False
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """Of all entrances, each once."""
+        """The protocols of all listeners, without duplicates."""
         return tuple(dict.fromkeys(each for one in self.entrances for each in one.protocols))
 
     def sums(self, upstreams: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-        """Protocol, listener and upstream of sessions."""
+        """The combinations of protocol, listener and upstream."""
         for upstream in upstreams:
             for entrance in self.entrances:
                 for protocol in entrance.protocols:
                     yield protocol, entrance.listener, upstream
 
     def states(self) -> Iterator[tuple[str, str]]:
-        """Protocol and state of living sessions."""
+        """The combinations of protocol and state."""
         for protocol in self.protocols:
             for state in _TUNNEL_STATES if protocol in TUNNELLED else _RELAY_STATES:
                 yield protocol, state
 
     def ends(self) -> Iterator[tuple[str, str]]:
-        """Protocol and reason of ends."""
+        """The combinations of protocol and end reason."""
         for protocol in self.protocols:
             for reason in _TUNNEL_REASONS if protocol in TUNNELLED else _RELAY_REASONS:
                 yield protocol, reason.value
@@ -112,7 +112,7 @@ class Expected:
         return {entrance.listener: entrance.counts for entrance in self.entrances}
 
     def has(self, latency: str, protocol: str) -> bool:
-        """Whether sessions of ``protocol`` can have values of ``latency``."""
+        """Whether sessions of ``protocol`` can have ``latency``."""
         if latency in _OF_MEDIA:
             return self.media
         return protocol in TUNNELLED or latency not in _OF_TUNNELS

@@ -31,12 +31,12 @@ from gateway.telemetry.exposition.histograms import add_histogram
 from gateway.telemetry.exposition.labels import TUNNELLED
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.sources import Sources
-from gateway.telemetry.loop import Loop
-from gateway.telemetry.refusals import CAUSES
+from gateway.telemetry.logs.refusals import CAUSES
+from gateway.telemetry.measurement.event_loop import Loop
+from gateway.telemetry.measurement.totals import LATENCIES
 from gateway.telemetry.sessions import COUNTS, Sessions, add_living
 from gateway.telemetry.sessions import Labels as SessionLabels
 from gateway.telemetry.summary import Measured
-from gateway.telemetry.totals import LATENCIES
 
 # Adding up a session takes about 3 us.
 _SLICE: Final = 250

@@ -11,7 +11,7 @@ from gateway.errors import ServiceUnavailable
 from gateway.protocols.ingress import PROTOCOLS
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.exposition.labels import RELAYED, TUNNELLED, Entrance, Expected
-from gateway.telemetry.refusals import CAUSES, cause_of
+from gateway.telemetry.logs.refusals import CAUSES, cause_of
 
 # The methods whose arguments are keys of ``counts``.
 _COUNTING = frozenset({"_count", "_refuse", "_hand_over"})

@@ -1,0 +1,1 @@
+"""The admin server's HTTP: connections, access control, requests and responses."""

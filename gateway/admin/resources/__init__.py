@@ -1,0 +1,1 @@
+"""The resources of the admin server: health, metrics, sessions, upstreams, event streams."""

@@ -1,0 +1,227 @@
+"""The endpoints of the admin server: a table of paths and methods, and their handlers.
+
+A handler calls the gateway and creates a response. Invalid requests raise problems (problems.py).
+openapi.py describes the same table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, final
+from urllib.parse import unquote_to_bytes
+
+from attrs import frozen
+
+from gateway.admin.http.problems import NothingHere, NotOurs, WrongMethod
+from gateway.admin.http.responses import EVENTS, TEXT, Response, json_list, json_response
+from gateway.admin.resources.event_streams import EventStreams, detail, row, server_of
+from gateway.admin.resources.gateway_interface import Gateway
+from gateway.admin.resources.openapi import document
+from gateway.admin.resources.queries import (
+    METRIC_PARAMETERS,
+    SESSION_PARAMETERS,
+    parse_level,
+    parse_query,
+    session_filter,
+    session_query,
+)
+from gateway.admin.status_page.page import Page
+from gateway.telemetry.exposition.text import cheaper, content_type, exposition
+
+LEVELS: Final = ("debug", "info", "warn", "error", "critical")
+# The form of tunnels/ids.py, and longer: aliases are looked up, and never parsed.
+_ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,31}")
+
+
+@frozen
+class Call:
+    """A permitted request. ``query``: the part after the ``?``."""
+
+    method: str
+    path: str
+    query: bytes = b""
+    body: bytes = b""
+    accept: str = ""
+    # The variable part of a path.
+    alias: str = ""
+
+
+Handler = Callable[["Endpoints", Call], Awaitable[Response]]
+
+
+@final
+class Endpoints:
+    """``page``: the status page at ``/``."""
+
+    def __init__(self, gateway: Gateway, watching: EventStreams, page: Page) -> None:
+        self._gateway = gateway
+        self._watching = watching
+        self._page = page
+
+    async def answer(self, call: Call) -> Response:
+        """The response to a call. Raises Problem."""
+        methods, alias = _find(call.path)
+        handler = methods.get("GET" if call.method == "HEAD" else call.method)
+        if handler is None:
+            raise WrongMethod(f"{call.path} has {_allow(methods)}", Allow=_allow(methods))
+        return await handler(
+            self, Call(call.method, call.path, call.query, call.body, call.accept, alias)
+        )
+
+    async def show_page(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        return self._page.answer
+
+    async def show_health(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        return Response(200, TEXT, b"ok\n")
+
+    async def show_readiness(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        cause = await self._unready()
+        return Response(503 if cause else 200, TEXT, f"{cause or 'ready'}\n".encode())
+
+    async def show_metrics(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        families = await self._gateway.families()
+        pieces = _later(exposition(families, call.accept))
+        return Response(200, content_type(call.accept), pieces)
+
+    async def show_session_metrics(self, call: Call) -> Response:
+        wanted = session_filter(parse_query(call.query, METRIC_PARAMETERS))
+        accept = cheaper(call.accept)
+        pieces = self._gateway.session_metrics(accept, wanted)
+        return Response(200, content_type(accept), pieces)
+
+    async def list_sessions(self, call: Call) -> Response:
+        query = session_query(parse_query(call.query, SESSION_PARAMETERS))
+        selection = await self._gateway.sessions(query)
+        busy_share = await self._gateway.busy_share()
+        rows = (row(summary, busy_share) for summary in selection.sessions)
+        before = {"matching": selection.matching, "causes": selection.causes}
+        return Response(200, "application/json", json_list(before, "sessions", rows))
+
+    async def show_session(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        summary = await self._gateway.session(call.alias)
+        if summary is None:
+            raise NothingHere
+        return json_response(detail(summary, await self._gateway.busy_share()))
+
+    async def show_history(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        found = await self._gateway.history(call.alias)
+        if found is None:
+            raise NothingHere
+        return json_response(found)
+
+    async def end_session(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        if not await self._gateway.end_session(call.alias):
+            raise NothingHere
+        return Response(204)
+
+    async def list_upstreams(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        found = [server_of(health) for health in await self._gateway.upstreams()]
+        return json_response({"upstreams": found})
+
+    async def show_drain(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        draining = await self._gateway.is_draining()
+        return json_response({"draining": draining})
+
+    async def begin_drain(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        await self._gateway.drain(True)
+        return await self.show_drain(call)
+
+    async def end_drain(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        await self._gateway.drain(False)
+        return await self.show_drain(call)
+
+    async def show_log_level(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        return json_response({"level": await self._own_log_level()})
+
+    async def set_log_level(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        level = parse_level(call.body, LEVELS)
+        await self._own_log_level()
+        await self._gateway.set_log_level(level)
+        return json_response({"level": level})
+
+    async def watch(self, call: Call) -> Response:
+        parameters = parse_query(call.query, (*SESSION_PARAMETERS, "session"))
+        alias = parameters.pop("session", "")
+        query = session_query(parameters)
+        events = self._watching.session(alias) if alias else self._watching.list(query)
+        return Response(200, EVENTS, events)
+
+    async def describe(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        return json_response(document())
+
+    async def _unready(self) -> str:
+        if await self._gateway.is_draining():
+            return "draining"
+        # A server that is due may be up again, which only the next client's connection shows.
+        if not any(server.up or server.due for server in await self._gateway.upstreams()):
+            return "no upstream is up"
+        return ""
+
+    async def _own_log_level(self) -> str:
+        level = await self._gateway.log_level()
+        if level is None:
+            raise NotOurs("twistd was told how to log; start it without --logger and --syslog")
+        return level
+
+
+Methods = Mapping[str, Handler]
+ROUTES: Final[Mapping[str, Methods]] = {
+    "/": {"GET": Endpoints.show_page},
+    "/healthz": {"GET": Endpoints.show_health},
+    "/readyz": {"GET": Endpoints.show_readiness},
+    "/metrics": {"GET": Endpoints.show_metrics},
+    "/metrics/sessions": {"GET": Endpoints.show_session_metrics},
+    "/sessions": {"GET": Endpoints.list_sessions},
+    "/sessions/{alias}": {"GET": Endpoints.show_session, "DELETE": Endpoints.end_session},
+    "/sessions/{alias}/history": {"GET": Endpoints.show_history},
+    "/upstreams": {"GET": Endpoints.list_upstreams},
+    "/drain": {
+        "GET": Endpoints.show_drain,
+        "POST": Endpoints.begin_drain,
+        "DELETE": Endpoints.end_drain,
+    },
+    "/log-level": {"GET": Endpoints.show_log_level, "PUT": Endpoints.set_log_level},
+    "/events": {"GET": Endpoints.watch},
+    "/openapi.json": {"GET": Endpoints.describe},
+}
+_SESSION: Final = "/sessions/"
+
+
+def _find(path: str) -> tuple[Methods, str]:
+    """The methods of a path, and the alias in the path. Raises NothingHere."""
+    if path.startswith(_SESSION):
+        name, slash, part = path.removeprefix(_SESSION).partition("/")
+        alias = unquote_to_bytes(name).decode("latin-1")
+        if not _ALIAS.fullmatch(alias):
+            raise NothingHere
+        route = "/sessions/{alias}" + slash + part
+        if route not in ROUTES:
+            raise NothingHere
+        return ROUTES[route], alias
+    if path not in ROUTES or "{" in path:
+        raise NothingHere
+    return ROUTES[path], ""
+
+
+def _allow(methods: Methods) -> str:
+    return ", ".join(["GET, HEAD" if method == "GET" else method for method in methods])
+
+
+async def _later(pieces: Iterator[bytes]) -> Any:
+    for piece in pieces:
+        yield piece

@@ -1,0 +1,123 @@
+"""The schemas of the OpenAPI document: the JSON that the resources return."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.admin.resources.diagnosis import Cause
+from gateway.telemetry.measurement.history import SAMPLED
+from gateway.telemetry.measurement.totals import LATENCIES
+
+Schema = dict[str, Any]
+
+STRING: Final[Schema] = {"type": "string"}
+_SECONDS: Final[Schema] = {"type": "number", "description": "seconds"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_LEVEL: Final[Schema] = {"type": "string", "enum": ["debug", "info", "warn", "error", "critical"]}
+_CAUSE: Final[Schema] = {"type": "string", "enum": [cause.value for cause in Cause]}
+
+
+def reference(name: str) -> Schema:
+    """A reference to the schema ``name``."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _map(values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values}
+
+
+def schemas() -> dict[str, Schema]:
+    """All schemas by name."""
+    figures = _session_figures()
+    return {
+        "Problem": _object(title=STRING, status=_COUNT, detail=STRING),
+        "Drain": _object(draining=_FLAG),
+        "LogLevel": {**_object(level=_LEVEL), "additionalProperties": False},
+        "Estimate": _object(
+            last_s=_SECONDS, p50_s=_SECONDS, p95_s=_SECONDS, max_s=_SECONDS, count=_COUNT
+        ),
+        "Diagnosis": _object(
+            cause=_CAUSE, delay_s=_SECONDS, parts=_map(_SECONDS), notes=_list(STRING)
+        ),
+        "Session": _object(**figures, diagnosis=reference("Diagnosis")),
+        "History": _object(
+            every_s=_SECONDS,
+            age_s={**_SECONDS, "description": "Age of the newest sample"},
+            samples={
+                **_list(_object(**{name: {"type": "number"} for name in SAMPLED})),
+                "description": "Oldest first",
+            },
+        ),
+        "SessionRow": _object(**figures, cause=_CAUSE, delay_s=_SECONDS),
+        "SessionList": _object(
+            matching=_COUNT, causes=_map(_COUNT), sessions=_list(reference("SessionRow"))
+        ),
+        "Upstream": _object(
+            name=STRING,
+            up={
+                **_FLAG,
+                "description": "Whether the last connect succeeded; true before the first one",
+            },
+            due={
+                **_FLAG,
+                "description": "Whether it is used in turn; false for some time after a failure",
+            },
+            connections=_COUNT,
+            failures=_COUNT,
+            connect_p50_s=_SECONDS,
+            connect_p95_s=_SECONDS,
+            silent_s={
+                **_SECONDS,
+                "description": "How long it has sent nothing although sessions wait for it; else 0",
+            },
+        ),
+        "UpstreamList": _object(upstreams=_list(reference("Upstream"))),
+    }
+
+
+_SECONDS_OR_NOTHING: Final[Schema] = {"type": ["number", "null"]}
+
+
+def _session_figures() -> dict[str, Schema]:
+    strings = (
+        *("alias", "protocol", "listener", "upstream", "address", "client", "application"),
+        *("stream", "action", "state", "reason", "streaming"),
+    )
+    seconds = (
+        *("opened_at", "duration_s", "upstream_connect_s", "streamed_s", "pause_s"),
+        "unanswered_s",
+    )
+    counts = (
+        *("connections", "bytes_up", "bytes_down", "buffered_bytes", "sends", "idles", "closes"),
+        *("repeats", "reorders", "held_answers", "empty_answers", "filled_answers"),
+        *("streamed_answers", "streamed_bytes"),
+    )
+    measured = [name for name in LATENCIES if name != "upstream_connect"]
+    return {
+        **dict.fromkeys(strings, STRING),
+        **dict.fromkeys(seconds, _SECONDS),
+        **dict.fromkeys(counts, _COUNT),
+        "proxies": _list(STRING),
+        "latencies": {
+            "type": "object",
+            "properties": dict.fromkeys(measured, reference("Estimate")),
+            "additionalProperties": False,
+        },
+        "media_drift_s": {"type": ["number", "null"]},
+        **dict.fromkeys(("quiet_up_s", "quiet_down_s", "resumed_s"), _SECONDS_OR_NOTHING),
+        "tcp": {
+            "anyOf": [
+                _object(round_trip_s=_SECONDS, variation_s=_SECONDS, retransmits=_COUNT),
+                {"type": "null"},
+            ]
+        },
+    }

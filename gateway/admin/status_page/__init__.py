@@ -1,0 +1,1 @@
+"""The status page: one HTML document with its style and script."""

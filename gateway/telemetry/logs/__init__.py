@@ -1,0 +1,1 @@
+"""Log output: lines and their limit, levels, and the records of sessions."""

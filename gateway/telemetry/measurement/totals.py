@@ -1,0 +1,72 @@
+"""Totals of a worker, as counts by bucket: the latencies of all sessions, and the connects to upstreams.
+
+The counts are plain lists, because sessions add to them for each command. The collectors read them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, final
+
+from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
+
+# The names of a session's latencies, also in the status page, metrics and logs.
+LATENCIES: Final = (
+    "upstream_connect",
+    "downstream_wait",
+    "upstream_delay",
+    "poll_gap",
+    "ping_client",
+    "ping_upstream",
+    "media_late",
+)
+
+
+@final
+class Histograms:
+    """The counts by bucket of one protocol's sessions, for each latency."""
+
+    __slots__ = LATENCIES
+
+    def __init__(self) -> None:
+        self.upstream_connect = [0] * BUCKETS
+        self.downstream_wait = [0] * BUCKETS
+        self.upstream_delay = [0] * BUCKETS
+        self.poll_gap = [0] * BUCKETS
+        self.ping_client = [0] * BUCKETS
+        self.ping_upstream = [0] * BUCKETS
+        self.media_late = [0] * BUCKETS
+
+
+@final
+class Totals:
+    """The histograms of a worker, by protocol."""
+
+    def __init__(self) -> None:
+        self.protocols: dict[str, Histograms] = {}
+
+    def protocol(self, name: str) -> Histograms:
+        """The histograms of one protocol."""
+        found = self.protocols.get(name)
+        if found is None:
+            found = self.protocols[name] = Histograms()
+        return found
+
+
+@final
+class UpstreamCounts:
+    """Failures and durations of connects to the configured servers. The pool reports them."""
+
+    def __init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        self._dials: dict[str, list[int]] = {}
+
+    def dials_of(self, server: str) -> list[int]:
+        """The durations of connects to ``server``, as counts by bucket."""
+        return self._dials.setdefault(server, [0] * BUCKETS)
+
+    def connected(self, server: str, seconds: float) -> None:
+        SlidingMinute(self.dials_of(server)).add(seconds)
+
+    def failed(self, server: str) -> None:
+        self.failures[server] += 1

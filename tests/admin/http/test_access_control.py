@@ -1,0 +1,120 @@
+"""Who may ask: names, tokens, origins."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+
+from gateway.admin.http.access_control import AccessControl
+from gateway.admin.http.problems import ForeignOrigin, Unauthorized, WrongHost
+
+TOKEN = b"0123456789abcdef"
+
+
+def check(guard: AccessControl, method: str = "GET", scheme: str = "http", **fields: str) -> None:
+    head = {"host": "localhost:9935", **{k.replace("_", "-"): v for k, v in fields.items()}}
+    guard.check(method, scheme, head.get)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:1", "127.0.0.1:9935", "127.8.9.1", "[::1]:9935", "named.example"],
+)
+def test_this_machines_names_and_those_of_the_operator_are_ours(host: str) -> None:
+    check(AccessControl(hosts=["named.example"]), host=host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1"),
+        *(
+            "evil.example:9935",
+            "localhost:9935:1",
+            "localhost@evil.example",
+            "[::1",
+            "[2001:db8::1]",
+        ),
+        *("localhost/", "local host", "0.0.0.0:9935", "2130706433"),
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused_whatever_is_asked(host: str) -> None:
+    with pytest.raises(WrongHost):
+        check(AccessControl(), host=host)
+    check(AccessControl(any_host=True), host=host)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer 0123456789abcdef",
+        "bearer  0123456789abcdef ",
+        "Basic " + b64encode(b"anybody:" + TOKEN).decode(),
+        "Basic " + b64encode(b":" + TOKEN).decode(),
+    ],
+)
+def test_the_token_opens(authorization: str) -> None:
+    check(AccessControl(TOKEN), authorization=authorization)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        *("", "Bearer", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0"),
+        *("0123456789abcdef", "Digest 0123456789abcdef", "Bearer \udcff", "Basic !!!", "Basic "),
+        "Basic " + b64encode(TOKEN).decode(),
+        "Basic " + b64encode(TOKEN + b":").decode(),
+    ],
+)
+def test_anything_else_does_not(authorization: str) -> None:
+    with pytest.raises(Unauthorized) as refused:
+        check(AccessControl(TOKEN), authorization=authorization)
+    assert refused.value.fields["WWW-Authenticate"].startswith("Bearer")
+    assert "0123" not in str(refused.value)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "cross-site", "origin": "http://localhost:9935"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+        {"origin": "https://localhost:9935"},
+    ],
+)
+def test_another_sites_page_changes_nothing(method: str, fields: dict[str, str]) -> None:
+    with pytest.raises(ForeignOrigin):
+        check(AccessControl(), method, **fields)
+    basic = "Basic " + b64encode(b":" + TOKEN).decode()
+    with pytest.raises(ForeignOrigin):
+        # A browser sends this along with whatever a page asks for.
+        check(AccessControl(TOKEN), method, authorization=basic, **fields)
+    check(AccessControl(TOKEN), method, authorization=f"Bearer {TOKEN.decode()}", **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"sec_fetch_site": "same-origin"},
+        {"sec_fetch_site": "none"},
+        {"origin": "http://localhost:9935"},
+        {"sec_fetch_site": "same-origin", "origin": "https://localhost:9935"},
+    ],
+)
+def test_our_own_page_and_programs_may(fields: dict[str, str]) -> None:
+    check(AccessControl(), "DELETE", **fields)
+
+
+def test_reading_is_not_a_matter_of_origin() -> None:
+    check(AccessControl(), "GET", sec_fetch_site="cross-site", origin="http://evil.example")
+
+
+def test_a_bearer_where_no_token_is_asked_for_proves_nothing() -> None:
+    with pytest.raises(ForeignOrigin):
+        check(AccessControl(), "POST", authorization="Bearer x", origin="http://evil.example")

@@ -1,0 +1,191 @@
+"""The bounds of the operator's HTTP, and who is let in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+
+from gateway.admin.http.request_handler import STALLED_S
+from gateway.admin.http.responses import Response
+from gateway.admin.http.server import BODY_BYTES, CONNECTIONS, REQUEST_S
+from tests.admin.gateway import AdminServer, parse
+
+TURN_S = 0.001
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_requests_follow_each_other_on_a_connection(server: AdminServer) -> None:
+    assert server.exchange(REQUEST + REQUEST).count(b"HTTP/1.1 200") == 2
+
+
+def test_another_hosts_request_is_refused_before_anything_is_looked_at(server: AdminServer) -> None:
+    assert server.ask("GET", "/healthz", Host="evil.example").status == 421
+    assert server.ask("GET", "/nothing", Host="evil.example").status == 421
+    twice = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"
+    assert parse(twice, server.exchange).status == 421
+
+
+def test_every_path_asks_for_the_token() -> None:
+    server = AdminServer(b"0123456789abcdef")
+    for path in ("/", "/healthz", "/metrics", "/nothing", "/events"):
+        answer = server.ask("GET", path)
+        assert answer.status == 401
+        assert "Basic" in answer.fields["WWW-Authenticate"]
+    assert server.ask("GET", "/", Authorization="Bearer 0123456789abcdef").status == 200
+
+
+def test_a_page_of_another_site_ends_no_session(server: AdminServer) -> None:
+    tunnel = server.node.open()
+    answer = server.ask("DELETE", "/sessions/n100-1", Origin="http://evil.example")
+    assert answer.status == 403
+    assert not tunnel.session.ended
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        % (BODY_BYTES + 1),
+        b"PUT /log-level HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1000\r\n" + b" " * 4096 + b"\r\n1\r\nx\r\n",
+    ],
+)
+def test_a_large_body_is_refused_and_not_kept(server: AdminServer, request_bytes: bytes) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(request_bytes)
+    protocol.dataReceived(b"x" * 100)
+    server.let_run()
+    assert transport.value().startswith(b"HTTP/1.1 413 ")
+    assert transport.value().count(b"HTTP/1.1") == 1
+    assert transport.disconnecting
+
+
+def test_a_body_of_the_largest_size_is_read(server: AdminServer) -> None:
+    body = b'{"level": "warn"}'.ljust(BODY_BYTES)
+    assert server.ask("PUT", "/log-level", body).status == 200
+
+
+def test_connections_are_bounded_and_counted_as_they_go(server: AdminServer) -> None:
+    connected = [server.connect() for _ in range(CONNECTIONS)]
+    connected.append(server.connect())
+    assert connected[0][1].aborted
+    assert len(server.site.connections) == CONNECTIONS
+    for protocol, _ in connected[1:]:
+        protocol.connectionLost(Failure(ConnectionDone()))
+    assert not server.site.connections
+
+
+def test_no_connection_with_a_request_under_way_is_ended_for_another(server: AdminServer) -> None:
+    server.site._answer = lambda _: Deferred()  # type: ignore[assignment,return-value]
+    for _ in range(CONNECTIONS):
+        protocol, _transport = server.connect()
+        protocol.dataReceived(REQUEST)
+    assert server.site.buildProtocol(None) is None
+    assert len(server.site.connections) == CONNECTIONS
+
+
+def test_bytes_that_trickle_in_do_not_stretch_the_time(server: AdminServer) -> None:
+    protocol, transport = server.connect()
+    while not transport.disconnecting:
+        protocol.dataReceived(b"x")
+        server.reactor.advance(1)
+    assert server.reactor.seconds() <= REQUEST_S
+    server.reactor.advance(20)
+    assert transport.aborted
+
+
+class Endless:
+    """An answer that goes on for as long as it is taken."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.closed = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                self.made += 1
+                yield b"piece"
+        finally:
+            self.closed = True
+
+
+def endless(server: AdminServer) -> tuple[Endless, Any, Any]:
+    body = Endless()
+
+    async def answer(_: object) -> Response:
+        return Response(200, "text/plain", body.pieces())
+
+    server.site._answer = answer
+    server.site._time_slices = lambda: EachTurn(server.reactor)  # type: ignore[assignment,return-value]
+    protocol, transport = server.connect()
+    protocol.dataReceived(REQUEST)
+    return body, protocol, transport
+
+
+def run(server: AdminServer) -> None:
+    server.reactor.pump([TURN_S] * 5)
+
+
+class EachTurn:
+    """Gives way at every step."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+
+    async def yield_to_reactor(self) -> None:
+        await deferLater(self.reactor, TURN_S)
+
+
+def test_a_long_answer_lets_others_run_and_waits_for_its_reader(server: AdminServer) -> None:
+    body, _, transport = endless(server)
+    run(server)
+    assert body.made == 6
+    transport.producer.pauseProducing()
+    run(server)
+    assert body.made == 7
+    transport.producer.resumeProducing()
+    run(server)
+    assert body.made > 9
+
+
+def test_a_reader_who_takes_nothing_is_cut(server: AdminServer) -> None:
+    body, _, transport = endless(server)
+    transport.producer.pauseProducing()
+    run(server)
+    server.reactor.advance(STALLED_S)
+    run(server)
+    assert transport.aborted
+    assert body.closed
+
+
+def test_an_answer_ends_with_its_connection(server: AdminServer) -> None:
+    body, protocol, _ = endless(server)
+    run(server)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    run(server)
+    assert body.closed
+    assert not server.reactor.getDelayedCalls()
+
+
+def test_a_fault_of_ours_ends_one_request_and_says_nothing_of_it(server: AdminServer) -> None:
+
+    async def answer(_: object) -> Response:
+        raise ZeroDivisionError("inside")
+
+    server.site._answer = answer
+    seen: list[Any] = []
+    globalLogPublisher.addObserver(seen.append)
+    try:
+        found = parse(REQUEST, server.exchange)
+    finally:
+        globalLogPublisher.removeObserver(seen.append)
+    assert (found.status, found.body) == (500, b"")
+    assert any(event.get("log_failure") for event in seen)

@@ -1,0 +1,280 @@
+"""What each path answers, over HTTP in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from time import thread_time
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+
+from gateway.admin.resources.endpoints import ROUTES
+from gateway.errors import Draining
+from gateway.telemetry.exposition.sources import UpstreamHealth
+from gateway.telemetry.measurement.history import History
+from tests.admin.gateway import AdminServer
+
+
+def media_server(up: bool, due: bool) -> UpstreamHealth:
+    return UpstreamHealth("media:1935", up, due, 1, [0] * 74)
+
+
+def test_the_process_lives(server: AdminServer) -> None:
+    answer = server.ask("GET", "/healthz")
+    assert (answer.status, answer.body) == (200, b"ok\n")
+
+
+def test_it_is_ready_while_an_upstream_is_up_and_it_does_not_drain(server: AdminServer) -> None:
+    assert server.ask("GET", "/readyz").status == 200
+    server.ask("POST", "/drain")
+    drained = server.ask("GET", "/readyz")
+    assert (drained.status, drained.body) == (503, b"draining\n")
+    server.ask("DELETE", "/drain")
+    server.figures.servers = [media_server(up=False, due=False)]
+    assert server.ask("GET", "/readyz").body == b"no upstream is up\n"
+    server.figures.servers = []
+    assert server.ask("GET", "/readyz").status == 503
+
+
+def test_it_is_ready_for_the_client_who_finds_out_whether_an_upstream_is_back(
+    server: AdminServer,
+) -> None:
+    server.figures.servers = [media_server(up=False, due=True)]
+    assert server.ask("GET", "/readyz").status == 200
+    (found,) = server.ask("GET", "/upstreams").json["upstreams"]
+    assert (found["up"], found["due"]) == (False, True)
+
+
+def test_draining_lets_no_session_in_until_it_is_over(server: AdminServer) -> None:
+    assert server.ask("GET", "/drain").json == {"draining": False}
+    assert server.ask("POST", "/drain").json == {"draining": True}
+    with pytest.raises(Draining):
+        server.admission.enter("192.0.2.1")
+    assert server.ask("DELETE", "/drain").json == {"draining": False}
+    server.admission.enter("192.0.2.1")
+
+
+def test_the_metrics_are_prometheus(server: AdminServer) -> None:
+    server.node.talk([server.node.open()], 3)
+    plain = server.ask("GET", "/metrics")
+    assert plain.fields["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"rtmpt_gateway_sessions_opened_total" in plain.body
+    opened = server.ask("GET", "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert opened.fields["Content-Type"].startswith("application/openmetrics-text")
+    assert opened.body.endswith(b"# EOF\n")
+
+
+def test_single_sessions_are_on_a_path_of_their_own(server: AdminServer) -> None:
+    for _ in range(3):
+        server.node.open()
+    assert server.ask("GET", "/metrics/sessions").body.count(b"session_info{") == 3
+    assert server.ask("GET", "/metrics/sessions?alias=n100-2").body.count(b"session_info{") == 1
+    assert server.ask("GET", "/metrics/sessions?limit=1").status == 400
+    for accept, form in (
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+        ("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3", "text/plain"),
+        ("application/openmetrics-text;version=1.0.0,*/*;q=0.1", "text/plain"),
+    ):
+        answer = server.ask("GET", "/metrics/sessions", Accept=accept)
+        assert answer.fields["Content-Type"].startswith(form)
+        assert answer.body.endswith(b"# EOF\n") == (form != "text/plain")
+
+
+def test_sessions_are_listed_filtered_sorted_and_cut(server: AdminServer) -> None:
+    for number in range(5):
+        server.node.open(protocol="rtmpts" if number else "rtmpt")
+    found = server.ask("GET", "/sessions?protocol=rtmpts&sort=duration&order=asc&limit=2").json
+    assert found["matching"] == 4
+    assert [each["alias"] for each in found["sessions"]] == ["n100-5", "n100-4"]
+    assert found["causes"] == {"unknown": 4}
+    assert server.ask("GET", "/sessions?app=other").json["sessions"] == []
+    assert server.ask("GET", "/sessions?address=192.0.2.1").json["matching"] == 5
+
+
+def test_a_session_is_shown_ended_and_still_shown(server: AdminServer) -> None:
+    tunnel = server.node.open()
+    found = server.ask("GET", "/sessions/n100-1").json
+    assert found["diagnosis"]["cause"] == "unknown"
+    assert server.ask("DELETE", "/sessions/n100-1").status == 204
+    assert tunnel.session.ended
+    assert server.ask("GET", "/sessions/n100-1").json["reason"] == "ended_by_operator"
+    assert server.ask("DELETE", "/sessions/n100-1").status == 404
+
+
+def test_no_answer_has_a_session_id(server: AdminServer) -> None:
+    server.node.open()
+    for path in ("/sessions", "/sessions/n100-1", "/metrics/sessions", "/metrics"):
+        assert b"secret" not in server.ask("GET", path).body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/sessions/",
+        "/sessions/none",
+        "/sessions/a/b",
+        "/sessions/%00",
+        "//",
+        "/metrics/",
+        "/sessions/{alias}",
+        "http://localhost/healthz",
+        "/sessions/" + "x" * 500,
+        "/sessions/%C3%BC",
+    ],
+)
+def test_what_is_unknown_is_404_and_empty(server: AdminServer, path: str) -> None:
+    answer = server.ask("GET", path)
+    assert (answer.status, answer.body) == (404, b"")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_wrong_method_is_405_and_says_the_right_ones(server: AdminServer, path: str) -> None:
+    answer = server.ask("PATCH", path.replace("{alias}", "n100-1"))
+    assert answer.status == 405
+    methods = set(answer.fields["Allow"].split(", ")) - {"HEAD"}
+    assert methods == set(ROUTES[path])
+
+
+@pytest.mark.parametrize("path", [path for path in ROUTES if path != "/events"])
+def test_a_parameter_that_nobody_knows_is_400_with_a_problem(
+    server: AdminServer, path: str
+) -> None:
+    server.node.open()
+    answer = server.ask("GET", path.replace("{alias}", "n100-1") + "?nobody=1")
+    assert answer.status == 400
+    assert answer.fields["Content-Type"] == "application/problem+json"
+    assert answer.json["detail"].startswith('"nobody": unknown')
+
+
+@pytest.mark.parametrize("path", [path for path in ROUTES if path != "/{alias}"])
+def test_a_head_is_a_get_without_its_body(server: AdminServer, path: str) -> None:
+    server.node.open()
+    answer = server.ask("HEAD", path.replace("{alias}", "n100-1"))
+    assert (answer.status, answer.body) == (200, b"")
+    assert server.watching.watchers == 0
+
+
+def test_the_upstreams_have_their_connect_times(server: AdminServer) -> None:
+    (found,) = server.ask("GET", "/upstreams").json["upstreams"]
+    assert (found["name"], found["up"], found["connections"], found["failures"]) == (
+        *("media:1935", True),
+        *(3, 2),
+    )
+    assert 0 < found["connect_p50_s"] == found["connect_p95_s"]
+
+
+def test_the_log_level_is_changed(server: AdminServer) -> None:
+    assert server.ask("GET", "/log-level").json == {"level": "info"}
+    assert server.ask("PUT", "/log-level", b'{"level": "error"}').status == 200
+    assert server.threshold is not None
+    server.threshold({"log_level": LogLevel.warn})
+    server.threshold({"log_level": LogLevel.critical})
+    assert [event["log_level"] for event in server.logged] == [LogLevel.critical]
+    assert server.ask("PUT", "/log-level", b'{"level": "loud"}').status == 400
+
+
+def test_a_log_that_is_twistds_is_not_ours_to_change(server: AdminServer) -> None:
+    view: Any = server.view
+    view._threshold = None
+    assert server.ask("GET", "/log-level").status == 409
+    assert server.ask("PUT", "/log-level", b'{"level": "info"}').status == 409
+
+
+def test_every_answer_forbids_what_it_does_not_need(server: AdminServer) -> None:
+    for path in ("/", "/sessions", "/nothing", "/metrics?x=1"):
+        fields = server.ask("GET", path).fields
+        assert fields["X-Content-Type-Options"] == "nosniff"
+        assert fields["Referrer-Policy"] == "no-referrer"
+        assert fields["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in fields["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in fields["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in fields
+
+
+def test_of_thousands_of_sessions_those_asked_for_are_listed(server: AdminServer) -> None:
+    for _ in range(2000):
+        server.node.open()
+    found = server.ask("GET", "/sessions?limit=1000")
+    assert json.loads(found.body)["matching"] == 2000
+    assert len(found.json["sessions"]) == 1000
+
+
+@pytest.fixture(scope="module")
+def busy_server() -> Iterator[AdminServer]:
+    """One with 5,000 sessions that have talked, where work takes as long as it takes."""
+    server = AdminServer(spends=thread_time)
+    server.node.talk([server.node.open() for _ in range(5000)], 5)
+    yield server
+    server.site.stopFactory()
+
+
+def steps_of(server: AdminServer, target: str, end: bytes) -> list[float]:
+    """How long each step takes in which something is answered, in processor seconds."""
+    protocol, transport = server.connect()
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    steps = [_timed(lambda: protocol.dataReceived(request))]
+    while not transport.value().endswith(end):
+        steps.append(_timed(lambda: take_turn(server.reactor)))
+    transport.abortConnection()
+    return steps
+
+
+def take_turn(clock: Clock) -> None:
+    """The first of what is due. ``advance`` would go on with what that puts off."""
+    call = clock.calls.pop(0)
+    assert call.getTime() <= clock.seconds()
+    call.called = 1
+    call.func(*call.args, **call.kw)
+
+
+def _timed(step: Callable[[], object]) -> float:
+    began = thread_time()
+    step()
+    return thread_time() - began
+
+
+@pytest.mark.parametrize(
+    ("target", "end"),
+    [
+        ("/metrics", b"0\r\n\r\n"),
+        ("/metrics/sessions", b"0\r\n\r\n"),
+        ("/sessions?limit=100&sort=delay", b"0\r\n\r\n"),
+        ("/sessions?limit=1000&sort=delay", b"0\r\n\r\n"),
+        ("/events?limit=100", b"\n\r\n1\r\n\n\r\n"),
+    ],
+)
+def test_no_step_of_an_answer_about_5000_sessions_takes_long(
+    busy_server: AdminServer, target: str, end: bytes
+) -> None:
+    """Everybody else waits for one step. What slows the machine comes and goes: the best run counts."""
+    runs = [steps_of(busy_server, target, end) for _ in range(5)]
+    assert min(map(len, runs)) > 4
+    assert min(map(max, runs)) < 0.005
+
+
+def test_the_history_of_a_session_is_given_until_it_ends(server: AdminServer) -> None:
+    tunnel = server.node.open()
+    assert server.ask("GET", "/sessions/n100-1/history").json["samples"] == []
+    history = tunnel.figures.history = History(0, 0, 0.0, server.node.now)
+    history.sample(0.25, 1.0, 0.02, 0, 125_000, server.node.now + 10)
+    server.node.now += 14
+    found = server.ask("GET", "/sessions/n100-1/history").json
+    assert (found["every_s"], found["age_s"]) == (10, 4)
+    (sample,) = found["samples"]
+    assert sample == pytest.approx(
+        {
+            "downstream_wait_p95_s": 0.25,
+            "poll_gap_p95_s": 1.0,
+            "bytes_down_per_s": 12_500,
+            "bytes_up_per_s": 0,
+            "round_trip_s": 0.02,
+        },
+        rel=0.001,
+    )
+    server.ask("DELETE", "/sessions/n100-1")
+    for path in ("/sessions/n100-1/history", "/sessions/none/history", "/sessions/n100-1/other"):
+        assert server.ask("GET", path).status == 404

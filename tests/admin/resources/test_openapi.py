@@ -1,0 +1,44 @@
+"""The description and what is described."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import attrs
+
+from gateway.admin.resources.endpoints import LEVELS, ROUTES
+from gateway.admin.resources.event_streams import detail, row
+from gateway.admin.resources.openapi import document
+from gateway.configuration.values import LOG_LEVELS
+from gateway.telemetry.measurement.latency import Estimate
+from tests.admin.gateway import summary
+
+
+def test_it_describes_every_path_and_method_and_no_other() -> None:
+    described = {
+        path: {method.upper() for method in item if method != "parameters"}
+        for path, item in document()["paths"].items()
+    }
+    assert described == {path: set(methods) for path, methods in ROUTES.items()}
+
+
+def test_a_session_is_described_as_it_is_shown() -> None:
+    schemas = document()["components"]["schemas"]
+    assert set(schemas["Session"]["properties"]) == set(detail(summary(), 0))
+    assert set(schemas["SessionRow"]["properties"]) == set(row(summary(), 0))
+    assert set(schemas["Estimate"]["properties"]) == {a.name for a in attrs.fields(Estimate)}
+
+
+def test_every_reference_leads_somewhere() -> None:
+    found = document()
+    for reference in re.findall(r"'\$ref': '#/([^']+)'", str(found)):
+        place: Any = found
+        for step in reference.split("/"):
+            place = place[step]
+        assert place
+
+
+def test_the_levels_are_the_same_everywhere() -> None:
+    schema = document()["components"]["schemas"]["LogLevel"]["properties"]["level"]
+    assert tuple(schema["enum"]) == LEVELS == LOG_LEVELS

@@ -1,0 +1,821 @@
+"""HTTP that is no tunnel command: forwarded request by request, in order, and bounded on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from random import Random
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import error
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from gateway.addresses import ServerAddress
+from gateway.errors import ConfigurationError
+from gateway.listeners.forwarding import Website
+from gateway.listeners.http import HTTPConnection
+from gateway.protocols.limits import Limits
+from gateway.upstreams.website_connections import WebsiteConnections
+from tests.listeners.conversation import HOLD_S, Gateway, Wire
+from tests.protocols.malformed import MALFORMED, NEXT, Malformed
+
+GET = b"GET /page HTTP/1.1\r\nHost: site\r\n\r\n"
+GET_10 = b"GET /page HTTP/1.0\r\nHost: site\r\n\r\n"
+POST = b"POST /page HTTP/1.1\r\nHost: site\r\nContent-Length: 5\r\n\r\n"
+UPLOAD = b"POST /page HTTP/1.1\r\nHost: site\r\nTransfer-Encoding: chunked\r\n\r\n"
+SOCKET = b"GET /ws HTTP/1.1\r\nHost: site\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+FORWARDED = (
+    b"X-Forwarded-Proto: http\r\nForwarded: for=192.0.2.1;proto=http\r\n"
+    b"X-Forwarded-For: 192.0.2.1\r\n"
+)
+HEAD_UP = b"GET /page HTTP/1.1\r\nHost: site\r\n" + FORWARDED + b"\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+TIMED_OUT = b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+IDENT = b"POST /fcs/ident2 HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n"
+OPEN = b"POST /open/1 HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n"
+
+
+class WebWire(Wire):
+    """A wire that can be asked what has left."""
+
+    @property
+    def sent(self) -> bytes:
+        """What has left so far; takes it."""
+        sent, self.writes = b"".join(self.writes), []
+        return sent
+
+    def breaks(self) -> None:
+        """The peer resets the connection."""
+        self.lost = True
+        self.protocol.connectionLost(Failure(error.ConnectionLost()))
+
+
+@define
+class Server:
+    """The website's server as the test plays it. A dial's outcome is the next of ``outcomes``, if any."""
+
+    wires: list[WebWire] = field(factory=list)
+    outcomes: list[Any] = field(factory=list)
+    hosts: list[str] = field(factory=list)
+
+    def connect(
+        self, reactor: Any, host: str, port: int, protocol: Any, timeout_s: float
+    ) -> Deferred[None]:
+        self.hosts.append(host)
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, Exception):
+            return fail(outcome)
+        wire = WebWire()
+        wire.protocol = protocol
+        protocol.makeConnection(wire)
+        self.wires.append(wire)
+        return succeed(None) if outcome is None else outcome
+
+    @property
+    def wire(self) -> WebWire:
+        return self.wires[-1]
+
+
+@define
+class Names:
+    """A reactor's resolver that knows these addresses."""
+
+    known: list[str]
+
+    @property
+    def nameResolver(self) -> Names:
+        return self
+
+    def resolveHostName(self, receiver: Any, host: str) -> None:
+        for address in self.known:
+            receiver.addressResolved(IPv4Address("TCP", address, 0))
+        receiver.resolutionComplete()
+
+
+def serve(gateway: Gateway, server: Server, *hosts: str) -> WebsiteConnections:
+    """Give the gateway a website whose name stands for ``hosts``."""
+    names = Names(list(hosts) or ["198.51.100.7"])
+    address = ServerAddress("web", 80)
+    web = WebsiteConnections(names, address, gateway.limits, gateway.clock, server.connect)
+    Deferred.fromCoroutine(web.look_up())
+    gateway.service.website = Website(web, gateway.limits, gateway.clock)
+    return web
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+def server(gateway: Gateway) -> Server:
+    server = Server()
+    serve(gateway, server)
+    return server
+
+
+@pytest.fixture
+def wire(gateway: Gateway, server: Server) -> WebWire:
+    return accept(gateway)
+
+
+def accept(gateway: Gateway, secure: bool = False) -> WebWire:
+    wire = WebWire()
+    wire.protocol = HTTPConnection(gateway.service, "192.0.2.1", secure)
+    wire.protocol.makeConnection(wire)
+    return wire
+
+
+# --- Request by request ---
+
+
+def test_a_request_goes_to_the_server_and_its_answer_to_the_client(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    assert server.wire.sent == HEAD_UP
+    server.wire.arrive(OK)
+    assert wire.sent == OK
+    gateway.turn()
+    assert not wire.closing
+
+
+@pytest.mark.parametrize(
+    ("sent", "end"),
+    [
+        (GET, FORWARDED + b"\r\n"),
+        (POST + b"hello", b"Content-Length: 5\r\n\r\nhello"),
+        (UPLOAD + b"2\r\nhi\r\n0\r\n\r\n", b"\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_request_that_comes_byte_by_byte_is_forwarded_all_the_same(
+    wire, server, sent: bytes, end: bytes
+) -> None:
+    for i in range(len(sent)):
+        wire.arrive(sent[i : i + 1])
+    assert server.wire.sent.endswith(end)
+
+
+def test_an_answer_that_comes_byte_by_byte_arrives_the_same(wire, server) -> None:
+    wire.arrive(GET)
+    for i in range(len(OK)):
+        server.wire.arrive(OK[i : i + 1])
+    assert wire.sent == OK
+
+
+def test_one_connection_carries_requests_of_both_kinds(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK)
+    gateway.turn()
+    wire.arrive(IDENT)
+    gateway.turn()
+    wire.arrive(GET)
+    server.wire.arrive(OK)
+    assert wire.sent == OK + NOT_FOUND + OK
+    assert len(server.wires) == 1
+
+
+def test_pipelined_requests_are_answered_in_order_one_after_the_other(
+    wire, server, gateway
+) -> None:
+    wire.arrive(GET + IDENT + GET + IDENT)
+    assert server.wire.sent == HEAD_UP
+    assert wire.sent == b""
+    server.wire.arrive(OK)
+    gateway.turn()
+    assert wire.sent == OK + NOT_FOUND
+    assert server.wire.sent == HEAD_UP
+    server.wire.arrive(OK)
+    gateway.turn()
+    assert wire.sent == OK + NOT_FOUND
+
+
+def test_a_request_waits_until_every_earlier_answer_is_written(wire, server, gateway) -> None:
+    gateway.dialling = True
+    wire.arrive(OPEN + GET)
+    assert server.wires == []
+    gateway.connects()
+    assert server.wire.sent == HEAD_UP
+    server.wire.arrive(OK)
+    assert wire.sent.endswith(OK)
+
+
+@given(
+    asked=st.lists(st.sampled_from(["page", "ident", "open", "idle"]), max_size=8),
+    step=st.integers(1, 300),
+    chance=st.randoms(use_true_random=False),
+)
+def test_no_answer_overtakes_another_whatever_is_pipelined(asked, step, chance) -> None:
+    gateway, server = Gateway(), Server()
+    serve(gateway, server)
+    wire = accept(gateway)
+    wire.arrive(OPEN)
+    session_id = wire.sent.splitlines()[-1]
+    gateway.dialling = True
+    said = b"".join(_asking(kind, session_id, asked[:place]) for place, kind in enumerate(asked))
+    pages = count()
+    for start in range(0, len(said), step):
+        wire.arrive(said[start : start + step])
+        if chance.random() < 0.5:
+            _go_on(gateway, server, pages, chance)
+    for _ in range(3 * len(asked)):
+        _go_on(gateway, server, pages, chance)
+        gateway.passes(HOLD_S)
+    assert _kinds(wire.sent) == asked
+
+
+def _asking(kind: str, session_id: bytes, before: list[str]) -> bytes:
+    if kind == "idle":
+        target = b"/idle/%b/%d" % (session_id, before.count("idle"))
+        return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % target
+    return {"page": GET, "ident": IDENT, "open": OPEN}[kind]
+
+
+def _go_on(gateway: Gateway, server: Server, pages: Iterator[int], chance: Random) -> None:
+    """A server that somebody waits for answers, the media server's or the website's."""
+    asked = [wire for wire in server.wires if wire.sent]
+    if gateway.dials and (not asked or chance.random() < 0.5):
+        gateway.connects()
+    for wire in asked:
+        wire.arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\npage%d" % next(pages))
+    gateway.turn()
+
+
+def _kinds(sent: bytes) -> list[str]:
+    """What was asked, by the answers; pages are in order, which their numbers say."""
+    kinds: list[str] = []
+    while sent:
+        head, _, sent = sent.partition(b"\r\n\r\n")
+        length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        body, sent = sent[:length], sent[length:]
+        if body.startswith(b"page"):
+            assert body == b"page%d" % kinds.count("page")
+            kinds.append("page")
+        else:
+            kinds.append({0: "ident", 1: "idle"}.get(length, "open"))
+    return kinds
+
+
+def test_a_request_ends_a_hold_before_it(wire, server, gateway) -> None:
+    wire.arrive(OPEN)
+    session_id = wire.sent.splitlines()[-1]
+    wire.arrive(b"POST /idle/%b/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % session_id)
+    assert wire.sent == b""
+    wire.arrive(GET)
+    gateway.turn()
+    assert wire.sent.endswith(b"\r\n\r\n\x01")
+    assert server.wire.sent == HEAD_UP
+
+
+def test_without_a_website_it_is_404(gateway) -> None:
+    wire = gateway.accept()
+    wire.arrive(GET + POST + b"hello")
+    assert b"".join(wire.writes) == NOT_FOUND * 2
+
+
+def test_over_tls_the_server_is_told(gateway, server) -> None:
+    wire = accept(gateway, secure=True)
+    wire.arrive(GET)
+    assert b"X-Forwarded-Proto: https\r\n" in server.wire.sent
+
+
+# --- Bodies ---
+
+
+def test_an_upload_streams_as_it_comes(wire, server) -> None:
+    wire.arrive(POST + b"he")
+    assert server.wire.sent.endswith(b"Content-Length: 5\r\n\r\nhe")
+    wire.arrive(b"llo" + GET)
+    assert server.wire.sent == b"llo"
+
+
+def test_a_chunked_upload_is_chunked_anew(wire, server) -> None:
+    wire.arrive(UPLOAD + b"2;x=y\r\nhe\r\n3\r\nllo\r\n")
+    assert server.wire.sent.endswith(b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    wire.arrive(b"0\r\nX-Sum: a\r\n\r\n")
+    assert server.wire.sent == b"0\r\n\r\n"
+
+
+def test_an_upload_without_end_is_bounded_by_what_the_server_takes(wire, server, gateway) -> None:
+    wire.arrive(POST.replace(b" 5", b" 900000000") + b"a")
+    server.wire.sent  # noqa: B018
+    server.wire.room = 0
+    for _ in range(100):
+        wire.arrive(b"a" * 65536)
+    assert not wire.reading
+    assert len(server.wire.unsent) + len(wire.protocol._reader.buffer) < 300_000
+    server.wire.drain()
+    assert wire.reading
+
+
+def test_the_server_does_not_hear_of_a_body_that_never_comes(wire, server, gateway) -> None:
+    wire.arrive(POST)
+    assert server.wires == []
+    gateway.passes(gateway.limits.body_s)
+    assert wire.aborted
+
+
+def test_a_slow_upload_is_cut_off_and_a_steady_one_is_not(wire, server, gateway) -> None:
+    wire.arrive(POST.replace(b" 5", b" 900000000") + b"a")
+    for _ in range(5):
+        wire.arrive(b"a" * 5000)
+        gateway.passes(gateway.limits.body_s)
+    assert not wire.aborted
+    for _ in range(10):
+        wire.arrive(b"a")
+        gateway.passes(1)
+    assert wire.aborted
+    assert server.wire.aborted
+
+
+def test_who_expects_100_gets_the_servers(wire, server) -> None:
+    wire.arrive(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
+    assert server.wire.sent.endswith(b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    server.wire.arrive(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert wire.sent == b"HTTP/1.1 100 Continue\r\n\r\n"
+    wire.arrive(b"hello")
+    assert server.wire.sent == b"hello"
+    server.wire.arrive(OK)
+    assert wire.sent == OK
+
+
+def test_an_answer_before_the_requests_end_closes_behind_it(wire, server) -> None:
+    wire.arrive(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
+    server.wire.arrive(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+    assert wire.sent == b"HTTP/1.1 413 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert wire.write_closed
+    assert server.wire.aborted
+    wire.arrive(b"hello" + GET)
+    assert len(server.wires) == 1
+
+
+def test_a_client_of_1_0_hears_no_interim_answer(wire, server) -> None:
+    wire.arrive(GET_10)
+    server.wire.arrive(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_events_leave_the_moment_they_come(wire, server) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert wire.sent == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for _ in range(3):
+        server.wire.arrive(b"9\r\ndata: 1\n\n\r\n")
+        assert wire.sent == b"9\r\ndata: 1\n\n\r\n"
+
+
+def test_an_answer_until_close_is_chunked_for_1_1(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    server.wire.end()
+    assert wire.sent == (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    )
+    assert not wire.write_closed
+
+
+@pytest.mark.parametrize("kept", [b"", b"Connection: keep-alive\r\n"])
+def test_an_answer_until_close_is_closed_for_1_0(wire, server, kept) -> None:
+    wire.arrive(GET_10[:-2] + kept + b"\r\n")
+    server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    server.wire.end()
+    assert wire.sent == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
+    assert wire.write_closed
+
+
+def test_a_download_is_read_no_faster_than_it_is_taken(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    wire.room = 1000
+    server.wire.arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n")
+    for _ in range(10):
+        server.wire.arrive(b"a" * 65536)
+    assert not server.wire.reading
+    assert len(wire.unsent) <= 65536
+    wire.drain()
+    server.wire.turn()
+    assert server.wire.reading
+
+
+def test_a_client_that_takes_nothing_is_cut_off_and_a_slow_one_is_not(
+    wire, server, gateway
+) -> None:
+    wire.arrive(GET)
+    wire.room, wire.acknowledged_late = 0, 100_000
+    server.wire.arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n")
+    for _ in range(5):
+        wire.acknowledged_late -= 10_000
+        gateway.passes(gateway.limits.stalled_write_s)
+        assert not wire.aborted
+    wire.acknowledged_late -= 15
+    gateway.passes(gateway.limits.stalled_write_s)
+    assert wire.aborted
+    assert server.wire.aborted
+
+
+def test_a_last_answer_is_not_cut_off_while_it_is_taken(wire, server, gateway) -> None:
+    wire.arrive(GET_10)
+    wire.acknowledged_late = 50_000
+    server.wire.arrive(OK)
+    assert wire.write_closed
+    for _ in range(4):
+        wire.acknowledged_late -= 10_000
+        gateway.passes(gateway.limits.stalled_write_s)
+        assert not wire.aborted
+    wire.acknowledged_late = 0
+    gateway.passes(gateway.limits.stalled_write_s)
+    assert not wire.aborted
+    gateway.passes(2)
+    assert wire.aborted
+
+
+# --- The server's faults ---
+
+
+def test_a_server_that_is_down_is_502_at_once(wire, server, gateway) -> None:
+    server.outcomes = [error.ConnectionRefusedError(), error.ConnectionRefusedError()]
+    wire.arrive(GET + GET)
+    gateway.turn()
+    assert wire.sent == BAD_GATEWAY * 2
+
+
+def test_a_server_that_cannot_be_reached_is_504(wire, server) -> None:
+    server.outcomes = [error.TimeoutError()]
+    wire.arrive(GET)
+    assert wire.sent == TIMED_OUT
+
+
+def test_the_next_address_is_tried_and_the_one_that_was_reached_first_from_then_on(
+    gateway,
+) -> None:
+    server = Server(outcomes=[error.ConnectionRefusedError()])
+    serve(gateway, server, "198.51.100.1", "198.51.100.2")
+    wire = accept(gateway)
+    for _ in range(2):
+        wire.arrive(POST + b"hello")
+        server.wire.arrive(OK)
+        gateway.turn()
+    assert wire.sent == OK * 2
+    assert server.hosts == ["198.51.100.1", "198.51.100.2", "198.51.100.2"]
+
+
+def test_an_unknown_name_is_a_mistake_of_the_configuration(gateway) -> None:
+    web = WebsiteConnections(Names([]), ServerAddress("web", 80), gateway.limits, gateway.clock)
+    failures: list[Failure] = []
+    Deferred.fromCoroutine(web.look_up()).addErrback(failures.append)
+    assert failures[0].check(ConfigurationError)
+    assert failures[0].getErrorMessage().startswith("website web:80: the name 'web' is unknown")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 101 No\r\n\r\n", b"", b"HTTP/1"]
+)
+def test_nonsense_is_502(wire, server, answer) -> None:
+    wire.arrive(GET)
+    if answer:
+        server.wire.arrive(answer)
+    if not server.wire.aborted:
+        server.wire.end()
+    assert wire.sent == BAD_GATEWAY
+    assert server.wire.aborted
+
+
+def test_a_fault_in_the_midst_of_an_upload_closes_the_connection(wire, server) -> None:
+    wire.arrive(POST + b"he")
+    server.wire.breaks()
+    assert (
+        wire.sent
+        == BAD_GATEWAY[:-2].replace(b"Content-Length", b"Connection: close\r\nContent-Length")
+        + b"\r\n"
+    )
+    assert wire.write_closed
+
+
+@pytest.mark.parametrize("ends", [Wire.end, WebWire.breaks])
+def test_an_answer_that_breaks_off_breaks_the_connection(wire, server, ends) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK[:-1])
+    ends(server.wire)
+    assert wire.aborted
+
+
+def test_an_answer_until_close_that_is_reset_breaks_the_connection(wire, server) -> None:
+    wire.arrive(GET_10)
+    server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
+    server.wire.breaks()
+    assert wire.aborted
+
+
+def test_an_answer_that_does_not_begin_is_504(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    gateway.passes(gateway.limits.website_answer_s - 1)
+    assert wire.sent == b""
+    gateway.passes(1)
+    assert wire.sent == TIMED_OUT
+    assert server.wire.aborted
+    wire.arrive(IDENT)
+    assert wire.sent == NOT_FOUND
+
+
+def test_an_answer_that_nobody_goes_on_with_is_cut_off(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK[:-2])
+    server.wire.arrive(b"l")
+    gateway.passes(gateway.limits.website_quiet_s)
+    assert not wire.aborted
+    gateway.passes(gateway.limits.website_quiet_s)
+    assert wire.aborted
+
+
+def test_a_server_that_takes_nothing_is_504(wire, server, gateway) -> None:
+    wire.arrive(POST.replace(b" 5", b" 900000") + b"a")
+    server.wire.room = 0
+    wire.arrive(b"a" * 100_000)
+    gateway.passes(gateway.limits.body_s)
+    gateway.passes(gateway.limits.body_s)
+    assert wire.sent.startswith(b"HTTP/1.1 504 ")
+    assert wire.write_closed
+
+
+# --- The client's faults ---
+
+
+def test_a_client_that_goes_away_takes_its_request_with_it(wire, server) -> None:
+    wire.arrive(GET)
+    wire.lose()
+    assert server.wire.aborted
+
+
+def test_a_client_that_goes_away_while_the_server_is_dialled_leaves_nothing(wire, server) -> None:
+    dialled: Deferred[None] = Deferred()
+    server.outcomes = [dialled]
+    wire.arrive(GET)
+    wire.lose()
+    dialled.callback(None)
+    assert server.wire.aborted
+    assert server.wire.sent == b""
+
+
+def test_a_client_that_says_no_more_is_gone(wire, server) -> None:
+    wire.arrive(GET)
+    wire.end()
+    assert wire.closing
+    assert server.wire.aborted
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=lambda case: case.name)
+def test_nothing_of_a_malformed_request_reaches_the_server(
+    wire, server, gateway, case: Malformed
+) -> None:
+    wire.arrive(case.wire.replace(b"/open/1", b"/page", 1) + NEXT)
+    gateway.turn()
+    assert [served.sent for served in server.wires] == []
+
+
+def test_a_request_found_malformed_later_never_ends(wire, server) -> None:
+    wire.arrive(UPLOAD + b"5\r\nhello\r\n")
+    assert server.wire.sent.endswith(b"5\r\nhello\r\n")
+    wire.arrive(b"5\rhello\r\n0\r\n\r\n" + NEXT)
+    assert server.wire.sent == b""
+    assert server.wire.aborted
+    assert wire.sent.startswith(b"HTTP/1.1 400 ")
+    assert wire.write_closed
+
+
+@pytest.mark.parametrize("target", [b"*", b"site:80", b"/a#b", b"ftp://site/"])
+def test_a_target_of_no_form_reaches_nobody(wire, server, target) -> None:
+    wire.arrive(GET.replace(b"/page", target))
+    assert server.wires == []
+    assert wire.sent.startswith(b"HTTP/1.1 400 ")
+
+
+# --- Connections to the server ---
+
+
+def test_a_connection_is_used_again(gateway, server) -> None:
+    for _ in range(3):
+        wire = accept(gateway)
+        wire.arrive(GET)
+        server.wire.arrive(OK)
+        assert wire.sent == OK
+    assert len(server.wires) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"),
+        OK.replace(b"1.1", b"1.0", 1),
+        OK + b"H",
+    ],
+)
+def test_a_connection_that_may_not_be_used_again_is_closed(wire, server, answer) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(answer)
+    assert wire.sent == OK
+    assert server.wire.aborted
+
+
+def test_a_kept_connection_that_speaks_or_ends_is_dropped(wire, server, gateway) -> None:
+    for ends in (lambda kept: kept.arrive(b"H"), Wire.end, WebWire.breaks):
+        wire.arrive(GET)
+        server.wire.arrive(OK)
+        gateway.turn()
+        ends(server.wire)
+    wire.arrive(GET)
+    assert len(server.wires) == 4
+
+
+def test_a_kept_connection_is_not_trusted_for_long(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK)
+    gateway.turn()
+    gateway.clock.now += 31
+    wire.arrive(GET)
+    assert len(server.wires) == 2
+    assert server.wires[0].aborted
+
+
+@pytest.mark.parametrize("ends", [Wire.end, WebWire.breaks])
+def test_a_kept_connection_that_was_dead_is_replaced_once(wire, server, gateway, ends) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK)
+    gateway.turn()
+    wire.arrive(GET)
+    ends(server.wire)
+    assert len(server.wires) == 2
+    assert server.wire.sent == HEAD_UP
+    ends(server.wire)
+    assert wire.sent == OK + BAD_GATEWAY
+    assert len(server.wires) == 2
+
+
+def test_a_request_with_a_body_never_risks_a_kept_connection(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    server.wire.arrive(OK)
+    gateway.turn()
+    wire.arrive(POST + b"hello")
+    assert len(server.wires) == 2
+
+
+def test_only_so_many_connections_are_kept(gateway, server) -> None:
+    wires = [accept(gateway) for _ in range(40)]
+    for wire in wires:
+        wire.arrive(GET)
+    for served in tuple(server.wires):
+        served.arrive(OK)
+    assert sum(not served.aborted for served in server.wires) == 32
+
+
+def test_what_is_kept_is_closed_at_the_end(gateway) -> None:
+    server = Server()
+    web = serve(gateway, server)
+    accept(gateway).arrive(GET)
+    server.wire.arrive(OK)
+    web.close()
+    assert server.wire.aborted
+
+
+# --- WebSocket ---
+
+
+def test_a_websocket_is_raw_bytes_both_ways(wire, server) -> None:
+    wire.arrive(SOCKET + b"early")
+    assert server.wire.sent.endswith(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    server.wire.arrive(SWITCHED + b"first")
+    assert wire.sent == SWITCHED + b"first"
+    assert server.wire.sent == b"early"
+    wire.arrive(GET)
+    assert server.wire.sent == GET
+    server.wire.arrive(b"\0\r\n")
+    assert wire.sent == b"\0\r\n"
+
+
+def upgrade(wire: WebWire, server: Server) -> None:
+    wire.arrive(SOCKET)
+    server.wire.arrive(SWITCHED)
+    assert wire.sent == SWITCHED
+    server.wire.sent  # noqa: B018
+
+
+def test_a_refused_upgrade_is_an_answer_like_any_other(wire, server, gateway) -> None:
+    wire.arrive(SOCKET + GET)
+    server.wire.arrive(OK)
+    gateway.turn()
+    server.wire.arrive(OK)
+    assert wire.sent == OK * 2
+
+
+def test_each_side_of_a_websocket_is_paused_by_the_other(wire, server) -> None:
+    upgrade(wire, server)
+    wire.room = 0
+    server.wire.arrive(b"a")
+    assert not server.wire.reading
+    server.wire.room = 0
+    wire.arrive(b"a" * 70_000)
+    assert not wire.reading
+    wire.drain()
+    server.wire.drain()
+    assert server.wire.reading
+    assert wire.reading
+
+
+def test_a_side_that_ends_still_hears_the_other(wire, server) -> None:
+    upgrade(wire, server)
+    wire.end()
+    assert server.wire.write_closed
+    server.wire.arrive(b"last words")
+    assert wire.sent == b"last words"
+    server.wire.end()
+    assert wire.closing
+    assert server.wire.closing
+    assert not server.wire.aborted
+
+
+def test_the_server_may_end_first(wire, server) -> None:
+    upgrade(wire, server)
+    server.wire.end()
+    assert wire.write_closed
+    wire.arrive(b"last words")
+    assert server.wire.sent == b"last words"
+    wire.end()
+    assert wire.closing
+    wire.lose()
+    assert not server.wire.aborted
+
+
+def test_a_side_that_is_lost_takes_the_other_with_it(gateway, server) -> None:
+    wire = accept(gateway)
+    upgrade(wire, server)
+    wire.breaks()
+    assert server.wire.aborted
+    wire = accept(gateway)
+    upgrade(wire, server)
+    server.wire.breaks()
+    assert wire.aborted
+
+
+def test_a_websocket_may_be_quiet_for_a_while(wire, server, gateway) -> None:
+    upgrade(wire, server)
+    gateway.passes(gateway.limits.website_quiet_s - 1)
+    wire.arrive(b"ping")
+    gateway.passes(1)
+    assert not wire.aborted
+    gateway.passes(gateway.limits.website_quiet_s)
+    assert wire.aborted
+
+
+@pytest.mark.parametrize("taken", [0, 15])
+def test_a_websocket_that_is_hardly_read_is_cut_off(wire, server, gateway, taken: int) -> None:
+    upgrade(wire, server)
+    wire.room, wire.acknowledged_late = 0, 100_000
+    server.wire.arrive(b"a")
+    for _ in range(5):
+        wire.acknowledged_late -= 10_000
+        gateway.passes(gateway.limits.stalled_write_s)
+        assert not wire.aborted
+    wire.acknowledged_late -= taken
+    gateway.passes(gateway.limits.stalled_write_s)
+    assert wire.aborted
+
+
+# --- Bounds ---
+
+
+def test_what_waits_behind_a_request_is_bounded(wire, server, gateway) -> None:
+    wire.arrive(GET)
+    for _ in range(100):
+        wire.arrive(GET * 1000)
+    assert not wire.reading
+    assert len(wire.protocol._reader.buffer) < 200_000
+    server.wire.arrive(OK)
+    gateway.turn()
+    assert server.wire.sent == HEAD_UP * 2
+
+
+def test_what_waits_behind_an_early_command_is_bounded(wire, server, gateway) -> None:
+    gateway.dialling = True
+    wire.arrive(OPEN + UPLOAD)
+    for _ in range(100):
+        wire.arrive(b"a" * 65536)
+    assert not wire.reading
+    assert wire.unread > 6_000_000
+
+
+def test_a_full_pipeline_of_commands_is_bounded() -> None:
+    gateway = Gateway(Limits(pipelined_requests=1))
+    gateway.dialling = True
+    wire = accept(gateway)
+    wire.arrive(OPEN)
+    for _ in range(100):
+        wire.arrive(IDENT * 1000)
+    assert not wire.reading
+    gateway.connects()
+    gateway.turn()
+    assert wire.reading

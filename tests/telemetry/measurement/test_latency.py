@@ -1,0 +1,209 @@
+"""The estimates of the last minute: near enough, and forgetful."""
+
+from __future__ import annotations
+
+import sys
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.telemetry.measurement.latency import (
+    BUCKETS,
+    LEAST_S,
+    MIDDLES,
+    NOTHING,
+    PENDING,
+    SlidingDelay,
+    SlidingGaps,
+    SlidingMinute,
+    upper_bound,
+)
+
+SECONDS = st.floats(LEAST_S, 32.0)
+VALUES = st.lists(SECONDS, min_size=1, max_size=400)
+
+
+def within(estimate: float, truth: float) -> bool:
+    """Within 3 % from a millisecond on, else within 10 %."""
+    return abs(estimate - truth) <= (0.03 if truth >= 0.001 else 0.1) * truth
+
+
+def check(estimate, values: list[float]) -> None:
+    ordered = sorted(values)
+    assert estimate.max_s == pytest.approx(ordered[-1], rel=1e-6)
+    assert estimate.last_s <= estimate.max_s
+    assert estimate.p50_s <= estimate.p95_s <= estimate.max_s
+    assert estimate.count == len(values)
+    assert within(estimate.p50_s, ordered[(len(ordered) + 1) // 2 - 1])
+    assert within(estimate.p95_s, ordered[ceil(len(ordered) * 0.95) - 1])
+    assert within(estimate.max_s, ordered[-1])
+    assert estimate.last_s == pytest.approx(values[-1], rel=1e-6)
+
+
+@given(VALUES)
+def test_median_95th_percentile_and_maximum_are_within_3_per_cent_from_a_millisecond_on(
+    values: list[float],
+) -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for value in values:
+        latency.add(value)
+    check(latency.estimate(), values)
+
+
+@given(VALUES, st.sets(st.integers(0, 400)))
+def test_values_that_are_counted_later_are_as_near(values: list[float], settled: set[int]) -> None:
+    gaps = SlidingGaps([0] * BUCKETS)
+    for index, value in enumerate(values):
+        gaps.pending.append(value)
+        if index in settled:
+            gaps.settle()
+    check(gaps.estimate(), values)
+
+
+@given(st.lists(SECONDS), st.lists(SECONDS), st.lists(SECONDS))
+def test_the_older_slice_counts_until_it_is_a_minute_old(first, second, third) -> None:
+    totals = [0] * BUCKETS
+    latency = SlidingMinute(totals)
+    for slice_ in (first, second):
+        latency.turn()
+        for value in slice_:
+            latency.add(value)
+    assert latency.estimate().count == len(first) + len(second)
+    latency.turn()
+    for value in third:
+        latency.add(value)
+    assert latency.estimate().count == len(second) + len(third)
+    assert sum(totals) == len(first) + len(second) + len(third)
+
+
+def test_nothing_is_known_before_the_first_value_and_a_minute_after_the_last() -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    assert latency.estimate() == NOTHING
+    latency.add(0.2)
+    latency.turn()
+    assert latency.estimate().count == 1
+    latency.turn()
+    assert latency.estimate() == NOTHING
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, LEAST_S / 2])
+@pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
+def test_what_is_shorter_than_the_least_is_nothing(kind, seconds: float) -> None:
+    latency = kind([0] * BUCKETS)
+    if kind is SlidingGaps:
+        latency.pending.append(seconds)
+    else:
+        latency.add(seconds)
+    assert latency.estimate().max_s == 0.0
+
+
+@pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
+def test_what_is_longer_than_the_longest_is_the_longest(kind) -> None:
+    latency = kind([0] * BUCKETS)
+    if kind is SlidingGaps:
+        latency.pending.append(1e30)
+    else:
+        latency.add(1e30)
+    assert latency.estimate().max_s == MIDDLES[-1]
+
+
+def test_more_values_than_a_count_holds_keep_their_proportions() -> None:
+    totals = [0] * BUCKETS
+    gaps = SlidingGaps(totals)
+    for _ in range(2 * 65_536 // PENDING):
+        gaps.pending.extend([0.01] * (PENDING * 3 // 4) + [1.0] * (PENDING // 4))
+        gaps.settle()
+    found = gaps.estimate()
+    assert within(found.p50_s, 0.01)
+    assert within(found.p95_s, 1.0)
+    assert sum(totals) == 2 * 65_536
+
+
+@given(st.lists(st.one_of(st.none(), SECONDS), min_size=1, max_size=200))
+def test_a_delay_counts_what_was_prompt_without_being_told(events: list[float | None]) -> None:
+    delay = SlidingDelay([0] * BUCKETS)
+    for number, late_s in enumerate(events, 1):
+        if late_s is not None:
+            delay.add_late(late_s, number)
+    found = delay.estimate_at(len(events))
+    ordered = sorted(late_s or 0.0 for late_s in events)
+    assert found.count == len(events)
+    assert within(found.p50_s, ordered[(len(ordered) + 1) // 2 - 1])
+    assert within(found.max_s, ordered[-1])
+    assert found.last_s == (events[-1] or 0.0)
+
+
+def test_a_delay_forgets_what_was_prompt_too() -> None:
+    delay = SlidingDelay([0] * BUCKETS)
+    delay.turn_at(10)
+    assert delay.estimate_at(10).count == 10
+    delay.turn_at(10)
+    assert delay.estimate_at(10) == NOTHING
+    assert delay.estimate_at(13).count == 3
+
+
+def test_every_fourth_bound_is_one_of_the_histograms() -> None:
+    assert [upper_bound(index) for index in (8, 12, 64)] == pytest.approx([0.0005, 0.001, 8.192])
+
+
+@pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
+def test_a_steady_latency_is_exact(kind) -> None:
+    latency = kind([0] * BUCKETS)
+    for _ in range(2):
+        for _ in range(30):
+            latency.pending.append(1.0) if kind is SlidingGaps else latency.add(1.0)
+        found = latency.estimate()
+        assert found.last_s == found.p50_s == found.p95_s == found.max_s == 1.0
+        latency.turn()
+
+
+@given(st.lists(SECONDS, min_size=1), st.lists(SECONDS, min_size=1))
+def test_the_maximum_is_that_of_both_slices_and_leaves_with_its_own(first, second) -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for value in first:
+        latency.add(value)
+    latency.turn()
+    for value in second:
+        latency.add(value)
+    assert latency.estimate().max_s == max(first + second)
+    latency.turn()
+    assert latency.estimate().max_s == max(second)
+
+
+def test_the_last_value_is_never_past_the_most() -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for value in (1e-9, 1e30, 1e-9):
+        latency.add(value)
+        assert latency.estimate().last_s <= latency.estimate().max_s
+
+
+@pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
+def test_a_poller_of_a_second_is_shown_so_after_a_few_quick_polls(kind) -> None:
+    latency = kind([0] * BUCKETS)
+    for seconds in (0.002, 0.4, *[1.0] * 28, 1.2):
+        latency.pending.append(seconds) if kind is SlidingGaps else latency.add(seconds)
+    found = latency.estimate()
+    assert found.p50_s == pytest.approx(1.0, rel=0.03)
+    assert found.p95_s == pytest.approx(1.0, rel=0.03)
+    assert (found.last_s, found.max_s) == pytest.approx((1.2, 1.2), rel=1e-6)
+
+
+@given(SECONDS)
+def test_a_value_is_counted_in_the_totals_bucket_that_it_belongs_to(seconds: float) -> None:
+    totals = [0] * BUCKETS
+    SlidingMinute(totals).add(seconds)
+    index = totals.index(1)
+    assert upper_bound(index - 1) <= seconds * (1 + 1e-9)
+    assert seconds <= upper_bound(index) * (1 + 1e-9)
+
+
+def test_a_slice_takes_350_bytes_until_a_count_is_full() -> None:
+    latency = SlidingMinute([0] * BUCKETS)
+    for _ in range(255):
+        latency.add(0.5)
+    assert latency._newer is not None
+    assert sys.getsizeof(latency._newer) <= 360
+    latency.add(0.5)
+    assert latency.estimate().count == 256
