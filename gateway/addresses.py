@@ -1,8 +1,8 @@
-"""Addresses as an operator writes them: where to listen, whom to dial, which networks to know.
+"""Parsing of configured addresses: listening addresses, servers and networks.
 
-A listening address is never a name: a name can mean several interfaces, or another one tomorrow. A
-server is a name or an address; the name is looked up by whoever dials, not here. This file reads
-text; it opens nothing and asks nobody.
+A listening address is never a host name, because a name can resolve to several addresses, and to others
+later. A server is a host name or an IP address; host names are resolved in upstreams/, not here. Parsers
+raise ValueError with the value and what was expected.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ HTTP_PORT = 80
 
 Network = IPv4Network | IPv6Network
 
-# As RFC 952 and 1123 have it, and the underscore that many inner networks use all the same.
+# RFC 952 and RFC 1123, and underscores, which many internal networks use.
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
 _PORT = re.compile(r"[0-9]{1,5}")
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/]*(?P<path>/.*)?", re.DOTALL)
-# A port on all addresses in nginx, HAProxy and Go, and a name that can mean two addresses.
+# Short forms of nginx, HAProxy and Go for a port on all addresses, and a name with two addresses.
 _SHORT = re.compile(
     r"(?P<name>\*?|localhost):(?P<port>[0-9]{1,5})|(?P<bare>[0-9]{1,5})", re.IGNORECASE
 )
 _SOCKET_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}")  # systemd's FileDescriptorName: no colon
-# sun_path of Linux has 108 bytes, the last of which is the closing zero.
+# sun_path of Linux has 108 bytes, with the terminating null byte.
 _UNIX_PATH_BYTES = 107
 _SHOWN_CHARACTERS = 60
 
@@ -39,7 +39,7 @@ _LISTENING_FORMS = 'such as "127.0.0.1:80", "[::]:80", "unix:/PATH" or "systemd:
 
 @frozen
 class TcpAddress:
-    """An address of this machine and a port; port 0 lets the system choose one."""
+    """An IP address of this machine and a port. With port 0 the system chooses one."""
 
     host: str
     port: int
@@ -50,7 +50,7 @@ class TcpAddress:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it is every address of its family."""
+        """Whether it stands for all addresses of its family."""
         return ip_address(self.host).is_unspecified
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class TcpAddress:
 
 @frozen
 class UnixAddress:
-    """A socket in the file system; who may reach it is decided by the modes of its folder."""
+    """A UNIX socket. The permissions of its directory decide who can connect."""
 
     path: str
 
@@ -69,7 +69,7 @@ class UnixAddress:
 
 @frozen
 class SystemdAddress:
-    """A socket that systemd opened and hands over under this name (``FileDescriptorName=``)."""
+    """A socket that systemd opens and passes with this name (``FileDescriptorName=``)."""
 
     name: str
 
@@ -81,10 +81,10 @@ ListenAddress = TcpAddress | UnixAddress | SystemdAddress
 
 
 def overlap(one: ListenAddress, other: ListenAddress) -> bool:
-    """Whether the system refuses to listen on both. IPv6 sockets take no IPv4 connections here."""
+    """Whether the system refuses to listen on both. IPv6 sockets accept no IPv4 connections here."""
     if not (isinstance(one, TcpAddress) and isinstance(other, TcpAddress)):
         return one == other
-    # Port 0 is another port each time.
+    # With port 0 the system chooses different ports.
     if one.port != other.port or one.port == 0:
         return False
     first, second = ip_address(one.host), ip_address(other.host)
@@ -95,7 +95,7 @@ def overlap(one: ListenAddress, other: ListenAddress) -> bool:
 
 @frozen
 class ServerAddress:
-    """A server to dial: a host name, an IPv4 or an IPv6 address (without brackets), and a port."""
+    """A server: a host name, an IPv4 or an IPv6 address (without brackets), and a port."""
 
     host: str
     port: int
@@ -105,21 +105,21 @@ class ServerAddress:
 
 
 def quoted(value: object) -> str:
-    """The value as one short line that no control character can break out of."""
+    """The value as JSON in one short line, with control characters escaped."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     line = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 3] + "..."
 
 
 def parse_listen_address(text: object) -> ListenAddress:
-    """Read where to listen; raises ValueError that says what was expected."""
+    """Parse a listening address. Raises ValueError."""
     written = _text(text)
     scheme, _, rest = written.partition(":")
     return _LISTENING_SCHEMES.get(scheme, _parse_tcp)(written, rest)
 
 
 def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
-    """Read whom to dial; raises ValueError that says what was expected."""
+    """Parse an upstream server. Raises ValueError."""
     written = _text(text)
     _refuse_url(written)
     host, port = _split(written)
@@ -127,17 +127,17 @@ def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
         raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
     number = default_port if port is None else _port(written, port)
     if number == 0:
-        raise ValueError(f"{quoted(written)}: a server has no port 0")
+        raise ValueError(f"{quoted(written)}: expected a port from 1 to 65535")
     return ServerAddress(host, number)
 
 
 def parse_website(text: object) -> ServerAddress:
-    """Read the web server behind the ports: like an upstream, but on port 80 unless it says."""
+    """Parse the website's server: as ``parse_server``, with port 80 as default. Raises ValueError."""
     return parse_server(text, HTTP_PORT)
 
 
 def parse_network(text: object) -> Network:
-    """Read a network or one address; raises ValueError that says what was expected."""
+    """Parse a network or a single IP address. Raises ValueError."""
     written = _text(text)
     try:
         return ip_network(written)
@@ -145,7 +145,7 @@ def parse_network(text: object) -> Network:
         if "host bits" in str(error):
             loose = ip_network(written, strict=False)
             raise ValueError(
-                f"{quoted(written)}: no network; did you mean {quoted(str(loose))}?"
+                f"{quoted(written)}: has host bits set; did you mean {quoted(str(loose))}?"
             ) from None
         raise ValueError(
             f'{quoted(written)}: expected a network such as "10.0.0.0/8" or "2001:db8::/32"'
@@ -153,7 +153,7 @@ def parse_network(text: object) -> Network:
 
 
 def _parse_tcp(written: str, _rest: str) -> TcpAddress:
-    _suggest(written)
+    _refuse_short_form(written)
     host, port = _split(written)
     version = IPv6Address if "[" in written else IPv4Address
     if port is None or not _is_version(host, version):
@@ -166,8 +166,8 @@ def _parse_tcp(written: str, _rest: str) -> TcpAddress:
     return TcpAddress(host, _port(written, port))
 
 
-def _suggest(written: str) -> None:
-    """Refuse what other programs understand, each in its own way, with what to write here."""
+def _refuse_short_form(written: str) -> None:
+    """Refuse short forms of other programs, with the address to write instead."""
     short = _SHORT.fullmatch(written)
     if short is None:
         return
@@ -215,7 +215,7 @@ def _text(value: object) -> str:
 
 
 def _split(written: str) -> tuple[str, str | None]:
-    """Cut the port off, and the brackets of an IPv6 address; no port is None."""
+    """The host, without the brackets of an IPv6 address, and the port, None if there is none."""
     if written.startswith("["):
         host, bracket, rest = written[1:].partition("]")
         colon, port = rest[:1], rest[1:]
@@ -238,7 +238,7 @@ def _refuse_url(written: str) -> None:
 
 
 def _is_host(host: str) -> bool:
-    """A name, or four numbers; what looks like numbers and dots must be an IPv4 address."""
+    """Whether it is a host name or an IPv4 address. Digits and dots alone must be an IPv4 address."""
     if re.fullmatch(r"[0-9.]+", host):
         return _is_version(host, IPv4Address)
     return _HOST_NAME.fullmatch(host) is not None

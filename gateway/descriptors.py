@@ -1,11 +1,11 @@
-"""What this process can run out of by itself: descriptors, memory for sockets, local ports.
+"""Exhaustion of local resources: file descriptors, memory for sockets, and local ports.
 
-A connection to a server that fails for one of these causes is no failure of that server. When descriptors
-run short, the last ones are kept: some for the admin server and for files, and before these some for the
-connections of clients, since running sessions need new ones. So new sessions are refused first.
+A connection to a server that fails for one of these causes is not counted as a failure of the server. When
+file descriptors run low, the last ones are reserved for the admin server and for files, and some more for
+clients' connections, since existing sessions need new ones. So new sessions are refused first.
 
-The system gives the lowest free number to a new descriptor. If the lowest free number is N, at least N are
-open: that is cheaper than counting them.
+The system gives a new descriptor the lowest free number. If that is N, at least N descriptors are open; to
+test the number is cheaper than to count descriptors.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Final, final
 
-# The admin server's 64 connections, logs that are opened anew, and the libraries' files.
-_KEPT: Final = 100
-# For clients' connections, beyond what all sessions and their connections may use at most.
-_KEPT_FOR_CLIENTS: Final = 1000
-# Of a low limit, each of both gets this share instead.
-_LEAST_SHARE: Final = 8
+# For the admin server's 64 connections, logs that are reopened, and files of libraries.
+_RESERVED: Final = 100
+# For clients' connections.
+_RESERVED_FOR_CLIENTS: Final = 1000
+# With a low limit, each of the two reserves is at most the limit divided by this.
+_RESERVE_DIVISOR: Final = 8
 
 _NO_MEMORY = (
     "the system has no memory for more sockets; see net.ipv4.tcp_mem and the machine's memory"
@@ -30,7 +30,7 @@ CAUSES: Final = {
     ENFILE: "the system's file descriptors are used up; raise fs.file-max (sysctl)",
     ENOBUFS: _NO_MEMORY,
     ENOMEM: _NO_MEMORY,
-    # Toward one server, where others are not in the way.
+    # Local ports are used up for one server only; connections to others are still possible.
     EADDRNOTAVAIL: "no local port is left for more connections to the server; widen"
     " net.ipv4.ip_local_port_range (sysctl), or name more of the server's addresses",
 }
@@ -38,24 +38,24 @@ CAUSES: Final = {
 
 @final
 class Descriptors:
-    """Who may still open a connection. Until ``set_limit``, all may."""
+    """Decides whether a connection may be opened. Before ``set_limit``, all may."""
 
     def __init__(self) -> None:
         self._clients_below: float = float("inf")
         self._others_below: float = float("inf")
 
     def set_limit(self, limit: int, needed: int) -> None:
-        """``limit`` descriptors may be open, and ``needed`` are enough for all that [limits] allows."""
-        self._clients_below = limit - min(_KEPT, limit // _LEAST_SHARE)
-        kept = min(_KEPT_FOR_CLIENTS, limit // _LEAST_SHARE) if limit < needed else 0
+        """``limit``: how many descriptors may be open. ``needed``: how many [limits] can need at most."""
+        self._clients_below = limit - min(_RESERVED, limit // _RESERVE_DIVISOR)
+        kept = min(_RESERVED_FOR_CLIENTS, limit // _RESERVE_DIVISOR) if limit < needed else 0
         self._others_below = self._clients_below - kept
 
     def allow_client(self) -> bool:
-        """Whether a client's connection, accepted already, leaves the descriptors that are kept."""
+        """Whether an accepted connection of a client leaves the reserved descriptors free."""
         return _lowest_free() <= self._clients_below
 
     def allow_server(self) -> bool:
-        """As ``allow_client``, for the socket of a connection to a server."""
+        """As ``allow_client``, for a connection to a server."""
         return _lowest_free() <= self._others_below
 
 

@@ -1,7 +1,7 @@
-"""The conditions this field knows, each with the answer it gets.
+"""Exceptions of the gateway, and the HTTP status of each error that refuses a request.
 
-A client gets the status with an empty body, since Flash takes any body of an answer to open for a
-session id; an operator gets the message. They are caught at two borders only: the request and the
+The client gets the status with an empty body, because Flash takes any body of an answer to open for a
+session id. The message is for the operator. These errors are caught in two places only: per request and per
 connection.
 """
 
@@ -11,35 +11,35 @@ from typing import ClassVar
 
 
 class GatewayError(Exception):
-    """Anything the gateway refuses, or cannot do, for a cause outside itself."""
+    """Base class: the gateway refuses or cannot do something for a cause outside itself."""
 
 
 class ConfigurationError(GatewayError):
-    """The operator's file or options: the message names file, key and cause, one line each."""
+    """Invalid configuration. The message has one line for each problem, with file, key and cause."""
 
 
 class RequestRefused(GatewayError):
-    """A request that gets a status other than 200, and whether the connection can go on after it."""
+    """A request is answered with ``status``; ``closes`` tells whether the connection is closed after it."""
 
     status: ClassVar[int] = 400
     closes: ClassVar[bool] = False
 
 
 class BadRequest(RequestRefused):
-    """Not HTTP as DESIGN.md reads it; what follows on the connection cannot be trusted."""
+    """Malformed HTTP. The connection is closed, since the start of the next request is unknown."""
 
     status = 400
     closes = True
 
 
 class HeadTooLarge(BadRequest):
-    """Too many bytes or fields before the empty line."""
+    """The request's head has too many bytes or fields."""
 
     status = 431
 
 
 class BodyTooLarge(BadRequest):
-    """A command's body over the limit; its end may never be seen."""
+    """The body of a command is over the limit, and is not read to its end."""
 
     status = 413
 
@@ -51,48 +51,48 @@ class ExpectationFailed(BadRequest):
 
 
 class AddressDenied(RequestRefused):
-    """The listener does not admit the address that a trusted proxy names as the client's."""
+    """The listener's allow and deny exclude the client address that a trusted proxy has reported."""
 
     status = 403
 
 
 class NotFound(RequestRefused):
-    """Nothing here answers to this target."""
+    """No resource has this target."""
 
     status = 404
 
 
 class NothingTakesIt(NotFound):
-    """As ``NotFound``, of a request whose body has yet to come: it is not read to its end."""
+    """As ``NotFound``, for a request whose body has not been received and is not read."""
 
     closes = True
 
 
 class UnknownSession(NotFound):
-    """No such session, or none any more; FFmpeg and librtmp stop on this and on nothing softer."""
+    """The session does not exist or has expired. FFmpeg and librtmp stop polling only on this status."""
 
 
 class ServiceUnavailable(RequestRefused):
-    """No session can be opened now: the client should try its next way."""
+    """No session can be opened now. Clients then try their next protocol or port."""
 
     status = 503
 
 
 class BodiesFull(RequestRefused):
-    """All bodies that have not come whole yet are over their bound together."""
+    """The limit on the incomplete bodies of all connections is reached."""
 
     status = 503
     closes = True
 
 
 class UpstreamUnavailable(ServiceUnavailable):
-    """No upstream server took the connection in time."""
+    """No upstream server accepted the connection in time."""
 
 
 class ResourcesExhausted(ServiceUnavailable):
-    """This process or machine has no file descriptor, socket or local port left; no server is at fault.
+    """File descriptors, memory for sockets or local ports are used up (descriptors.py).
 
-    ``advice`` says what to change.
+    ``advice`` says what the operator can change.
     """
 
     def __init__(self, cause: str, advice: str = "") -> None:
@@ -101,39 +101,36 @@ class ResourcesExhausted(ServiceUnavailable):
 
 
 class CapacityReached(ServiceUnavailable):
-    """A cap on sessions, in all or for one address, or the bound on all buffers is reached."""
+    """A limit on sessions (in total or for one address), or the limit on all buffers, is reached."""
 
 
 class Draining(ServiceUnavailable):
-    """No new sessions are taken: the operator wants it so, or the gateway is about to end."""
+    """No new sessions are accepted: the operator has drained the gateway, or it is stopping."""
 
 
 class OpeningFailed(ServiceUnavailable):
-    """A fault of the gateway's own while a session was opened; the log has its traceback."""
+    """An internal error while a session was opened. The log has the traceback."""
 
 
 class WebsiteUnavailable(RequestRefused):
-    """The website's server does not take connections, or breaks off before its answer has begun."""
+    """The website's server refuses connections, or closes one before its response has begun."""
 
     status = 502
 
 
 class BadAnswer(WebsiteUnavailable):
-    """What the website's server says is not HTTP as RFC 9112 has it, or no answer to the request."""
+    """The website's response violates RFC 9112, or does not match the request."""
 
 
 class WebsiteTimedOut(RequestRefused):
-    """The website's server takes too long to connect, to take the request, or to begin its answer."""
+    """The website's server timed out: connecting, receiving the request, or beginning its response."""
 
     status = 504
 
 
 class RTMPError(GatewayError):
-    """Bytes that are not RTMP as Adobe's specification and its clients have it, or past a bound.
-
-    It ends the one connection that sent them; nothing after the bad byte can be trusted.
-    """
+    """Malformed RTMP, or RTMP over a limit. The connection that sent it is closed."""
 
 
 class BadProxyHeader(GatewayError):
-    """No PROXY protocol header where a trusted proxy owes one; it ends the connection, unanswered."""
+    """A required PROXY protocol header is missing or malformed. The connection is closed."""

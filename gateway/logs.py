@@ -1,8 +1,8 @@
-"""Log lines that clients can cause: at level debug alone, or one a minute for each cause.
+"""Debug lines, and rate-limited warnings, for log lines that clients can cause.
 
-A caller tests ``debugging.enabled`` before it makes a debug line: at other levels, the line costs no more
-than that. Warnings that clients can repeat go through ``repeated``. The observer bounds the number of all
-lines (telemetry/logs/line_observer.py).
+A caller tests ``debugging.enabled`` before it logs at level debug, so that the line costs only this test at
+other levels. Warnings that clients can repeat are logged with ``repeated``, once a minute for each cause.
+The observer limits the number of all lines (telemetry/logs/line_observer.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PERIOD_S: Final = 60.0
 
 @final
 class Debugging:
-    """Whether lines of level debug are logged."""
+    """Whether level debug is logged."""
 
     enabled = False
 
 
 @define
 class _Cause:
-    """The last warning of a cause, when the next may be logged, and how many were not."""
+    """A cause's last warning, the time of the next line, and the number of warnings since the last line."""
 
     due_at: float
     logger: Logger
@@ -37,9 +37,9 @@ class _Cause:
 
 @final
 class RepeatedWarnings:
-    """Logs the first warning of a cause at once, then one a minute with the count of the others.
+    """Logs the first warning of a cause at once, then one a minute with the number of all since then.
 
-    Causes are from a closed set: what a client sent belongs into the fields.
+    Causes must be from a closed set; text from clients goes into the fields.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -47,7 +47,7 @@ class RepeatedWarnings:
         self._causes: dict[str, _Cause] = {}
 
     def warn(self, logger: Logger, cause: str, text: str, /, **fields: Any) -> None:
-        """``text`` is the format of a line that ``fields`` fill."""
+        """Log a warning, or count it. ``text`` is a format string for ``fields``."""
         known = self._causes.get(cause)
         if known is None:
             self._causes[cause] = _Cause(self._clock() + _PERIOD_S, logger, text, fields)
@@ -57,7 +57,7 @@ class RepeatedWarnings:
         known.count += 1
 
     def flush(self) -> None:
-        """Log the counts that are due. Owed every few seconds."""
+        """Log the counts that are due. Call every few seconds."""
         now = self._clock()
         for cause, known in tuple(self._causes.items()):
             if known.due_at > now:

@@ -1,16 +1,16 @@
-"""The composition root: from twistd's command line to a running gateway, and to its exit status.
+"""twistd's options and service for the gateway: the composition root, and the exit status.
 
-The only file that names the reactor, and it does so inside a function: twistd imports this file
-while it still reads its own options, among them ``--reactor``.
+This is the only file that imports the reactor, and it does so inside a function: twistd imports this file
+while it parses its own options, among them ``--reactor``.
 
-An operator who made a mistake gets one line a problem on standard error and a non-zero exit, never
-a traceback. Three moments need three ways:
+An expected error is reported with one line for each problem on standard error and a non-zero exit status,
+without a traceback. How it is raised depends on the time of the error:
 
-- while options are read, nothing runs yet: ``SystemExit`` with the lines;
-- in ``privilegedStartService``, where ports are bound before twistd gives up its user, the error is
-  raised: only so does twistd remove its pid file and, as a daemon, tell the waiting shell;
-- once the reactor runs, twistd leaves no way to return a status (it catches all that ``run`` raises,
-  then ends with 0), so the reactor is stopped, twistd tidies up, and the exit status is set last.
+- While options are parsed, ``SystemExit`` is raised with the lines.
+- In ``privilegedStartService``, which opens ports before twistd drops privileges, the error is raised.
+  twistd then removes its pid file and, as a daemon, reports the failure to the waiting shell.
+- Once the reactor runs, twistd cannot return a status: it catches what ``run`` raises and exits with 0. So
+  the reactor is stopped, and the exit status is set after twistd has cleaned up.
 """
 
 from __future__ import annotations
@@ -37,39 +37,39 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from gateway import config
-from gateway.config import Config
+from gateway.configuration import loading
+from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import make_observer
 from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.versions import version_of
-from gateway.workers import files, own_listeners
+from gateway.workers import configured_files, proxy_loops
 from gateway.workers.worker import Worker
 
-# What can go wrong outside of this program: its text says it all, and a traceback would hide it.
+# Errors with a cause outside this program. Their text is enough; a traceback would obscure it.
 _EXPECTED = (GatewayError, CannotListenError, OSError)
 
 _CHECK = (
-    "Say whether the configuration and the files that it names are valid, and end. Hosts' names and "
-    "whether ports are free are tried at the start only."
+    "Check the configuration and the files that it names, and exit. Host names are resolved, and ports "
+    "opened, only when the gateway starts."
 )
 
 
 class Options(usage.Options):
-    """``twistd rtmpt-gateway``'s own options; ``configuration`` holds what they came to."""
+    """The options of ``twistd rtmpt-gateway``; ``configuration`` is the result of parsing them."""
 
     synopsis = "[--config FILE | [--listen ADDRESS]... [--upstream SERVER]...] [--check]"
     longdesc = (
-        "Puts RTMPT, RTMPTS, RTMPS and RTMP in front of RTMP servers. Either a file says it all, or "
-        "--listen and --upstream do. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
-        "systemd:NAME; a SERVER is HOST or HOST:PORT, and several stand in for each other. Without "
-        "a server the embedded origin serves: a small live relay, to publish and play at once."
+        "Accepts RTMPT, RTMPTS, RTMPS and RTMP in front of RTMP servers. Configure it with a file, or "
+        "with --listen and --upstream. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
+        "systemd:NAME. A SERVER is HOST or HOST:PORT; sessions are distributed over all servers. Without "
+        "a server the embedded origin is used, a small live RTMP server."
     )
     optFlags: ClassVar[list[list[str | None]]] = [["check", None, _CHECK]]
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["config", "c", None, "Read this configuration (TOML)."]
+        ["config", "c", None, "Configuration file (TOML)."]
     ]
 
     def __init__(self) -> None:
@@ -79,20 +79,20 @@ class Options(usage.Options):
         self.configuration = Config()
 
     def opt_version(self) -> None:
-        """Print the versions of the gateway and of what it runs on, and end."""
+        """Print the versions of the gateway and of Twisted, and exit."""
         print(", ".join(f"{name} {version_of(name)}" for name in ("rtmpt-gateway", "Twisted")))
         raise SystemExit(0)
 
     def opt_listen(self, address: str) -> None:
-        """Take clients on this address; may be repeated. [default: 127.0.0.1:8080]"""
+        """Accept clients on this address; may be repeated. [default: 127.0.0.1:8080]"""
         self.listen.append(address)
 
     def opt_upstream(self, server: str) -> None:
-        """Relay to this RTMP server; may be repeated. [default: the embedded origin]"""
+        """Forward sessions to this RTMP server; may be repeated. [default: the embedded origin]"""
         self.upstream.append(server)
 
     def parseOptions(self, options: Any = None) -> None:
-        """As the base class, but an error is one line and not a page of usage."""
+        """As the base class, but an error is reported in one line, without the usage text."""
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -100,31 +100,31 @@ class Options(usage.Options):
 
     def parseArgs(self, *words: str) -> None:
         if words:
-            raise usage.UsageError(f"unexpected {words[0]!r}: everything is said by options")
+            raise usage.UsageError(f"unexpected argument {words[0]!r}")
 
     def postOptions(self) -> None:
         try:
             self.configuration = self._read()
-            own_listeners.check(self.configuration)
-            files.check(self.configuration, time())
+            proxy_loops.check(self.configuration)
+            configured_files.check(self.configuration, time())
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
-            for warning in files.warnings(self.configuration):
+            for warning in configured_files.warnings(self.configuration):
                 print(_lines(f"warning: {warning}"), file=sys.stderr)
             print(f"{self['config'] or 'command line'}: configuration is valid")
             raise SystemExit(0)
 
     def _read(self) -> Config:
         if self["config"] is None:
-            return config.from_options(self.listen, self.upstream)
+            return loading.from_options(self.listen, self.upstream)
         if self.listen or self.upstream:
-            raise usage.UsageError("--config says it all: leave out --listen and --upstream")
-        return config.from_file(Path(self["config"]))
+            raise usage.UsageError("--config cannot be combined with --listen or --upstream")
+        return loading.from_file(Path(self["config"]))
 
 
 class GatewayService(service.Service):
-    """The gateway as twistd starts and stops it."""
+    """The gateway as a Twisted service, started and stopped by twistd."""
 
     _log = Logger()
 
@@ -142,13 +142,13 @@ class GatewayService(service.Service):
         self._exit_with = exit_with
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become part of twistd's application, which is where it looks for a log observer."""
+        """Also set the application's log observer, which twistd takes from there."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
-        """Bind every listening socket, while twistd may still be root."""
+        """Open the listening sockets, while twistd may still be root."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         versions = {name: version_of(name) for name in ("rtmpt-gateway", "Twisted")}
         self._log.info(
@@ -164,27 +164,27 @@ class GatewayService(service.Service):
             self._bind()
         except _EXPECTED as error:
             self._refuse_to_start(str(error))
-            # twistd lets the interpreter print what is raised here, which would be said twice.
+            # The interpreter prints the exception that twistd lets through; it has been reported already.
             sys.excepthook = lambda *_: None
             raise GatewayError(str(error)) from None
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        # In the handler itself anything could be half done; the reactor finds a better moment.
+        # A signal handler can interrupt any code, so the reactor calls ``reload`` between events.
         later = IReactorFromThreads(self._reactor).callFromThread
         signal(SIGHUP, lambda *_: later(self.reload))
-        # Not before the reactor runs: a reactor that does not run yet cannot be stopped.
+        # A reactor that does not run yet cannot be stopped if the start fails.
         self._reactor.callWhenRunning(self._begin)
 
     def reload(self) -> None:
-        """What SIGHUP asks for: take what has been replaced outside; a bad certificate changes nothing."""
+        """SIGHUP: reload certificates and reopen logs. Invalid certificates are logged and not used."""
         try:
             done = " and ".join(self._worker.reload()) or "nothing"
         except _EXPECTED as error:
             faults = "; ".join(str(error).splitlines())
             self._log.error("the old certificates stay in use: {faults}", faults=faults)
         else:
-            self._log.info("reloaded {done}; all else takes a restart", done=done)
+            self._log.info("reloaded {done}; other changes need a restart", done=done)
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
@@ -192,7 +192,7 @@ class GatewayService(service.Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
         later = IReactorFromThreads(self._reactor).callFromThread
-        # The reactor's own handlers would only say that it is stopping already.
+        # The reactor's own handlers have no effect while it is stopping.
         for number in (SIGTERM, SIGINT):
             signal(number, lambda *_: later(self._worker.hurry))
         return Deferred.fromCoroutine(self._stop())
@@ -206,37 +206,37 @@ class GatewayService(service.Service):
         self._worker.bind()
 
     async def _start(self) -> None:
-        """Let clients in; whatever it raises ends twistd."""
+        """Start accepting clients. An exception ends twistd."""
         await self._worker.start()
-        # What is there now stays: without this, the collector would look at all of it each time, for some
-        # 11 ms in which nothing moves.
+        # Objects made at the start are permanent. Without this, each full collection would traverse them,
+        # which stops the event loop for about 11 ms.
         gc.collect()
         gc.freeze()
 
     def _refuse_to_start(self, message: str) -> None:
-        """Say it in the log and on standard error, once where both are one."""
+        """Report the error in the log and on standard error, once if both are the same file."""
         for line in message.splitlines():
             self._log.critical("cannot start: {line}", line=line)
         if not self._log_is_standard_error():
-            _say(message)
+            _print_error(message)
 
     def _log_is_standard_error(self) -> bool:
         observer = self._observer
         return observer is not None and observer.is_on_output and _is_one_output()
 
     def _fail(self, failure: Failure) -> None:
-        """End twistd with status 1: the gateway cannot do what it was started for."""
+        """Report the failure and exit with status 1."""
         if failure.check(*_EXPECTED):
             self._refuse_to_start(failure.getErrorMessage())
         else:
             self._log.failure("cannot start", failure=failure)
-            _say(f"cannot start: {failure.value!r}; see the log")
+            _print_error(f"cannot start: {failure.value!r}; see the log")
         self._exit_with(1)
         self._reactor.stop()
 
 
 def makeService(options: Options) -> service.IService:
-    """What twistd runs: a gateway that does as the options say."""
+    """The service maker's function that twistd calls with the parsed options."""
     from twisted.internet import reactor
 
     unraisable.install()
@@ -245,13 +245,13 @@ def makeService(options: Options) -> service.IService:
     return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
 
 
-def _observer(log: config.Log, twistd: Mapping[str, Any] | None) -> LevelFilter | None:
-    """The observer of log events; None where twistd's options name one, or syslog."""
+def _observer(log: Log, twistd: Mapping[str, Any] | None) -> LevelFilter | None:
+    """The gateway's log observer; None if twistd's options select another one, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None
     name = twistd.get("logfile")
     if name == "-" or (not name and twistd.get("nodaemon")):
-        # By and by twistd puts its log in the place of ``sys.stdout``.
+        # twistd replaces ``sys.stdout`` later; this is the real one.
         lines = make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
         return LevelFilter(lines, log.level, is_on_output=True)
     file = LogFile.fromFullPath(name or "twistd.log")
@@ -277,10 +277,10 @@ def _is_journal() -> bool:
 
 
 def exit_with(status: int) -> None:
-    """Have this process end with the status, when twistd has ended as if all were well.
+    """Exit with ``status`` after twistd has returned, which would exit with 0.
 
-    ``atexit`` runs its last entry first, so what others registered is skipped; twistd's log is
-    written through at every line and loses nothing by that.
+    ``atexit`` runs the last entry first, so functions registered earlier are skipped. twistd's log loses
+    nothing, because it is flushed after every line.
     """
     atexit.register(_exit, status)
 
@@ -291,8 +291,8 @@ def _exit(status: int) -> None:
     os._exit(status)
 
 
-def _say(message: str) -> None:
-    """To the real standard error: twistd has put its log in the place of ``sys.stderr``."""
+def _print_error(message: str) -> None:
+    """Print to the real standard error: twistd has replaced ``sys.stderr`` with its log."""
     if sys.__stderr__ is not None:
         print(_lines(message), file=sys.__stderr__, flush=True)
 

@@ -1,4 +1,4 @@
-"""Addresses as an operator writes them."""
+"""Parsing of configured addresses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ from gateway.addresses import (
         ("unix:/run/rtmpt-gateway/http.sock", UnixAddress("/run/rtmpt-gateway/http.sock")),
     ],
 )
-def test_a_listening_address_is_read_and_written_alike(text: str, address: ListenAddress) -> None:
+def test_a_listening_address_is_parsed_and_formatted_alike(
+    text: str, address: ListenAddress
+) -> None:
     assert parse_listen_address(text) == address
     assert str(address) == text
 
@@ -49,7 +51,7 @@ def test_a_listening_address_is_read_and_written_alike(text: str, address: Liste
         *(80, None, True, ["0.0.0.0:80"]),
     ],
 )
-def test_what_is_no_listening_address_is_refused_with_what_was_written(text: object) -> None:
+def test_an_invalid_listening_address_is_refused_with_the_value(text: object) -> None:
     with pytest.raises(ValueError, match=r"expected|number up to 65535|shorter") as refusal:
         parse_listen_address(text)
     assert str(refusal.value).startswith(quoted(text))
@@ -64,9 +66,7 @@ def test_what_is_no_listening_address_is_refused_with_what_was_written(text: obj
         ("localhost:80", '"127.0.0.1:80" (IPv4) or "[::1]:80" (IPv6)'),
     ],
 )
-def test_what_other_programs_understand_is_answered_with_what_to_write(
-    text: str, forms: str
-) -> None:
+def test_a_short_form_is_refused_with_the_address_to_write(text: str, forms: str) -> None:
     with pytest.raises(ValueError, match="such as") as refusal:
         parse_listen_address(text)
     assert str(refusal.value) == (
@@ -76,7 +76,7 @@ def test_what_other_programs_understand_is_answered_with_what_to_write(
         parse_listen_address(form)
 
 
-def test_an_ipv4_address_in_an_ipv6_one_is_answered_with_itself() -> None:
+def test_an_ipv4_mapped_address_is_refused_with_the_ipv4_address() -> None:
     with pytest.raises(ValueError, match=r'expected the IPv4 address itself: "192\.0\.2\.1:80"'):
         parse_listen_address("[::ffff:192.0.2.1]:80")
 
@@ -101,7 +101,7 @@ def test_an_ipv4_address_in_an_ipv6_one_is_answered_with_itself() -> None:
         ("systemd:a", "systemd:a", True),
     ],
 )
-def test_addresses_overlap_when_the_system_would_refuse_the_second(
+def test_addresses_overlap_if_the_system_would_refuse_the_second(
     one: str, other: str, expected: bool
 ) -> None:
     first, second = parse_listen_address(one), parse_listen_address(other)
@@ -122,7 +122,7 @@ def test_addresses_overlap_when_the_system_would_refuse_the_second(
         ("[2001:db8::1]:1936", "2001:db8::1", 1936),
     ],
 )
-def test_a_server_is_on_rtmps_port_unless_it_says(text: str, host: str, port: int) -> None:
+def test_the_default_port_of_a_server_is_1935(text: str, host: str, port: int) -> None:
     assert parse_server(text) == ServerAddress(host, port)
 
 
@@ -144,8 +144,8 @@ def test_a_server_is_on_rtmps_port_unless_it_says(text: str, host: str, port: in
         *("user@media", "a" * 64, ".".join(["a" * 60] * 5), "media\n:1", 1935, None),
     ],
 )
-def test_what_is_no_server_is_refused_with_what_was_written(text: object) -> None:
-    with pytest.raises(ValueError, match=r"expected|number up to 65535|port 0") as refusal:
+def test_an_invalid_server_is_refused_with_the_value(text: object) -> None:
+    with pytest.raises(ValueError, match=r"expected|number up to 65535|from 1 to 65535") as refusal:
         parse_server(text)
     assert str(refusal.value).startswith(quoted(text))
 
@@ -161,35 +161,35 @@ def test_what_is_no_server_is_refused_with_what_was_written(text: object) -> Non
         ("rtmp://", 'leave out "rtmp://"'),
     ],
 )
-def test_a_url_is_no_server_and_is_answered_with_what_to_leave_out(text: str, advice: str) -> None:
+def test_a_url_is_refused_with_the_parts_to_leave_out(text: str, advice: str) -> None:
     for parse in (parse_server, parse_website):
         with pytest.raises(ValueError, match="leave out") as refusal:
             parse(text)
         assert str(refusal.value) == f"{quoted(text)}: {advice}"
 
 
-def test_an_address_with_colons_is_written_in_brackets() -> None:
+def test_an_ipv6_address_is_formatted_in_brackets() -> None:
     assert str(ServerAddress("::1", 1935)) == "[::1]:1935"
     assert str(ServerAddress("media", 1935)) == "media:1935"
 
 
-def test_a_web_site_is_on_https_plain_port_unless_it_says() -> None:
+def test_the_default_port_of_a_website_is_80() -> None:
     assert parse_website("site") == ServerAddress("site", 80)
     assert parse_website("site:8134") == ServerAddress("site", 8134)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"])
-def test_a_network_or_one_address_is_read(text: str) -> None:
+def test_a_network_or_a_single_address_is_parsed(text: str) -> None:
     assert parse_network(text) == ip_network(text)
 
 
-def test_an_address_inside_a_network_is_answered_with_the_network() -> None:
+def test_host_bits_are_refused_with_the_network() -> None:
     with pytest.raises(ValueError, match=r'did you mean "10\.0\.0\.0/8"'):
         parse_network("10.1.2.3/8")
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.0/33", "10.0.0", "example.org", 10, None, True])
-def test_what_is_no_network_is_refused(text: object) -> None:
+def test_an_invalid_network_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="expected a"):
         parse_network(text)
 
@@ -197,7 +197,7 @@ def test_what_is_no_network_is_refused(text: object) -> None:
 @pytest.mark.parametrize(
     ("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::", False)]
 )
-def test_loopback_is_known(host: str, loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(host: str, loopback: bool) -> None:
     assert TcpAddress(host, 1).is_loopback is loopback
 
 

@@ -14,10 +14,11 @@ from typing import Any, get_args
 import attrs
 import pytest
 
-from gateway import config
-from gateway.config import Config
+from gateway.configuration import loading
+from gateway.configuration.sections import Admin, Config, Node, Tunnel
+from gateway.configuration.structuring import attributes_of, key_of
+from gateway.configuration.values import LATENCIES
 from gateway.protocols.limits import Limits
-from gateway.structuring import attributes_of, key_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "etc/rtmpt-gateway.toml"
@@ -40,13 +41,13 @@ def everything(tmp_path: Path) -> Path:
 
 
 def test_the_example_is_valid_as_it_stands() -> None:
-    read = config.from_file(EXAMPLE)
+    read = loading.from_file(EXAMPLE)
     assert [str(listener.address) for listener in read.listeners] == ["0.0.0.0:80"]
     assert [str(server) for server in read.upstreams[0].servers] == ["127.0.0.1:1935"]
 
 
 def test_the_example_is_valid_with_everything_switched_on(everything: Path) -> None:
-    assert len(config.from_file(everything).listeners) == 2
+    assert len(loading.from_file(everything).listeners) == 2
 
 
 def keys_of(kind: type, table: str = "") -> Iterator[tuple[str, str]]:
@@ -76,17 +77,17 @@ def test_the_keys_are_read_from_the_classes() -> None:
 
 
 def test_the_switched_off_settings_show_the_defaults(everything: Path) -> None:
-    read = config.from_file(everything)
+    read = loading.from_file(everything)
     assert read.limits == Limits()
-    assert read.tunnel == config.Tunnel()
-    assert read.node == config.Node()
+    assert read.tunnel == Tunnel()
+    assert read.node == Node()
     assert read.admin is not None
-    assert read.admin.address == config.Admin().address
+    assert read.admin.address == Admin().address
 
 
 def test_the_example_names_the_latencies_as_they_are() -> None:
     text = EXAMPLE.read_text()
-    for name, hold_s in config.LATENCIES.items():
+    for name, hold_s in LATENCIES.items():
         assert f'"{name}" ({hold_s:g})' in text
 
 
@@ -128,7 +129,7 @@ def test_the_unit_comes_back_after_a_failure_and_waits_for_the_drain(unit: Confi
 def test_the_unit_lets_the_examples_access_log_be_written(
     unit: ConfigParser, everything: Path
 ) -> None:
-    access = config.from_file(everything).log.access
+    access = loading.from_file(everything).log.access
     assert access is not None
     assert Path(access).parent == Path("/var/log") / unit["Service"]["LogsDirectory"]
 

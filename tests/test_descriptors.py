@@ -1,4 +1,4 @@
-"""For whom the last file descriptors are kept."""
+"""Reserved file descriptors, and the causes of exhaustion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_without_a_limit_all_may_open_connections() -> None:
 @pytest.mark.parametrize(
     ("above", "needed", "client", "server"),
     [
-        # Of 800: 100 for the admin server and files, and if sessions may need more, 100 for clients.
+        # Of 800: 100 for the admin server and files, and 100 for clients if [limits] can need more.
         (201, 10_000, True, True),
         (199, 10_000, True, False),
         (99, 10_000, False, False),
@@ -33,7 +33,7 @@ def test_without_a_limit_all_may_open_connections() -> None:
         (99, 1, False, False),
     ],
 )
-def test_the_last_descriptors_are_kept_for_clients_and_of_those_the_last_for_neither(
+def test_descriptors_are_reserved_for_clients_and_the_last_ones_for_the_admin_server(
     monkeypatch: pytest.MonkeyPatch, above: int, needed: int, client: bool, server: bool
 ) -> None:
     monkeypatch.setattr("gateway.descriptors._lowest_free", lambda: 800 - above)
@@ -43,7 +43,7 @@ def test_the_last_descriptors_are_kept_for_clients_and_of_those_the_last_for_nei
     assert descriptors.allow_server() is server
 
 
-def test_the_descriptors_that_are_open_count(lowest_free: int) -> None:
+def test_open_descriptors_are_counted(lowest_free: int) -> None:
     descriptors = Descriptors()
     limit = (lowest_free + 20) * 8 // 7
     descriptors.set_limit(limit, 1)
@@ -59,7 +59,7 @@ def test_the_descriptors_that_are_open_count(lowest_free: int) -> None:
         os.close(each)
 
 
-def test_each_cause_says_what_to_change() -> None:
+def test_each_cause_names_what_to_change() -> None:
     assert all(
         any(f"; {verb} " in cause for verb in ("raise", "widen", "see"))
         for cause in CAUSES.values()

@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
-    *("gateway.protocols", "gateway.regular"),
+    *("gateway.protocols", "gateway.regular_files"),
 }
 _UPSTREAMS = {*_GROUND, "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
@@ -25,19 +25,11 @@ _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 ALLOWED: dict[str, set[str]] = {
     "gateway.errors": set(),
     "gateway.addresses": {"gateway.errors"},
-    "gateway.structuring": {"gateway.addresses", "gateway.errors"},
-    "gateway.config": {
-        "gateway.addresses",
-        "gateway.errors",
-        "gateway.protocols.limits",
-        "gateway.structuring",
-        "gateway.toml_lines",
-    },
-    "gateway.toml_lines": set(),
+    "gateway.configuration": {"gateway.addresses", "gateway.errors", "gateway.protocols.limits"},
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),
-    "gateway.regular": set(),
+    "gateway.regular_files": set(),
     "gateway.transport": {"gateway.descriptors", "gateway.logs"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
@@ -49,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.workers": {
         *_CLIENT_SIDE,
         "gateway.admin",
-        "gateway.config",
+        "gateway.configuration",
         "gateway.listeners",
         "gateway.telemetry",
     },
@@ -70,8 +62,7 @@ IMPURE_STANDARD = {
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
-    *("gateway.addresses", "gateway.config", "gateway.regular", "gateway.structuring"),
-    "gateway.toml_lines",
+    *("gateway.addresses", "gateway.configuration", "gateway.regular_files"),
 )
 
 
@@ -127,7 +118,7 @@ def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
 
 
 def test_the_sources_are_found() -> None:
-    assert {"gateway.config", "gateway.service", "gateway.protocols.limits"} <= set(
+    assert {"gateway.configuration.sections", "gateway.service", "gateway.protocols.limits"} <= set(
         map(module_of, SOURCES)
     )
 
@@ -152,15 +143,15 @@ def test_every_room_of_the_tree_has_a_rule() -> None:
         ("gateway.upstreams.pool", "from gateway.tunnels import table"),
         ("gateway.tunnels.table", "import gateway.listeners.http"),
         ("gateway.tunnels.table", "from gateway.telemetry.sessions import Sessions"),
-        ("gateway.listeners.http", "from gateway.config import Config"),
+        ("gateway.listeners.http", "from gateway.configuration.sections import Config"),
         ("gateway.listeners.http", "from gateway import service"),
         ("gateway.listeners.http", "def late():\n    from twisted.internet import reactor"),
         ("gateway.workers.worker", "import twisted.internet.reactor"),
         ("gateway.telemetry.sessions", "from gateway.tunnels.table import SessionTable"),
         ("gateway.admin.resources.endpoints", "from gateway.tunnels.table import SessionTable"),
         ("gateway.admin.http.server", "from gateway.workers.worker import Worker"),
-        ("gateway.config", "from gateway.upstreams.pool import Pool"),
-        ("gateway.config", "from twisted.python import usage"),
+        ("gateway.configuration.loading", "from gateway.upstreams.pool import Pool"),
+        ("gateway.configuration.loading", "from twisted.python import usage"),
         ("gateway.helpers", "import gateway.errors"),
         (
             "gateway.tunnels.table",

@@ -1,4 +1,4 @@
-"""Warnings that clients can repeat: the first at once, then one a minute for each cause."""
+"""Rate-limited warnings: the first at once, then one a minute for each cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Warned:
         ]
 
 
-def test_a_storm_is_one_line_a_minute_with_its_count() -> None:
+def test_repeated_warnings_are_one_line_a_minute_with_their_count() -> None:
     warned = Warned()
     for number in range(1000):
         warned.warn("full", f"client {number}")
@@ -40,7 +40,7 @@ def test_a_storm_is_one_line_a_minute_with_its_count() -> None:
     assert warned.lines[1:] == ["refused: full, client 999 (the last of 999 in the last minute)"]
 
 
-def test_a_storm_that_goes_on_keeps_to_one_line_a_minute() -> None:
+def test_continuous_warnings_stay_at_one_line_a_minute() -> None:
     warned = Warned()
     for _ in range(600):
         warned.warn("full")
@@ -48,7 +48,7 @@ def test_a_storm_that_goes_on_keeps_to_one_line_a_minute() -> None:
     assert len(warned.lines) == 11
 
 
-def test_one_alone_has_no_second_line_and_the_next_is_told_at_once() -> None:
+def test_a_single_warning_has_no_second_line_and_the_next_is_immediate() -> None:
     warned = Warned()
     warned.warn("full")
     warned.passes(61)
@@ -57,7 +57,7 @@ def test_one_alone_has_no_second_line_and_the_next_is_told_at_once() -> None:
     assert warned.lines[1:] == ["refused: full, b"]
 
 
-def test_each_cause_has_a_line_of_its_own() -> None:
+def test_each_cause_is_limited_separately() -> None:
     warned = Warned()
     warned.warn("full")
     warned.warn("draining")

@@ -1,4 +1,4 @@
-"""What an operator sees of twistd: options, refusals and exit statuses."""
+"""twistd with the gateway: options, error lines and exit statuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
+from gateway.configuration import loading
 from gateway.service import Options, makeService
 from tests.listeners.certificate_makers import DAY, issue
 
@@ -25,14 +25,14 @@ Done = subprocess.CompletedProcess[str]
 
 
 def twistd(folder: Path, *words: str) -> Done:
-    """Run the real twistd from another folder, until it and any daemon that it made are gone."""
+    """Run the real twistd in ``folder`` until it, and any daemon that it started, have exited."""
     alive, held = os.pipe()
     with os.fdopen(alive, "rb") as alive_end:
         with os.fdopen(held, "wb"):
             done = _run(folder, words, held)
-        # A daemon's shell is told before its log and its pid file are done; this ends with it.
+        # A daemon notifies its shell before its log and pid file are written; this waits for its exit.
         ready, _, _ = select.select([alive_end], [], [], 60)
-        assert ready, "the daemon is still there"
+        assert ready, "the daemon is still running"
     return done
 
 
@@ -50,7 +50,7 @@ def _run(folder: Path, words: Sequence[str], held: int) -> Done:
 
 
 def refused(done: Done, *lines: str) -> None:
-    """The run ended with status 1, and said this on standard error and nothing else there."""
+    """The run exited with status 1, with these lines and no others on standard error."""
     assert done.stderr.splitlines() == [f"rtmpt-gateway: {line}" for line in lines]
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
@@ -70,7 +70,7 @@ def taken_port() -> Iterator[int]:
 # --- Options ---
 
 
-def test_the_version_is_the_gateways(tmp_path: Path) -> None:
+def test_the_version_option_prints_the_gateways_version(tmp_path: Path) -> None:
     done = twistd(tmp_path, "rtmpt-gateway", "--version")
     assert done.returncode == 0
     assert re.fullmatch(r"rtmpt-gateway \d+\.\S+, Twisted \d+\.\S+\n", done.stdout)
@@ -82,19 +82,19 @@ def parsed(*words: str) -> Options:
     return options
 
 
-def test_no_option_means_the_embedded_origin_on_loopback() -> None:
-    assert parsed().configuration == config.from_options([], [])
+def test_without_options_the_embedded_origin_serves_on_loopback() -> None:
+    assert parsed().configuration == loading.from_options([], [])
 
 
 def test_listen_and_upstream_make_a_configuration() -> None:
     options = parsed("--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--upstream", "media")
-    assert options.configuration == config.from_options(["127.0.0.1:1", "[::1]:2"], ["media"])
+    assert options.configuration == loading.from_options(["127.0.0.1:1", "[::1]:2"], ["media"])
 
 
 @pytest.mark.parametrize("option", ["--config", "-c"])
 def test_a_file_makes_a_configuration(file: Path, option: str) -> None:
     file.write_text(LISTENER)
-    assert parsed(option, str(file)).configuration == config.from_file(file)
+    assert parsed(option, str(file)).configuration == loading.from_file(file)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_file_makes_a_configuration(file: Path, option: str) -> None:
     [
         (["--bad"], "option --bad not recognized"),
         (["--config"], "option --config requires argument"),
-        (["file.toml"], "unexpected 'file.toml': everything is said by options"),
-        (["--config", "a", "--listen", "127.0.0.1:1"], "--config says it all"),
-        (["--config", "a", "--upstream", "media"], "--config says it all"),
+        (["file.toml"], "unexpected argument 'file.toml'"),
+        (["--config", "a", "--listen", "127.0.0.1:1"], "--config cannot be combined"),
+        (["--config", "a", "--upstream", "media"], "--config cannot be combined"),
     ],
 )
-def test_a_bad_option_is_one_line(words: list[str], cause: str) -> None:
+def test_an_invalid_option_is_one_line(words: list[str], cause: str) -> None:
     with pytest.raises(SystemExit) as end:
         parsed(*words)
     line = str(end.value.code)
@@ -116,7 +116,7 @@ def test_a_bad_option_is_one_line(words: list[str], cause: str) -> None:
     assert "\n" not in line
 
 
-def test_the_service_is_made_from_the_options() -> None:
+def test_the_service_is_created_from_the_options() -> None:
     assert makeService(parsed()).running == 0
 
 
@@ -136,12 +136,13 @@ def test_help_names_every_option(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
-def test_help_says_what_the_check_does_not_try(tmp_path: Path) -> None:
+def test_help_names_what_check_does_not_test(tmp_path: Path) -> None:
     done = twistd(tmp_path, "rtmpt-gateway", "--help")
-    assert "whether ports are free are tried at the start only" in " ".join(done.stdout.split())
+    text = " ".join(done.stdout.split())
+    assert "Host names are resolved, and ports opened, only when the gateway starts" in text
 
 
-def test_check_says_that_a_file_is_valid_and_starts_nothing(
+def test_check_reports_a_valid_file_and_starts_nothing(
     tmp_path: Path, file: Path, taken_port: int
 ) -> None:
     file.write_text(f'[[listener]]\naddress = "127.0.0.1:{taken_port}"')
@@ -151,14 +152,14 @@ def test_check_says_that_a_file_is_valid_and_starts_nothing(
     assert not (tmp_path / "twistd.pid").exists()
 
 
-def test_check_says_that_the_options_are_valid(tmp_path: Path) -> None:
+def test_check_reports_valid_options(tmp_path: Path) -> None:
     done = twistd(tmp_path, "rtmpt-gateway", "--check", "--listen", "127.0.0.1:0")
     assert (done.stdout, done.stderr) == ("command line: configuration is valid\n", "")
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
-def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
+def test_an_invalid_file_exits_with_a_line_for_each_problem(
     tmp_path: Path, file: Path, more: list[str]
 ) -> None:
     file.write_text(f"{LISTENER}adress = 1\n[node]\nid = 1\n")
@@ -166,13 +167,14 @@ def test_a_bad_file_ends_the_run_with_a_line_for_each_problem(
     refused(
         done,
         'gateway.toml: line 3: [[listener]] 1, key "adress": unknown key; did you mean "address"?',
-        'gateway.toml: line 5: [node], key "id": 1: expected two of 0-9 and a-z, in quotes, such as "00"',
+        'gateway.toml: line 5: [node], key "id": 1: expected two characters of 0-9 and a-z in quotes,'
+        ' such as "00"',
     )
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
-def test_bad_certificates_end_the_run_with_a_line_for_each_fault(
+def test_invalid_certificates_exit_with_a_line_for_each_fault(
     tmp_path: Path, file: Path, more: list[str]
 ) -> None:
     missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
@@ -190,7 +192,7 @@ def test_bad_certificates_end_the_run_with_a_line_for_each_fault(
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
-def test_bad_files_of_any_table_end_the_run_with_a_line_for_each(
+def test_invalid_files_of_other_tables_exit_with_a_line_for_each(
     tmp_path: Path, file: Path, more: list[str]
 ) -> None:
     token, log = tmp_path / "token", tmp_path / "none" / "access.log"
@@ -203,14 +205,14 @@ def test_bad_files_of_any_table_end_the_run_with_a_line_for_each(
         f'gateway.toml: line 4: [admin], key "token_file": {token}: a token has at least 16 characters; '
         "make one with: openssl rand -hex 24",
         f'gateway.toml: line 6: [log], key "access": {log}: cannot be written: No such file or directory; '
-        "the folder must be there, and the gateway's user must be able to write in it",
+        "the directory must exist, and the gateway's user must have write permission in it",
     )
     assert done.stdout == ""
 
 
 @pytest.fixture
 def open_key(tmp_path: Path) -> Path:
-    """A good certificate whose key everybody can read."""
+    """A valid certificate whose key is readable by all users."""
     path = tmp_path / "site.pem"
     now = datetime.now(UTC)
     site = issue("site", names=["site.example"], start=now - DAY, end=now + DAY)
@@ -219,20 +221,20 @@ def open_key(tmp_path: Path) -> Path:
     return path
 
 
-def test_check_warns_of_a_key_that_everybody_can_read(
+def test_check_warns_of_a_key_that_is_readable_by_all_users(
     tmp_path: Path, file: Path, open_key: Path
 ) -> None:
     file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{open_key}"]\n')
     done = twistd(tmp_path, "rtmpt-gateway", "--check", "--config", "gateway.toml")
     assert done.stderr == (
         f'rtmpt-gateway: warning: gateway.toml: line 5: [tls], key "certificates", item 1: {open_key}: '
-        "everybody on this machine can read its private key; chmod o-r it\n"
+        "its private key is readable by all users; chmod o-r it\n"
     )
     assert done.stdout == "gateway.toml: configuration is valid\n"
     assert done.returncode == 0
 
 
-def test_the_start_warns_of_a_key_that_everybody_can_read(
+def test_the_start_warns_of_a_key_that_is_readable_by_all_users(
     tmp_path: Path, file: Path, open_key: Path, taken_port: int
 ) -> None:
     file.write_text(
@@ -240,25 +242,23 @@ def test_the_start_warns_of_a_key_that_everybody_can_read(
         f'[tls]\ncertificates = ["{open_key}"]\n'
     )
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--config", "gateway.toml")
-    assert done.stdout.count(f"{open_key}: everybody on this machine can read") == 1
+    assert done.stdout.count(f"{open_key}: its private key is readable by all users") == 1
 
 
 @pytest.mark.parametrize("daemon", [["-n"], []])
-def test_a_missing_file_ends_the_run(tmp_path: Path, daemon: list[str]) -> None:
+def test_a_missing_file_exits_with_one_line(tmp_path: Path, daemon: list[str]) -> None:
     done = twistd(tmp_path, *daemon, "rtmpt-gateway", "--config", "nowhere.toml")
     refused(done, "nowhere.toml: cannot be read: No such file or directory")
 
 
-def test_an_unknown_option_ends_the_run(tmp_path: Path) -> None:
+def test_an_unknown_option_exits_with_one_line(tmp_path: Path) -> None:
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--bad")
     refused(done, "option --bad not recognized; see twistd rtmpt-gateway --help")
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]])
-def test_the_gateway_as_its_own_upstream_ends_the_run(
-    tmp_path: Path, file: Path, more: list[str]
-) -> None:
+def test_a_proxy_loop_exits_with_one_line(tmp_path: Path, file: Path, more: list[str]) -> None:
     file.write_text(
         '[[listener]]\naddress = "0.0.0.0:1935"\n[[upstream]]\nservers = ["localhost"]\n'
     )
@@ -266,15 +266,15 @@ def test_the_gateway_as_its_own_upstream_ends_the_run(
     refused(
         done,
         'gateway.toml: line 4: [[upstream]] 1, key "servers", item 1: "localhost:1935" is the gateway\'s'
-        ' own listener "0.0.0.0:1935": connections would come back without end; name the server behind'
-        " the gateway, on its own address or port",
+        ' own listener "0.0.0.0:1935": connections would loop; name the server behind the'
+        " gateway, with its own address or port",
     )
 
 
 # --- twistd, when the start fails ---
 
 
-def test_a_port_in_use_ends_the_run(tmp_path: Path, taken_port: int) -> None:
+def test_a_port_in_use_exits_with_one_line(tmp_path: Path, taken_port: int) -> None:
     address = f"127.0.0.1:{taken_port}"
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--listen", address)
     refused(
@@ -291,7 +291,7 @@ def test_a_port_in_use_ends_the_run(tmp_path: Path, taken_port: int) -> None:
         (f'{LISTENER}[admin]\naddress = "{{}}"\n', '[admin], key "address"'),
     ],
 )
-def test_a_port_in_use_is_named_with_its_place(
+def test_a_port_in_use_is_reported_with_its_place(
     tmp_path: Path, file: Path, taken_port: int, text: str, place: str
 ) -> None:
     address = f"127.0.0.1:{taken_port}"
@@ -304,7 +304,7 @@ def test_a_port_in_use_is_named_with_its_place(
     )
 
 
-def test_an_unknown_upstream_host_ends_the_run(tmp_path: Path) -> None:
+def test_an_unknown_upstream_host_exits_with_one_line(tmp_path: Path) -> None:
     done = twistd(
         tmp_path, "-n", "rtmpt-gateway", "--listen", "127.0.0.1:0", "--upstream", "no.invalid"
     )
@@ -313,14 +313,14 @@ def test_an_unknown_upstream_host_ends_the_run(tmp_path: Path) -> None:
     refused(done, line.removeprefix("rtmpt-gateway: "))
 
 
-def test_a_name_of_the_gateway_itself_as_its_upstream_ends_the_run(tmp_path: Path) -> None:
+def test_a_proxy_loop_by_host_name_exits_with_one_line(tmp_path: Path) -> None:
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None, socket.AF_INET)
         with socket.create_server(("0.0.0.0", 0)) as free:  # noqa: S104
             port = free.getsockname()[1]
     except OSError:
-        pytest.skip("this machine's name is no name of an address")
+        pytest.skip("this machine's name has no address")
     listen, upstream = f"0.0.0.0:{port}", f"{name}:{port}"
     done = twistd(tmp_path, "-n", "rtmpt-gateway", "--listen", listen, "--upstream", upstream)
     (line,) = done.stderr.splitlines()
@@ -331,7 +331,7 @@ def test_a_name_of_the_gateway_itself_as_its_upstream_ends_the_run(tmp_path: Pat
 TAC = """
 from twisted.application.service import Application
 from twisted.internet import defer, reactor
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.service import GatewayService, exit_with
 
@@ -359,7 +359,7 @@ FAIL_TO_START = """
 
 
 def twistd_failing(folder: Path, methods: str, error: str, *words: str) -> Done:
-    """Run a gateway that fails in a known place, with a twistd that is as real as any."""
+    """Run the real twistd with a gateway that fails in a known place."""
     (folder / "failing.tac").write_text(TAC.format(methods=methods.format(error=error)))
     return twistd(folder, *words, "-y", "failing.tac")
 
@@ -374,7 +374,7 @@ def test_a_failed_start_is_one_line_in_the_log_and_one_on_standard_error(
     assert not (tmp_path / "twistd.pid").exists()
 
 
-def test_a_failed_bind_is_told_to_the_shell_that_waits_for_the_daemon(tmp_path: Path) -> None:
+def test_a_failed_bind_is_reported_to_the_shell_of_a_daemon(tmp_path: Path) -> None:
     done = twistd_failing(tmp_path, FAIL_TO_BIND, 'ConfigurationError("no luck")')
     assert "no luck" in done.stderr
     assert done.returncode == 1
@@ -382,7 +382,7 @@ def test_a_failed_bind_is_told_to_the_shell_that_waits_for_the_daemon(tmp_path: 
     assert not (tmp_path / "twistd.pid").exists()
 
 
-def test_where_log_and_standard_error_are_one_a_failed_start_is_said_once(
+def test_a_failed_start_is_reported_once_if_log_and_standard_error_are_one_file(
     tmp_path: Path, taken_port: int
 ) -> None:
     command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
@@ -406,7 +406,7 @@ def test_where_log_and_standard_error_are_one_a_failed_start_is_said_once(
         assert done.returncode == 1
 
 
-def test_a_fault_of_our_own_keeps_its_traceback_in_the_log(tmp_path: Path) -> None:
+def test_an_unexpected_error_keeps_its_traceback_in_the_log(tmp_path: Path) -> None:
     done = twistd_failing(tmp_path, FAIL_TO_START, 'ZeroDivisionError("oops")', "-n")
     (line,) = done.stderr.splitlines()
     assert line == "rtmpt-gateway: cannot start: ZeroDivisionError('oops'); see the log"

@@ -1,9 +1,8 @@
-"""Writes rtmpt-gateway.json, the dashboard beside this file: what is in it is a table here.
+"""Generates rtmpt-gateway.json, the Grafana dashboard in this directory, from the tables in this file.
 
-Run it after a change, without arguments, and import the JSON in Grafana (10 or newer). Rate, errors and
-duration are on top, what runs out is below, then the media servers and listeners, and last a row for one
-session, chosen by its alias. What deploy/prometheus/recording.yml records is taken from there, so the
-dashboard needs these rules. The tests try each expression on Prometheus.
+Run it after a change, without arguments, and import the JSON in Grafana (10 or newer). The rows are: rate,
+errors and duration; saturation; media servers and listeners; one session, selected by its alias. The
+dashboard requires the rules of deploy/prometheus/recording.yml. The tests run each expression in Prometheus.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ FILE: Final = Path(__file__).with_name("rtmpt-gateway.json")
 _WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _ON: Final = '{instance=~"$instance"}'
-# Aliases are those of one gateway: two that are not told apart by [node] can have the same ones.
+# Aliases are unique within a gateway: two gateways with the same [node] id can have the same ones.
 _OF: Final = '{instance=~"$instance", session="$session"}'
 _DAY_S: Final = 86400
 
 
 class Line(NamedTuple):
-    """One expression, and what its series are called."""
+    """One expression, and the legend of its series."""
 
     expression: str
     legend: str
 
 
 class Panel(NamedTuple):
-    """``limits`` are values from which on it is yellow, and red. Of ``wanted``, below the first it is red,
-    and from the last on green. ``most`` is the top of its scale; ``words`` stand for 0, 1 and so on."""
+    """``limits`` are the thresholds of yellow and red. With ``wanted``, values below the first are red, and
+    values from the last on are green. ``most`` is the scale's maximum; ``words`` replace 0, 1 and so on."""
 
     title: str
     help: str
@@ -524,7 +523,7 @@ def _steps(panel: Panel) -> list[dict[str, Any]]:
     return [{"color": c, "value": v} for c, v in zip(colors, values, strict=False)]
 
 
-# What a table has besides labels.
+# Columns to hide in tables.
 _TRANSFORMATIONS: Final[dict[str, list[dict[str, Any]]]] = {
     "table": [
         {

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.addresses import quoted
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_checks import dns_names, faults_of
-from gateway.regular import read_regular_file
+from gateway.regular_files import read_regular_file
 
 # The longest chains have some tens of kilobytes; without a bound, a wrong path (/dev/zero) would fill
 # the memory.

@@ -1,13 +1,12 @@
-"""The embedded origin: a small live RTMP server, so that the gateway can be tried with nothing else.
+"""The embedded origin: a small live RTMP server, to use the gateway without a media server.
 
-It is an upstream like any other, reached over a loopback connection. What RTMP means is decided in
-``gateway.protocols.rtmp.server``; here are the transport, its back-pressure, the random bytes of the
-handshake and one coarse timer, no more. It records nothing and asks nobody for a password: it belongs
-on a loopback address.
+It is an upstream server like any other, reached over loopback TCP. ``gateway.protocols.rtmp.server`` has
+the protocol; this module has the transport, back-pressure, the handshake's random bytes and one timer. It
+does not record or authenticate, so it must listen on a loopback address.
 
-Bounds: ``OriginLimits`` here; messages, chunk streams and chunks a second in ``chunks.ChunkLimits``, where
-commands and pings count by their cost (``server``); streams in ``relay``; what waits for a slow player in
-``outbox``; what all connections keep together in ``memory``.
+Limits: ``OriginLimits`` here; messages, chunk streams and chunks a second in ``chunks.ChunkLimits``, where
+commands and pings count by their cost (``server``); streams in ``relay``; data waiting for a slow player in
+``outbox``; the memory of all connections in ``memory``.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ from gateway.protocols.rtmp.relay import StreamTable
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.transport import join_unsent
 
-# How often deadlines are looked at, and so how late they can be.
+# How often deadlines are checked, which is also how late they can be noticed.
 SWEEP_S: Final = 1.0
-# A transport's unsent writes are joined after every so many writes: 14 KiB of objects for a client that
-# does not read. Fewer would copy its buffer of up to 64 KiB more often.
+# A transport's unsent writes are joined after this many writes, which bounds their objects to 14 KiB for a
+# client that does not read. A smaller number would copy its buffer, of up to 64 KiB, more often.
 JOIN_WRITES: Final = 256
 
 
 @frozen
 class OriginLimits:
-    """The origin's own bounds."""
+    """Limits of the origin."""
 
-    # From the connection's first moment until RTMP's connect is answered.
+    # From accepting the connection until RTMP's connect is answered.
     handshake_s: float = 10.0
-    # A client that takes none of what is written to it.
+    # How long a client may accept no data.
     stalled_write_s: float = 15.0
     connections: int = 2_000
 
@@ -52,10 +51,10 @@ DEFAULT_LIMITS: Final = OriginLimits()
 
 @implementer(IPushProducer)
 class OriginConnection(Protocol):
-    """One client of the origin: a wire to the server's connection, and a producer to the transport."""
+    """One client's connection: the ``Wire`` of its ServerConnection, and a producer for its transport."""
 
     factory: OriginFactory
-    # ITCPTransport, IConsumer and IPushProducer at once, for which Twisted has no one name.
+    # ITCPTransport, IConsumer and IPushProducer at once, for which Twisted has no single type.
     transport: Any
     _log = Logger()
 
@@ -84,7 +83,7 @@ class OriginConnection(Protocol):
         self._server.end()
 
     def write(self, data: bytes) -> None:
-        """The server's ``Wire``."""
+        """Part of ``Wire``."""
         self.transport.write(data)
         self._writes += 1
         if self._writes >= JOIN_WRITES:
@@ -92,13 +91,13 @@ class OriginConnection(Protocol):
             join_unsent(self.transport)
 
     def close(self, cause: str = "") -> None:
-        """The server's ``Wire``; Twisted tells of the loss in a later turn of the reactor."""
+        """Part of ``Wire``. Twisted calls ``connectionLost`` in a later reactor iteration."""
         if cause:
             self._log.info("origin closes a connection: {cause}", cause=cause)
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The transport's buffer is full. A client that does not read is not read either."""
+        """The transport's buffer is full. Also stop reading from this client."""
         self._held_since = self.factory.seconds()
         self._server.hold()
         self.transport.pauseProducing()
@@ -110,21 +109,21 @@ class OriginConnection(Protocol):
         self._server.release()
 
     def stopProducing(self) -> None:
-        """The transport is going away, and will say so with ``connectionLost``."""
+        """The transport is closing; ``connectionLost`` follows."""
 
     def close_if_overdue(self, now: float, limits: OriginLimits) -> None:
-        """End the connection if it is still unconnected, or takes nothing, after its deadline."""
+        """Close the connection if RTMP's connect, or room in the transport, is overdue."""
         since, limit_s = self._held_since, limits.stalled_write_s
         cause = "the client reads too slowly: its transport has been full for too long"
         if not self._server.connected:
-            # No log line: port scans would cause one each.
+            # Not logged: each port scan would cause a line.
             since, limit_s, cause = self._made, limits.handshake_s, ""
         if since is not None and now - since >= limit_s:
             self.close(cause)
 
 
 class OriginFactory(Factory):
-    """The origin: its streams, its connections, and one timer for all deadlines while it listens."""
+    """The origin's streams and connections, and one timer for all deadlines while it listens."""
 
     noisy = False
 
@@ -145,7 +144,7 @@ class OriginFactory(Factory):
         self._sweeper.start(SWEEP_S, now=False)
 
     def stopFactory(self) -> None:
-        """Nobody listens any more: the deadlines end, and with them every connection."""
+        """The port was closed: stop the timer and close all connections."""
         self._sweeper.stop()
         for connection in list(self.connections):
             connection.close()
@@ -167,7 +166,7 @@ def listen_origin(
     port: int = 0,
     replaces_publishers: bool = False,
 ) -> IListeningPort:
-    """An origin on ``interface``; port 0 leaves the choice to the system, ``getHost`` tells it."""
+    """Start an origin on ``interface``. With port 0 the system chooses one; ``getHost`` returns it."""
     factory = OriginFactory(reactor, replaces_publishers=replaces_publishers)
     listening: IListeningPort = reactor.listenTCP(port, factory, interface=interface)
     return listening

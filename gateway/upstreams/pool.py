@@ -1,8 +1,8 @@
-"""The servers of one upstream, which stand in for each other: taken in turn, the next one on failure.
+"""The pool of upstream servers: round robin, with failover to the next server.
 
-A server that failed is tried last for a while, so that its dead address costs one client its connect
-timeout and not every client. Then it is due to be tried in its turn; but it is down until it takes a
-connection, since nobody knows better.
+A server that failed is tried last for a while, so that only one client, not every client, waits for its
+connect timeout. After that it is tried in its turn again, but it is reported as down until it accepts a
+connection. There are no active health checks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 
 _log = Logger()
 
-# Long enough that a dead server costs few clients, short enough that a restarted one is soon back.
+# Longer: a restarted server is not used for longer. Shorter: more clients wait for a dead server's timeout.
 _AVOIDED_S = 10.0
 
 
 class Telemetry(Protocol):
-    """Who is told what connecting to each server came to."""
+    """Observer of connection attempts."""
 
     def connected(self, server: str, seconds: float) -> None: ...
 
@@ -37,7 +37,8 @@ class Telemetry(Protocol):
 
 @frozen
 class Health:
-    """A server's. ``up``: it took the last connection, or had none yet; ``due``: it is not tried last."""
+    """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
+    tried in its turn, not last."""
 
     name: str
     up: bool
@@ -46,7 +47,7 @@ class Health:
 
 @final
 class Pool:
-    """``reactor`` dials and looks names up; ``clock`` gives seconds that never go back."""
+    """``reactor`` is Twisted's; ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -62,16 +63,16 @@ class Pool:
         self._limits = limits
         self._clock = clock
         self._turn = 0
-        # Those that did not take their last connection, and until when they are tried last.
+        # Servers whose last connection failed, and the time until which they are tried last.
         self._down_until: dict[Server, float] = {}
 
     async def look_up(self) -> None:
-        """Look all names up. Raises ConfigurationError for the first that is unknown."""
+        """Resolve all names. Raises ConfigurationError for the first that is unknown."""
         for server in self.servers:
             await server.look_up(self._reactor)
 
     async def look_up_again(self) -> None:
-        """Look all names up, and keep what was known of those that cannot be had now."""
+        """Resolve all names again. A name that cannot be resolved keeps its addresses."""
         for server in self.servers:
             try:
                 await server.look_up(self._reactor)
@@ -79,12 +80,14 @@ class Pool:
                 _log.warn("{error}", error=error)
 
     async def connect(self, protocol: IProtocol) -> str:
-        """Connect ``protocol`` to the first server that takes it; the server's name.
+        """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
-        Raises UpstreamUnavailable when none did, each within its time; ResourcesExhausted when the cause
-        is on this side.
+        Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
+        are used up.
         """
-        refusal: ServiceUnavailable = UpstreamUnavailable("no upstream server took the connection")
+        refusal: ServiceUnavailable = UpstreamUnavailable(
+            "no upstream server accepted the connection"
+        )
         for server in self._in_turn():
             began, host = self._clock(), server.next_host()
             try:
@@ -110,7 +113,7 @@ class Pool:
         raise refusal
 
     def health(self) -> list[Health]:
-        """That of each server."""
+        """The health of each server."""
         now = self._clock()
         return [
             Health(server.name, server not in self._down_until, not self._is_avoided(server, now))
@@ -118,7 +121,7 @@ class Pool:
         ]
 
     def _in_turn(self) -> list[Server]:
-        """All servers, beginning with the next; those that failed lately at the end."""
+        """All servers, beginning with the next one; recently failed servers are last."""
         self._turn = (self._turn + 1) % len(self.servers)
         rotated = self.servers[self._turn :] + self.servers[: self._turn]
         now = self._clock()
@@ -137,14 +140,14 @@ class Pool:
                 seconds=seconds,
             )
         if self._down_until.pop(server, None) is not None:
-            _log.info("upstream {server} takes connections again", server=server.name)
+            _log.info("upstream {server} accepts connections again", server=server.name)
 
     def _failed(self, server: Server, error: Exception) -> None:
         if self._telemetry is not None:
             self._telemetry.failed(server.name)
         if debugging.enabled:
             _log.debug("upstream {server} failed: {error}", server=server.name, error=error)
-        # One line an outage, not one a client.
+        # One line for each outage, not for each client.
         if server not in self._down_until:
             _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
         self._down_until[server] = self._clock() + _AVOIDED_S

@@ -26,11 +26,12 @@ from gateway.admin.resources.event_streams import EventStreams
 from gateway.admin.resources.gateway_interface import Gateway
 from gateway.admin.status_page.page import Page
 from gateway.admin.time_slices import TimeSlices
-from gateway.config import Admin, Source
+from gateway.configuration.problems import Source
+from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.ports import address_of, listen
-from gateway.regular import read_regular_file
+from gateway.regular_files import read_regular_file
 
 _log = Logger()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, thread_time, time
 from typing import final
 
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
@@ -29,7 +29,7 @@ from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
-from gateway.workers.files import writing_access_log
+from gateway.workers.configured_files import writing_access_log
 
 
 @final

@@ -96,7 +96,7 @@ def start_web_gateway(programs: Programs, port: int) -> WebGateway:
         environment={"PYTHONPATH": str(ROOT)},
     )
     listening = int(gateway.says(f"listening on {LOOPBACK}:"))
-    gateway.says("other HTTP goes to")
+    gateway.says("other HTTP requests are forwarded to")
     return WebGateway(gateway, listening)
 
 

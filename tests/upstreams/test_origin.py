@@ -1,4 +1,4 @@
-"""The origin's shell: transports, back-pressure and deadlines, on Twisted's in-memory parts."""
+"""The embedded origin's transports, back-pressure and deadlines, with Twisted's in-memory reactor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.protocols.rtmp.client import (
 
 
 class Transport(StringTransport):
-    """StringTransport with the one call of a TCP transport that it lacks."""
+    """StringTransport with ``setTcpNoDelay``."""
 
     no_delay = False
 
@@ -37,7 +37,7 @@ class Transport(StringTransport):
 
 
 class Peer:
-    """A client of the origin, over a transport in memory."""
+    """A client of the origin, over an in-memory transport."""
 
     def __init__(self, factory: OriginFactory) -> None:
         self.client = Client()
@@ -107,14 +107,14 @@ def test_a_late_player_gets_metadata_headers_and_then_a_keyframe(factory: Origin
     ]
 
 
-def test_a_second_publisher_is_told_bad_name(factory: OriginFactory) -> None:
+def test_a_second_publisher_is_refused_with_bad_name(factory: OriginFactory) -> None:
     first = Peer(factory).start("publish")
     second = Peer(factory).start("publish")
     assert first.said()[-1] == "NetStream.Publish.Start"
     assert second.said()[-1] == "NetStream.Publish.BadName"
 
 
-def test_players_are_told_when_the_publisher_is_lost(factory: OriginFactory) -> None:
+def test_players_are_notified_when_the_publisher_is_lost(factory: OriginFactory) -> None:
     player, publisher = Peer(factory).start("play"), Peer(factory).start("publish")
     player.said()
     publisher.lose()
@@ -123,7 +123,7 @@ def test_players_are_told_when_the_publisher_is_lost(factory: OriginFactory) -> 
     assert player.said() == ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop"]
 
 
-def test_a_full_transport_stops_reading_and_queues_within_a_bound(factory: OriginFactory) -> None:
+def test_a_full_transport_stops_reading_and_the_queue_is_limited(factory: OriginFactory) -> None:
     player, publisher = Peer(factory).start("play"), Peer(factory).start("publish")
     player.media()
     assert player.transport.producer is player.protocol
@@ -149,7 +149,7 @@ def test_a_client_that_does_not_connect_in_time_is_closed(
 ) -> None:
     peer = Peer(factory)
     for _ in range(9):
-        # A byte a second does not put the deadline off.
+        # A byte a second does not extend the deadline.
         peer.protocol.dataReceived(sent[:1])
         sent = sent[1:]
         reactor.advance(1.0)
@@ -167,7 +167,7 @@ def test_a_client_that_connected_has_no_deadline(
     assert not peer.closed
 
 
-def test_a_client_that_takes_nothing_is_closed(
+def test_a_client_that_accepts_no_data_is_closed(
     factory: OriginFactory, reactor: MemoryReactorClock
 ) -> None:
     peer = Peer(factory).start("play")
@@ -193,14 +193,14 @@ def test_malformed_input_closes_its_own_connection_only(
     assert len(factory.connections) == 1
 
 
-def test_a_connection_too_many_is_refused_until_one_is_lost(factory: OriginFactory) -> None:
+def test_a_connection_over_the_limit_is_refused_until_one_is_lost(factory: OriginFactory) -> None:
     peers = [Peer(factory) for _ in range(3)]
     assert factory.buildProtocol(None) is None
     peers[0].lose()
     assert factory.buildProtocol(None) is not None
 
 
-def test_when_nobody_listens_any_more_every_connection_ends(
+def test_closing_the_port_closes_every_connection(
     factory: OriginFactory, reactor: MemoryReactorClock
 ) -> None:
     peer = Peer(factory).start("play")
@@ -209,7 +209,7 @@ def test_when_nobody_listens_any_more_every_connection_ends(
     assert reactor.getDelayedCalls() == []
 
 
-def test_the_origin_listens_where_it_is_told(reactor: MemoryReactorClock) -> None:
+def test_the_origin_listens_on_loopback_by_default(reactor: MemoryReactorClock) -> None:
     listen_origin(reactor)
     ((port, factory, _, interface),) = reactor.tcpServers
     assert (port, interface) == (0, "127.0.0.1")
@@ -217,13 +217,13 @@ def test_the_origin_listens_where_it_is_told(reactor: MemoryReactorClock) -> Non
 
 
 class StalledDescriptor(FileDescriptor):
-    """Twisted's own buffer, above a socket that takes nothing."""
+    """Twisted's write buffer above a socket that accepts no data."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 
 
-def test_small_messages_that_a_player_does_not_read_are_few_objects(
+def test_unread_small_messages_are_joined_into_few_objects(
     factory: OriginFactory, reactor: MemoryReactorClock
 ) -> None:
     player, publisher = Peer(factory).start("play"), Peer(factory).start("publish")

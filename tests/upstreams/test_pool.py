@@ -1,4 +1,4 @@
-"""The servers of one upstream stand in for each other; over loopback, with names from a table."""
+"""Round robin and failover between servers, over loopback, with a resolver in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.upstreams.pool import Health, Pool
 from tests.logged import logged
 
 LOOPBACK = "127.0.0.1"
-# Turns of the reactor, each at most this long, after which what did not happen never will.
+# The longest reactor iteration, and the number of iterations after which a test has failed.
 TURN_S = 0.05
 TURNS = 100
 
@@ -49,7 +49,7 @@ class _Address:
 
 
 class Network:
-    """A reactor of its own, listening servers on it, and a clock for the pool."""
+    """A separate reactor, servers that listen on it, and a clock for the pool."""
 
     def __init__(self, reactor: EPollReactor, stack: ExitStack) -> None:
         self.reactor = reactor
@@ -60,13 +60,13 @@ class Network:
         self._dead: dict[ServerAddress, socket.socket] = {}
 
     def server(self) -> ServerAddress:
-        """A server that takes connections."""
+        """A server that accepts connections."""
         port = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface=LOOPBACK)
         self._stack.callback(self._close, port)
         return ServerAddress(LOOPBACK, port.getHost().port)
 
     def dead_server(self) -> ServerAddress:
-        """A server that refuses: its port is bound by somebody who does not listen."""
+        """A server that refuses connections: its port is bound but not listening."""
         taken = self._stack.enter_context(socket.socket())
         taken.bind((LOOPBACK, 0))
         address = ServerAddress(LOOPBACK, taken.getsockname()[1])
@@ -78,7 +78,7 @@ class Network:
         self._dead[address].listen()
 
     def silent_server(self) -> ServerAddress:
-        """A server whose kernel answers no more connections: its queue is full."""
+        """A server that does not answer: its accept queue is full."""
         full = self._stack.enter_context(socket.socket())
         full.bind((LOOPBACK, 0))
         full.listen(0)
@@ -89,13 +89,13 @@ class Network:
         return ServerAddress(LOOPBACK, full.getsockname()[1])
 
     def pool(self, *addresses: ServerAddress, limits: Limits | None = None) -> Pool:
-        """A pool whose names are looked up."""
+        """A pool whose names are resolved."""
         pool = Pool(self.reactor, addresses, limits or Limits(), lambda: self.now)
         self.result_of(pool.look_up())
         return pool
 
     def connect(self, pool: Pool) -> str:
-        """The name of the server that takes the next client."""
+        """The name of the server that the next client is connected to."""
         client = Protocol()
         name: str = self.result_of(pool.connect(client))
         transport: Any = client.transport
@@ -123,7 +123,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def reactor() -> EPollReactor:
-    """Not the process's one: nothing is installed, and it turns only when a test says so."""
+    """Not the process's reactor: it is not installed, and it runs only in ``iterate``."""
     return EPollReactor()
 
 
@@ -140,8 +140,8 @@ def network(reactor: EPollReactor) -> Iterator[Network]:
 
 
 @pytest.fixture
-def told() -> Iterator[list[str]]:
-    """What is logged meanwhile, line by line."""
+def lines() -> Iterator[list[str]]:
+    """The lines that are logged during the test."""
     lines: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -152,12 +152,12 @@ def told() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-def test_a_client_gets_the_server_that_takes_it(network: Network) -> None:
+def test_a_client_is_connected_to_the_server(network: Network) -> None:
     server = network.server()
     assert network.connect(network.pool(server)) == str(server)
 
 
-def test_servers_are_taken_in_turn(network: Network) -> None:
+def test_servers_are_used_in_turn(network: Network) -> None:
     servers = [network.server() for _ in range(3)]
     pool = network.pool(*servers)
     names = [network.connect(pool) for _ in range(6)]
@@ -165,27 +165,27 @@ def test_servers_are_taken_in_turn(network: Network) -> None:
     assert names[3:] == names[:3]
 
 
-def test_the_next_server_takes_a_client_that_one_refused(network: Network) -> None:
+def test_a_refused_client_is_connected_to_the_next_server(network: Network) -> None:
     dead, living = network.dead_server(), network.server()
     pool = network.pool(dead, living)
     assert [network.connect(pool) for _ in range(4)] == [str(living)] * 4
 
 
-def test_the_next_server_takes_a_client_that_one_did_not_answer_in_time(network: Network) -> None:
+def test_a_client_is_connected_to_the_next_server_after_a_timeout(network: Network) -> None:
     silent, living = network.silent_server(), network.server()
     pool = network.pool(living, silent, limits=Limits(upstream_connect_s=0.1))
     assert network.connect(pool) == str(living)
     assert network.connect(pool) == str(living)
 
 
-def test_with_no_server_left_the_open_is_refused_with_503(network: Network) -> None:
+def test_without_a_working_server_the_open_is_refused_with_503(network: Network) -> None:
     pool = network.pool(network.dead_server(), network.dead_server())
     with pytest.raises(UpstreamUnavailable) as caught:
         network.connect(pool)
     assert caught.value.status == 503
 
 
-def test_a_server_that_failed_is_tried_last_for_a_while_and_then_in_its_turn(
+def test_a_failed_server_is_tried_last_for_a_while_and_then_in_its_turn(
     network: Network,
 ) -> None:
     returning, living = network.dead_server(), network.server()
@@ -197,7 +197,7 @@ def test_a_server_that_failed_is_tried_last_for_a_while_and_then_in_its_turn(
     assert sorted(network.connect(pool) for _ in range(2)) == sorted((str(living), str(returning)))
 
 
-def test_a_server_that_failed_is_still_tried_when_no_other_is_there(network: Network) -> None:
+def test_a_failed_server_is_tried_if_there_is_no_other(network: Network) -> None:
     returning = network.dead_server()
     pool = network.pool(returning)
     with pytest.raises(UpstreamUnavailable):
@@ -206,8 +206,8 @@ def test_a_server_that_failed_is_still_tried_when_no_other_is_there(network: Net
     assert network.connect(pool) == str(returning)
 
 
-def test_a_server_that_is_back_is_in_its_turn_again_at_once(network: Network) -> None:
-    """It was tried last, for want of others, and took the client."""
+def test_a_server_that_accepts_again_is_in_its_turn_at_once(network: Network) -> None:
+    """It was tried last because the other one had failed too, and accepted the client."""
     returning, failing = network.dead_server(), network.dead_server()
     pool = network.pool(failing, returning)
     with pytest.raises(UpstreamUnavailable):
@@ -218,13 +218,13 @@ def test_a_server_that_is_back_is_in_its_turn_again_at_once(network: Network) ->
     assert [network.connect(pool) for _ in range(4)] == [str(returning)] * 4
 
 
-def test_a_server_is_down_from_a_failure_until_it_takes_a_connection(network: Network) -> None:
+def test_a_server_is_down_from_a_failure_until_it_accepts_a_connection(network: Network) -> None:
     returning, living = network.dead_server(), network.server()
     pool = network.pool(living, returning)
     assert [each.up for each in pool.health()] == [True, True]
     network.connect(pool)
     assert pool.health() == [Health(str(living), True, True), Health(str(returning), False, False)]
-    # Being due for a try is no news of it.
+    # It is due to be tried, but still not known to be up.
     network.now += 60.0
     assert pool.health()[1] == Health(str(returning), up=False, due=True)
     network.revive(returning)
@@ -232,7 +232,7 @@ def test_a_server_is_down_from_a_failure_until_it_takes_a_connection(network: Ne
     assert pool.health()[1] == Health(str(returning), up=True, due=True)
 
 
-def test_an_outage_is_told_once_and_its_end_too(network: Network, told: list[str]) -> None:
+def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:
     returning = network.dead_server()
     pool = network.pool(returning)
     for _ in range(3):
@@ -242,12 +242,12 @@ def test_an_outage_is_told_once_and_its_end_too(network: Network, told: list[str
     network.revive(returning)
     for _ in range(2):
         network.connect(pool)
-    down, up = told
+    down, up = lines
     assert down.startswith(f"upstream {returning} is down: ")
-    assert up == f"upstream {returning} takes connections again"
+    assert up == f"upstream {returning} accepts connections again"
 
 
-def test_the_addresses_of_a_name_are_taken_in_turn(network: Network) -> None:
+def test_the_addresses_of_a_name_are_used_in_turn(network: Network) -> None:
     server = network.server()
     network.names.hosts["media"] = ["127.0.0.1", "127.0.0.2"]
     pool = network.pool(ServerAddress("media", server.port))
@@ -257,12 +257,12 @@ def test_the_addresses_of_a_name_are_taken_in_turn(network: Network) -> None:
             results.append(network.result_of(pool.connect(Protocol())))
         except UpstreamUnavailable:
             results.append(None)
-    # Nobody listens on the second address.
+    # No server listens on the second address.
     assert sorted(results, key=str) == [None, None, *[f"media:{server.port}"] * 2]
     assert results[0] != results[1]
 
 
-def test_an_unknown_name_is_named_with_what_to_check(network: Network) -> None:
+def test_an_unknown_name_is_reported_with_what_to_check(network: Network) -> None:
     with pytest.raises(ConfigurationError) as caught:
         network.pool(ServerAddress("no-such-host.example", 1936))
     assert str(caught.value) == (
@@ -271,7 +271,7 @@ def test_an_unknown_name_is_named_with_what_to_check(network: Network) -> None:
     )
 
 
-def test_a_name_that_cannot_be_had_again_keeps_its_addresses(network: Network) -> None:
+def test_a_name_that_cannot_be_resolved_again_keeps_its_addresses(network: Network) -> None:
     server = network.server()
     network.names.hosts["media"] = [LOOPBACK]
     pool = network.pool(ServerAddress("media", server.port))
@@ -280,7 +280,7 @@ def test_a_name_that_cannot_be_had_again_keeps_its_addresses(network: Network) -
     assert network.result_of(pool.connect(Protocol())) == f"media:{server.port}"
 
 
-def test_one_name_that_cannot_be_had_again_does_not_keep_the_others_from_it(
+def test_a_name_that_cannot_be_resolved_does_not_prevent_resolving_the_others(
     network: Network,
 ) -> None:
     server = network.server()
@@ -310,7 +310,7 @@ def test_at_level_debug_each_attempt_has_a_line(network: Network) -> None:
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Has the system refuse every socket with this error; no warning has been logged before."""
+    """Makes the creation of sockets fail with an errno; no repeated warning is pending."""
     monkeypatch.setattr(repeated, "_causes", {})
 
     def with_error(number: int) -> None:
@@ -323,9 +323,9 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL])
-def test_what_is_used_up_on_this_side_is_no_failure_of_a_server(
+def test_exhausted_local_resources_are_no_failure_of_a_server(
     network: Network,
-    told: list[str],
+    lines: list[str],
     fails: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
     number: int,
@@ -341,27 +341,27 @@ def test_what_is_used_up_on_this_side_is_no_failure_of_a_server(
     monkeypatch.undo()
     assert caught.value.status == 503
     assert [(each.up, each.due) for each in pool.health()] == [(True, True)] * 2
-    # One line, which says what to do, and none that calls a server down.
-    (line,) = [line for line in told if "tarting" not in line]
+    # One line with advice, and none that reports a server as down.
+    (line,) = [line for line in lines if "tarting" not in line]
     assert line.startswith("no connection to upstream 127.0.0.1:")
     assert any(word in line for word in ("raise", "widen", "see"))
     network.connect(pool)
 
 
-def test_a_local_address_that_was_never_there_is_the_servers_failure(
-    network: Network, told: list[str], fails: Callable[[int], None]
+def test_a_missing_local_address_is_a_failure_of_the_server(
+    network: Network, lines: list[str], fails: Callable[[int], None]
 ) -> None:
-    """IPv6 that is switched off: no port was used up."""
+    """For example IPv6 that is disabled: local ports are not used up."""
     pool = network.pool(network.server())
     fails(EADDRNOTAVAIL)
     with pytest.raises(UpstreamUnavailable):
         network.connect(pool)
     assert not pool.health()[0].up
-    assert " is down: " in told[-1]
+    assert " is down: " in lines[-1]
 
 
-def test_a_server_whose_local_ports_are_used_up_has_the_next_one_tried(
-    network: Network, told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_next_server_is_tried_if_local_ports_are_used_up_for_one(
+    network: Network, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers = network.server(), network.server()
     pool = network.pool(*servers)
@@ -377,4 +377,4 @@ def test_a_server_whose_local_ports_are_used_up_has_the_next_one_tried(
 
     monkeypatch.setattr(EagerClient, "createInternetSocket", refuse)
     assert [network.connect(pool) for _ in range(4)] == [str(servers[1])] * 4
-    assert not [line for line in told if " is down: " in line]
+    assert not [line for line in lines if " is down: " in line]

@@ -1,7 +1,7 @@
-"""Makes ``twistd rtmpt-gateway`` known.
+"""twistd plugin that registers the command ``twistd rtmpt-gateway``.
 
-twistd imports this file for every command it runs, even for its own ``--help``, so it names the
-service maker and imports nothing else.
+twistd imports this file for every command, even for its own ``--help``. So it only names the module with
+the service maker, and does not import it.
 """
 
 from twisted.application.service import ServiceMaker

@@ -10,7 +10,7 @@ import attrs
 from gateway.admin.resources.endpoints import LEVELS, ROUTES
 from gateway.admin.resources.event_streams import detail, row
 from gateway.admin.resources.openapi import document
-from gateway.config import LOG_LEVELS
+from gateway.configuration.values import LOG_LEVELS
 from gateway.telemetry.measurement.latency import Estimate
 from tests.admin.gateway import summary
 

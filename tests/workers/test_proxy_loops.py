@@ -1,4 +1,4 @@
-"""A server that is one of the gateway's own listeners is refused: its connections would never end."""
+"""A server that is one of the gateway's own listeners is refused: its connections would loop."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import socket
 
 import pytest
 
-from gateway import config
 from gateway.addresses import ServerAddress, TcpAddress, parse_listen_address, parse_server
+from gateway.configuration import loading
 from gateway.errors import ConfigurationError
-from gateway.workers import own_listeners
+from gateway.workers import proxy_loops
 
-# Of TEST-NET-1 (RFC 5737) and its like for IPv6: no machine has them.
+# Documentation addresses (RFC 5737, RFC 3849), which no machine has.
 ELSEWHERE = ("192.0.2.1:80", "[2001:db8::1]:80")
 
 
@@ -23,7 +23,7 @@ def checked(listener: str, server: str, table: str = "upstream") -> str:
         else {"website": {"server": server}}
     )
     try:
-        own_listeners.check(config.from_document("FILE", document))
+        proxy_loops.check(loading.from_document("FILE", document))
     except ConfigurationError as error:
         return str(error)
     return ""
@@ -66,16 +66,16 @@ def test_the_gateway_as_its_own_upstream_is_refused(listener: str, server: str) 
         ("127.0.0.1:0", "127.0.0.1:80"),
     ],
 )
-def test_any_other_server_is_none_of_the_gateways(listener: str, server: str) -> None:
+def test_any_other_server_is_accepted(listener: str, server: str) -> None:
     assert checked(listener, server) == ""
 
 
-def test_an_address_of_an_interface_is_this_machines() -> None:
+def test_an_interface_address_belongs_to_this_machine() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            pytest.skip("no route, and so no address but loopback's")
+            pytest.skip("no route, so only loopback addresses")
         own = probe.getsockname()[0]
     assert "own listener" in checked("0.0.0.0:80", f"{own}:80")
 
@@ -90,17 +90,17 @@ def test_an_address_of_an_interface_is_this_machines() -> None:
         *((host, False) for host in ("192.0.2.1", "2001:db8::1", "10.0.0.1")),
     ],
 )
-def test_a_loopback_address_is_known(host: str, expected: bool) -> None:
-    assert own_listeners.is_loopback(host) is expected
+def test_loopback_addresses_are_recognised(host: str, expected: bool) -> None:
+    assert proxy_loops.is_loopback(host) is expected
 
 
-def test_the_addresses_of_a_name_are_looked_at_at_the_start() -> None:
+def test_a_resolved_name_is_refused_if_it_is_a_listener() -> None:
     listening = [parse_listen_address("unix:/run/x"), TcpAddress("0.0.0.0", 1935)]
     server = parse_server("media")
-    own_listeners.refuse(server, ["192.0.2.1"], listening, "upstream")
+    proxy_loops.refuse_loop(server, ["192.0.2.1"], listening, "upstream")
     with pytest.raises(ConfigurationError) as refusal:
-        own_listeners.refuse(server, ["192.0.2.1", "127.0.0.1"], listening, "upstream")
+        proxy_loops.refuse_loop(server, ["192.0.2.1", "127.0.0.1"], listening, "upstream")
     assert str(refusal.value).startswith(
         'upstream "media:1935" is the gateway\'s own listener "0.0.0.0:1935"'
     )
-    own_listeners.refuse(ServerAddress("media", 1936), ["127.0.0.1"], listening, "upstream")
+    proxy_loops.refuse_loop(ServerAddress("media", 1936), ["127.0.0.1"], listening, "upstream")

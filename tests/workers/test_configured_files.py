@@ -1,4 +1,4 @@
-"""The files that a configuration names: what is tried of them before the start, and how it is said."""
+"""Checks of the files that a configuration names, and the lines that report their faults."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway import config
-from gateway.config import Config
+from gateway.configuration import loading
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
-from gateway.workers import files
+from gateway.workers import configured_files
 from tests.listeners.certificate_makers import DAY, issue
 
 NOW = datetime.now(UTC)
@@ -24,7 +24,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
-    """A good certificate with its key, for its owner's eyes."""
+    """A valid certificate with its key, readable by its owner only."""
     path = tmp_path / "site.pem"
     path.touch(0o600)
     site = issue("site", names=["site.example"], start=NOW - DAY, end=NOW + DAY)
@@ -42,16 +42,16 @@ def secured(*paths: Path) -> Config:
 
 
 def _read(text: str) -> Config:
-    return config.from_document("FILE", tomllib.loads(text))
+    return loading.from_document("FILE", tomllib.loads(text))
 
 
 def faults(configuration: Config) -> list[str]:
     with pytest.raises(ConfigurationError) as refused:
-        files.check(configuration, NOW.timestamp())
+        configured_files.check(configuration, NOW.timestamp())
     return str(refused.value).splitlines()
 
 
-def test_good_files_pass(tmp_path: Path, pem: Path) -> None:
+def test_valid_files_pass(tmp_path: Path, pem: Path) -> None:
     token = tmp_path / "token"
     token.touch(0o600)
     token.write_text(TOKEN)
@@ -61,11 +61,11 @@ def test_good_files_pass(tmp_path: Path, pem: Path) -> None:
     configuration = configured(
         f'{admin}client_authorities = "{authorities}"\n[log]\naccess = "{tmp_path}/access.log"\n'
     )
-    files.check(configuration, NOW.timestamp())
-    assert list(files.warnings(configuration)) == []
+    configured_files.check(configuration, NOW.timestamp())
+    assert list(configured_files.warnings(configuration)) == []
 
 
-def test_every_fault_of_every_file_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_every_fault_of_every_file_is_reported_with_its_place(tmp_path: Path) -> None:
     configuration = configured(
         f'tls = true\n[tls]\ncertificates = ["{tmp_path}/1", "{tmp_path}/2"]\n'
         f'[admin]\ntoken_file = "{tmp_path}/3"\ncertificate = "{tmp_path}/4"\n'
@@ -82,7 +82,7 @@ def test_every_fault_of_every_file_is_told_at_once_with_its_place(tmp_path: Path
     ]
 
 
-def test_a_key_of_another_certificate_is_a_fault(pem: Path) -> None:
+def test_a_key_that_does_not_match_its_certificate_is_a_fault(pem: Path) -> None:
     pem.write_bytes(issue("site", start=NOW - DAY, end=NOW + DAY).pem + issue("other").key_pem)
     for configuration, place in (
         (secured(pem), '[tls], key "certificates", item 1'),
@@ -92,7 +92,7 @@ def test_a_key_of_another_certificate_is_a_fault(pem: Path) -> None:
         assert line.startswith(f"FILE: {place}: {pem}: ")
 
 
-def apart(chain: Path, key: Path) -> Config:
+def separate(chain: Path, key: Path) -> Config:
     return _read(
         '[[listener]]\naddress = "[::]:0"\ntls = true\n'
         f'[[tls.certificate]]\nchain = "{chain}"\nkey = "{key}"\n'
@@ -101,7 +101,7 @@ def apart(chain: Path, key: Path) -> Config:
 
 @pytest.fixture
 def key(tmp_path: Path, pem: Path) -> Path:
-    """The key of ``pem`` in a file of its own; ``pem`` is the chain alone then."""
+    """The key of ``pem`` in a separate file; ``pem`` then has the chain only."""
     path = tmp_path / "privkey.pem"
     path.touch(0o600)
     certificate, mark, rest = pem.read_text().partition("-----BEGIN PRIVATE KEY-----")
@@ -110,46 +110,46 @@ def key(tmp_path: Path, pem: Path) -> Path:
     return path
 
 
-def test_chain_and_key_in_files_of_their_own_pass(pem: Path, key: Path) -> None:
-    files.check(apart(pem, key), NOW.timestamp())
-    assert list(files.warnings(apart(pem, key))) == []
+def test_chain_and_key_in_separate_files_pass(pem: Path, key: Path) -> None:
+    configured_files.check(separate(pem, key), NOW.timestamp())
+    assert list(configured_files.warnings(separate(pem, key))) == []
 
 
-def test_joined_files_and_files_of_their_own_are_used_together(tmp_path: Path, pem: Path) -> None:
+def test_joined_and_separate_files_are_used_together(tmp_path: Path, pem: Path) -> None:
     joined = tmp_path / "joined.pem"
     joined.write_bytes(pem.read_bytes())
     configuration = _read(
         f'[[listener]]\naddress = "[::]:0"\ntls = true\n[tls]\ncertificates = ["{joined}"]\n'
         f'[[tls.certificate]]\nchain = "{pem}"\nkey = "{pem}"\n'
     )
-    store = files.certificates(configuration, NOW.timestamp())
+    store = configured_files.certificates(configuration, NOW.timestamp())
     assert store is not None
     assert [each.file for each in store.current.expiries] == [str(joined), str(pem)]
 
 
-def test_a_fault_of_chain_or_key_is_told_with_its_place(
+def test_a_fault_of_chain_or_key_is_reported_with_its_place(
     tmp_path: Path, pem: Path, key: Path
 ) -> None:
     place = "FILE: [[tls.certificate]] 1: "
-    (line,) = faults(apart(pem, tmp_path / "none"))
+    (line,) = faults(separate(pem, tmp_path / "none"))
     assert line.startswith(f"{place}{tmp_path}/none: cannot be read: No such file")
-    (line,) = faults(apart(tmp_path / "none", key))
+    (line,) = faults(separate(tmp_path / "none", key))
     assert line.startswith(f"{place}{tmp_path}/none: cannot be read: No such file")
     key.write_bytes(issue("other").key_pem)
-    (line,) = faults(apart(pem, key))
+    (line,) = faults(separate(pem, key))
     assert line.startswith(f"{place}{pem} with the key {key}: its private key belongs to none")
 
 
-def test_only_the_key_of_files_of_their_own_must_not_be_open(pem: Path, key: Path) -> None:
+def test_of_separate_files_only_the_key_must_not_be_readable_by_all(pem: Path, key: Path) -> None:
     pem.chmod(0o644)
-    assert list(files.warnings(apart(pem, key))) == []
+    assert list(configured_files.warnings(separate(pem, key))) == []
     key.chmod(0o644)
-    (line,) = files.warnings(apart(pem, key))
-    assert line.startswith(f'FILE: [[tls.certificate]] 1, key "key": {key}: everybody on this')
+    (line,) = configured_files.warnings(separate(pem, key))
+    assert line.startswith(f'FILE: [[tls.certificate]] 1, key "key": {key}: its private key is')
 
 
 @pytest.mark.parametrize("name", ["token_file", "certificate", "client_authorities"])
-def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path, pem: Path, name: str) -> None:
+def test_a_fifo_is_refused_without_blocking(tmp_path: Path, pem: Path, name: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo, 0o600)
     certificate = f'certificate = "{pem}"\n' if name == "client_authorities" else ""
@@ -157,8 +157,8 @@ def test_a_fifo_is_refused_and_does_not_block(tmp_path: Path, pem: Path, name: s
     assert f'FILE: [admin], key "{name}": {fifo}: cannot be read: not a regular file' in line
 
 
-def test_a_reload_names_the_place_too(pem: Path) -> None:
-    store = files.certificates(secured(pem), NOW.timestamp())
+def test_a_fault_at_reload_is_reported_with_its_place(pem: Path) -> None:
+    store = configured_files.certificates(secured(pem), NOW.timestamp())
     assert store is not None
     pem.unlink()
     with pytest.raises(ConfigurationError, match=r'^FILE: \[tls\], key "certificates", item 1: /'):
@@ -172,28 +172,28 @@ def logging_to(path: Path) -> Config:
     return configured(f'[log]\naccess = "{path}"\n')
 
 
-def test_an_access_log_that_is_checked_is_not_begun(tmp_path: Path) -> None:
-    """It would belong to root, who checks, and not to whom the gateway runs as."""
+def test_checking_an_access_log_does_not_create_it(tmp_path: Path) -> None:
+    """The check may run as root, and the gateway as another user: the file would belong to root."""
     path = tmp_path / "access.log"
-    files.check(logging_to(path), 0.0)
+    configured_files.check(logging_to(path), 0.0)
     assert not path.exists()
 
 
-def test_an_access_log_that_is_checked_stays_as_it_is(tmp_path: Path) -> None:
+def test_checking_an_access_log_does_not_change_it(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     path.write_text("lines\n")
-    files.check(logging_to(path), 0.0)
+    configured_files.check(logging_to(path), 0.0)
     assert path.read_text() == "lines\n"
 
 
-def test_a_folder_is_no_access_log(tmp_path: Path) -> None:
+def test_a_directory_as_access_log_is_refused(tmp_path: Path) -> None:
     (line,) = faults(logging_to(tmp_path))
-    assert f"{tmp_path}: cannot be written: Is a directory; the folder must be there" in line
+    assert f"{tmp_path}: cannot be written: Is a directory; the directory must" in line
 
 
 @pytest.fixture
-def bare_folder() -> Iterator[Path]:
-    """A folder in which this process, no longer root, can write nothing."""
+def read_only_directory() -> Iterator[Path]:
+    """A directory without write permission for this process, which is not root meanwhile."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o555)
@@ -206,26 +206,31 @@ def bare_folder() -> Iterator[Path]:
         folder.chmod(0o755)
 
 
-def test_a_folder_in_which_the_access_log_cannot_be_written_is_said(bare_folder: Path) -> None:
-    (line,) = faults(logging_to(bare_folder / "access.log"))
-    assert f"{bare_folder}/access.log: cannot be written: Permission denied; the folder" in line
+def test_an_access_log_without_write_permission_is_refused(
+    read_only_directory: Path,
+) -> None:
+    (line,) = faults(logging_to(read_only_directory / "access.log"))
+    assert (
+        f"{read_only_directory}/access.log: cannot be written: Permission denied; the directory"
+        in line
+    )
 
 
 # --- Warnings ---
 
 
-def test_a_key_that_everybody_can_read_is_a_warning_and_no_fault(pem: Path) -> None:
+def test_a_key_readable_by_all_users_is_a_warning(pem: Path) -> None:
     pem.chmod(0o644)
     for configuration, place in (
         (secured(pem), '[tls], key "certificates", item 1'),
         (configured(f'[admin]\ncertificate = "{pem}"\n'), '[admin], key "certificate"'),
     ):
-        files.check(configuration, NOW.timestamp())
-        assert list(files.warnings(configuration)) == [
-            f"FILE: {place}: {pem}: everybody on this machine can read its private key; chmod o-r it"
+        configured_files.check(configuration, NOW.timestamp())
+        assert list(configured_files.warnings(configuration)) == [
+            f"FILE: {place}: {pem}: its private key is readable by all users; chmod o-r it"
         ]
 
 
-def test_a_key_for_a_group_is_no_warning(pem: Path) -> None:
+def test_a_key_readable_by_its_group_is_no_warning(pem: Path) -> None:
     pem.chmod(0o640)
-    assert list(files.warnings(secured(pem))) == []
+    assert list(configured_files.warnings(secured(pem))) == []

@@ -1,4 +1,4 @@
-"""The bound on open files is raised as far as it may be; what is too low is said at the start."""
+"""The limit on open files is raised as far as allowed; a limit that is too low is logged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import resource, sys
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from gateway.descriptors import descriptors
 from gateway.protocols.limits import Limits
-from gateway.workers.open_files import raise_limit
+from gateway.workers.open_file_limit import raise_limit
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 raise_limit(Limits(connections=500, sessions=200))
@@ -32,7 +32,7 @@ print("kept", descriptors._clients_below, descriptors._others_below)
         (64, 900, 900, True, "800 688"),
     ],
 )
-def test_as_many_as_the_limits_need_or_the_system_allows(
+def test_the_limit_is_raised_to_what_is_needed_or_allowed(
     soft: int, hard: int, then: int, warns: bool, kept: str
 ) -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -1,8 +1,9 @@
-"""Servers that are the gateway itself: each session or request would come back as a new one, without end.
+"""Detection of proxy loops: a configured server that is one of the gateway's own listeners.
 
-``check`` reads the configuration before the start, without looking up names. ``refuse`` gets the addresses
-that a name has at the start. A wildcard listener takes connections to every address of this machine; an
-address is this machine's if a socket can be bound to it.
+Each session or request to such a server would create another one, without end. ``check`` is for the
+configuration before the start, and resolves no host names. ``refuse_loop`` is for a server whose name has
+been resolved. A wildcard listener accepts connections to every address of this machine; an address belongs
+to this machine if a socket can be bound to it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.addresses import ListenAddress, ServerAddress, TcpAddress
-from gateway.config import Config
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -20,42 +21,42 @@ _LOCALHOST = ("localhost", "localhost.", "localhost.localdomain", "ip6-localhost
 
 
 def check(configuration: Config) -> None:
-    """Raises ConfigurationError with a line for each server that is a listener of the gateway."""
+    """Raises ConfigurationError with one line for each server that is one of the gateway's listeners."""
     listeners = [listener.address for listener in configuration.listeners]
     lines = [
         configuration.source.line(place, cause)
         for place, server in _servers(configuration)
-        if (cause := cause_of(server, _literal_hosts(server.host), listeners))
+        if (cause := loop_cause(server, _literal_hosts(server.host), listeners))
     ]
     if lines:
         raise ConfigurationError("\n".join(lines))
 
 
-def refuse(
+def refuse_loop(
     server: ServerAddress, hosts: Iterable[str], listeners: Sequence[ListenAddress], role: str
 ) -> None:
-    """Raises ConfigurationError if one of the server's addresses, ``hosts``, is a listener's."""
-    cause = cause_of(server, hosts, listeners)
+    """Raises ConfigurationError if one of the server's addresses, ``hosts``, is that of a listener."""
+    cause = loop_cause(server, hosts, listeners)
     if cause:
         raise ConfigurationError(f"{role} {cause}")
 
 
-def cause_of(
+def loop_cause(
     server: ServerAddress, hosts: Iterable[str], listeners: Sequence[ListenAddress]
 ) -> str:
-    """What is wrong with a server that has the addresses ``hosts``; "" if nothing is."""
+    """Why a server with the addresses ``hosts`` would cause a loop; "" if it would not."""
     for host in hosts:
         for listener in listeners:
-            if isinstance(listener, TcpAddress) and _takes(listener, host, server.port):
+            if isinstance(listener, TcpAddress) and _accepts(listener, host, server.port):
                 return (
-                    f'"{server}" is the gateway\'s own listener "{listener}": connections would come'
-                    " back without end; name the server behind the gateway, on its own address or port"
+                    f'"{server}" is the gateway\'s own listener "{listener}": connections would loop;'
+                    " name the server behind the gateway, with its own address or port"
                 )
     return ""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether connections to this IP address come from a loopback address."""
+    """Whether connections to this IP address have a loopback address as their source."""
     address = _address(host)
     return address is not None and (address.is_loopback or address.is_unspecified)
 
@@ -74,13 +75,13 @@ def _literal_hosts(host: str) -> Sequence[str]:
     return (host,) if _address(host) is not None else ()
 
 
-def _takes(listener: TcpAddress, host: str, port: int) -> bool:
-    """Whether ``listener`` takes a connection to ``host`` and ``port``."""
+def _accepts(listener: TcpAddress, host: str, port: int) -> bool:
+    """Whether ``listener`` accepts a connection to ``host`` and ``port``."""
     address = _address(host)
     if address is None or port != listener.port:
         return False
     if address.is_unspecified:
-        # Linux takes a connection to it for one to the loopback address.
+        # Linux connects to the loopback address instead.
         address = ip_address(_LOOPBACK[address.version])
     own = ip_address(listener.host)
     if own.version != address.version:
@@ -98,7 +99,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _is_local(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is this machine's. The port is the system's choice: nothing is taken."""
+    """Whether the address is this machine's. The probe binds a port that the system chooses."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,11 +1,10 @@
-"""The line of each key in a TOML document; ``tomllib`` reports none.
+"""The line number of each key in a TOML document; ``tomllib`` does not report them.
 
-The document is cut into statements: one line, or as many as ``tomllib`` needs to accept them. A statement
-that begins with ``[`` is the header of a table; each other one sets a key. ``tomllib`` reads every
-statement, so that strings, comments, arrays and dotted keys need no parser of our own.
+The document is split into statements: one line, or as many lines as ``tomllib`` needs to accept them. A
+statement that begins with ``[`` is a table header; any other one sets keys. ``tomllib`` parses each
+statement, so that strings, comments, arrays and dotted keys need no parser here.
 
-A line is the right one or missing: a key inside a value of several lines has none. The document must be
-valid.
+A reported line is always right; a key inside a value of several lines has none. The document must be valid.
 """
 
 from __future__ import annotations
@@ -14,23 +13,25 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any, Final, final
 
-Path = tuple[str | int, ...]
+from gateway.configuration.problems import KeyPath
 
-# A statement of several lines is read again with each of them: enough for any file that people write.
+# A statement of several lines is parsed again with each of them. This is enough for any hand-written file.
 _MOST_CHARACTERS: Final = 4 * 1024 * 1024
 
 
 @final
 class KeyLines:
-    """The lines of a document's keys and tables, read at the first question."""
+    """The line numbers of a document's keys and tables, computed at the first call."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._lines: dict[Path, int | None] | None = None
+        self._lines: dict[KeyPath, int | None] | None = None
 
-    def line_of(self, path: Path) -> int | None:
-        """The line of the key at ``path``, of the key whose list has the item there, or of the table in
-        which the key is missing; counted from 1."""
+    def line_of(self, path: KeyPath) -> int | None:
+        """The line of the key at ``path``, counted from 1.
+
+        For an item of a list, the line of the list's key; for a missing key, that of its table.
+        """
         if self._lines is None:
             self._lines = _lines_of(self._text)
         while path and path not in self._lines:
@@ -38,7 +39,7 @@ class KeyLines:
         return self._lines.get(path)
 
 
-def _lines_of(text: str) -> dict[Path, int | None]:
+def _lines_of(text: str) -> dict[KeyPath, int | None]:
     try:
         return _Reader(text).lines
     except RecursionError:
@@ -47,10 +48,10 @@ def _lines_of(text: str) -> dict[Path, int | None]:
 
 class _Reader:
     def __init__(self, text: str) -> None:
-        self.lines: dict[Path, int | None] = {}
-        self._table: Path = ()
-        # How many tables there are of each ``[[...]]``.
-        self._counts: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int | None] = {}
+        self._table: KeyPath = ()
+        # The number of tables of each ``[[...]]`` so far.
+        self._counts: dict[KeyPath, int] = {}
         for line, is_long, statement in _statements(text):
             parsed = tomllib.loads(statement)
             if statement.lstrip().startswith("["):
@@ -59,11 +60,11 @@ class _Reader:
                 self._keys(self._table, parsed, line, is_long)
 
     def _header(self, parsed: dict[str, Any], line: int) -> None:
-        path: Path = ()
+        path: KeyPath = ()
         value: Any = parsed
         while value:
             if isinstance(value, list):
-                # Innermost: ``[[...]]`` begins another table of this name.
+                # Innermost: ``[[...]]`` adds a table to this array.
                 self._counts[path] = self._counts.get(path, 0) + 1
                 value = value[0]
             else:
@@ -75,9 +76,9 @@ class _Reader:
                 self.lines.setdefault(path, line)
         self._table = path
 
-    def _keys(self, path: Path, value: Any, line: int | None, is_long: bool) -> None:
-        """Note what is inside ``value``. In a statement of several lines, only the first key of a table
-        is known to be on the line of what it is in."""
+    def _keys(self, path: KeyPath, value: Any, line: int | None, is_long: bool) -> None:
+        """Record the keys inside ``value``. In a statement of several lines, only the first key of a table
+        is certain to be on the line where the table begins."""
         if isinstance(value, dict):
             for name, inner in value.items():
                 self.lines.setdefault((*path, name), line)
@@ -92,7 +93,7 @@ class _Reader:
 
 
 def _statements(text: str) -> Iterator[tuple[int, bool, str]]:
-    """Each statement with its first line's number, and whether it has several lines."""
+    """The number of each statement's first line, whether it has several lines, and its text."""
     begun, statement, left = 1, "", _MOST_CHARACTERS
     for number, line in enumerate(text.split("\n"), 1):
         statement += f"{line}\n"

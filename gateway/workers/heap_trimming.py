@@ -1,9 +1,8 @@
-"""Freed memory, given back to the system.
+"""Heap trimming: returns freed memory to the operating system with glibc's ``malloc_trim``.
 
-glibc keeps what was freed below the top of its heap; ``malloc_trim`` gives it back (see ARCHITECTURE.md).
-The call takes 0.13 ms for each MiB that it gives back, and 0.2 to 3.5 ms where there is none. So it is made
-while the process is larger than at its start: every ten seconds as long as it finds something, and more and
-more seldom when it does not.
+glibc keeps freed memory below the top of its heap (ARCHITECTURE.md, Freed memory). A call takes 0.13 ms for
+each MiB that it returns, and 0.2 to 3.5 ms if there is none. So calls are made only while the process is
+larger than at its start: every ten seconds while they return memory, and at growing intervals otherwise.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from twisted.logger import Logger
 _log = Logger()
 
 _MIB: Final = 1024 * 1024
-# Growth that is worth a call: since the start, and since the last call.
+# Growth since the start, or since the last call, that justifies a call.
 GROWN_BYTES: Final = 64 * _MIB
-# What is worth to look for more soon.
+# A call that returned this much is repeated after the shortest interval.
 _FOUND_BYTES: Final = 16 * _MIB
 SHORTEST_S: Final = 10.0
 LONGEST_S: Final = 640.0
 
 
 @final
-class Heap:
-    """``resident`` reads how many bytes of memory the process has; ``trim`` gives freed ones back."""
+class HeapTrimmer:
+    """``resident`` returns the resident memory in bytes. ``trim`` is malloc_trim, None without glibc."""
 
     def __init__(self, resident: Callable[[], int], trim: Callable[[], object] | None) -> None:
         self._resident = resident
@@ -39,7 +38,7 @@ class Heap:
         self._due_at = 0.0
 
     def sweep(self, now: float) -> None:
-        """Call every second or so."""
+        """Trim the heap if it is due. Call about once a second."""
         before = self._resident()
         if self._trim is None or before < self._at_start + GROWN_BYTES:
             return
@@ -54,11 +53,11 @@ class Heap:
         self._wait_s = SHORTEST_S if found >= _FOUND_BYTES else min(2 * self._wait_s, LONGEST_S)
         self._due_at = now + self._wait_s
         if found >= GROWN_BYTES:
-            _log.info("gave {mib} MiB of freed memory back to the system", mib=found // _MIB)
+            _log.info("returned {mib} MiB of freed memory to the system", mib=found // _MIB)
 
 
 def resident_bytes() -> int:
-    """What the process has in memory; 0 where there is no ``/proc``."""
+    """The process's resident set size; 0 without ``/proc``."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except (OSError, ValueError, IndexError):

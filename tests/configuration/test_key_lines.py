@@ -1,4 +1,4 @@
-"""The line of each key of a TOML document: the right one, or none."""
+"""The line number of each key in a TOML document."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.toml_lines import KeyLines
+from gateway.configuration.key_lines import KeyLines
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = '''\
 top = 1  # [not] = "a table"
 dotted.key = 2
@@ -87,12 +87,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize(("path", "line"), EXPECTED.items())
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_key_or_table_is_on_its_line(path: tuple[str | int, ...], line: int, end: str) -> None:
+def test_a_key_or_table_has_its_line(path: tuple[str | int, ...], line: int, end: str) -> None:
     tomllib.loads(DOCUMENT)
     assert KeyLines(DOCUMENT.replace("\n", end)).line_of(path) == line
 
 
-def test_every_key_of_the_example_is_on_a_line_that_names_it() -> None:
+def test_every_key_of_the_example_has_the_line_that_contains_it() -> None:
     text = (ROOT / "etc" / "rtmpt-gateway.toml").read_text()
     lines, found = KeyLines(text), list(paths_of(tomllib.loads(text)))
     assert found
@@ -105,7 +105,7 @@ def test_every_key_of_the_example_is_on_a_line_that_names_it() -> None:
         )
 
 
-def test_a_value_made_to_take_long_has_no_line() -> None:
+def test_a_value_over_the_work_limit_has_no_line() -> None:
     text = "first = 1\nlong = [\n" + "1,\n" * 20_000 + "]\nlast = 2\n"
     lines = KeyLines(text)
     assert lines.line_of(("first",)) == 1
@@ -139,8 +139,8 @@ STATEMENTS = st.one_of(
 
 
 @given(st.lists(STATEMENTS, max_size=8))
-def test_a_line_that_is_told_is_the_first_that_can_have_the_key(statements: list[str]) -> None:
-    """As ``tomllib`` sees it: not there before that line, there when its statement is complete."""
+def test_a_reported_line_is_the_first_that_can_have_the_key(statements: list[str]) -> None:
+    """``tomllib`` does not find the key in the lines before that one."""
     text = "\n".join(statements)
     try:
         document = tomllib.loads(text)
@@ -150,11 +150,11 @@ def test_a_line_that_is_told_is_the_first_that_can_have_the_key(statements: list
     for path in paths_of(document):
         number = lines.line_of(path)
         if number is not None and isinstance(path[-1], str):
-            assert not is_there(text, number - 1, path)
+            assert not has_key(text, number - 1, path)
             assert path[-1] in text.split("\n")[number - 1]
 
 
-def is_there(text: str, lines: int, path: tuple[str | int, ...]) -> bool:
+def has_key(text: str, lines: int, path: tuple[str | int, ...]) -> bool:
     value: Any = tomllib.loads("\n".join(text.split("\n")[:lines]))
     try:
         for step in path:

@@ -1,4 +1,4 @@
-"""How many files this process may have open: as many as it is allowed, and a word if that is too few."""
+"""The limit on open files (RLIMIT_NOFILE): raised at the start, with a warning if it is too low."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gateway.protocols.limits import Limits
 
 _log = Logger()
 
-# Listeners, logs, the reactor's own, connections of the admin server and to the website.
+# Listeners, logs, the reactor's own files, connections of the admin server and to the website.
 _OTHERS = 300
 
 
 def raise_limit(limits: Limits) -> None:
-    """Let as many files be open as this process may ask for; warn when the limits need more.
+    """Raise the soft limit to what ``limits`` need, or to the hard limit. Warns if that is too low.
 
-    A tunnel takes two, its client's connection and its upstream's.
+    A tunnel needs two files: the client's connection and the upstream's.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = limits.connections + limits.sessions + _OTHERS
@@ -29,7 +29,7 @@ def raise_limit(limits: Limits) -> None:
     descriptors.set_limit(limit, needed)
     if wanted < needed:
         _log.warn(
-            "only {wanted} files may be open here, and [limits] may need {needed}: raise LimitNOFILE= "
+            "the limit on open files is {wanted}, but [limits] may need {needed}: raise LimitNOFILE= "
             "(systemd) or ulimit -Hn, or lower connections and sessions",
             wanted=wanted,
             needed=needed,

@@ -1,11 +1,14 @@
-"""A document of plain values into frozen attrs classes, with every problem named by its place.
+"""Structuring of a parsed TOML document into frozen attrs classes, with every problem and its key path.
 
-cattrs does the work; this file adds what an operator needs. Values are taken by their TOML type and
-never converted (``"5"`` is no number, ``1`` is no truth); a class's attrs validators speak for one
-key, so that two bad keys give two problems; an unknown key is answered with the known one that it
-resembles, and a time as text (``"30s"``) with the number of seconds. An attribute's metadata may say
-``key``, its name in the document (None: it is not in there), and ``parse``, which makes its value from
-the document's. The classes themselves, and what their values mean together, are not known here.
+cattrs traverses the document. This module adds strict types and the problems that an operator needs:
+
+- a value must have the right TOML type and is not converted: ``"5"`` is not a number, ``1`` is not a flag;
+- a class's attrs validators run for each key, so that two invalid keys give two problems;
+- an unknown key is reported with the most similar known key;
+- a duration written as text (``"30s"``) is reported with the number of seconds to write instead.
+
+An attribute's metadata may have ``key``: its name in the document, or None if it is not read from there.
+This module does not know the configuration's classes (sections.py) or what their values mean (values.py).
 """
 
 from __future__ import annotations
@@ -13,30 +16,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from enum import EnumType
 from math import isfinite
-from typing import Any, TypeVar, get_origin
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import attrs
-from attrs import frozen
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
 from gateway.addresses import quoted
+from gateway.configuration.problems import KeyPath, Problem
 
 T = TypeVar("T")
-Path = tuple[str | int, ...]
 
 
-@frozen
-class Problem:
-    """What is wrong, and the keys and indices (from 0) that lead there."""
-
-    path: Path
-    cause: str
-
-
-class Invalid(Exception):
-    """The document does not fit; holds every problem found."""
+class InvalidDocument(Exception):
+    """The document cannot be structured. Has all problems that were found."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
@@ -44,20 +39,28 @@ class Invalid(Exception):
 
 
 def key_of(attribute: attrs.Attribute[Any]) -> str:
-    """The name of an attribute in the document."""
+    """The attribute's key in the document."""
     return str(attribute.metadata.get("key", attribute.name))
 
 
 def attributes_of(kind: type) -> list[attrs.Attribute[Any]]:
-    """The attributes that are in the document."""
+    """The attributes that are read from the document."""
     return [each for each in attrs.fields(kind) if each.metadata.get("key", each.name) is not None]
 
 
 def make_converter(parsers: Mapping[Any, Callable[[object], object]]) -> Converter:
-    """A converter for ``structure``; the parsers make a type from the document's plain value."""
+    """A converter for ``structure``. A parser makes a value of its type from the document's plain value."""
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind, parse in {**_PLAIN, **parsers}.items():
         converter.register_structure_hook(kind, _hook(parse))
+    converter.register_structure_hook_func(
+        _is_literal,
+        lambda value, kind: _choice(value, get_args(kind)),
+    )
+    converter.register_structure_hook_func(
+        lambda kind: isinstance(kind, EnumType),
+        lambda value, kind: kind(_choice(value, [each.value for each in kind])),
+    )
     converter.register_structure_hook_factory(
         attrs.has, lambda kind: _structure_class(kind, converter)
     )
@@ -65,11 +68,15 @@ def make_converter(parsers: Mapping[Any, Callable[[object], object]]) -> Convert
 
 
 def structure(converter: Converter, document: Mapping[str, object], kind: type[T]) -> T:
-    """Make the class from the document; raises Invalid with every problem there is."""
+    """Make an instance of ``kind`` from the document. Raises InvalidDocument."""
     try:
         return converter.structure(document, kind)
     except (ClassValidationError, IterableValidationError) as error:
-        raise Invalid(list(_problems(error, ()))) from None
+        raise InvalidDocument(list(_problems(error, ()))) from None
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
 
 
 def _hook(parse: Callable[[object], object]) -> Callable[[object, object], object]:
@@ -90,21 +97,31 @@ def _number(value: object) -> float:
     return number
 
 
-_PLAIN: dict[Any, Callable[[object], object]] = {
+def _choice(value: object, choices: Sequence[str]) -> str:
+    """The value, if it is one of ``choices``; there are at least two."""
+    if isinstance(value, str) and value in choices:
+        return value
+    *others, last = map(quoted, choices)
+    raise ValueError(f"{quoted(value)}: expected {', '.join(others)} or {last}")
+
+
+_PLAIN: Final[Mapping[Any, Callable[[object], object]]] = {
     bool: lambda value: _expect(value, bool, "true or false"),
-    int: lambda value: _expect(value, int, "a whole number"),
+    int: lambda value: _expect(value, int, "an integer"),
     float: _number,
     str: lambda value: _expect(value, str, "a string in quotes"),
 }
 
 
-# What people write behind a number of seconds, and how many seconds it is.
-_UNITS = {"ms": 0.001, "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_WITH_UNIT = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) *(?P<unit>[a-z]*)", re.IGNORECASE)
+# Units that are common in other programs' durations, in seconds.
+_UNITS: Final = {"ms": 0.001, "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_WITH_UNIT: Final = re.compile(
+    r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) *(?P<unit>[a-z]*)", re.IGNORECASE
+)
 
 
 def _seconds(value: object, example: object) -> float:
-    """As ``_number``; a time with its unit is answered with the number to write."""
+    """As ``_number``. Text with a unit raises ValueError with the number to write instead."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(value)
     written = _WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
@@ -122,7 +139,7 @@ def _structure_class(kind: type, converter: Converter) -> Callable[[object, obje
         )
         for attribute in attributes_of(kind)
     }
-    # mypy takes the overrides for the function's own keywords.
+    # mypy matches the overrides against the function's other keyword parameters.
     from_table: Callable[[Mapping[str, object], type], Any] = make_dict_structure_fn(
         kind,
         converter,
@@ -137,21 +154,17 @@ def _structure_class(kind: type, converter: Converter) -> Callable[[object, obje
 
 def _table(value: object) -> Mapping[str, object]:
     if isinstance(value, list):
-        raise ValueError("written with [[ ]], but there can be only one: write it with [ ]")
+        raise ValueError("only one table is allowed; write [ ] instead of [[ ]]")
     return _expect(value, dict, "a table")  # type: ignore[no-any-return]
 
 
 def _structure_value(
     attribute: attrs.Attribute[Any], converter: Converter
 ) -> Callable[[object, Any], Any]:
-    parse = attribute.metadata.get("parse")
-
     def from_value(value: object, kind: Any) -> Any:
         if get_origin(kind) is tuple:
             _list(value)
-        if parse:
-            made = parse(value)
-        elif kind is float and attribute.name.endswith("_s"):
+        if kind is float and attribute.name.endswith("_s"):
             made = _seconds(value, attribute.default)
         else:
             made = converter.structure(value, kind)
@@ -163,52 +176,52 @@ def _structure_value(
 
 def _list(value: object) -> None:
     if isinstance(value, dict):
-        raise ValueError("written with [ ], but there can be several: write it with [[ ]]")
+        raise ValueError("several tables are allowed; write [[ ]] instead of [ ]")
     _expect(value, list, "a list in [ ]")
 
 
 def _validate(attribute: attrs.Attribute[Any], made: object) -> None:
-    """Run the attribute's own validator here, where cattrs still knows its place."""
+    """Run the attribute's validator. cattrs would run it with the whole class, and not report its key."""
     if attribute.validator is None:
         return
     try:
         attribute.validator(None, attribute, made)
     except ValueError as error:
-        # attrs begins its messages with the name, which the place already says.
+        # attrs begins its messages with the name, which the key path already has.
         raise ValueError(str(error).removeprefix(f"'{attribute.name}' ")) from None
 
 
-def _problems(error: BaseException, path: Path) -> Iterator[Problem]:
+def _problems(error: BaseException, path: KeyPath) -> Iterator[Problem]:
     if isinstance(error, ClassValidationError):
         yield from _table_problems(error, path)
     elif isinstance(error, IterableValidationError):
         for inner, item in error.group_exceptions()[0]:
             yield from _problems(inner, (*path, item.index))
     elif isinstance(error, KeyError):
-        yield Problem(path, "missing; it has no default")
+        yield Problem(path, "missing; this key is required")
     else:
         yield Problem(path, str(error))
 
 
-def _table_problems(error: ClassValidationError, path: Path) -> Iterator[Problem]:
+def _table_problems(error: ClassValidationError, path: KeyPath) -> Iterator[Problem]:
     keys = {attribute.name: key_of(attribute) for attribute in attributes_of(error.cl)}
-    known, bare = error.group_exceptions()
-    misspelt = _misspelt(bare, list(keys.values()))
-    for inner, note in known:
+    of_keys, of_table = error.group_exceptions()
+    similar = _similar_keys(of_table, list(keys.values()))
+    for inner, note in of_keys:
         key = keys[note.name]
-        # A key that is there under a wrong name is one problem, not two.
-        if not (isinstance(inner, KeyError) and key in misspelt.values()):
+        # A misspelt key is one problem: it is unknown, but not missing as well.
+        if not (isinstance(inner, KeyError) and key in similar.values()):
             yield from _problems(inner, (*path, key))
-    for wrong, right in misspelt.items():
-        hint = f'did you mean "{right}"?' if right else f"known here: {', '.join(keys.values())}"
-        yield Problem((*path, wrong), f"unknown key; {hint}")
-    for inner in bare:
+    for unknown, known in similar.items():
+        hint = f'did you mean "{known}"?' if known else f"known keys: {', '.join(keys.values())}"
+        yield Problem((*path, unknown), f"unknown key; {hint}")
+    for inner in of_table:
         if not isinstance(inner, ForbiddenExtraKeysError):
             yield from _problems(inner, path)
 
 
-def _misspelt(errors: Sequence[BaseException], known: Sequence[str]) -> dict[str, str]:
-    """Each unknown key, with the known one that it resembles, or nothing."""
+def _similar_keys(errors: Sequence[BaseException], known: Sequence[str]) -> dict[str, str]:
+    """Each unknown key with the most similar known one, or "" if none is similar."""
     unknown = [
         key
         for error in errors

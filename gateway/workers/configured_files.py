@@ -1,8 +1,8 @@
-"""The files that the configuration names: tried before the start, in the way in which it will read them.
+"""Checks of the files that the configuration names: certificates, token, authorities, access log.
 
-``check`` and ``warnings`` are for ``--check`` and for the moment before anything runs; what the gateway
-then uses is read again, by the same functions. Each line names the configuration's place and the file.
-What makes a file good is known by those who read it.
+``check`` and ``warnings`` run for ``--check`` and before the gateway starts. They use the functions that
+later read the files again for use. Each line has the key's place in the configuration, and the file. The
+modules that use a file decide whether it is valid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from stat import S_IROTH
 
-from gateway.config import Config, Tls
+from gateway.configuration.problems import KeyPath
+from gateway.configuration.sections import Config, Tls
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import CertificateStore
@@ -21,11 +22,12 @@ from gateway.listeners.ports import check_congestion_control
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers import admin
 
-Place = tuple[str | int, ...]
-
 
 def certificates(configuration: Config, now: float) -> CertificateStore | None:
-    """Those of ``[tls]``; ``now`` in seconds since 1970. Raises ConfigurationError, now and at a reload."""
+    """The certificates of ``[tls]``, None if there are none; ``now`` is in seconds since 1970.
+
+    Raises ConfigurationError, and so does the store's ``reload``.
+    """
     named = _certificates(configuration.tls)
     if not named:
         return None
@@ -36,8 +38,8 @@ def certificates(configuration: Config, now: float) -> CertificateStore | None:
     )
 
 
-def _certificates(tls: Tls) -> list[tuple[CertificatePaths, Place, Place]]:
-    """Each certificate of ``[tls]``, its place in the configuration, and that of its key."""
+def _certificates(tls: Tls) -> list[tuple[CertificatePaths, KeyPath, KeyPath]]:
+    """Each certificate of ``[tls]``, its key path within the table, and that of its private key."""
     joined = [
         (CertificatePaths.joined(path), ("certificates", index), ("certificates", index))
         for index, path in enumerate(tls.certificates)
@@ -55,19 +57,19 @@ def _certificates(tls: Tls) -> list[tuple[CertificatePaths, Place, Place]]:
 
 @contextmanager
 def writing_access_log(configuration: Config) -> Iterator[None]:
-    """What the system has against the access log is raised as ConfigurationError."""
+    """Raises ConfigurationError for an OSError of the access log."""
     with configuration.source.at("log", "access"):
         try:
             yield
         except OSError as error:
             raise ConfigurationError(
-                f"{configuration.log.access}: cannot be written: {error.strerror}; the folder must be"
-                " there, and the gateway's user must be able to write in it"
+                f"{configuration.log.access}: cannot be written: {error.strerror}; the directory must"
+                " exist, and the gateway's user must have write permission in it"
             ) from None
 
 
 def check(configuration: Config, now: float) -> None:
-    """Read all files. Raises ConfigurationError, with a line for each fault of each."""
+    """Read all files. Raises ConfigurationError with one line for each fault."""
     faults = []
     for read in _reads(configuration, now):
         try:
@@ -79,15 +81,15 @@ def check(configuration: Config, now: float) -> None:
 
 
 def warnings(configuration: Config) -> Iterator[str]:
-    """What is no reason not to start, of files that passed ``check``."""
-    places: dict[Place, str] = {
+    """Faults of files that passed ``check`` which do not prevent the start."""
+    places: dict[KeyPath, str] = {
         ("tls", *place): paths.key for paths, _, place in _certificates(configuration.tls)
     }
     if configuration.admin is not None and configuration.admin.certificate is not None:
         places["admin", "certificate"] = configuration.admin.certificate
     for place, path in places.items():
         if Path(path).stat().st_mode & S_IROTH:
-            cause = f"{path}: everybody on this machine can read its private key; chmod o-r it"
+            cause = f"{path}: its private key is readable by all users; chmod o-r it"
             yield configuration.source.line(place, cause)
 
 

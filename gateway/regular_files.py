@@ -1,4 +1,4 @@
-"""Reading files whose paths the operator configured, without blocking on what is no regular file."""
+"""Reading of regular files at configured paths. FIFOs and devices, which could block, are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_regular_file(path: str | Path, most_bytes: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         mode = os.fstat(descriptor).st_mode
-        # Reading a directory raises IsADirectoryError, which says more.
+        # Reading a directory raises IsADirectoryError, which is more specific.
         if not S_ISREG(mode) and not S_ISDIR(mode):
             raise OSError(EINVAL, "not a regular file", str(path))
         return file.read(most_bytes)

@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system, without calls that find nothing."""
+"""When the heap is trimmed, and that trimming returns memory to the system."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from gateway.workers.heap import GROWN_BYTES, LONGEST_S, SHORTEST_S, Heap, find_trim
+from gateway.workers.heap_trimming import (
+    GROWN_BYTES,
+    LONGEST_S,
+    SHORTEST_S,
+    HeapTrimmer,
+    find_trim,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 START = 100 * GROWN_BYTES
 
 
 class Process:
-    """A process of which some bytes are in use and the others freed; swept every second."""
+    """A process with used and freed bytes; its trimmer is swept every second."""
 
     def __init__(self, has_trim: bool = True) -> None:
         self.used = START
         self.freed = 0
         self.now = 0.0
         self.calls: list[float] = []
-        self._heap = Heap(lambda: self.used + self.freed, self._trim if has_trim else None)
+        self._heap = HeapTrimmer(lambda: self.used + self.freed, self._trim if has_trim else None)
 
     def free(self, size: int) -> None:
         self.used -= size
@@ -39,7 +45,7 @@ class Process:
         self.freed = 0
 
 
-def test_a_process_that_has_hardly_grown_is_left_alone() -> None:
+def test_a_process_that_has_hardly_grown_is_not_trimmed() -> None:
     process = Process()
     process.used += GROWN_BYTES // 2
     process.free(GROWN_BYTES // 2)
@@ -47,7 +53,7 @@ def test_a_process_that_has_hardly_grown_is_left_alone() -> None:
     assert process.calls == []
 
 
-def test_what_an_attack_has_taken_is_given_back_soon() -> None:
+def test_memory_freed_after_a_peak_is_returned_soon() -> None:
     process = Process()
     process.passes(3600)
     process.used += 10 * GROWN_BYTES
@@ -60,7 +66,7 @@ def test_what_an_attack_has_taken_is_given_back_soon() -> None:
     assert len(process.calls) == calls
 
 
-def test_a_gateway_that_needs_its_memory_is_asked_more_and_more_seldom() -> None:
+def test_intervals_grow_while_no_memory_is_returned() -> None:
     process = Process()
     process.used += 10 * GROWN_BYTES
     process.passes(7200)
@@ -72,7 +78,7 @@ def test_a_gateway_that_needs_its_memory_is_asked_more_and_more_seldom() -> None
     assert gaps[-1] == LONGEST_S
 
 
-def test_new_growth_is_looked_at_soon_again() -> None:
+def test_new_growth_shortens_the_interval() -> None:
     process = Process()
     process.used += 2 * GROWN_BYTES
     process.passes(7200)
@@ -83,7 +89,7 @@ def test_new_growth_is_looked_at_soon_again() -> None:
     assert process.freed == 0
 
 
-def test_calls_are_never_closer_than_ten_seconds() -> None:
+def test_calls_are_at_least_ten_seconds_apart() -> None:
     process = Process()
     for _ in range(100):
         process.used += 2 * GROWN_BYTES
@@ -92,7 +98,7 @@ def test_calls_are_never_closer_than_ten_seconds() -> None:
     assert 5 < len(process.calls) <= 11
 
 
-def test_without_the_call_nothing_is_done() -> None:
+def test_without_malloc_trim_nothing_is_done() -> None:
     process = Process(has_trim=False)
     process.used += 10 * GROWN_BYTES
     process.passes(100)
@@ -100,14 +106,14 @@ def test_without_the_call_nothing_is_done() -> None:
 
 
 @pytest.mark.skipif(find_trim() is None, reason="no glibc")
-def test_the_systems_own_call_gives_memory_back() -> None:
+def test_malloc_trim_returns_memory() -> None:
     program = """
-from gateway.workers.heap import Heap, find_trim, resident_bytes
-heap = Heap(resident_bytes, find_trim())
+from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
+heap = HeapTrimmer(resident_bytes, find_trim())
 sessions, kept = [], []
 for number in range(800):
     sessions.append([bytes((1448, 4096, 16000, 65000)[number % 4]) for _ in range(12)])
-    # What lives on lies between what is freed.
+    # Memory that stays in use lies between freed memory.
     kept.append(bytes(700))
 full = resident_bytes()
 sessions.clear()

@@ -1,0 +1,171 @@
+"""Checks of keys against each other, which no key can be checked for alone.
+
+Each check takes a configuration whose keys are valid by themselves, and yields its problems. Nothing is
+opened, read or resolved here: the modules that use a port, file or host name report what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import attrs
+
+from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
+from gateway.configuration.problems import Problem
+from gateway.configuration.sections import Config
+from gateway.protocols.limits import Limits
+
+T = TypeVar("T")
+
+# A day. A larger number was probably meant in another unit.
+LONGEST_LIMIT_S: Final = 86_400.0
+
+
+def check(config: Config) -> Iterator[Problem]:
+    """All problems of all checks."""
+    for check_section in _CHECKS:
+        yield from check_section(config)
+
+
+def _check_listener_options(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
+        if listener.congestion_control and isinstance(listener.address, UnixAddress):
+            yield Problem(
+                ("listener", index, "congestion_control"),
+                "not supported by UNIX sockets; remove it",
+            )
+
+
+def _check_replace_publisher(config: Config) -> Iterator[Problem]:
+    if config.tunnel.replace_publisher and not config.telemetry.enabled:
+        yield Problem(
+            ("tunnel", "replace_publisher"),
+            "requires telemetry, which reads stream names; set [telemetry] enabled = true",
+        )
+
+
+def _check_listeners(config: Config) -> Iterator[Problem]:
+    if not config.listeners:
+        yield Problem((), 'no [[listener]]; add one with its address, such as "0.0.0.0:80"')
+    addresses = [listener.address for listener in config.listeners]
+    for index, address in enumerate(addresses):
+        conflict = _conflict(address, addresses[:index])
+        if conflict:
+            yield Problem(("listener", index, "address"), f"{conflict}; use another")
+
+
+def _conflict(address: ListenAddress, listeners: Sequence[ListenAddress]) -> str:
+    """Names the first listener that cannot be opened beside ``address``; "" if there is none."""
+    for index, other in enumerate(listeners):
+        if overlap(address, other):
+            is_same = address == other
+            conflict = "is already used by" if is_same else f"overlaps {quoted(str(other))} of"
+            return f"{quoted(str(address))} {conflict} listener {index + 1}"
+    return ""
+
+
+def _check_tls(config: Config) -> Iterator[Problem]:
+    certificates, pairs = config.tls.certificates, config.tls.pairs
+    for index, listener in enumerate(config.listeners):
+        if listener.tls and not (certificates or pairs):
+            yield Problem(
+                ("listener", index, "tls"),
+                "requires a certificate; add one in [tls], certificates, or in [[tls.certificate]]",
+            )
+    if (certificates or pairs) and not any(listener.tls for listener in config.listeners):
+        yield Problem(
+            ("tls", "certificates" if certificates else "certificate"),
+            "not used by any listener; add tls = true to one, or remove them",
+        )
+    for index, path in _repeated(certificates):
+        yield Problem(("tls", "certificates", index), f"{quoted(path)} is listed twice; remove one")
+    for index, pair in _repeated(pairs):
+        yield Problem(
+            ("tls", "certificate", index, "chain"),
+            f"{quoted(pair.chain)} is listed twice; remove one",
+        )
+
+
+def _check_proxy_protocol(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
+        if listener.proxy_protocol and not listener.trusted:
+            yield Problem(
+                ("listener", index, "proxy_protocol"),
+                'requires "trusted"; list the networks of the proxies there',
+            )
+
+
+def _check_upstreams(config: Config) -> Iterator[Problem]:
+    places = [
+        ("upstream", index, "servers", item)
+        for index, upstream in enumerate(config.upstreams)
+        for item in range(len(upstream.servers))
+    ]
+    servers = [server for upstream in config.upstreams for server in upstream.servers]
+    for place, server in _repeated(servers):
+        yield Problem(places[place], f"{quoted(str(server))} is listed twice; remove one")
+
+
+def _check_admin(config: Config) -> Iterator[Problem]:
+    admin = config.admin
+    if admin is None:
+        return
+    if not (admin.is_private or admin.token_file or admin.client_authorities):
+        yield Problem(
+            ("admin", "address"),
+            f"{quoted(str(admin.address))}: reachable from other machines; use "
+            '"127.0.0.1:PORT", "[::1]:PORT" or "unix:/PATH", or set "token_file" or "client_authorities"',
+        )
+    if admin.client_authorities and not admin.certificate:
+        yield Problem(
+            ("admin", "client_authorities"),
+            'requires TLS; set "certificate" to the server\'s own certificate',
+        )
+    conflict = _conflict(admin.address, [listener.address for listener in config.listeners])
+    if conflict:
+        yield Problem(
+            ("admin", "address"),
+            f"{conflict}; use another port that clients cannot reach",
+        )
+
+
+def _check_limits(config: Config) -> Iterator[Problem]:
+    limits = config.limits
+    for attribute in attrs.fields(Limits):
+        value = getattr(limits, attribute.name)
+        if attribute.name.endswith("_s") and value > LONGEST_LIMIT_S:
+            yield Problem(
+                ("limits", attribute.name), f"{value:g}: must be <= {LONGEST_LIMIT_S:g} seconds"
+            )
+    if limits.buffers_share > 1.0:
+        yield Problem(
+            ("limits", "buffers_share"),
+            f"{limits.buffers_share:g}: must be <= 1, a share of the machine's memory",
+        )
+    if limits.body_bytes > limits.up_buffer_bytes:
+        yield Problem(
+            ("limits", "body_bytes"),
+            f"{limits.body_bytes}: must be <= up_buffer_bytes ({limits.up_buffer_bytes});"
+            " lower it, or raise up_buffer_bytes",
+        )
+
+
+# In the order in which problems are reported.
+_CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
+    _check_listener_options,
+    _check_replace_publisher,
+    _check_listeners,
+    _check_tls,
+    _check_proxy_protocol,
+    _check_upstreams,
+    _check_admin,
+    _check_limits,
+)
+
+
+def _repeated(values: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Each value that equals an earlier one, with its index."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            yield index, value

@@ -1,0 +1,161 @@
+"""The sections of the configuration: one frozen class for each table, one attribute for each key.
+
+etc/rtmpt-gateway.toml explains the keys. An attribute has its key's name, unless its metadata has another
+under ``key``. Types and validators check a key by itself; checks.py compares keys with each other.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import ge, le
+
+from gateway.addresses import ListenAddress, Network, ServerAddress, TcpAddress, UnixAddress
+from gateway.configuration.problems import Source
+from gateway.configuration.values import (
+    DEFAULT_CONGESTION_CONTROL,
+    DEFAULT_NODE,
+    LATENCIES,
+    AbsolutePath,
+    CongestionControl,
+    Host,
+    Latency,
+    LogFormat,
+    LogLevel,
+    NodeId,
+    SecondPublisher,
+    WebServerAddress,
+)
+from gateway.protocols.limits import Limits, StreamedAnswers
+
+DEFAULT_ADMIN = TcpAddress("127.0.0.1", 9935)
+
+
+def _not_empty(_: object, __: object, values: tuple[object, ...]) -> None:
+    if not values:
+        raise ValueError("empty; list at least one")
+
+
+@frozen
+class Listener:
+    """``[[listener]]``: an address that accepts clients, and the clients it accepts."""
+
+    address: ListenAddress
+    tls: bool = False
+    proxy_protocol: bool = False
+    trusted: tuple[Network, ...] = ()
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    congestion_control: CongestionControl = DEFAULT_CONGESTION_CONTROL
+
+
+@frozen
+class Upstream:
+    """``[[upstream]]``: RTMP servers. Each can take any session, as can those of all other upstreams."""
+
+    servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+
+
+@frozen
+class Certificate:
+    """``[[tls.certificate]]``: a certificate chain and its key in separate PEM files."""
+
+    chain: AbsolutePath
+    key: AbsolutePath
+
+
+@frozen
+class Tls:
+    """``[tls]``: the certificates of the listeners, selected by server name (SNI).
+
+    ``certificates`` are PEM files with chain and key; ``pairs`` have separate files. The first of
+    ``certificates``, or of ``pairs`` if there are none, is the default.
+    """
+
+    certificates: tuple[AbsolutePath, ...] = ()
+    pairs: tuple[Certificate, ...] = field(default=(), metadata={"key": "certificate"})
+
+
+@frozen
+class Website:
+    """``[website]``: the web server for HTTP requests that are not tunnel commands."""
+
+    server: WebServerAddress
+
+
+@frozen
+class Tunnel:
+    """``[tunnel]``: the behaviour of RTMPT sessions."""
+
+    hold_s: Latency = field(default=LATENCIES["low"], metadata={"key": "latency"})
+    streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT
+    answer_s: float = field(default=1.0, validator=[ge(0.1), le(10.0)])
+    replace_publisher: bool = False
+
+
+@frozen
+class Admin:
+    """``[admin]``: the admin server. Other machines may reach it only if it authenticates clients."""
+
+    address: ListenAddress = DEFAULT_ADMIN
+    token_file: AbsolutePath | None = None
+    certificate: AbsolutePath | None = None
+    client_authorities: AbsolutePath | None = None
+    hosts: tuple[Host, ...] = ()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine can connect to it."""
+        return isinstance(self.address, UnixAddress) or (
+            isinstance(self.address, TcpAddress) and self.address.is_loopback
+        )
+
+
+@frozen
+class Telemetry:
+    """``[telemetry]``: what is measured of sessions, and how many have their own time series."""
+
+    enabled: bool = True
+    media: bool = False
+    session_series: int = field(default=1000, validator=ge(0))
+
+
+@frozen
+class Log:
+    """``[log]``: format, level and rate of log lines, and the path of the access log."""
+
+    format: LogFormat = "text"
+    level: LogLevel = "info"
+    lines_per_s: int = field(default=100, validator=ge(1))
+    access: AbsolutePath | None = None
+
+
+@frozen
+class Node:
+    """``[node]``: the identity of this gateway in a group of gateways."""
+
+    id: NodeId = DEFAULT_NODE
+
+
+@frozen
+class Origin:
+    """``[origin]``: the embedded RTMP server, which is used if no upstream is configured."""
+
+    second_publisher: SecondPublisher = "refuse"
+
+
+@frozen
+class Config:
+    """The whole configuration. ``source`` reports problems that are found later."""
+
+    listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
+    upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
+    tls: Tls = Tls()
+    website: Website | None = None
+    tunnel: Tunnel = Tunnel()
+    admin: Admin | None = None
+    node: Node = Node()
+    origin: Origin = Origin()
+    telemetry: Telemetry = Telemetry()
+    log: Log = Log()
+    limits: Limits = Limits()
+    source: Source = field(default=Source("configuration"), eq=False, metadata={"key": None})

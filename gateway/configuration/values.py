@@ -1,0 +1,107 @@
+"""Types of single configuration values, and the parsers that validate them.
+
+A parser takes a value as ``tomllib`` returns it, and returns it in the form that the program uses. It
+raises ValueError, with the value and what was expected. Types that have no parser here, such as numbers and
+literals, are validated by structuring.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NewType, get_args
+
+from gateway.addresses import (
+    ListenAddress,
+    Network,
+    ServerAddress,
+    parse_listen_address,
+    parse_network,
+    parse_server,
+    parse_website,
+    quoted,
+)
+
+# Seconds that an idle's answer is held, for a name or a number. 0 disables holding.
+Latency = NewType("Latency", float)
+# A path from the root: twistd chooses the working directory.
+AbsolutePath = NewType("AbsolutePath", str)
+# A host name or IP address as in the Host header, lower case, without a port.
+Host = NewType("Host", str)
+# The website's server: its default port is 80.
+WebServerAddress = NewType("WebServerAddress", ServerAddress)
+# The name of a congestion control algorithm of the kernel.
+CongestionControl = NewType("CongestionControl", str)
+# The first two characters of every session id.
+NodeId = NewType("NodeId", str)
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warn", "error", "critical"]
+SecondPublisher = Literal["refuse", "replace"]
+
+# The system's own.
+DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
+DEFAULT_NODE: Final = NodeId("00")
+LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
+# PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
+LATENCIES: Final[Mapping[str, Latency]] = {
+    "low": Latency(0.25),
+    "medium": Latency(0.5),
+    "high": Latency(2.0),
+}
+# RootEncoder abandons a request after 5 s; it would take a gateway with longer holds for a dead one.
+LONGEST_HOLD_S: Final = 4.0
+
+
+def parse_latency(value: Any) -> Latency:
+    """A name of ``LATENCIES``, or a number of seconds."""
+    if isinstance(value, str) and value in LATENCIES:
+        return LATENCIES[value]
+    if type(value) in (int, float) and 0 <= value <= LONGEST_HOLD_S:  # not a bool, which is an int
+        return Latency(float(value))
+    names = ", ".join(map(quoted, LATENCIES))
+    raise ValueError(f"{quoted(value)}: expected {names}, or 0 to {LONGEST_HOLD_S:g} seconds")
+
+
+def parse_path(value: object) -> AbsolutePath:
+    """An absolute path. It must be printable, since it becomes part of error messages."""
+    if isinstance(value, str) and value.startswith("/") and value.isprintable():
+        return AbsolutePath(value)
+    raise ValueError(f'{quoted(value)}: expected an absolute path, such as "/etc/..."')
+
+
+def parse_host(value: object) -> Host:
+    """A host name, an IPv4 address, or an IPv6 address in brackets."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", value):
+        return Host(value.lower())
+    raise ValueError(
+        f'{quoted(value)}: expected a host name without a port, such as "admin.example.org"'
+    )
+
+
+def parse_congestion_control(value: object) -> CongestionControl:
+    """A name within TCP_CA_NAME_MAX (the kernel's include/net/tcp.h). Only the kernel knows which exist."""
+    if isinstance(value, str) and re.fullmatch(r"[a-z0-9_-]{1,15}", value):
+        return CongestionControl(value)
+    raise ValueError(f'{quoted(value)}: expected a name, such as "bbr" or "cubic"')
+
+
+def parse_node_id(value: object) -> NodeId:
+    """Two lower-case letters or digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
+        return NodeId(value)
+    raise ValueError(
+        f'{quoted(value)}: expected two characters of 0-9 and a-z in quotes, such as "00"'
+    )
+
+
+PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
+    ListenAddress: parse_listen_address,
+    ServerAddress: parse_server,
+    WebServerAddress: parse_website,
+    Network: parse_network,
+    AbsolutePath: parse_path,
+    Host: parse_host,
+    Latency: parse_latency,
+    CongestionControl: parse_congestion_control,
+    NodeId: parse_node_id,
+}

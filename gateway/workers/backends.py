@@ -1,0 +1,112 @@
+"""The servers behind the gateway: media servers, or the embedded origin, and the website's web server.
+
+``start`` resolves all host names and refuses servers that are the gateway's own listeners. After that, each
+of ``look_ups`` is due every minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from time import monotonic
+from typing import Any, final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gateway.addresses import ListenAddress, ServerAddress
+from gateway.configuration.sections import Config
+from gateway.errors import UpstreamUnavailable
+from gateway.listeners.ports import address_of
+from gateway.upstreams.dial import Server
+from gateway.upstreams.origin import listen_origin
+from gateway.upstreams.pool import Pool, Telemetry
+from gateway.upstreams.website_connections import WebsiteConnections
+from gateway.workers import proxy_loops
+
+LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
+
+_log = Logger()
+
+
+@final
+class Backends:
+    """``pool`` is None until ``start``; ``web`` is None without a website."""
+
+    def __init__(self, configuration: Config, reactor: Any, telemetry: Telemetry) -> None:
+        self._configuration = configuration
+        self._reactor = reactor
+        self._telemetry = telemetry
+        self.pool: Pool | None = None
+        self.web: WebsiteConnections | None = None
+        website, limits = configuration.website, configuration.limits
+        if website is not None:
+            self.web = WebsiteConnections(reactor, website.server, limits, monotonic)
+        # Twisted's port of the embedded origin, if it is used.
+        self.ports: list[Any] = []
+
+    async def start(self, listening: Sequence[ListenAddress]) -> Pool:
+        """Resolve the names. Raises ConfigurationError if one is unknown, or that of a listener."""
+        pool = Pool(
+            self._reactor,
+            self._upstream_addresses() or [self._start_origin()],
+            self._configuration.limits,
+            monotonic,
+            self._telemetry,
+        )
+        await pool.look_up()
+        _refuse_loops(pool.servers, listening)
+        self.pool = pool
+        _log.info(
+            "media servers: {servers}", servers=", ".join(each.name for each in pool.health())
+        )
+        if self._configuration.upstreams:
+            _warn_of_loopback(pool.servers)
+        if self.web is not None:
+            await self.web.look_up()
+            _refuse_loops([self.web.server], listening)
+            _log.info(
+                "other HTTP requests are forwarded to {server}", server=self.web.name.decode()
+            )
+        return pool
+
+    def look_ups(self) -> list[LookUp]:
+        """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
+        return [each.look_up_again for each in (self.pool, self.web) if each is not None]
+
+    async def connect(self, tunnel: Any) -> str:
+        """Connect ``tunnel`` to a media server; returns the server's name. Raises ServiceUnavailable."""
+        if self.pool is None:
+            raise UpstreamUnavailable("the gateway is starting")
+        return await self.pool.connect(tunnel)
+
+    def close(self) -> None:
+        """Close the connections to the website."""
+        if self.web is not None:
+            self.web.close()
+
+    def _upstream_addresses(self) -> list[ServerAddress]:
+        return [server for upstream in self._configuration.upstreams for server in upstream.servers]
+
+    def _start_origin(self) -> ServerAddress:
+        replaces = self._configuration.origin.second_publisher == "replace"
+        port = listen_origin(self._reactor, replaces_publishers=replaces)
+        self.ports.append(port)
+        address = address_of(port)
+        _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
+        return ServerAddress(address.host, address.port)
+
+
+def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:
+    for server in servers:
+        proxy_loops.refuse_loop(server.address, server.hosts, listening, server.role)
+
+
+def _warn_of_loopback(servers: Iterable[Server]) -> None:
+    """Log that a media server on this machine cannot distinguish publishers by address."""
+    names = [server.name for server in servers if any(map(proxy_loops.is_loopback, server.hosts))]
+    if names:
+        _log.info(
+            "publishers reach {servers} from a loopback address, such as 127.0.0.1: a rule of the media"
+            " server that lets 127.0.0.1 publish lets all clients publish",
+            servers=", ".join(names),
+        )

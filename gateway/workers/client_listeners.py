@@ -1,0 +1,115 @@
+"""The listeners for clients: opens their sockets, and creates the protocols of accepted connections.
+
+``bind`` returns ports that do not accept yet. Connections wait in the kernel's accept queue until
+``startReading`` is called on the ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any, final
+
+from twisted.logger import Logger
+
+from gateway.addresses import ListenAddress, TcpAddress
+from gateway.configuration.sections import Config
+from gateway.configuration.sections import Listener as ListenerConfig
+from gateway.listeners.certificates import CertificateStore
+from gateway.listeners.connections import ConnectionSet
+from gateway.listeners.http import HTTPConnection
+from gateway.listeners.http_service import HTTPService
+from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
+from gateway.listeners.protocol_detection import Listener, ListenerState
+from gateway.listeners.tls import TLSConnection
+from gateway.protocols.client_address import Proxies
+from gateway.protocols.ingress import Ingress
+from gateway.protocols.networks import Admission as AddressRules
+from gateway.protocols.networks import Networks
+from gateway.tunnels.relay import RelayTable
+
+_log = Logger()
+
+
+@final
+class ClientListeners:
+    """``states`` is filled by ``bind``, with the listener's configured address as key."""
+
+    def __init__(
+        self,
+        configuration: Config,
+        reactor: Any,
+        states: dict[str, ListenerState],
+        connections: ConnectionSet,
+        http: HTTPService,
+        relays: RelayTable,
+        certificates: CertificateStore | None,
+    ) -> None:
+        self._configuration = configuration
+        self._reactor = reactor
+        self._states = states
+        self._connections = connections
+        self._http = http
+        self._relays = relays
+        self._certificates = certificates
+        # TCP addresses of the open sockets, with the ports that the system has chosen.
+        self.addresses: list[ListenAddress] = []
+
+    def bind(self, environment: Mapping[str, str]) -> list[Any]:
+        """Open all sockets; returns Twisted's ports. Raises ConfigurationError."""
+        return [
+            self._bind(index, listener, environment)
+            for index, listener in enumerate(self._configuration.listeners)
+        ]
+
+    def _bind(self, index: int, listener: ListenerConfig, environment: Mapping[str, str]) -> Any:
+        state = self._states[str(listener.address)] = self._state(listener)
+        vanished_s = self._configuration.limits.vanished_s
+        with self._configuration.source.at("listener", index, "address"):
+            port = listen(
+                self._reactor,
+                listener.address,
+                Listener(state),
+                environment,
+                options=SocketOptions(vanished_s, listener.congestion_control),
+            )
+        port.stopReading()
+        self.addresses += places_of(port)
+        is_tcp = isinstance(listener.address, TcpAddress)
+        address = address_of(port) if is_tcp else listener.address
+        _log.info("listening on {address}", address=address)
+        return port
+
+    def _state(self, listener: ListenerConfig) -> ListenerState:
+        name = str(listener.address)
+        certificates = self._certificates if listener.tls else None
+        proxies = Proxies(
+            Networks.of(listener.trusted), AddressRules.of(listener.allow, listener.deny)
+        )
+        return ListenerState(
+            self._configuration.limits,
+            self._connections,
+            partial(self._make_http_connection, name, proxies),
+            partial(self._open_relay, name),
+            monotonic,
+            proxies.admission,
+            proxies.trusted,
+            listener.proxy_protocol,
+            None if certificates is None else certificates.context,
+            name=name,
+        )
+
+    def _make_http_connection(
+        self, listener: str, proxies: Proxies, address: str, secure: bool
+    ) -> HTTPConnection:
+        is_trusted = proxies.trusted.holds(address)
+        return HTTPConnection(
+            self._http, address, secure, listener, proxies if is_trusted else None
+        )
+
+    def _open_relay(
+        self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
+    ) -> None:
+        protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
+        self._relays.open(address, transport, first, Ingress(protocol, listener), left)

@@ -1,0 +1,110 @@
+"""Checks of keys against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.configuration.refusals import LISTENER, load, problems
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no [[listener]]; add one with its address"),
+        (
+            LISTENER + LISTENER,
+            '[[listener]] 2, key "address": "127.0.0.1:80" is already used by listener 1; use',
+        ),
+        (
+            f'[[listener]]\naddress = "0.0.0.0:80"\n{LISTENER}',
+            '[[listener]] 2, key "address": "127.0.0.1:80" overlaps "0.0.0.0:80" of listener 1; use',
+        ),
+        (
+            f'{LISTENER}[[listener]]\naddress = "[::]:80"\n[[listener]]\naddress = "[::1]:80"',
+            '[[listener]] 3, key "address": "[::1]:80" overlaps "[::]:80" of listener 2; use',
+        ),
+        (
+            '[[listener]]\naddress = "0.0.0.0:80"\n[admin]\naddress = "127.0.0.1:80"',
+            '[admin], key "address": "127.0.0.1:80" overlaps "0.0.0.0:80" of listener 1; use',
+        ),
+        (
+            f"{LISTENER}tls = true",
+            '[[listener]] 1, key "tls": requires a certificate; add one in [tls]',
+        ),
+        (
+            f"{LISTENER}proxy_protocol = true",
+            '[[listener]] 1, key "proxy_protocol": requires "trusted"; list',
+        ),
+        (
+            LISTENER + '[[upstream]]\nservers = ["a"]\n[[upstream]]\nservers = ["b", "a:1935"]',
+            '[[upstream]] 2, key "servers", item 2: "a:1935" is listed twice',
+        ),
+        (
+            LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
+            '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
+        ),
+        (
+            LISTENER + '[tls]\ncertificates = ["/a"]',
+            '[tls], key "certificates": not used by any listener; add tls = true to one',
+        ),
+        (
+            LISTENER + 'tls = true\n[tls]\ncertificates = ["/a", "/a"]',
+            '[tls], key "certificates", item 2: "/a" is listed twice',
+        ),
+        (
+            LISTENER + '[[tls.certificate]]\nchain = "/a"\nkey = "/b"',
+            '[tls], key "certificate": not used by any listener; add tls = true to one',
+        ),
+        (
+            LISTENER + "tls = true\n" + 2 * '[[tls.certificate]]\nchain = "/a"\nkey = "/b"\n',
+            '[[tls.certificate]] 2, key "chain": "/a" is listed twice; remove one',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "0.0.0.0:9935"',
+            '[admin], key "address": "0.0.0.0:9935": reachable from other machines; use "127.0.0.1:PORT"',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "systemd:admin"',
+            '[admin], key "address": "systemd:admin": reachable from other machines; use',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "0.0.0.0:1"\ncertificate = "/c.pem"',
+            '[admin], key "address": "0.0.0.0:1": reachable from other machines; use',
+        ),
+        (
+            f'{LISTENER}[admin]\nclient_authorities = "/a.pem"',
+            '[admin], key "client_authorities": requires TLS; set "certificate"',
+        ),
+        (
+            f'{LISTENER}[admin]\naddress = "127.0.0.1:80"',
+            '[admin], key "address": "127.0.0.1:80" is already used by listener 1; use',
+        ),
+        (f"{LISTENER}[limits]\nhead_s = 86401", '[limits], key "head_s": 86401: must be <= 86400'),
+        (
+            f"{LISTENER}[limits]\nbuffers_share = 25",
+            '[limits], key "buffers_share": 25: must be <= 1',
+        ),
+        (
+            f"{LISTENER}[limits]\nbody_bytes = 2000000",
+            '[limits], key "body_bytes": 2000000: must be <= up_buffer_bytes (1048576)',
+        ),
+    ],
+)
+def test_contradicting_keys_are_refused(file: Path, text: str, problem: str) -> None:
+    (line,) = problems(file, text)
+    assert line.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("0.0.0.0:80", "[::]:80", "127.0.0.1:81", "[::1]:82"),
+        ("127.0.0.1:80", "127.0.0.2:80", "[::1]:80"),
+        ("0.0.0.0:0", "127.0.0.1:0", "0.0.0.0:0"),
+    ],
+)
+def test_listeners_that_do_not_overlap_are_valid(file: Path, addresses: tuple[str, ...]) -> None:
+    text = "".join(f'[[listener]]\naddress = "{address}"\n' for address in addresses)
+    assert tuple(str(each.address) for each in load(file, text).listeners) == addresses

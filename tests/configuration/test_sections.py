@@ -1,0 +1,330 @@
+"""Sections of valid configurations, and the refusal of keys that are invalid by themselves."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import attrs
+import pytest
+
+from gateway.addresses import ServerAddress, SystemdAddress, TcpAddress, UnixAddress
+from gateway.configuration.sections import Admin, Config, Listener, Tls, Tunnel, Upstream, Website
+from gateway.protocols.limits import Limits
+from tests.configuration.refusals import LISTENER, load, problems
+
+# DESIGN.md, Configuration.
+EXAMPLE = """
+    [[listener]]
+    address = "0.0.0.0:80"            # also "[::]:80", "systemd:NAME"
+
+    [[listener]]
+    address = "0.0.0.0:443"
+    tls = true
+    [tls]
+    certificates = ["/etc/rtmpt-gateway/tls/site.pem"]     # chain and key, by SNI
+
+    [[upstream]]
+    servers = ["127.0.0.1:1935"]
+
+    [website]                          # other HTTP on the same ports goes here
+    server = "127.0.0.1:8134"
+
+    [tunnel]
+    latency = "low"                    # how long an idle is held: low, medium, high, or seconds; 0 never
+    [admin]
+    address = "127.0.0.1:9935"         # /metrics /metrics/sessions /healthz /readyz /sessions /
+"""
+
+
+# --- Valid keys ---
+
+
+def test_the_designs_example_is_valid(file: Path) -> None:
+    assert load(file, EXAMPLE) == Config(
+        listeners=(
+            Listener(TcpAddress("0.0.0.0", 80)),
+            Listener(TcpAddress("0.0.0.0", 443), tls=True),
+        ),
+        upstreams=(Upstream((ServerAddress("127.0.0.1", 1935),)),),
+        tls=Tls(("/etc/rtmpt-gateway/tls/site.pem",)),
+        website=Website(ServerAddress("127.0.0.1", 8134)),
+        tunnel=Tunnel(hold_s=0.25),
+        admin=Admin(TcpAddress("127.0.0.1", 9935)),
+    )
+
+
+def test_only_a_listener_is_required(file: Path) -> None:
+    config = load(file, LISTENER)
+    assert config == Config(listeners=(Listener(TcpAddress("127.0.0.1", 80)),))
+    assert config.upstreams == ()  # the embedded origin
+    assert config.website is None
+    assert config.admin is None
+    assert config.node.id == "00"
+    assert config.limits == Limits()
+
+
+def test_a_listener_has_an_address_and_its_networks(file: Path) -> None:
+    text = """
+        [[listener]]
+        address = "systemd:http"
+        proxy_protocol = true
+        trusted = ["10.0.0.0/8", "::1"]
+        allow = ["0.0.0.0/0"]
+        deny = ["192.0.2.7"]
+        [[listener]]
+        address = "unix:/run/http.sock"
+        trusted = ["10.0.0.0/8"]
+    """
+    assert load(file, text).listeners == (
+        Listener(
+            SystemdAddress("http"),
+            proxy_protocol=True,
+            trusted=(ip_network("10.0.0.0/8"), ip_network("::1")),
+            allow=(ip_network("0.0.0.0/0"),),
+            deny=(ip_network("192.0.2.7"),),
+        ),
+        Listener(UnixAddress("/run/http.sock"), trusted=(ip_network("10.0.0.0/8"),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("latency", "hold_s"),
+    [('"low"', 0.25), ('"medium"', 0.5), ('"high"', 2.0), ("0", 0.0), ("1.5", 1.5), ("4", 4.0)],
+)
+def test_a_latency_is_a_name_or_seconds(file: Path, latency: str, hold_s: float) -> None:
+    assert load(file, f"{LISTENER}[tunnel]\nlatency = {latency}").tunnel.hold_s == hold_s
+
+
+def test_several_upstreams_keep_their_order(file: Path) -> None:
+    text = LISTENER + ('[[upstream]]\nservers = ["a", "[::1]:1936"]\n[[upstream]]\nservers = ["b"]')
+    servers = [[str(each) for each in upstream.servers] for upstream in load(file, text).upstreams]
+    assert servers == [["a:1935", "[::1]:1936"], ["b:1935"]]
+
+
+def test_a_limit_changes_alone_and_an_integer_is_a_valid_duration(file: Path) -> None:
+    limits = load(file, f"{LISTENER}[limits]\nhead_s = 3\nsessions = 5").limits
+    assert limits == attrs.evolve(Limits(), head_s=3.0, sessions=5)
+    assert isinstance(limits.head_s, float)
+
+
+def test_several_listeners_can_have_port_0(file: Path) -> None:
+    text = '[[listener]]\naddress = "127.0.0.1:0"\n' * 2
+    assert len(load(file, text).listeners) == 2
+
+
+def test_a_byte_order_mark_is_ignored(file: Path) -> None:
+    assert load(file, b"\xef\xbb\xbf" + LISTENER.encode())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "unix:/run/admin.sock"])
+def test_an_admin_address_of_this_machine_needs_no_authentication(file: Path, address: str) -> None:
+    admin = load(file, f'{LISTENER}[admin]\naddress = "{address}"').admin
+    assert admin is not None
+    assert str(admin.address) == address
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'address = "0.0.0.0:9935"\ntoken_file = "/etc/token"',
+        'address = "systemd:admin"\ntoken_file = "/etc/token"',
+        'address = "0.0.0.0:9935"\ncertificate = "/c.pem"\nclient_authorities = "/a.pem"',
+    ],
+)
+def test_the_admin_server_may_be_reachable_with_authentication(file: Path, keys: str) -> None:
+    admin = load(file, f"{LISTENER}[admin]\n{keys}").admin
+    assert admin is not None
+    assert not admin.is_private
+
+
+def test_admin_hosts_are_lower_case(file: Path) -> None:
+    admin = load(file, f'{LISTENER}[admin]\nhosts = ["Admin.Example.org", "[::1]"]').admin
+    assert admin is not None
+    assert admin.hosts == ("admin.example.org", "[::1]")
+
+
+def test_a_configuration_is_immutable() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Config().upstreams = ()  # type: ignore[misc]
+
+
+# --- Invalid keys ---
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[[listener]]\nadress = "0:80"',
+            '[[listener]] 1, key "adress": unknown key; did you mean',
+        ),
+        (
+            f"{LISTENER}[[listener]]\n",
+            '[[listener]] 2, key "address": missing; this key is required',
+        ),
+        (f"{LISTENER}tls = 1", '[[listener]] 1, key "tls": 1: expected true or false'),
+        (f'{LISTENER}allow = "::1"', '[[listener]] 1, key "allow": "::1": expected a list in [ ]'),
+        (
+            f'{LISTENER}deny = ["::1", "x"]',
+            '[[listener]] 1, key "deny", item 2: "x": expected a network such as',
+        ),
+        (
+            '[[listener]]\naddress = "80"',
+            '[[listener]] 1, key "address": "80": expected an address',
+        ),
+        (
+            '[listener]\naddress = "127.0.0.1:80"',
+            "[listener]: several tables are allowed; write [[ ]] inst",
+        ),
+        (f"{LISTENER}[[tunnel]]\n", "[tunnel]: only one table is allowed; write [ ] instead"),
+        (f"port = 80\n{LISTENER}", "[port]: unknown key; known keys: listener, upstream, tls,"),
+        (f"limits = 5\n{LISTENER}", "[limits]: 5: expected a table"),
+        (f"{LISTENER}[[upstream]]\nservers = []", '[[upstream]] 1, key "servers": empty; list at'),
+        (f"{LISTENER}[[upstream]]\n", '[[upstream]] 1, key "servers": missing'),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a:b"]',
+            '[[upstream]] 1, key "servers", item 1: "a:b": port "b" is not a number up to 65535',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "b"',
+            '[[upstream]] 1, key "name": unknown key; known keys: servers',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
+            '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out "rtmp:',
+        ),
+        (f"{LISTENER}[website]\n", '[website], key "server": missing'),
+        (
+            f'{LISTENER}[website]\nserver = "http://x"',
+            '[website], key "server": "http://x": leave out "http://"',
+        ),
+        (f'{LISTENER}[tls]\ncertificates = "a"', '[tls], key "certificates": "a": expected a list'),
+        (
+            f"{LISTENER}[tls]\ncertificates = [1]",
+            '[tls], key "certificates", item 1: 1: expected a',
+        ),
+        (
+            f'{LISTENER}[tls]\ncertificates = ["/a.pem", "b.pem"]',
+            '[tls], key "certificates", item 2: "b.pem": expected an absolute path',
+        ),
+        (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"',
+            '[[tls.certificate]] 1, key "key": missing; this key is required',
+        ),
+        (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"\nkey = "b.pem"',
+            '[[tls.certificate]] 1, key "key": "b.pem": expected an absolute path',
+        ),
+        (
+            f'{LISTENER}tls = true\n[[tls.certificate]]\nchian = "/a.pem"\nkey = "/b.pem"',
+            '[[tls.certificate]] 1, key "chian": unknown key; did you mean "chain"?',
+        ),
+        (
+            f'{LISTENER}tls = true\n[tls.certificate]\nchain = "/a.pem"\nkey = "/b.pem"',
+            '[tls], key "certificate": several tables are allowed; write [[ ]]',
+        ),
+        (
+            f'{LISTENER}[tls]\ncertificates = [""]',
+            '[tls], key "certificates", item 1: "": expected an absolute path',
+        ),
+        (f'{LISTENER}[tunnel]\nlatency = "lo"', '[tunnel], key "latency": "lo": expected "low",'),
+        (f"{LISTENER}[tunnel]\nlatency = 5", '[tunnel], key "latency": 5: expected "low", '),
+        (f"{LISTENER}[tunnel]\nlatency = -1", '[tunnel], key "latency": -1: expected'),
+        (f"{LISTENER}[tunnel]\nlatency = nan", '[tunnel], key "latency": NaN: expected'),
+        (f"{LISTENER}[tunnel]\nlatency = true", '[tunnel], key "latency": true: expected'),
+        (
+            f'{LISTENER}[admin]\nhosts = ["name:80"]',
+            '[admin], key "hosts", item 1: "name:80": expected a host name without a port',
+        ),
+        (
+            f'{LISTENER}[admin]\nhosts = "name"',
+            '[admin], key "hosts": "name": expected a list',
+        ),
+        (
+            f'{LISTENER}[admin]\ntoken_file = "token"',
+            '[admin], key "token_file": "token": expected an absolute path',
+        ),
+        (
+            f'{LISTENER}[admin]\ntoken_file = "/to\\nken"',
+            '[admin], key "token_file": "/to\\nken": expected an absolute path',
+        ),
+        (f'source = "x"\n{LISTENER}', "[source]: unknown key; known keys: listener,"),
+        (f'{LISTENER}[log]\nlevel = "loud"', '[log], key "level": "loud": expected "debug"'),
+        (
+            f'{LISTENER}[node]\nid = "AA"',
+            '[node], key "id": "AA": expected two characters of 0-9 and a-z',
+        ),
+        (
+            f"{LISTENER}[node]\nid = 10",
+            '[node], key "id": 10: expected two characters of 0-9 and a-z',
+        ),
+        (f'{LISTENER}[limits]\nhead_s = "1"', '[limits], key "head_s": "1": expected a number'),
+        (f"{LISTENER}[limits]\nhead_s = 0", '[limits], key "head_s": must be > 0'),
+        (
+            f"{LISTENER}[limits]\nhead_s = inf",
+            '[limits], key "head_s": Infinity: expected a finite',
+        ),
+        (f"{LISTENER}[limits]\nhead_s = true", '[limits], key "head_s": true: expected a number'),
+        (f"{LISTENER}[limits]\nsessions = 1.0", '[limits], key "sessions": 1.0: expected an int'),
+        (f"{LISTENER}[limits]\nsessions = 0", '[limits], key "sessions": must be >= 1'),
+        (
+            f"{LISTENER}[limits]\nhed_s = 1",
+            '[limits], key "hed_s": unknown key; did you mean "head_s',
+        ),
+        # Control characters from the file must not reach the operator's terminal.
+        (
+            f'{LISTENER}[node]\n"\\u001b\\n" = 1',
+            '[node], key "\\u001b\\n": unknown key; known keys',
+        ),
+    ],
+)
+def test_an_invalid_key_is_one_line_with_its_place(file: Path, text: str, problem: str) -> None:
+    (line,) = problems(file, text)
+    assert line.startswith(problem)
+
+
+def test_all_problems_are_reported_together_in_the_order_of_the_tables(file: Path) -> None:
+    text = """
+        [limits]
+        head_s = -1
+        sessions = "many"
+        [[listener]]
+        address = "x"
+        tls = "yes"
+        [[listener]]
+        address = "127.0.0.1:80"
+        colour = 1
+    """
+    places = [line.partition(": ")[0] for line in problems(file, text)]
+    assert places == [
+        '[[listener]] 1, key "address"',
+        '[[listener]] 1, key "tls"',
+        '[[listener]] 2, key "colour"',
+        '[limits], key "head_s"',
+        '[limits], key "sessions"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "example"),
+    [
+        ('"30s"', "30"),
+        ('"30"', "30"),
+        ('"1.5 min"', "90"),
+        ('"2H"', "7200"),
+        ('"500ms"', "0.5"),
+        ('"soon"', "30"),
+        ('"30 parsecs"', "30"),
+        ("true", "30"),
+        ("[1]", "30"),
+    ],
+)
+def test_a_duration_with_a_unit_is_refused_with_the_number_of_seconds(
+    file: Path, written: str, example: str
+) -> None:
+    (line,) = problems(file, f"{LISTENER}[limits]\ndrain_s = {written}")
+    shown = written.replace("[1]", "[1]")
+    assert line == (
+        f'[limits], key "drain_s": {shown}: expected a number of seconds, such as {example}'
+    )
