@@ -1,6 +1,7 @@
-"""The admin server of one worker: its socket, and what guards it, read from the operator's files.
+"""The admin server of one worker: opens its socket, and reads its token and certificates.
 
-``bind`` is for the time when the process may still be root, so that a token and a key may be root's alone.
+``bind`` is called while the process may still be root, so the token and key files may be readable by root
+only.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from gateway.regular_files import read_regular_file
 
 _log = Logger()
 
-# 128 bits, if they are random; what people think up has less at any length.
+# 128 bits, if they are random.
 _LEAST_TOKEN_BYTES = 16
-# More than this is no token, but a wrong path.
+# A larger file is not a token, but a wrong path.
 _MOST_TOKEN_BYTES = 1024
 # The certificates of all public authorities together have about 200 KiB.
 _MOST_AUTHORITIES_BYTES = 4 * 1024 * 1024
-# For whoever may use the gateway's group, and nobody else.
+# For the members of the gateway's group only.
 _SOCKET_MODE = 0o660
 
 
@@ -52,7 +53,7 @@ def bind(
     reactor: Any,
     environment: Mapping[str, str],
 ) -> Any:
-    """Open the admin server; Twisted's IListeningPort. Raises ConfigurationError."""
+    """Open the admin server. Returns Twisted's IListeningPort. Raises ConfigurationError."""
     guard = _guard(settings, token(settings, source))
     site = _site(guard, gateway, lambda: TimeSlices(reactor, monotonic), reactor)
     factory: Any = site
@@ -68,7 +69,7 @@ def bind(
 
 
 def token(settings: Admin, source: Source) -> bytes:
-    """What requests have to show; empty where they need not. Raises ConfigurationError."""
+    """The token that requests need; empty if none is configured. Raises ConfigurationError."""
     if settings.token_file is None:
         return b""
     with source.at("admin", "token_file"):
@@ -76,7 +77,7 @@ def token(settings: Admin, source: Source) -> bytes:
 
 
 def certificate(settings: Admin, source: Source) -> CertificateFile | None:
-    """The server's own; None where it speaks no TLS. Raises ConfigurationError."""
+    """The server's certificate; None without TLS. Raises ConfigurationError."""
     if settings.certificate is None:
         return None
     with source.at("admin", "certificate"):
@@ -84,7 +85,7 @@ def certificate(settings: Admin, source: Source) -> CertificateFile | None:
 
 
 def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
-    """Whose certificates clients have to show; None where they need none. Raises ConfigurationError."""
+    """The authorities of client certificates; None if none are needed. Raises ConfigurationError."""
     if settings.client_authorities is None:
         return None
     with source.at("admin", "client_authorities"):
@@ -92,8 +93,8 @@ def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
 
 
 def _guard(settings: Admin, token: bytes) -> AccessControl:
-    # A browser reaches no UNIX socket; and elsewhere a page that had its name point here would have neither
-    # token nor certificate.
+    # Browsers cannot connect to UNIX sockets. On public addresses, a page that resolves its name to this
+    # one has neither token nor certificate.
     any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
     return AccessControl(token, settings.hosts, any_host)
 
@@ -106,7 +107,7 @@ def _site(
 
 
 def read_token(path: Path) -> bytes:
-    """The token in a file, without the white space around it. Raises ConfigurationError."""
+    """Read a token file, without surrounding white space. Raises ConfigurationError."""
     try:
         mode = path.stat().st_mode
         content = read_regular_file(path, _MOST_TOKEN_BYTES + 1)
@@ -128,23 +129,23 @@ def read_token(path: Path) -> bytes:
 
 
 def _tls(file: CertificateFile, authorities: list[Certificate] | None) -> CertificateOptions:
-    """TLS 1.2 or later with the server's certificate, and with the clients' if they must show one."""
+    """TLS 1.2 or later with the server's certificate, and client certificates if required."""
     chain = [crypto.X509.from_cryptography(each) for each in file.chain]
     trusted = None if authorities is None else trustRootFromCertificates(authorities)
-    # The checks of the file let pass only kinds that OpenSSL can serve with.
+    # The checks of the file permit only types that OpenSSL supports.
     key = crypto.PKey.from_cryptography_key(cast(Any, file.key))
     return CertificateOptions(
         privateKey=key,
         certificate=chain[0],
         extraCertChain=chain[1:],
         trustRoot=trusted,
-        # Without it, whoever offers any (curl, browsers, Prometheus) is refused in the handshake.
+        # Without it, clients that use ALPN (curl, browsers, Prometheus) are refused in the handshake.
         acceptableProtocols=[b"http/1.1"],
     )
 
 
 def read_authorities(path: Path) -> list[Certificate]:
-    """The authorities' certificates in a PEM file. Raises ConfigurationError."""
+    """Read the certificates of authorities from a PEM file. Raises ConfigurationError."""
     try:
         read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
     except OSError as error:
@@ -166,7 +167,7 @@ def read_authorities(path: Path) -> list[Certificate]:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Whether it may sign certificates. Self-issued ones of X.509 version 1 do not say so."""
+    """Whether it may sign certificates. Self-issued ones of X.509 version 1 have no such extension."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:

@@ -1,7 +1,6 @@
-"""A worker's telemetry, put together: what is known of its sessions, and where all other figures are.
+"""The telemetry of one worker: creates its parts, and connects them with their sources.
 
-The admin server asks this, in this process or from another: ``sessions`` for single ones, ``metrics`` and
-``session_metrics`` for what Prometheus wants.
+The admin server uses ``sessions`` for single sessions, and the collectors for Prometheus.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from gateway.workers.configured_files import writing_access_log
 
 @final
 class WorkerFigures:
-    """``sweep_s`` is how often ``loop.sample`` is owed, ``buffers_bytes`` the bound on all buffers.
+    """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     """
@@ -88,20 +87,20 @@ class WorkerFigures:
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)
 
     def open_logs(self) -> None:
-        """Owed before the first session, as the user who will write. Raises ConfigurationError."""
+        """Must be called before the first session, as the user who writes. Raises ConfigurationError."""
         if self._access is None:
             return
         with writing_access_log(self._configuration):
             self._access.open()
 
     def reopen_logs(self) -> bool:
-        """Files were moved away: begin them anew; whether there are any."""
+        """Reopen rotated log files. Returns whether there are any."""
         if self._access is not None:
             self._access.reopen()
         return self._access is not None
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the log files."""
         if self._access is not None:
             self._access.close()
 
@@ -109,7 +108,7 @@ class WorkerFigures:
         self.sessions.dismiss(alias, EndReason.REPLACED)
 
     def upstream_health(self) -> list[UpstreamHealth]:
-        """The servers; none before ``pool`` is there."""
+        """The upstream servers; none before ``pool`` is set."""
         counts = self.upstreams
         return [
             UpstreamHealth(
@@ -132,7 +131,7 @@ def _records(access: AccessLog | None) -> list[SessionObserver]:
 
 
 def expected_of(configuration: Config) -> Expected:
-    """What can happen to sessions, as configured."""
+    """The label values that can occur with this configuration."""
     return Expected(
         tuple(
             Entrance(
