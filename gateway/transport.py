@@ -49,6 +49,8 @@ _UNSENT_BYTES = 128 * 1024
 _LAST_OF_SERVER_BYTES = 8 * 1024 * 1024
 _LAST_OF_CLIENT_BYTES = 256 * 1024
 
+_CLIENT_CONNECTION = "a client's connection"
+
 # How long accepting is paused after a failed accept.
 _ACCEPT_PAUSE_S = 0.1
 # In linux/tcp.h's struct tcp_info: ``tcpi_min_rtt``, 32 bits of microseconds.
@@ -307,6 +309,8 @@ class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         super().__init__(sock, *args)
+        # Twisted makes two strings for each connection, which take 200 bytes and are not used here.
+        self.logstr = self.repstr = _CLIENT_CONNECTION
 
 
 class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]

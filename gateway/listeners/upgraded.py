@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from gateway.errors import RequestRefused
-from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
+from gateway.protocols.limits import Limits, is_slow
 from gateway.upstreams.website_connections import WebConnection
 
 
@@ -25,7 +25,7 @@ class Client(Protocol):
 
 @final
 class Upgraded:
-    """The client's transport and the server's connection, joined."""
+    """Joins the client's transport and the server's connection."""
 
     __slots__ = (
         "_client",
@@ -59,8 +59,10 @@ class Upgraded:
         self._left = 0
 
     def begin(self, up: bytes, down: bytes, client_full: bool) -> None:
-        """Take the connection over, with what has already come: ``up`` for the server, ``down`` for the
-        client, which may not have taken all that was written before."""
+        """Start to relay. ``up`` and ``down``: data received already, for the server and for the client.
+
+        The client's write buffer may be full.
+        """
         self._server.user = self
         self._set_deadline(self._limits.website_quiet_s)
         self._client_full = client_full
@@ -69,7 +71,7 @@ class Upgraded:
             self._server.transport.write(up)
         self._transport.write(down)
 
-    # The client's connection calls
+    # Called by the client's connection
 
     def client_data(self, data: bytes) -> None:
         self._moved += len(data)
@@ -102,13 +104,13 @@ class Upgraded:
         else:
             self._transport.abortConnection()
 
-    # The server's connection calls
+    # Called by the server's connection
 
     def server_connected(self, server: WebConnection) -> None:
-        """Part of a connection's user; it stood long before."""
+        """Not called: the connection is established already."""
 
     def server_failed(self, error: RequestRefused) -> None:
-        """Part of a connection's user; it stood long before."""
+        """Not called: the connection is established already."""
 
     def server_data(self, data: bytes) -> None:
         self._moved += len(data)
@@ -129,22 +131,22 @@ class Upgraded:
         self._transport.abortConnection()
 
     def _end(self, other: Any) -> None:
-        """One side has ended: end the ``other``'s stream behind what is still unsent to it."""
+        """One side has ended: half-close the ``other`` after its unsent data."""
         other.unregisterProducer()
         if not (self._client_ended and self._server_ended):
             other.loseWriteConnection()
             return
-        # Each is closed once it has got everything; its loss is no news any more.
+        # Each connection is closed once everything is sent.
         self._server.user = None
         self._server.transport.loseConnection()
         self._transport.loseConnection()
 
     def _takes(self) -> bool:
-        """Whether the client has taken enough of what it owes to take, or all of it."""
+        """Whether the client has read fast enough since the last check, or has read everything."""
         left = self._transport.unacknowledged
         taken, self._left = self._left - left, left
         self._client_full = left > 0
-        return taken >= LEAST_BYTES_A_S * self._limits.stalled_write_s or not left
+        return not left or not is_slow(taken, self._limits.stalled_write_s)
 
     def _quiet_s(self) -> float:
         return self._limits.stalled_write_s if self._client_full else self._limits.website_quiet_s

@@ -1,23 +1,24 @@
-"""What the website's server and the client are told of each other: heads made anew, bodies framed anew.
+"""Heads and bodies of forwarded messages, rebuilt for the website's server and for the client.
 
-Nothing a peer wrote is passed on as it stood. A head is rebuilt, field by field, from what was read
-strictly, and the three things that say where a message ends (Content-Length, Transfer-Encoding,
-Connection) are always our own: that is why no request can be smuggled past us. The rules:
+No bytes of a peer's head are passed on unchanged. A head is rebuilt field by field after strict parsing,
+and the fields that determine the end of a message (Content-Length, Transfer-Encoding, Connection) are
+always written here. This prevents request smuggling. Rules:
 
-- Hop-by-hop fields end here (RFC 9110, 7.6.1): those that Connection names, the well-known ones, and all
-  of ``Proxy-``. So do what we set ourselves and, since CGI and its kin take ``_`` for ``-``, every spelling
-  of one of these with underscores.
-- The request goes as HTTP/1.1 in origin-form. Host is the client's; that of an absolute-form wins over it
-  (RFC 9112, 3.2.2); a client of HTTP/1.0 that names none gets the server's own.
-- ``X-Forwarded-For`` and ``Forwarded`` of a trusted proxy are added to, if they are well-formed; those of
-  all others are replaced. ``X-Forwarded-Proto`` is set; that of a trusted proxy is passed on. No ``Via``:
-  nginx takes it for a reason not to compress.
-- ``Expect: 100-continue`` goes to the server, and its 100 back: only it knows whether it wants the body,
-  and a refusal before a large upload is worth more than our guess (RFC 9110, 10.1.1).
-- Of upgrades only WebSocket passes (RFC 6455): anything else, h2c before all, would be a tunnel past us.
-- An answer whose end the server does not announce is chunked for HTTP/1.1 and closed behind for 1.0.
+- Hop-by-hop fields are removed (RFC 9110, 7.6.1): those named by Connection, the known ones, and all
+  ``Proxy-`` fields. So are the fields that are set here and, because CGI treats ``_`` like ``-``, all
+  spellings of these fields with underscores.
+- Requests are sent as HTTP/1.1 in origin-form. Host is the client's; the authority of an absolute-form
+  takes precedence (RFC 9112, 3.2.2); for an HTTP/1.0 client without Host, it is the server's.
+- ``X-Forwarded-For`` and ``Forwarded`` of trusted proxies are extended if they are well-formed; those of
+  other peers are replaced. ``X-Forwarded-Proto`` is set, and that of a trusted proxy passed on. ``Via`` is
+  not added, because nginx does not compress responses to requests with it.
+- ``Expect: 100-continue`` is forwarded to the server, and its 100 back, because only the server knows
+  whether it accepts the body (RFC 9110, 10.1.1).
+- Only upgrades to WebSocket are permitted (RFC 6455). Others, h2c in particular, would bypass these rules.
+- A response whose end is not announced is sent chunked to HTTP/1.1 clients, and ended by closing for
+  HTTP/1.0.
 
-This module does not know when anything is sent, nor to whom.
+This module does not send anything.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from gateway.protocols.fields import Items, tokens, values
 from gateway.protocols.http import HOST, Fields
 from gateway.protocols.responses import Framing, Response
 
-# RFC 9110, 7.6.1; Keep-Alive is RFC 2068's, HTTP2-Settings RFC 7540's.
+# RFC 9110, 7.6.1; Keep-Alive from RFC 2068, and HTTP2-Settings from RFC 7540.
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 ) | {b"http2-settings"}
-# Without a dash it is nobody's, but CGI hands it on as the variable HTTP_PROXY.
+# Not a standard field, but CGI passes it on as the variable HTTP_PROXY.
 _PROXYS = (b"proxy-", b"proxy")
 _MADE_ANEW = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _MADE_ANEW |= {b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"}
 
-# RFC 9110, 9.2.2, without those we do not know: repeating one of these changes nothing.
+# The idempotent methods of RFC 9110, 9.2.2.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
 _ORIGIN_FORM = re.compile(rb"/[^#]*")
@@ -53,10 +54,10 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @frozen
 class Request:
-    """A request that is the website's: its head, and what is known of its client.
+    """A request for the website.
 
-    ``address`` is the connection's peer, empty when it is not known; ``secure`` says whether the connection
-    is TLS, ``is_trusted`` whether the peer is a trusted proxy.
+    ``address``: the connection's peer, or "". ``secure``: whether the connection is TLS. ``is_trusted``:
+    whether the peer is a trusted proxy.
     """
 
     method: bytes
@@ -72,12 +73,12 @@ class Request:
 
     @property
     def waits_for_continue(self) -> bool:
-        """Whether the client sends the body only when it is asked to."""
+        """Whether the client waits for a 100 response before it sends the body."""
         return self.fields.expects_continue and self.has_body
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether sending it twice is sending it once."""
+        """Whether the request may be sent twice."""
         return self.method in _IDEMPOTENT and not self.has_body
 
     @property
@@ -114,31 +115,31 @@ def request_head(request: Request, server: bytes) -> bytes:
 
 
 def interim_head(response: Response) -> bytes:
-    """An answer of 1xx that another one follows, for a client of HTTP/1.1."""
+    """The head of an interim (1xx) response for an HTTP/1.1 client."""
     lines = _lines(_passed_on(response.items, _HOP_BY_HOP | {b"content-length"}))
     return _joined([_status_line(response), *lines])
 
 
 def upgrade_head(response: Response) -> bytes:
-    """The answer 101, behind which the bytes are raw."""
+    """The head of a 101 response."""
     lines = _lines(_passed_on(response.items, _HOP_BY_HOP | {b"content-length"}))
     return _joined([_status_line(response), *_UPGRADE_LINES, *lines])
 
 
 def accepts_upgrade(request: Request, response: Response) -> bool:
-    """Whether a 101 is an answer to what was asked."""
+    """Whether a 101 response matches the requested upgrade."""
     return request.asks_for_websocket and _is_websocket(response.items)
 
 
 def framing_to(version: int, response: Response) -> Framing:
-    """How the body of the answer goes to a client of HTTP/1.``version``."""
+    """The framing of the response body for an HTTP/1.``version`` client."""
     if response.framing in (Framing.NONE, Framing.LENGTH):
         return response.framing
     return Framing.CHUNKED if version else Framing.UNTIL_CLOSE
 
 
 def response_head(response: Response, framing: Framing, version: int, closes: bool) -> bytes:
-    """The head for a client of HTTP/1.``version``, whose connection closes after the answer or not."""
+    """The head for an HTTP/1.``version`` client. ``closes``: whether its connection closes afterwards."""
     lines = [_status_line(response)]
     lines += _lines(_passed_on(response.items, _HOP_BY_HOP | {b"content-length"}))
     if response.content_length is not None and framing in (Framing.NONE, Framing.LENGTH):
@@ -153,7 +154,7 @@ def response_head(response: Response, framing: Framing, version: int, closes: bo
 
 
 def chunk(piece: bytes) -> bytes:
-    """``piece`` as one chunk; b"" for none, since an empty chunk is the last."""
+    """``piece`` as a chunk; b"" if it is empty, because an empty chunk ends the body."""
     return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
 
 
@@ -165,7 +166,7 @@ def _is_websocket(items: Items) -> bool:
 
 
 def _target_of(request: Request) -> tuple[bytes, bytes]:
-    """The authority, b"" unless the target names one, and the target in origin-form or as ``*``."""
+    """The authority in the target, or b"", and the target in origin-form or ``*``."""
     target = request.target
     if _ORIGIN_FORM.fullmatch(target) or (target == b"*" and request.method == b"OPTIONS"):
         return b"", target
@@ -189,7 +190,7 @@ def _is_for_proxies(name: bytes) -> bool:
 
 
 def _forwarded_lines(request: Request) -> list[bytes]:
-    """Who asks, and how: RFC 7239, and the two fields that everybody reads in its place."""
+    """``Forwarded`` (RFC 7239), and the two older fields that most servers read instead."""
     items = request.fields.items
     scheme = b"https" if request.secure else b"http"
     proto = scheme
@@ -219,7 +220,7 @@ def _status_line(response: Response) -> bytes:
 
 
 def _lines(items: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    # Names are the same in any case, but not all who read them know.
+    # Field names are case-insensitive, but some servers expect this form.
     return [b"%b: %b" % (name.title(), value) for name, value in items]
 
 

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: who the client is, told by the proxy in front of a listener.
+"""Parser of the PROXY protocol, versions 1 and 2, with which a proxy sends the client's address.
 
     https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt
 
@@ -7,13 +7,13 @@
 
 Rules:
 
-- The header is the connection's first bytes, whole or in any number of pieces, and whatever follows it
-  belongs to the connection: ``receive`` says how many of the bytes it was given are the header's.
-- Strict: what the specification does not write is refused, at the first byte that shows it.
-- ``LOCAL``, ``UNKNOWN``, ``UNSPEC`` and UNIX sockets name no client: the connection's own address holds.
-- TLVs are stepped over, and their lengths must add up; a checksum among them must be right.
+- The header is the first data of a connection. It may arrive in pieces, and other data may follow it:
+  ``receive`` returns how many of the given bytes belong to the header.
+- A malformed header is refused at its first wrong byte.
+- ``LOCAL``, ``UNKNOWN``, ``UNSPEC`` and UNIX sockets name no client: the connection's own address is used.
+- TLVs are skipped, but their lengths must be consistent, and a checksum must be correct.
 
-It refuses to know who may send a header: a header from anyone but a trusted proxy is a lie.
+This module does not know which peers may send a header. Only trusted proxies may.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from attrs import frozen
 
 from gateway.errors import BadProxyHeader
 
-# The specification's own worst case of version 1, line end included.
+# The longest header of version 1 in the specification, with its line end.
 _V1_BYTES: Final = 107
 _V1_START: Final = b"PROXY "
 _V1_LINE: Final = re.compile(
@@ -37,15 +37,15 @@ _V1_LINE: Final = re.compile(
 
 _V2_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED_BYTES: Final = 16
-# The addresses of UNIX sockets, the longest, take 216 bytes, and the TLVs that load balancers add some
-# hundreds; a client certificate's names can add more. Nobody needs the 64 KiB that the length could say,
-# and each connection could make us hold as much.
+# The longest addresses, of UNIX sockets, have 216 bytes, and the TLVs of load balancers some hundreds;
+# names of client certificates can add more. The format allows 64 KiB, which every connection could make us
+# store.
 _V2_BYTES: Final = 4096
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
 
-# The bytes of one address, by family and transport; the ports follow both addresses. A datagram cannot
-# have come in through a listener.
+# The size of an address by family and transport; the ports follow both addresses. Listeners do not accept
+# datagrams.
 _TCP_ADDRESS_BYTES: Final = {0x11: 4, 0x21: 16}
 _UNIX: Final = 0x31
 _UNIX_ADDRESSES_BYTES: Final = 2 * 108
@@ -56,7 +56,7 @@ _TLV_CRC32C: Final = 0x03
 
 @frozen
 class Endpoint:
-    """One end of the client's connection; an IPv4 address in IPv6's clothes is given as IPv4."""
+    """One end of the client's connection. IPv4-mapped addresses are converted to IPv4."""
 
     address: str
     port: int
@@ -64,7 +64,7 @@ class Endpoint:
 
 @frozen
 class ProxyHeader:
-    """What the proxy said; None twice where it named no client."""
+    """The contents of a header; None if it names no client."""
 
     source: Endpoint | None = None
     destination: Endpoint | None = None
@@ -72,7 +72,7 @@ class ProxyHeader:
 
 @final
 class ProxyHeaderReader:
-    """One connection's header, in whatever pieces it comes."""
+    """Reads the header of one connection, in pieces of any size."""
 
     __slots__ = ("_received", "header")
 
@@ -81,11 +81,11 @@ class ProxyHeaderReader:
         self.header: ProxyHeader | None = None
 
     def receive(self, data: bytes) -> int:
-        """Take the connection's next bytes; how many of them, from the first on, are the header's.
+        """Process the next bytes. Returns how many of them belong to the header.
 
-        As long as ``header`` is None afterwards, all of them are. Not to be called once it is set. So a
-        caller that only peeked takes off the socket what is counted here, and no more. Raises
-        ``BadProxyHeader``, after which nothing on the connection can be trusted.
+        While ``header`` is None, all of them do. Must not be called once it is set. A caller that has only
+        peeked must remove this number of bytes from the socket. Raises BadProxyHeader; the connection must
+        then be closed.
         """
         before = len(self._received)
         received = self._received + data
@@ -99,7 +99,7 @@ class ProxyHeaderReader:
 
 
 def _header_bytes(received: bytes) -> int | None:
-    """The length of the whole header, or None while it is unknown."""
+    """The length of the header, or None if it is not known yet."""
     if received[:1] == _V1_START[:1]:
         return _v1_bytes(received)
     return _v2_bytes(received)
@@ -128,7 +128,7 @@ def _v2_bytes(received: bytes) -> int | None:
 
 
 def _begins(received: bytes, expected: bytes) -> bool:
-    """Whether the two agree as far as both go."""
+    """Whether one is a prefix of the other."""
     return received[: len(expected)] == expected[: len(received)]
 
 
@@ -161,8 +161,8 @@ def _v1_endpoint(family: bytes, address: bytes, port: bytes) -> Endpoint:
 
 def _read_v2(header: bytes) -> ProxyHeader:
     family = header[13]
-    # A LOCAL header's family and what follows are to be ignored, says the specification; UNSPEC does not
-    # say where its addresses end and its TLVs begin.
+    # The specification says that the rest of a LOCAL header must be ignored. UNSPEC does not define where
+    # its addresses end.
     if header[12] == _LOCAL or family == _UNSPEC:
         return ProxyHeader()
     if family == _UNIX:
@@ -202,7 +202,7 @@ def _check_tlvs(header: bytes, start: int) -> None:
 
 
 def _tlvs(header: bytes, place: int) -> Iterator[tuple[int, int, int]]:
-    """Type, place of the value and its length, of each."""
+    """The type, position and length of the value of each TLV."""
     while place < len(header):
         value = place + 3
         length = int.from_bytes(header[place + 1 : value], "big")
@@ -213,7 +213,7 @@ def _tlvs(header: bytes, place: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _check_sum(header: bytes, place: int, length: int) -> None:
-    """The sum is over the whole header, with zeros where it stands itself."""
+    """Check the checksum, which is over the whole header with zeros in its own place."""
     if length != 4:
         raise BadProxyHeader(f"version 2: a checksum of {length} bytes")
     zeroed = header[:place] + bytes(4) + header[place + 4 :]
@@ -227,7 +227,7 @@ def _crc32c_row(value: int) -> int:
     return value
 
 
-# Castagnoli's polynomial, low bit first (RFC 9260, Appendix A); zlib's CRC32 is another one.
+# Castagnoli's polynomial, low bit first (RFC 9260, Appendix A). zlib's CRC32 has another one.
 _CRC32C: Final = tuple(_crc32c_row(value) for value in range(256))
 
 

@@ -1,21 +1,21 @@
-"""HTTP/1.x answers, read strictly: what the website's server says to one request.
+"""Strict, incremental parser of HTTP/1.x responses from the website's server.
 
-One reader an answer. Bytes go in with ``receive``; the caller pulls heads with ``next_head``, any number of
-interim ones (1xx) and one final, and then pieces of the body, each of them all that has come.
+A reader parses the response to one request. Received bytes are added with ``receive``. The caller pulls
+heads with ``next_head`` (any number of interim ones, and a final one), and then pieces of the body.
 
-The head is read with the checks that requests are read with, and the end of the body is known in one way:
+Heads have the same checks as those of requests. The end of the body is determined as follows:
 
-    framing       when                                              the body ends
+    framing       condition                                         end of the body
     none          HEAD, 1xx, 204, 304 (RFC 9112, 6.3)               with the head
-    length        one Content-Length of digits                      after so many bytes
+    length        one Content-Length of digits                      after this number of bytes
     chunked       ``Transfer-Encoding: chunked`` alone, on 1.1      with the last chunk
     until close   neither                                           with the connection
 
-All else is BadAnswer: both lengths, two of one, another coding, a folded line, an unknown version. Chunks
-are llhttp's business, which is strict about them and does not slow down when they are tiny; lengths and
-closes are ours, since counted bytes need not be copied.
+Everything else raises BadAnswer: both fields, a repeated one, another coding, a folded line, an unknown
+version. Chunks are parsed by llhttp, which is strict and fast for small chunks. Bodies with a length are
+counted here, which avoids copies.
 
-This module does not know who asked, nor what becomes of the answer.
+This module does not know the client, or the use of the response.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from gateway.errors import BadAnswer, BadRequest
 from gateway.protocols.fields import FORBIDDEN, Items, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
-# RFC 9112, 4. The phrase may be missing, and with it, from some servers, the space before it.
+# RFC 9112, 4. The phrase is optional; some servers also omit the space before it.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*))?\r\n")
 _BEGINNING = b"HTTP/1."
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = frozenset((204, 304))
-# RFC 9110, 8.6: these must not have one, so it says nothing of another message either.
+# RFC 9110, 8.6: these must not have a Content-Length.
 _WITHOUT_LENGTH = 204
-# What llhttp has to have read before it reads chunks. Closing makes it refuse what follows the last one.
+# Parsed by llhttp before the chunks. With "close", it refuses data after the last chunk.
 _BEFORE_CHUNKS = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Framing(Enum):
-    """How the end of a body is known."""
+    """How the end of a body is determined."""
 
     NONE = "none"
     LENGTH = "length"
@@ -54,7 +54,7 @@ class Framing(Enum):
 
 @frozen
 class Response:
-    """The head of an answer. ``content_length`` without a body is that of the body it stands for."""
+    """The head of a response. For one without a body, ``content_length`` is that of the omitted body."""
 
     status: int
     reason: bytes
@@ -70,9 +70,9 @@ class Response:
 
 @final
 class ResponseReader:
-    """The answer to one request; ``to_head`` says whether that was a HEAD.
+    """The response to one request. ``to_head``: whether that was a HEAD request.
 
-    ``buffer`` is what has arrived that no pull has taken yet; ``begun`` whether any byte ever has.
+    ``buffer``: received bytes that have not been pulled. ``begun``: whether any byte has been received.
     """
 
     __slots__ = (
@@ -93,7 +93,7 @@ class ResponseReader:
         self._to_head = to_head
         self._framing: Framing | None = None
         self._left = 0
-        # How much of the head that is not whole has been looked at.
+        # How much of an incomplete head has been checked.
         self._checked = 0
         self._chunks: _Chunks | None = None
         self._persistent = False
@@ -103,10 +103,10 @@ class ResponseReader:
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may be sent on the connection that the answer came on.
+        """Whether the connection may be reused for another request.
 
-        Not after an answer without a body: some servers send one all the same, later, and the client of
-        the next request would get it as its answer.
+        False after a response without a body: some servers send a body nevertheless, which would be taken
+        for the next response.
         """
         if self._framing is Framing.NONE:
             return False
@@ -114,12 +114,12 @@ class ResponseReader:
         return self.ended and self._persistent and not surplus
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the server."""
+        """Add bytes received from the server."""
         self.begun = True
         self.buffer = self.buffer + data if self.buffer else data
 
     def next_head(self) -> Response | None:
-        """The next head, or None until it is whole; the one after a final head is never there.
+        """The next head, or None if it is incomplete, or a final head was returned before.
 
         Raises BadAnswer.
         """
@@ -141,7 +141,7 @@ class ResponseReader:
         return response
 
     def next_piece(self) -> bytes:
-        """All of the body that has arrived and was not pulled yet; b"" when there is none.
+        """The received part of the body that has not been pulled; b"" if there is none.
 
         Raises BadAnswer.
         """
@@ -162,17 +162,17 @@ class ResponseReader:
         return piece
 
     def close(self) -> None:
-        """The server has closed the connection, in order. Raises BadAnswer if the answer lacks its end."""
+        """The server has closed the connection. Raises BadAnswer if the response is incomplete."""
         if not self.ended and self._framing is not Framing.UNTIL_CLOSE:
             raise BadAnswer("closed before the end")
         self.ended = True
         self._persistent = False
 
     def _check_beginning(self) -> None:
-        """Refuse a head that is not whole as soon as it cannot become a valid one."""
+        """Refuse an incomplete head as soon as it cannot become valid."""
         if not _BEGINNING.startswith(self.buffer[: len(_BEGINNING)]):
             raise BadAnswer("not HTTP/1.x")
-        # The byte before is looked at again: a CR at its end may have got its LF, or another byte.
+        # The last byte is checked again: a CR needs an LF after it.
         found = FORBIDDEN.search(self.buffer, self._checked)
         if found is not None and self.buffer[found.start() :] != b"\r":
             raise BadAnswer("control character in the head")
@@ -191,7 +191,7 @@ class ResponseReader:
 
 @final
 class _Chunks:
-    """A chunked body. ``surplus``: more came behind its end, which is nobody's answer, or a bad trailer."""
+    """A chunked body. ``surplus``: whether data followed its end, or the trailer was malformed."""
 
     __slots__ = ("_in_trailer", "_parser", "_pieces", "ended", "surplus")
 
@@ -204,7 +204,7 @@ class _Chunks:
         self._parser.feed_data(_BEFORE_CHUNKS)
 
     def decode(self, data: bytes) -> bytes:
-        """What the chunks in ``data`` carry; their extensions and the trailer end here."""
+        """The content of the chunks in ``data``. Extensions and trailers are discarded."""
         if self._parser is None:
             self.surplus = True
             return b""
@@ -213,18 +213,18 @@ class _Chunks:
         except HttpParserError as error:
             if not (self.ended or self._in_trailer):
                 raise BadAnswer("malformed chunk") from error
-            # All of the body was there.
+            # The body is complete.
             self.ended = self.surplus = True
         if self.ended:
-            # It refers to us: without this the pair would wait for the garbage collector.
+            # Breaks the reference cycle, so that no garbage collection is needed.
             self._parser = None
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
 
-    # llhttp calls
+    # Called by llhttp
 
     def on_chunk_header(self) -> None:
-        # The last chunk has no bytes: what follows is the trailer.
+        # The last chunk is empty. The trailer follows.
         self._in_trailer = True
 
     def on_body(self, data: bytes) -> None:

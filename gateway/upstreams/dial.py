@@ -1,7 +1,7 @@
-"""One connection to one server: the name looked up beforehand, the attempt bounded in time.
+"""Connects to servers: one attempt at an address, and the resolution of names.
 
-Names are looked up when the gateway starts and again every minute, never while a client waits: a slow
-resolver must not hold up an open, and the look-up itself runs in the reactor's threads.
+Names are resolved at startup and every minute, in the reactor's threads, and never while a client waits, so
+that a slow resolver does not delay sessions.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _log = Logger()
 
 @final
 class Server:
-    """A server and the addresses its name stood for when it was last looked up.
+    """A server and the addresses of its name at the last resolution.
 
-    ``role`` is what the operator's file calls its place.
+    ``role``: the name of its table in the configuration.
     """
 
     def __init__(self, address: ServerAddress, role: str = "upstream") -> None:
@@ -40,14 +40,14 @@ class Server:
         self.name = str(address)
         self.role = role
         self._hosts: list[str] = []
-        # Those that took a connection since they were last looked up.
+        # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
         self._turn = 0
 
     async def look_up(self, reactor: Any) -> None:
-        """Learn the server's addresses. Raises ConfigurationError when the name has none.
+        """Resolve the server's name. Raises ConfigurationError if it has no addresses.
 
-        Addresses learnt earlier are kept then: a resolver's bad minute is no reason to stop.
+        Known addresses then stay in use, because the resolver may fail temporarily.
         """
         hosts = await _addresses_of(reactor, self.address.host)
         if not hosts:
@@ -69,18 +69,19 @@ class Server:
         return self._hosts[self._turn % len(self._hosts)]
 
     def note_reached(self, host: str) -> None:
-        """``host`` has taken a connection."""
+        """A connect to ``host`` has succeeded."""
         self._reached.add(host)
 
     def has_reached(self, host: str) -> bool:
-        """Whether ``host`` has taken a connection."""
+        """Whether a connect to ``host`` has succeeded."""
         return host in self._reached
 
 
 def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhausted | None:
-    """What of our own is used up, if that is why ``host`` was not connected to; else it is the server's.
+    """The exhausted local resource that caused ``error``; None if the server caused it.
 
-    A local address that was never there (IPv6 switched off) is no port that is used up.
+    EADDRNOTAVAIL means exhausted ports only if ``host`` was reached before; else the address family may be
+    disabled.
     """
     number = error.osError
     if number not in CAUSES or (number == EADDRNOTAVAIL and not server.has_reached(host)):
@@ -90,7 +91,7 @@ def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhaus
 
 
 def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
-    """Say it once a minute."""
+    """Log a warning once a minute."""
     repeated.warn(
         _log,
         str(error),
@@ -103,14 +104,14 @@ def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
 
 
 class _Resolution:
-    """Twisted's IResolutionReceiver: collects the addresses of one look-up."""
+    """Twisted's IResolutionReceiver: collects the addresses of a name."""
 
     def __init__(self) -> None:
         self.hosts: list[str] = []
         self.done: Deferred[list[str]] = Deferred()
 
     def resolutionBegan(self, resolution: object) -> None:
-        """Nothing to do: a look-up is never cancelled."""
+        """Nothing to do: a resolution is never cancelled."""
 
     def addressResolved(self, address: Any) -> None:
         if address.host not in self.hosts:
@@ -128,7 +129,7 @@ async def _addresses_of(reactor: Any, host: str) -> list[str]:
 
 @final
 class _Attempt(ClientFactory):
-    """Twisted's client factory for one attempt. ``done`` fires when it stands or has failed."""
+    """Twisted's client factory for one attempt. ``done`` fires when it has succeeded or failed."""
 
     noisy = False
 
@@ -138,7 +139,7 @@ class _Attempt(ClientFactory):
         self.done: Deferred[None] = Deferred()
 
     def buildProtocol(self, addr: object) -> Any:
-        # Twisted calls the protocol's makeConnection once this has returned.
+        # Twisted calls the protocol's makeConnection after this has returned.
         self._reactor.callLater(0, self.done.callback, None)
         return self._protocol
 
@@ -154,9 +155,9 @@ def dial(
     timeout_s: float,
     vanished_s: float = VANISHED_S,
 ) -> Deferred[None]:
-    """Connect ``protocol`` to an IP address; fails with Twisted's ConnectError and its kin.
+    """Connect ``protocol`` to an IP address. Fails with Twisted's ConnectError or a subclass.
 
-    A server that vanishes later is noticed after ``vanished_s``.
+    The connection is lost if the server acknowledges nothing for ``vanished_s``.
     """
     attempt = _Attempt(protocol, reactor)
     connector = EagerConnector(host, port, attempt, timeout_s, None, reactor)

@@ -129,7 +129,7 @@ class PassiveReader:
         self._down = ChunkReader(_LIMITS, _SKIPPED) if figures else None
         # The last ping of each side that has no response yet.
         self._from_client = self._from_upstream = _NO_PING
-        self._media = _Reckoning()
+        self._media = _Reckoning() if figures else None
         self._unknown_left = _UNKNOWN_BYTES
 
     def up(self, data: bytes, now: float) -> PassiveReader | None:
@@ -214,9 +214,10 @@ class PassiveReader:
             self._from_client = _NO_PING
 
     def _take_media(self, message: Message, now: float, action: str) -> None:
-        if self._figures is not None and self.facts.action == action:
-            self._figures.media_came(self._media.late_s(message.timestamp, now))
-            self.facts.drift_s = self._media.drift_s
+        figures, media = self._figures, self._media
+        if figures is not None and media is not None and self.facts.action == action:
+            figures.media_came(media.late_s(message.timestamp, now))
+            self.facts.drift_s = media.drift_s
 
 
 _NO_PING: Final = (-1, 0.0)
