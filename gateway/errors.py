@@ -62,7 +62,7 @@ class NotFound(RequestRefused):
     status = 404
 
 
-class NothingTakesIt(NotFound):
+class NotFoundBeforeBody(NotFound):
     """As ``NotFound``, for a request whose body has not been received and is not read."""
 
     closes = True
@@ -78,7 +78,7 @@ class ServiceUnavailable(RequestRefused):
     status = 503
 
 
-class BodiesFull(RequestRefused):
+class BodyLimitReached(RequestRefused):
     """The limit on the incomplete bodies of all connections is reached."""
 
     status = 503

@@ -1,4 +1,4 @@
-"""The files that an operator copies: the example configuration and the systemd unit."""
+"""The example configuration and the systemd unit."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ UNIT = ROOT / "deploy/systemd/rtmpt-gateway.service"
 # --- etc/rtmpt-gateway.toml ---
 
 
-def switched_on(text: str) -> str:
-    """The example with its switched-off settings on: "#" with no space behind it."""
+def enable_all(text: str) -> str:
+    """The example with its disabled settings enabled: "#" without a space behind it."""
     return re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
 
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
     path = tmp_path / "everything.toml"
-    path.write_text(switched_on(EXAMPLE.read_text()))
+    path.write_text(enable_all(EXAMPLE.read_text()))
     return path
 
 
-def test_the_example_is_valid_as_it_stands() -> None:
+def test_the_example_is_valid() -> None:
     read = loading.from_file(EXAMPLE)
     assert [str(listener.address) for listener in read.listeners] == ["0.0.0.0:80"]
     assert [str(server) for server in read.upstreams[0].servers] == ["127.0.0.1:1935"]
 
 
-def test_the_example_is_valid_with_everything_switched_on(everything: Path) -> None:
+def test_the_example_is_valid_with_every_setting_enabled(everything: Path) -> None:
     assert len(loading.from_file(everything).listeners) == 2
 
 
 def keys_of(kind: type, table: str = "") -> Iterator[tuple[str, str]]:
-    """Every key of a class and of the classes inside, with its table."""
+    """Every key of a section class and of the classes in it, with its table."""
     for attribute in attributes_of(attrs.resolve_types(kind)):
         inner = next(
             (part for part in (attribute.type, *get_args(attribute.type)) if attrs.has(part)), None
@@ -62,7 +62,7 @@ def keys_of(kind: type, table: str = "") -> Iterator[tuple[str, str]]:
             yield table, key_of(attribute)
 
 
-def test_the_example_shows_every_key_there_is(everything: Path) -> None:
+def test_the_example_has_every_key(everything: Path) -> None:
     document: dict[str, Any] = tomllib.loads(everything.read_text())
     shown = set()
     for table, value in document.items():
@@ -76,7 +76,7 @@ def test_the_keys_are_read_from_the_classes() -> None:
     assert {("listener", "address"), ("tunnel", "latency"), ("limits", "gap_s")} <= keys
 
 
-def test_the_switched_off_settings_show_the_defaults(everything: Path) -> None:
+def test_the_disabled_settings_show_the_defaults(everything: Path) -> None:
     read = loading.from_file(everything)
     assert read.limits == Limits()
     assert read.tunnel == Tunnel()
@@ -85,7 +85,7 @@ def test_the_switched_off_settings_show_the_defaults(everything: Path) -> None:
     assert read.admin.address == Admin().address
 
 
-def test_the_example_names_the_latencies_as_they_are() -> None:
+def test_the_example_has_the_values_of_the_latencies() -> None:
     text = EXAMPLE.read_text()
     for name, hold_s in LATENCIES.items():
         assert f'"{name}" ({hold_s:g})' in text
@@ -109,24 +109,24 @@ def test_the_unit_checks_the_file_that_it_starts_with(unit: ConfigParser) -> Non
     assert check.split()[0] == start.split()[0]
 
 
-def test_the_unit_keeps_the_gateway_in_the_foreground(unit: ConfigParser) -> None:
+def test_the_unit_runs_the_gateway_in_the_foreground(unit: ConfigParser) -> None:
     assert "--nodaemon" in unit["Service"]["ExecStart"]
     assert unit["Service"]["Type"] in {"exec", "notify", "notify-reload"}
 
 
-def test_the_unit_may_bind_low_ports_and_nothing_more(unit: ConfigParser) -> None:
+def test_the_units_only_capability_is_to_bind_low_ports(unit: ConfigParser) -> None:
     assert unit["Service"]["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
     assert unit["Service"]["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert unit["Service"]["User"] not in ("", "root")
     assert unit["Service"]["ProtectSystem"] == "strict"
 
 
-def test_the_unit_comes_back_after_a_failure_and_waits_for_the_drain(unit: ConfigParser) -> None:
+def test_the_unit_restarts_after_a_failure_and_waits_for_the_drain(unit: ConfigParser) -> None:
     assert unit["Service"]["Restart"] == "on-failure"
     assert float(unit["Service"]["TimeoutStopSec"]) > Limits().drain_s
 
 
-def test_the_unit_lets_the_examples_access_log_be_written(
+def test_the_unit_permits_writing_the_examples_access_log(
     unit: ConfigParser, everything: Path
 ) -> None:
     access = loading.from_file(everything).log.access
@@ -134,15 +134,15 @@ def test_the_unit_lets_the_examples_access_log_be_written(
     assert Path(access).parent == Path("/var/log") / unit["Service"]["LogsDirectory"]
 
 
-def test_the_unit_allows_the_files_that_the_limits_need(unit: ConfigParser) -> None:
+def test_the_unit_allows_the_open_files_that_the_limits_need(unit: ConfigParser) -> None:
     assert int(unit["Service"]["LimitNOFILE"]) > 2 * Limits().connections
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+def test_systemd_analyze_reports_no_problem_of_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
-    # It asks whether the programs are there, which they are on the operator's machine only.
+    # It checks that the programs exist, which is only so where the gateway is installed.
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/opt/rtmpt-gateway/bin/twistd", "/bin/true"))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What setup.cfg, the plugin and the tree say of each other."""
+"""setup.cfg, the twistd plugin and the scripts match the source tree."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def setup() -> ConfigParser:
 
 
 def packages_in(root: Path) -> set[str]:
-    """Every folder of the program that has Python files of its own."""
+    """Every directory of the program with Python files."""
     folders = {path.parent for top in ("gateway", "twisted") for path in (root / top).rglob("*.py")}
     return {".".join(folder.relative_to(root).parts) for folder in folders}
 
 
-def test_setup_cfg_lists_every_package_of_the_tree_and_no_other(setup: ConfigParser) -> None:
+def test_setup_cfg_lists_exactly_the_packages_of_the_tree(setup: ConfigParser) -> None:
     assert set(setup["options"]["packages"].split()) == packages_in(ROOT)
 
 
-def test_a_package_that_is_not_listed_would_be_found(tmp_path: Path) -> None:
+def test_a_package_that_is_not_listed_is_found(tmp_path: Path) -> None:
     for file in ("gateway/__init__.py", "gateway/new/deep/code.py", "twisted/plugins/plugin.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     assert packages_in(tmp_path) == {"gateway", "gateway.new.deep", "twisted.plugins"}
 
 
-def test_every_package_of_our_own_has_an_init_file() -> None:
+def test_every_package_has_an_init_file() -> None:
     for package in packages_in(ROOT) - {"twisted.plugins"}:
         assert (ROOT / package.replace(".", "/") / "__init__.py").is_file(), package
 
 
-def test_twisted_stays_twisteds_package() -> None:
-    # With an __init__.py of ours, Twisted itself would be hidden behind it.
+def test_the_twisted_directory_has_no_init_file() -> None:
+    # An __init__.py here would hide Twisted itself.
     assert not list((ROOT / "twisted").rglob("__init__.py"))
 
 
-def test_the_plugin_imports_the_service_maker_and_nothing_else() -> None:
+def test_the_plugin_imports_only_the_service_maker() -> None:
     tree = ast.parse((ROOT / "twisted/plugins/rtmpt_gateway_plugin.py").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(node) for node in imports] == [
@@ -60,7 +60,7 @@ def test_pyproject_leaves_the_metadata_to_setup_cfg() -> None:
     assert "[project]" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_everything_that_is_imported_is_required(setup: ConfigParser) -> None:
+def test_every_imported_package_is_required(setup: ConfigParser) -> None:
     lines = setup["options"]["install_requires"].split()
     required = {line.partition(">=")[0].lower() for line in lines}
     assert imported_packages() <= required
@@ -71,7 +71,7 @@ def imported_packages() -> set[str]:
         **{name: name for name in ("attrs", "cattrs", "httptools", "twisted")},
         "OpenSSL": "pyopenssl",
         "prometheus_client": "prometheus-client",
-        "zope": "twisted",  # zope.interface is a part of Twisted's own interface
+        "zope": "twisted",  # Twisted requires zope.interface
     }
     found = set()
     for path in (ROOT / "gateway").rglob("*.py"):
@@ -84,7 +84,7 @@ def imported_packages() -> set[str]:
 
 
 @pytest.mark.parametrize("script", ["run", "test", ".ci/run"])
-def test_a_script_can_be_run_and_its_shell_can_read_it(script: str) -> None:
+def test_a_script_is_executable_and_valid_for_its_shell(script: str) -> None:
     path = ROOT / script
     shell = path.read_text().partition("\n")[0].split("/")[-1].split()[-1]
     assert path.stat().st_mode & 0o111 == 0o111
@@ -92,5 +92,5 @@ def test_a_script_can_be_run_and_its_shell_can_read_it(script: str) -> None:
     subprocess.run([shell, "-n", path], check=True, timeout=10)
 
 
-def test_the_shared_part_of_the_scripts_is_read_by_sh() -> None:
+def test_the_shared_part_of_the_scripts_is_valid_for_sh() -> None:
     subprocess.run(["sh", "-n", ROOT / ".ci/environment.sh"], check=True, timeout=10)

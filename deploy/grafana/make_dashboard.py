@@ -2,8 +2,7 @@
 
 Run it after a change, without arguments, and import the JSON in Grafana (10 or newer). The rows are: rate,
 errors and duration; saturation; media servers and listeners; one session, selected by its alias. The
-dashboard requires the rules of deploy/prometheus/recording.yml. The tests run each expression in
-Prometheus.
+dashboard needs the rules of deploy/prometheus/recording.yml. The tests run each expression in Prometheus.
 """
 
 from __future__ import annotations

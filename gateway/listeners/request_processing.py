@@ -15,10 +15,10 @@ from twisted.logger import Logger
 
 from gateway.errors import (
     AddressDenied,
-    BodiesFull,
+    BodyLimitReached,
     BodyTooLarge,
     NotFound,
-    NothingTakesIt,
+    NotFoundBeforeBody,
     RequestRefused,
     UnknownSession,
 )
@@ -198,7 +198,7 @@ class RequestProcessing(OrderedResponses):
     def _expect_body(self, fields: Fields) -> None:
         """Refuse a body that no session would accept, and close the connection, before it is received."""
         if self._command is None:
-            raise NothingTakesIt("no tunnel command")
+            raise NotFoundBeforeBody("no tunnel command")
         kind, session_id, _ = self._command
         if kind in _OF_NO_SESSION:
             if not fields.chunked:
@@ -207,7 +207,7 @@ class RequestProcessing(OrderedResponses):
         try:
             self._service.tunnels.find(session_id)
         except UnknownSession as error:
-            raise NothingTakesIt(str(error)) from None
+            raise NotFoundBeforeBody(str(error)) from None
 
     def _count_waiting(self, held_bytes: int) -> None:
         """Account for the bytes of this connection's incomplete request body."""
@@ -215,7 +215,7 @@ class RequestProcessing(OrderedResponses):
         service.waiting_bytes += held_bytes - self._waiting_bytes
         self._waiting_bytes = held_bytes
         if held_bytes and service.waiting_bytes > service.bodies_bytes:
-            raise BodiesFull("the bound on all bodies is reached")
+            raise BodyLimitReached("the bound on all bodies is reached")
 
     # Tunnel commands
 
