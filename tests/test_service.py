@@ -16,7 +16,7 @@ import pytest
 
 from gateway.configuration import loading
 from gateway.service import Options, makeService
-from tests.listeners.certificate_makers import DAY, issue
+from tests.helpers.certificate_makers import DAY, issue
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTENER = '[[listener]]\naddress = "127.0.0.1:0"\n'

@@ -43,8 +43,8 @@ from gateway.transport import (
     EagerWrites,
     dispatch_directly,
 )
-from tests.logged import logged
-from tests.turning import Turning
+from tests.helpers.logged import logged
+from tests.helpers.turning import Turning
 
 # The least that Linux gives; writes of more than some kilobytes are then taken in parts.
 SMALL_BUFFER = 4096

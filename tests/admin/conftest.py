@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.admin.gateway import AdminServer
+from tests.helpers.admin_server import AdminServer
 
 
 @pytest.fixture

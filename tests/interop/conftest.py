@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from tests.interop.clips import Packet, make_clip, make_sparse_clip, packets_of_media
-from tests.interop.programs import Program, Programs
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway, start_nginx, start_origin
-from tests.interop.tap import Tap
+from tests.helpers.interop.clips import Packet, make_clip, make_sparse_clip, packets_of_media
+from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.servers import (
+    ANY_PORT,
+    LOOPBACK,
+    start_gateway,
+    start_nginx,
+    start_origin,
+)
+from tests.helpers.interop.tap import Tap
 
 _names = count()
 

@@ -19,9 +19,9 @@ import pytest
 import trustme
 
 from gateway.admin.resources.endpoints import ROUTES
-from tests.interop.programs import Program, Programs
-from tests.interop.servers import LOOPBACK, ROOT, start_gateway
-from tests.interop.watched import start_watched_gateway
+from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.servers import LOOPBACK, ROOT, start_gateway
+from tests.helpers.interop.watched import start_watched_gateway
 
 _TOKEN = "correct-horse-battery"
 _LISTENER = f'[[listener]]\naddress = "{LOOPBACK}:0"\n'

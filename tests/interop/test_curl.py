@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from tests.helpers.interop.programs import Programs, needs
+from tests.helpers.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, needs
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 
 _GIVE_UP_S = 10
 # RTMP's version 3 and the client's first block: time, zero, and what should be random.

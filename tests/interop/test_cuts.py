@@ -21,14 +21,14 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from tests.interop.clients import FFmpegPlayer, Player, RtmpdumpPlayer, publish, url
-from tests.interop.clips import Packet
+from tests.helpers.interop.clients import FFmpegPlayer, Player, RtmpdumpPlayer, publish, url
+from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.cutter import Cut, Cutter, Moment
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.relay import How
+from tests.helpers.interop.servers import LOOPBACK, start_gateway, start_nginx
+from tests.helpers.interop.tap import Tap, TappedLink
 from tests.interop.conftest import Upstream
-from tests.interop.cutter import Cut, Cutter, Moment
-from tests.interop.programs import Programs, until
-from tests.interop.relay import How
-from tests.interop.servers import LOOPBACK, start_gateway, start_nginx
-from tests.interop.tap import Tap, TappedLink
 from tests.interop.test_play import MakePlayer
 
 _PUBLISHED_S = 20.0

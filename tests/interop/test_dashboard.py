@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.interop.exposition import pages, shown
-from tests.interop.programs import Programs, until
-from tests.interop.prometheus import (
+from tests.helpers.interop.exposition import pages, shown
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.prometheus import (
     SCRAPE_S,
     Prometheus,
     exposed_names,
     names_in,
     start_prometheus,
 )
-from tests.interop.servers import ROOT
-from tests.interop.watched import start_watched_gateway
+from tests.helpers.interop.servers import ROOT
+from tests.helpers.interop.watched import start_watched_gateway
 
 FOLDER = ROOT / "deploy/grafana"
 # What Grafana puts in the place of its variables; its rate interval is four scrapes.

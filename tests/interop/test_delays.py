@@ -17,10 +17,10 @@ from time import perf_counter
 
 import pytest
 
-from tests.interop.clients import publish, url
+from tests.helpers.interop.clients import publish, url
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import LOOPBACK
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
-from tests.interop.servers import LOOPBACK
 
 _REQUESTS = 40
 # Half of Linux's shortest delay (TCP_DELACK_MIN). Without it, a request over loopback takes some 0.2 ms.

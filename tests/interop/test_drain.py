@@ -11,11 +11,11 @@ from time import monotonic
 
 import pytest
 
-from tests.interop.programs import Programs
-from tests.interop.servers import LOOPBACK
-from tests.interop.streams import Talk, connected
-from tests.interop.watched import WatchedGateway, start_watched_gateway
-from tests.protocols.rtmp.client import KEYFRAME, VIDEO_HEADER, video
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.streams import Talk, connected
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.rtmp_client import KEYFRAME, VIDEO_HEADER, video
 
 # Far more than a gateway takes to end, and far less than it waits.
 _AT_ONCE_S = 5.0

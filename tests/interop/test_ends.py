@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.interop.clients import publish, url
+from tests.helpers.interop.clients import publish, url
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, until
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 from tests.interop.test_play import MakePlayer, each_player
 
 # Both programs stop at the first 404; a client that spins does so for ever.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.secure import start_configured
+from tests.helpers.interop.servers import LOOPBACK, run_nginx
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
-from tests.interop.secure import start_configured
-from tests.interop.servers import LOOPBACK, run_nginx
 
 # Other addresses of this machine, which are not nginx's own.
 _CLIENT, _OTHER, _DENIED = "127.0.0.2", "127.0.0.3", "127.0.0.4"

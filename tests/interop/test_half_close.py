@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from tests.interop.programs import Programs
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 
 _HELLO = b"\x03" + bytes(1536)
 # More than the buffers on the way hold, so that an end which comes too early cuts something off.

@@ -13,8 +13,8 @@ from time import sleep
 
 import pytest
 
-from tests.interop.programs import Programs, until
-from tests.interop.servers import ANY_PORT, LOOPBACK, start_gateway
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 
 _WAIT_S = 20.0
 _HANDSHAKE = b"\x06" + bytes(1536)

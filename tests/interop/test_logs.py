@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.interop.clients import publish, url
-from tests.interop.programs import Programs, until
-from tests.interop.servers import LOOPBACK
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.clients import publish, url
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 _PATIENCE_S = 30.0
 

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, Player, RtmpdumpPlayer, publish, url
-from tests.interop.clips import Packet
+from tests.helpers.interop.clients import (
+    LOST_BY_FFMPEG,
+    FFmpegPlayer,
+    Player,
+    RtmpdumpPlayer,
+    publish,
+    url,
+)
+from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.programs import Programs
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
 
 MakePlayer = Callable[[Programs, str], Player]
 

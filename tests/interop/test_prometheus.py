@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import FFmpegPlayer, publish, url
-from tests.interop.programs import Programs, until
-from tests.interop.prometheus import Prometheus, start_prometheus
-from tests.interop.tap import Tap
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.clients import FFmpegPlayer, publish, url
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.prometheus import Prometheus, start_prometheus
+from tests.helpers.interop.tap import Tap
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 # An idle is held for up to this long, and what comes meanwhile goes out at once: nothing should ever wait
 # for as long as a hold on the loopback interface.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.exposition import everything
-from tests.interop.programs import Programs, needs
-from tests.interop.prometheus import (
+from tests.helpers.interop.exposition import everything
+from tests.helpers.interop.programs import Programs, needs
+from tests.helpers.interop.prometheus import (
     CASES,
     DEPLOYED,
     Prometheus,
@@ -18,7 +18,7 @@ from tests.interop.prometheus import (
     names_in,
     start_prometheus_with,
 )
-from tests.interop.watched import start_watched_gateway
+from tests.helpers.interop.watched import start_watched_gateway
 
 _SERIES = re.compile(r"^ *- series: (?P<name>\w+){(?P<labels>.*)}$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="')

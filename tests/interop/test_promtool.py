@@ -10,9 +10,9 @@ import pytest
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.text import exposition
-from tests.interop.programs import Programs, needs
-from tests.interop.watched import start_watched_gateway
-from tests.telemetry.fabricate import Node, health
+from tests.helpers.fabricated_telemetry import Node, health
+from tests.helpers.interop.programs import Programs, needs
+from tests.helpers.interop.watched import start_watched_gateway
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, RtmpdumpPlayer, publish, url
-from tests.interop.clips import Packet, make_silent_clip, packets_of_media
+from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, RtmpdumpPlayer, publish, url
+from tests.helpers.interop.clips import Packet, make_silent_clip, packets_of_media
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import LOOPBACK, run_nginx
+from tests.helpers.interop.tap import Tap
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
-from tests.interop.servers import LOOPBACK, run_nginx
-from tests.interop.tap import Tap
 
 _PUBLISHED_S = 30.0
 _PLAYED_S = 20.0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.interop.programs import Programs, needs, until
+from tests.helpers.interop.secure import Authority, Gateway, make_authority, start_configured
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.streams import WAYS, Talk, connected
+from tests.helpers.interop.websites import played
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, needs, until
-from tests.interop.secure import Authority, Gateway, make_authority, start_configured
-from tests.interop.servers import LOOPBACK
-from tests.interop.streams import WAYS, Talk, connected
-from tests.interop.websites import played
 
 NAME = "a.example"
 # Other addresses of this machine, which are not HAProxy's own.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
-from tests.interop.clips import Packet
+from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
+from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import ANY_PORT, start_gateway
+from tests.helpers.interop.tap import Tap
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
-from tests.interop.servers import ANY_PORT, start_gateway
-from tests.interop.tap import Tap
 
 _PUBLISHED_S = 20.0
 _PLAYED_S = 10.0

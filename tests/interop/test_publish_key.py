@@ -9,9 +9,16 @@ from textwrap import dedent
 
 import pytest
 
-from tests.interop.clients import publish, url
-from tests.interop.programs import Programs
-from tests.interop.servers import ANY_PORT, LOOPBACK, ROOT, nginx_rtmp, run_nginx, start_gateway
+from tests.helpers.interop.clients import publish, url
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import (
+    ANY_PORT,
+    LOOPBACK,
+    ROOT,
+    nginx_rtmp,
+    run_nginx,
+    start_gateway,
+)
 
 _PUBLISHED_S = 20.0
 _HEAD = "load_module {module};\nevents {{ worker_connections 256; }}\n"

@@ -12,10 +12,10 @@ from time import time
 
 import pytest
 
-from tests.interop.programs import Programs, until
-from tests.interop.secure import make_authority
-from tests.interop.servers import LOOPBACK, port_said
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.secure import make_authority
+from tests.helpers.interop.servers import LOOPBACK, port_said
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 _SERIES = re.compile(r"^(rtmpt_gateway_[^ ]+) \S+$", re.MULTILINE)
 _PATIENCE_S = 30.0

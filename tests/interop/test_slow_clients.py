@@ -15,9 +15,9 @@ from typing import final
 
 import pytest
 
-from tests.interop.programs import Programs
-from tests.interop.secure import PLAIN, SECURE, Authority, Gateway, make_authority, start
-from tests.interop.servers import LOOPBACK
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.secure import PLAIN, SECURE, Authority, Gateway, make_authority, start
+from tests.helpers.interop.servers import LOOPBACK
 
 NAME = "a.example"
 _LIMIT_S = 2.0

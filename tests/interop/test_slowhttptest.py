@@ -15,11 +15,11 @@ from time import perf_counter, sleep
 import pytest
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, needs
-from tests.interop.servers import LOOPBACK
-from tests.interop.streams import Tunnelled
-from tests.interop.watched import WatchedGateway, start_watched_gateway
-from tests.interop.websites import make_large_file, start_site
+from tests.helpers.interop.programs import Program, Programs, needs
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.streams import Tunnelled
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.websites import make_large_file, start_site
 
 _CONNECTIONS = 1000
 # Each has one to the website too; and this process' limit is that of the programs it starts.

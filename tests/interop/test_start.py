@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.interop.clients import RtmpdumpPlayer, url
+from tests.helpers.interop.clients import RtmpdumpPlayer, url
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import ANY_PORT, start_gateway
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs
-from tests.interop.servers import ANY_PORT, start_gateway
 
 
 def test_who_comes_as_soon_as_the_port_is_open_is_served(

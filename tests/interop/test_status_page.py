@@ -13,10 +13,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.interop.browser import Browser
-from tests.interop.programs import Programs
-from tests.interop.servers import LOOPBACK
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.browser import Browser
+from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 HOSTILE = "<svg/onload=alert(1)>"
 # Of the plots' words: their size in pixels, and those that reach out of their plot.

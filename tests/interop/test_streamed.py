@@ -17,8 +17,8 @@ from time import monotonic, sleep
 import imageio_ffmpeg
 import pytest
 
-from tests.interop import seeking_player
-from tests.interop.clients import (
+from tests.helpers.interop import seeking_player
+from tests.helpers.interop.clients import (
     FFmpegPlayer,
     GStreamerPlayer,
     Player,
@@ -27,12 +27,12 @@ from tests.interop.clients import (
     publish,
     url,
 )
-from tests.interop.clips import Packet, make_large_clip, make_long_clip, packets_of_media
+from tests.helpers.interop.clips import Packet, make_large_clip, make_long_clip, packets_of_media
+from tests.helpers.interop.programs import Programs, needs, until
+from tests.helpers.interop.secure import SECURE, make_authority, start
+from tests.helpers.interop.servers import LOOPBACK, run_nginx, start_gateway
+from tests.helpers.interop.tap import Tap
 from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, needs, until
-from tests.interop.secure import SECURE, make_authority, start
-from tests.interop.servers import LOOPBACK, run_nginx, start_gateway
-from tests.interop.tap import Tap
 
 MakePlayer = Callable[[Programs, str], Player]
 
@@ -237,7 +237,7 @@ def seeking(upstream: Upstream, gateway: int, *words: str) -> tuple[list[str], l
     )
     players = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.interop.seeking_player", source, *words],
+            [sys.executable, "-m", "tests.helpers.interop.seeking_player", source, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -13,9 +13,9 @@ from time import sleep
 import pytest
 from OpenSSL import SSL
 
-from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, needs
-from tests.interop.secure import (
+from tests.helpers.certificate_makers import DAY, issue
+from tests.helpers.interop.programs import Programs, needs
+from tests.helpers.interop.secure import (
     PLAIN,
     SECURE,
     Authority,
@@ -24,10 +24,10 @@ from tests.interop.secure import (
     start,
     start_configured,
 )
-from tests.interop.servers import LOOPBACK
-from tests.interop.streams import Talk, connected
-from tests.listeners.certificate_makers import DAY, issue
-from tests.protocols.rtmp.client import KEYFRAME, VIDEO_HEADER, video
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.streams import Talk, connected
+from tests.helpers.rtmp_client import KEYFRAME, VIDEO_HEADER, video
+from tests.interop.conftest import Upstream
 
 NAME = "a.example"
 _SCAN_S = 120.0

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from gateway.telemetry.measurement.silence import SILENT_S
-from tests.interop.clients import FFmpegPlayer, publish, url
-from tests.interop.paths import HANDSHAKE, MediaServer, Path, path
-from tests.interop.programs import Programs, until
-from tests.interop.servers import LOOPBACK, start_origin
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.clients import FFmpegPlayer, publish, url
+from tests.helpers.interop.paths import HANDSHAKE, MediaServer, Path, path
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.servers import LOOPBACK, start_origin
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 _ROUNDS = 12
 # A session is looked at each ten seconds.

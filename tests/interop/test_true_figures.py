@@ -16,8 +16,8 @@ import pytest
 
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.messages import UserControl, user_control
-from tests.interop.paths import MediaServer, path
-from tests.interop.programs import Programs, until
+from tests.helpers.interop.paths import MediaServer, path
+from tests.helpers.interop.programs import Programs, until
 
 _ROUNDS = 20
 _TRUE_WITHIN = 0.1

@@ -21,9 +21,9 @@ from urllib.request import urlopen
 import pytest
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, until
-from tests.interop.secure import Authority, make_authority
-from tests.interop.servers import LOOPBACK, ROOT
+from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.secure import Authority, make_authority
+from tests.helpers.interop.servers import LOOPBACK, ROOT
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and iproute2"

@@ -13,12 +13,11 @@ from time import sleep
 
 import pytest
 
-from tests.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, RtmpdumpPlayer, publish, url
-from tests.interop.clips import Packet
-from tests.interop.conftest import Upstream
-from tests.interop.programs import Programs, until
-from tests.interop.rtmpe import encrypted
-from tests.interop.secure import (
+from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, RtmpdumpPlayer, publish, url
+from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.rtmpe import encrypted
+from tests.helpers.interop.secure import (
     OTHER_PLAIN,
     PLAIN,
     SECURE,
@@ -27,10 +26,11 @@ from tests.interop.secure import (
     make_authority,
     start,
 )
-from tests.interop.servers import LOOPBACK
-from tests.interop.streams import WAYS, Talk, connected, seconds_until_media
-from tests.interop.tap import Tap
-from tests.protocols.rtmp.client import KEYFRAME, VIDEO_HEADER, video
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.streams import WAYS, Talk, connected, seconds_until_media
+from tests.helpers.interop.tap import Tap
+from tests.helpers.rtmp_client import KEYFRAME, VIDEO_HEADER, video
+from tests.interop.conftest import Upstream
 
 NAME = "a.example"
 _PUBLISHED_S = 20.0

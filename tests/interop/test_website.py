@@ -20,10 +20,10 @@ import websockets.sync.client
 import websockets.sync.server
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, needs, until
-from tests.interop.secure import SECURE, Authority, make_authority, start
-from tests.interop.servers import LOOPBACK
-from tests.interop.websites import (
+from tests.helpers.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.secure import SECURE, Authority, make_authority, start
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.websites import (
     PlayedServer,
     WebGateway,
     make_large_file,

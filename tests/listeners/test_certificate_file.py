@@ -15,7 +15,7 @@ from gateway.listeners.certificate_file import (
     read_certificate,
     read_certificate_file,
 )
-from tests.listeners.certificate_makers import DAY, NOW, NOW_S, issue, key_pem
+from tests.helpers.certificate_makers import DAY, NOW, NOW_S, issue, key_pem
 
 ROOT = issue("Root", authority=True, end=NOW + 3000 * DAY)
 MIDDLE = issue("Middle", ROOT, authority=True, end=NOW + 20 * DAY)

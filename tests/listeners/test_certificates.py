@@ -12,8 +12,8 @@ from attrs import frozen
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import Certificates, CertificateStore, Renewal
-from tests.listeners.certificate_makers import NOW_S
-from tests.listeners.handshakes import handshake
+from tests.helpers.certificate_makers import NOW_S
+from tests.helpers.handshakes import handshake
 
 LONG_AFTER_S = 40_000_000_000.0  # trustme's certificates end in the year 3000
 

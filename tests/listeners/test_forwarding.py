@@ -22,7 +22,7 @@ from gateway.listeners.forwarding import Website
 from gateway.listeners.http import HTTPConnection
 from gateway.protocols.limits import Limits
 from gateway.upstreams.website_connections import WebsiteConnections
-from tests.listeners.conversation import HOLD_S, Gateway, Wire
+from tests.helpers.http_conversation import HOLD_S, Gateway, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
 GET = b"GET /page HTTP/1.1\r\nHost: site\r\n\r\n"

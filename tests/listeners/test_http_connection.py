@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from twisted.logger import LogLevel, globalLogPublisher
 
 from gateway.protocols.limits import Limits
-from tests import logged as log
-from tests.listeners.conversation import HOLD_S, Gateway, Upstream, Wire
+from tests.helpers import logged as log
+from tests.helpers.http_conversation import HOLD_S, Gateway, Upstream, Wire
 from tests.protocols.malformed import MALFORMED, NEXT, Malformed
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\n((?:[^\r]+\r\n)*)\r\n")

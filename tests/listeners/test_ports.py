@@ -26,7 +26,7 @@ from gateway.listeners.ports import (
     places_of,
 )
 from gateway.transport import EagerServer, EagerUnixServer
-from tests.turning import Turning
+from tests.helpers.turning import Turning
 
 FIRST_DESCRIPTOR = 3
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,8 +18,8 @@ from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
-from tests.line import Line
-from tests.logged import logged
+from tests.helpers.line import Line
+from tests.helpers.logged import logged
 
 HTTP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 RTMP = b"\x03" + bytes(1536)

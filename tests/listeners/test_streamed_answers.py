@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from gateway.listeners.answers import LAST_CHUNK, streamed_head
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import PAUSE_S, PLAYING_BYTES
-from tests.listeners.conversation import Gateway, Upstream, Wire
+from tests.helpers.http_conversation import Gateway, Upstream, Wire
 
 HEADS = {
     "ffmpeg": (

@@ -9,7 +9,7 @@ from OpenSSL import SSL
 
 from gateway.errors import ConfigurationError
 from gateway.listeners.tls_profile import CIPHERS, GROUPS, server_context, set_groups
-from tests.listeners.handshakes import handshake
+from tests.helpers.handshakes import handshake
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import TRIED_AGAIN_BYTES, Meaning, Retries
 from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.totals import Histograms
-from tests.protocols.recording import Conversation
+from tests.helpers.session_recording import Conversation
 
 # What the new connection is soon known by; the gap would be fifty times that.
 MOMENT_S = 0.2

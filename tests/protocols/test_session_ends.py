@@ -12,7 +12,7 @@ from gateway.errors import NotFound, UnknownSession
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import LONGEST_S, Conversation, Reply
+from tests.helpers.session_recording import LONGEST_S, Conversation, Reply
 
 SMALL = Limits(answer_bytes=4096)
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import Conversation
+from tests.helpers.session_recording import Conversation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from gateway.errors import BadRequest, NotFound
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import Conversation
+from tests.helpers.session_recording import Conversation
 
 HANDSHAKE = b"\x03handshake"
 

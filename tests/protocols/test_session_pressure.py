@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import NotFound
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import Conversation
+from tests.helpers.session_recording import Conversation
 
 # Small bounds, so that a test can fill what it means to fill.
 SMALL = Limits(

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import Conversation, Reply
+from tests.helpers.session_recording import Conversation, Reply
 
 # The least that Limits takes, so that every bound is reached in a few steps; replay alone has room for
 # ten full answers, without which a lost answer may rightly be gone.

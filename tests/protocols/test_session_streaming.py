@@ -10,7 +10,7 @@ from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.stream_policy import Delivery, StreamPolicy, policy_for
 from gateway.protocols.streaming import MOST_BYTES, PAUSE_S, PLAYING_BYTES, REST_S
-from tests.protocols.recording import Conversation, Reply
+from tests.helpers.session_recording import Conversation, Reply
 from tests.protocols.test_clients import FFMPEG_HEAD, LIBRTMP_HEAD, fields_of, with_field
 
 CHUNKED = StreamPolicy(Framing.CHUNKED, Delivery.STREAMED)

@@ -17,7 +17,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.stream_policy import Delivery, StreamPolicy
 from gateway.protocols.streaming import PLAYING_BYTES
-from tests.protocols.recording import Conversation, Reply
+from tests.helpers.session_recording import Conversation, Reply
 
 LIMITS = Limits(answer_bytes=4096, down_buffer_bytes=8192, up_buffer_bytes=8192, replay_bytes=4096)
 # Past what one run can say, no value twice within an answer's distance.

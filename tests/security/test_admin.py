@@ -10,7 +10,7 @@ import pytest
 
 from gateway.admin.http.server import CONNECTIONS, STREAMED
 from gateway.admin.resources.event_streams import WATCHERS
-from tests.admin.gateway import AdminServer
+from tests.helpers.admin_server import AdminServer
 
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -10,7 +10,7 @@ from gateway.listeners.http import HTTPConnection
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
-from tests.listeners.conversation import Gateway
+from tests.helpers.http_conversation import Gateway
 from tests.listeners.test_forwarding import GET, OPEN, Server, WebWire, accept, serve
 
 TRUSTED = Networks.of([ip_network("10.0.0.0/8")])

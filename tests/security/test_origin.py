@@ -28,7 +28,7 @@ from gateway.protocols.rtmp.server import (
     PING_CHUNKS,
     ServerConnection,
 )
-from tests.protocols.rtmp.client import INTER_FRAME, KEYFRAME, Client, video
+from tests.helpers.rtmp_client import INTER_FRAME, KEYFRAME, Client, video
 
 MIB = 1024 * 1024
 LARGEST = KEYFRAME + bytes(8 * MIB - len(KEYFRAME))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from tests.protocols.recording import Conversation, Reply
+from tests.helpers.session_recording import Conversation, Reply
 
 MIB = 1024 * 1024
 

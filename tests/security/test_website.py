@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.listeners.conversation import Gateway
+from tests.helpers.http_conversation import Gateway
 from tests.listeners.test_forwarding import BAD_GATEWAY, GET, OK, POST, Server, accept, serve
 
 HEAD = GET.replace(b"GET", b"HEAD", 1)

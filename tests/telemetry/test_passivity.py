@@ -13,7 +13,7 @@ from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
 from gateway.tunnels.relay_connection import RelayConnection
-from tests.line import Line
+from tests.helpers.line import Line
 from tests.protocols.rtmp.test_passive import conversation
 from tests.telemetry.test_truth import EndToEnd
 from tests.tunnels.test_relay import Waiting

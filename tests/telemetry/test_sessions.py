@@ -16,7 +16,7 @@ from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.measurement.latency import SLICE_S
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 class Notes:

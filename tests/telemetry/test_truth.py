@@ -11,8 +11,8 @@ from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.totals import Histograms
 from gateway.telemetry.sessions import Sessions
 from gateway.telemetry.summary import Summary
-from tests.listeners.conversation import Gateway, Upstream, Wire
-from tests.protocols.recording import Conversation
+from tests.helpers.http_conversation import Gateway, Upstream, Wire
+from tests.helpers.session_recording import Conversation
 
 SOME_US = 0.000_05
 

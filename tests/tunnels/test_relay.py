@@ -18,7 +18,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
 from gateway.tunnels.relay_connection import RelayConnection
-from tests.line import Line
+from tests.helpers.line import Line
 
 HANDSHAKE = b"\x03" + bytes(1536)
 MARK = 128 * 1024

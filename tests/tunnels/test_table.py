@@ -26,7 +26,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import Opening, SessionTable
 from gateway.tunnels.tunnel import Tunnel
-from tests.protocols.recording import Reply
+from tests.helpers.session_recording import Reply
 from tests.tunnels.upstream import UpstreamTransport
 
 MIB = 1024 * 1024

@@ -9,7 +9,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.tunnels.tunnel import Tunnel
-from tests.protocols.recording import Reply
+from tests.helpers.session_recording import Reply
 from tests.tunnels.upstream import UpstreamTransport
 
 LIMITS = Limits(answer_bytes=4096, down_buffer_bytes=8192)

@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from gateway.protocols.rtmp.messages import UserControl, user_control
 from gateway.protocols.rtmp.outbox import QUEUE_BYTES
 from gateway.upstreams.origin import JOIN_WRITES, OriginFactory, OriginLimits, listen_origin
-from tests.logged import logged
-from tests.protocols.rtmp.client import (
+from tests.helpers.logged import logged
+from tests.helpers.rtmp_client import (
     AUDIO_HEADER,
     INTER_FRAME,
     KEYFRAME,

@@ -21,7 +21,7 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
 from gateway.upstreams.pool import Health, Pool
-from tests.logged import logged
+from tests.helpers.logged import logged
 
 LOOPBACK = "127.0.0.1"
 # The longest reactor iteration, and the number of iterations after which a test has failed.

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import ConfigurationError
 from gateway.workers.admin import read_authorities, read_token
-from tests.listeners.certificate_makers import issue
+from tests.helpers.certificate_makers import issue
 
 TOKEN = "0123456789abcdef"
 

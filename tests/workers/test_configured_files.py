@@ -15,7 +15,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.workers import configured_files
-from tests.listeners.certificate_makers import DAY, issue
+from tests.helpers.certificate_makers import DAY, issue
 
 NOW = datetime.now(UTC)
 TOKEN = "0123456789abcdef"

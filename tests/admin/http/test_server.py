@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from gateway.admin.http.request_handler import STALLED_S
 from gateway.admin.http.responses import Response
 from gateway.admin.http.server import BODY_BYTES, CONNECTIONS, REQUEST_S
-from tests.admin.gateway import AdminServer, parse
+from tests.helpers.admin_server import AdminServer, parse
 
 TURN_S = 0.001
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -10,7 +10,7 @@ from attrs import evolve
 from gateway.admin.resources.diagnosis import Cause, diagnose, spoken
 from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.measurement.latency import Estimate
-from tests.admin.gateway import summary
+from tests.helpers.admin_server import summary
 
 
 @pytest.mark.parametrize(

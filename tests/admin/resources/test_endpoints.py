@@ -15,7 +15,7 @@ from gateway.admin.resources.endpoints import ROUTES
 from gateway.errors import Draining
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.measurement.history import History
-from tests.admin.gateway import AdminServer
+from tests.helpers.admin_server import AdminServer
 
 
 def media_server(up: bool, due: bool) -> UpstreamHealth:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from gateway.admin.resources.event_streams import WATCHERS
 from gateway.telemetry.sessions import NEWEST_ENDED
-from tests.admin.gateway import AdminServer, _chunks
+from tests.helpers.admin_server import AdminServer, _chunks
 
 
 def watch(server: AdminServer, query: str = "") -> tuple[Any, Any]:

@@ -8,8 +8,8 @@ from gateway.admin.resources.gateway_interface import Selection, merged
 from gateway.admin.resources.queries import SessionQuery
 from gateway.admin.resources.totals import totals
 from gateway.telemetry.exposition.merging import merged as merged_families
-from tests.admin.gateway import summary
-from tests.telemetry.fabricate import Node
+from tests.helpers.admin_server import summary
+from tests.helpers.fabricated_telemetry import Node
 
 
 def test_selections_of_workers_are_one_selection() -> None:

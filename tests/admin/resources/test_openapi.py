@@ -12,7 +12,7 @@ from gateway.admin.resources.event_streams import detail, row
 from gateway.admin.resources.openapi import document
 from gateway.configuration.values import LOG_LEVELS
 from gateway.telemetry.measurement.latency import Estimate
-from tests.admin.gateway import summary
+from tests.helpers.admin_server import summary
 
 
 def test_it_describes_every_path_and_method_and_no_other() -> None:

@@ -17,7 +17,7 @@ from gateway.admin.resources.queries import (
     parse_query,
     session_query,
 )
-from tests.admin.gateway import summary
+from tests.helpers.admin_server import summary
 
 
 @pytest.mark.parametrize(

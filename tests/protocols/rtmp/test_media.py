@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.protocols.rtmp.media import MODEX, Kind, Packet, classify, player_metadata
 from gateway.protocols.rtmp.messages import Message, MessageType
-from tests.protocols.rtmp.client import (
+from tests.helpers.rtmp_client import (
     AUDIO_HEADER,
     INTER_FRAME,
     KEYFRAME,

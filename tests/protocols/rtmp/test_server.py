@@ -15,7 +15,7 @@ from gateway.protocols.rtmp.messages import Message, MessageType, UserControl, u
 from gateway.protocols.rtmp.outbox import MESSAGE_BYTES, QUEUE_BYTES, QUEUE_NOTICES
 from gateway.protocols.rtmp.relay import KEPT_HEADERS, VIDEO_GONE_MS, StreamTable
 from gateway.protocols.rtmp.server import NET_STREAMS, ServerConnection
-from tests.protocols.rtmp.client import (
+from tests.helpers.rtmp_client import (
     AUDIO_HEADER,
     INTER_FRAME,
     KEYFRAME,

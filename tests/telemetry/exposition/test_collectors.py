@@ -25,7 +25,7 @@ from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import content_type, exposition
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.sessions import SessionFilter
-from tests.telemetry.fabricate import HOSTILE, LIMITS, Node, health
+from tests.helpers.fabricated_telemetry import HOSTILE, LIMITS, Node, health
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 READERS = {"": read_text, OPEN_METRICS: read_open_metrics}

@@ -12,7 +12,7 @@ from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.access_log import FIELDS, AccessLog
 from gateway.telemetry.logs.line_observer import BURST
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 @pytest.fixture

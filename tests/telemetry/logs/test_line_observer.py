@@ -17,7 +17,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.line_observer import BURST, Bucket, make_observer, one_line
 from gateway.telemetry.logs.session_log import SessionEndLog
 from gateway.telemetry.summary import Summary
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 class Log:

@@ -13,7 +13,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.formatting import duration, in_quotes, reason_in_words, size
 from gateway.telemetry.logs.refusals import RefusalLog
 from gateway.telemetry.logs.session_log import SessionStartLog
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 class Begun:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.logs.unraisable import UnraisableExceptions, unraisable
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 class Failing:

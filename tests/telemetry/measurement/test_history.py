@@ -10,7 +10,7 @@ from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.measurement.history import MOVING_BYTES, SAMPLE_S, SAMPLES, History
 from gateway.telemetry.measurement.latency import SLICE_S
 from gateway.telemetry.sessions import TURN_S
-from tests.telemetry.fabricate import Node
+from tests.helpers.fabricated_telemetry import Node
 
 
 def history(down: int = 0) -> History:

@@ -13,8 +13,8 @@ from typing import final
 
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs
-from tests.interop.servers import LOOPBACK, ROOT, run_nginx
+from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.servers import LOOPBACK, ROOT, run_nginx
 
 # Uploads are WebDAV's PUT; "small" refuses large ones before their body.
 _NGINX_CONFIGURATION = """

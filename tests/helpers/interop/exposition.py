@@ -20,8 +20,8 @@ from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import exposition
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
-from tests.interop.servers import LOOPBACK
-from tests.telemetry.fabricate import LIMITS, Node, health
+from tests.helpers.fabricated_telemetry import LIMITS, Node, health
+from tests.helpers.interop.servers import LOOPBACK
 
 _PROTOCOLS = ("rtmpt", "rtmpts", "rtmp", "rtmps")
 

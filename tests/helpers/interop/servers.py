@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import Program, Programs, until
+from tests.helpers.interop.programs import Program, Programs, until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1"
 
 # Where distributions put it.

@@ -13,7 +13,7 @@ from typing import Any, Self, final
 
 from websockets.sync.client import connect
 
-from tests.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.programs import Program, Programs, needs, until
 
 _OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -19,8 +19,8 @@ from typing import final
 
 from attrs import define, frozen
 
-from tests.interop.programs import until
-from tests.interop.relay import How, Link, Relay, end
+from tests.helpers.interop.programs import until
+from tests.helpers.interop.relay import How, Link, Relay, end
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 # Anywhere inside; the shortest head that is sent here has 80 bytes.

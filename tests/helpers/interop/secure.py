@@ -13,8 +13,8 @@ from pathlib import Path
 import trustme
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, until
-from tests.interop.servers import LOOPBACK, ROOT
+from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.servers import LOOPBACK, ROOT
 
 _LISTENER = '[[listener]]\naddress = "{loopback}:0"\n'
 _DAY = timedelta(days=1)

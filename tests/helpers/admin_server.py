@@ -29,7 +29,7 @@ from gateway.telemetry.measurement.tcp_info import TcpInfo
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
-from tests.telemetry.fabricate import Node, health
+from tests.helpers.fabricated_telemetry import Node, health
 
 
 class Figures:

@@ -10,8 +10,8 @@ from time import perf_counter
 from typing import Protocol, final
 
 from gateway.protocols.rtmp.messages import Message
-from tests.interop.servers import LOOPBACK
-from tests.protocols.rtmp.client import MEDIA_TYPES, Client
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.rtmp_client import MEDIA_TYPES, Client
 
 WAYS = ("rtmp", "rtmps", "rtmpt", "rtmpts")
 _PATIENCE_S = 30.0

@@ -9,8 +9,8 @@ from urllib.request import Request, urlopen
 
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, until
-from tests.interop.servers import LOOPBACK, port_said, start_gateway
+from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.servers import LOOPBACK, port_said, start_gateway
 
 _CONFIGURATION = f"""
 [[listener]]

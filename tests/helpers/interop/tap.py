@@ -6,8 +6,8 @@ import socket
 from time import monotonic
 from typing import final
 
-from tests.interop.programs import until
-from tests.interop.relay import Link, Relay
+from tests.helpers.interop.programs import until
+from tests.helpers.interop.relay import Link, Relay
 
 # AMF0 strings, as they stand in NetConnection and NetStream commands and their answers.
 _PLAYING = b"NetStream.Play"

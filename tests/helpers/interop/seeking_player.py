@@ -1,8 +1,8 @@
 """A player that pauses and seeks, on FFmpeg's libavformat, since the ``ffmpeg`` program does neither.
 
-Usage: ``python -m tests.interop.seeking_player URL [pause AFTER SECONDS | seek AFTER TO]``. After AFTER
-packets it pauses for SECONDS, or seeks to TO seconds. Prints one line for each packet (stream index and
-payload hash), and ``paused`` or ``seeked`` with the return values of libavformat.
+Usage: ``python -m tests.helpers.interop.seeking_player URL [pause AFTER SECONDS | seek AFTER TO]``. After
+AFTER packets it pauses for SECONDS, or seeks to TO seconds. Prints one line for each packet (stream index
+and payload hash), and ``paused`` or ``seeked`` with the return values of libavformat.
 """
 
 from __future__ import annotations

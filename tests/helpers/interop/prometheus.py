@@ -13,8 +13,8 @@ from urllib.request import urlopen
 
 from attrs import frozen
 
-from tests.interop.programs import Program, Programs, until
-from tests.interop.servers import LOOPBACK, ROOT
+from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.servers import LOOPBACK, ROOT
 
 DEPLOYED = ROOT / "deploy/prometheus"
 CASES = DEPLOYED / "tests"

@@ -16,7 +16,7 @@ from select import select
 from threading import Thread
 from typing import Generic, TypeVar, final
 
-from tests.interop.servers import LOOPBACK
+from tests.helpers.interop.servers import LOOPBACK
 
 _READ_BYTES = 64 * 1024
 _LINGER_NOT = struct.pack("ii", 1, 0)

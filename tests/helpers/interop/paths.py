@@ -14,10 +14,10 @@ from time import perf_counter, sleep
 from typing import Any, final
 
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES
-from tests.interop.programs import Programs, until
-from tests.interop.relay import Link, Relay
-from tests.interop.servers import LOOPBACK
-from tests.interop.watched import WatchedGateway, start_watched_gateway
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.relay import Link, Relay
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 
 # Idles are held for longer than anything here takes, so that the media server finds one whenever it speaks.
 _CONFIGURATION = """

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from secrets import randbelow, token_bytes
 from threading import Thread
 
-from tests.interop.servers import LOOPBACK
+from tests.helpers.interop.servers import LOOPBACK
 
 _SIZE = 1536
 _KEY_BYTES = 128

@@ -8,9 +8,9 @@ from typing import Protocol, final
 
 import imageio_ffmpeg
 
-from tests.interop.clips import HASHES, Packet, packets_of_hashes, packets_of_media
-from tests.interop.programs import Program, Programs
-from tests.interop.servers import LOOPBACK
+from tests.helpers.interop.clips import HASHES, Packet, packets_of_hashes, packets_of_media
+from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.servers import LOOPBACK
 
 # FFmpeg sends what it publishes over RTMPT after each tenth packet, and ends without sending the rest,
 # whoever the server is (PROTOCOL.md, What each client needs).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.interop.programs import needs
+from tests.helpers.interop.programs import needs
 
 # A packet as far as it must arrive unchanged: its stream, and the hash of its payload.
 Packet = tuple[int, str]
