@@ -118,7 +118,7 @@ class WebsiteUnavailable(RequestRefused):
     status = 502
 
 
-class BadAnswer(WebsiteUnavailable):
+class BadResponse(WebsiteUnavailable):
     """The website's response violates RFC 9112, or does not match the request."""
 
 

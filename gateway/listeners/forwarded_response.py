@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import BadAnswer, RequestRefused
+from gateway.errors import BadResponse, RequestRefused
 from gateway.listeners.forwarding_deadlines import LINGER_S, Client, ForwardingDeadlines, Phase
 from gateway.listeners.upgraded import Upgraded
 from gateway.protocols.forwarding import (
@@ -70,7 +70,7 @@ class ForwardedResponse(ForwardingDeadlines):
         """The next piece of the body. A malformed body can be refused while ``heads`` are not written."""
         try:
             return self._answer.next_piece()
-        except BadAnswer:
+        except BadResponse:
             if heads:
                 self._framing = None
             raise
@@ -100,7 +100,7 @@ class ForwardedResponse(ForwardingDeadlines):
     def _upgrade(self, heads: bytes, response: Response) -> None:
         server = self._server
         if server is None or not accepts_upgrade(self._request, response):
-            raise BadAnswer("an upgrade that was not requested")
+            raise BadResponse("an upgrade that was not requested")
         self._server, self._phase = None, Phase.DONE
         relay = Upgraded(self._client, self._transport, server, self._limits, self._clock)
         self._client.upgraded(relay)

@@ -16,7 +16,7 @@ from typing import Any, final
 
 from attrs import frozen
 
-from gateway.errors import BadAnswer, RequestRefused, WebsiteUnavailable
+from gateway.errors import BadResponse, RequestRefused, WebsiteUnavailable
 from gateway.listeners.forwarded_response import ForwardedResponse
 from gateway.listeners.forwarding_deadlines import Client, Phase
 from gateway.protocols.forwarding import LAST_CHUNK, Request, chunk, request_head
@@ -154,7 +154,7 @@ class Forwarding(ForwardedResponse):
             return
         try:
             self._answer.close()
-        except BadAnswer as error:
+        except BadResponse as error:
             self._web.log_failure(error)
             self._refuse(error)
             return

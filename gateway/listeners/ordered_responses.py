@@ -13,9 +13,15 @@ from __future__ import annotations
 from typing import Any, final
 
 from gateway.errors import RequestRefused
-from gateway.listeners.answers import LAST_CHUNK, STAYS, Answers, next_chunk, streamed_head
 from gateway.listeners.closed_transport import ClosedTransport
 from gateway.listeners.http_service import HTTPService, Opening
+from gateway.listeners.response_heads import (
+    LAST_CHUNK,
+    STAYS,
+    ResponseHeads,
+    next_chunk,
+    streamed_head,
+)
 from gateway.protocols.limits import is_slow
 from gateway.protocols.session import Session
 from gateway.transport import JOIN_BYTES
@@ -39,7 +45,7 @@ class PendingResponse:
         "session",
     )
 
-    def __init__(self, connection: OrderedResponses, answers: Answers) -> None:
+    def __init__(self, connection: OrderedResponses, answers: ResponseHeads) -> None:
         self._connection = connection
         self._answers = answers
         # Of a streamed answer.

@@ -22,10 +22,10 @@ from gateway.errors import (
     RequestRefused,
     UnknownSession,
 )
-from gateway.listeners.answers import CLOSES, CONTINUE, answers_to
 from gateway.listeners.closed_transport import ClosedTransport
 from gateway.listeners.http_service import BytesHandler, HTTPService, Website
 from gateway.listeners.ordered_responses import OrderedResponses
+from gateway.listeners.response_heads import CLOSES, CONTINUE, response_heads
 from gateway.logs import debugging
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.commands import Command, Kind, command_of
@@ -135,7 +135,7 @@ class RequestProcessing(OrderedResponses):
             self._fields = fields
             self._phase_deadline = 0.0
             self._command = command_of(self._reader.method, self._reader.target)
-            self._answers = answers_to(fields.version, fields.persistent)
+            self._answers = response_heads(fields.version, fields.persistent)
         website = self._service.website
         if self._command is None and website is not None:
             if not self._pending and not isinstance(self._transport, ClosedTransport):

@@ -11,7 +11,7 @@ Heads have the same checks as those of requests. The end of the body is determin
     chunked       ``Transfer-Encoding: chunked`` alone, on 1.1      with the last chunk
     until close   neither                                           with the connection
 
-Everything else raises BadAnswer: both fields, a repeated one, another coding, a folded line, an unknown
+Everything else raises BadResponse: both fields, a repeated one, another coding, a folded line, an unknown
 version. Chunks are parsed by llhttp, which is strict and fast for small chunks. Bodies with a length are
 counted here, which avoids copies.
 
@@ -27,7 +27,7 @@ from typing import final
 from attrs import field, frozen
 from httptools import HttpParserError, HttpResponseParser
 
-from gateway.errors import BadAnswer, BadRequest
+from gateway.errors import BadRequest, BadResponse
 from gateway.protocols.fields import FORBIDDEN, Items, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
@@ -121,19 +121,19 @@ class ResponseReader:
     def next_head(self) -> Response | None:
         """The next head, or None if it is incomplete, or a final head was returned before.
 
-        Raises BadAnswer.
+        Raises BadResponse.
         """
         if self._framing is not None:
             return None
         end = self.buffer.find(b"\r\n\r\n") + 4
         if (len(self.buffer) if end == 3 else end) > self._limits.head_bytes:
-            raise BadAnswer("head over the limit")
+            raise BadResponse("head over the limit")
         if end == 3:
             self._check_beginning()
             return None
         response = _response_of(self.buffer[:end], self._to_head)
         if len(response.items) > self._limits.head_fields:
-            raise BadAnswer("too many fields")
+            raise BadResponse("too many fields")
         self.buffer = self.buffer[end:]
         self._checked = 0
         if not response.interim:
@@ -143,7 +143,7 @@ class ResponseReader:
     def next_piece(self) -> bytes:
         """The received part of the body that has not been pulled; b"" if there is none.
 
-        Raises BadAnswer.
+        Raises BadResponse.
         """
         if self.ended or not self.buffer or self._framing is None:
             return b""
@@ -162,20 +162,20 @@ class ResponseReader:
         return piece
 
     def close(self) -> None:
-        """The server has closed the connection. Raises BadAnswer if the response is incomplete."""
+        """The server has closed the connection. Raises BadResponse if the response is incomplete."""
         if not self.ended and self._framing is not Framing.UNTIL_CLOSE:
-            raise BadAnswer("closed before the end")
+            raise BadResponse("closed before the end")
         self.ended = True
         self._persistent = False
 
     def _check_beginning(self) -> None:
         """Refuse an incomplete head as soon as it cannot become valid."""
         if not _BEGINNING.startswith(self.buffer[: len(_BEGINNING)]):
-            raise BadAnswer("not HTTP/1.x")
+            raise BadResponse("not HTTP/1.x")
         # The last byte is checked again: a CR needs an LF after it.
         found = FORBIDDEN.search(self.buffer, self._checked)
         if found is not None and self.buffer[found.start() :] != b"\r":
-            raise BadAnswer("control character in the head")
+            raise BadResponse("control character in the head")
         self._checked = max(len(self.buffer) - 1, 0)
 
     def _begin_body(self, response: Response) -> None:
@@ -212,7 +212,7 @@ class _Chunks:
             self._parser.feed_data(data)
         except HttpParserError as error:
             if not (self.ended or self._in_trailer):
-                raise BadAnswer("malformed chunk") from error
+                raise BadResponse("malformed chunk") from error
             # The body is complete.
             self.ended = self.surplus = True
         if self.ended:
@@ -238,12 +238,12 @@ class _Chunks:
 def _response_of(head: bytes, to_head: bool) -> Response:
     match = _STATUS_LINE.match(head)
     if match is None:
-        raise BadAnswer("malformed status line")
+        raise BadResponse("malformed status line")
     version, status = int(match[1]), int(match[2])
     try:
         items = items_of(head[match.end() :])
     except BadRequest as error:
-        raise BadAnswer("malformed field") from error
+        raise BadResponse("malformed field") from error
     length = _content_length(items)
     connection = tokens(items, b"connection")
     return Response(
@@ -261,16 +261,16 @@ def _content_length(items: Items) -> int | None:
     if not lengths:
         return None
     if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-        raise BadAnswer("not one Content-Length of digits")
+        raise BadResponse("not one Content-Length of digits")
     if values(items, b"transfer-encoding"):
-        raise BadAnswer("both Content-Length and Transfer-Encoding")
+        raise BadResponse("both Content-Length and Transfer-Encoding")
     return int(lengths[0])
 
 
 def _framing(version: int, status: int, items: Items, length: int | None, to_head: bool) -> Framing:
     encodings = [value.lower() for value in values(items, b"transfer-encoding")]
     if encodings and (encodings != [b"chunked"] or not version):
-        raise BadAnswer("Transfer-Encoding other than chunked alone")
+        raise BadResponse("Transfer-Encoding other than chunked alone")
     if to_head or status < 200 or status in _WITHOUT_BODY:
         return Framing.NONE
     if encodings:

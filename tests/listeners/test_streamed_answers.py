@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.error import TimeoutError as TimedOut
 from twisted.python.failure import Failure
 
-from gateway.listeners.answers import LAST_CHUNK, streamed_head
+from gateway.listeners.response_heads import LAST_CHUNK, streamed_head
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import PAUSE_S, PLAYING_BYTES
 from tests.helpers.http_conversation import Gateway, Upstream, Wire

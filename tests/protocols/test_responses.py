@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from attrs import frozen
 
-from gateway.errors import BadAnswer
+from gateway.errors import BadResponse
 from gateway.protocols.limits import Limits
 from gateway.protocols.responses import Framing, Response, ResponseReader
 
@@ -143,7 +143,7 @@ def test_bytes_behind_an_answer_are_no_part_of_it_and_spoil_the_connection(vecto
 @pytest.mark.parametrize("wire", NONSENSE.values(), ids=NONSENSE)
 def test_nonsense_is_refused_whole_and_byte_by_byte(wire: bytes) -> None:
     for pieces in ([wire], byte_by_byte(wire)):
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             read(pieces)
 
 
@@ -179,7 +179,7 @@ def test_without_any_length_the_body_ends_with_the_connection() -> None:
 )
 def test_an_answer_that_breaks_off_is_refused(wire: bytes) -> None:
     reader, _, _ = read([wire])
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         reader.close()
 
 

@@ -1,9 +1,9 @@
-"""The bytes of every answer the gateway gives itself, made ready before they are needed.
+"""Heads of the responses that the gateway creates itself, prepared in advance.
 
-``HTTP/1.1 200 `` and ``Content-Length: N`` with one space are to the letter what librtmp looks for, and
-HaishinKit wants exactly this Content-Type (PROTOCOL.md, What each client needs). An answer to HTTP/1.0
-says that the connection stays, since silence means the opposite there. ``no-cache`` is Flash Media
-Server's own, for the proxies in between.
+librtmp searches for ``HTTP/1.1 200 `` and for ``Content-Length: N`` with one space, and HaishinKit requires
+this Content-Type (PROTOCOL.md, What each client needs). Responses to HTTP/1.0 state that the connection
+persists, because the default is the opposite there. ``no-cache``, for proxies, is also sent by Flash Media
+Server.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gateway.errors import RequestRefused
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# nginx does not buffer an answer with X-Accel-Buffering: no (ngx_http_proxy_module, proxy_buffering);
-# no-transform forbids a proxy to change the body (RFC 9111, 5.2.2.6), which some would collect it for.
+# nginx does not buffer a response with X-Accel-Buffering: no (ngx_http_proxy_module, proxy_buffering).
+# no-transform forbids proxies to change the body (RFC 9111, 5.2.2.6), for which some would buffer it.
 _STREAMED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\n"
     b"Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\n"
@@ -25,8 +25,8 @@ _STREAMED = (
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-# librtmp fails on a head that crosses the end of its receive buffer (streaming.REST_S). A short head makes
-# that less likely; it has no fields for proxies, and is sent where there is none.
+# librtmp fails if a head crosses the end of its receive buffer (streaming.REST_S), which is less likely for
+# a short one. It has no fields for proxies, and is used for direct connections.
 _BRIEF = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -43,15 +43,15 @@ def streamed_head(length: int | None, first_bytes: int, is_direct: bool = False)
 
 
 def next_chunk(size: int) -> bytes:
-    """What stands between a chunk and the next one, of that size."""
+    """The end of a chunk and the beginning of the next one, of that size."""
     return b"\r\n%x\r\n" % size
 
 
 @final
-class Answers:
-    """The answers to requests after which the connection fares alike, as ``connection_field`` says.
+class ResponseHeads:
+    """The heads for one kind of connection: persistent or not, by ``connection_field``.
 
-    ``one_byte[n]`` is the whole answer 200 with the body ``n``.
+    ``one_byte[n]`` is the complete response 200 with the body ``n``.
     """
 
     __slots__ = ("_field", "_head", "closes", "one_byte")
@@ -80,12 +80,12 @@ class Answers:
         )
 
 
-STAYS = Answers(b"")
-STAYS_AS_ASKED = Answers(b"Connection: keep-alive\r\n")
-CLOSES = Answers(b"Connection: close\r\n", closes=True)
+STAYS = ResponseHeads(b"")
+STAYS_AS_ASKED = ResponseHeads(b"Connection: keep-alive\r\n")
+CLOSES = ResponseHeads(b"Connection: close\r\n", closes=True)
 
 
-def answers_to(version: int, persistent: bool) -> Answers:
+def response_heads(version: int, persistent: bool) -> ResponseHeads:
     """The answers for a request of HTTP/1.``version`` whose client wants the connection to persist."""
     if not persistent:
         return CLOSES

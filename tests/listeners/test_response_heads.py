@@ -16,13 +16,13 @@ from gateway.errors import (
     UnknownSession,
     UpstreamUnavailable,
 )
-from gateway.listeners.answers import (
+from gateway.listeners.response_heads import (
     CLOSES,
     CONTINUE,
     STAYS,
     STAYS_AS_ASKED,
-    Answers,
-    answers_to,
+    ResponseHeads,
+    response_heads,
 )
 
 REFUSALS = {
@@ -43,7 +43,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("answers", "field"), FIELDS)
-def test_an_answer_is_this_to_the_letter(answers: Answers, field: bytes) -> None:
+def test_an_answer_is_this_to_the_letter(answers: ResponseHeads, field: bytes) -> None:
     before = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\nCache-Control: no-cache\r\n"
         + field
@@ -60,7 +60,7 @@ def test_an_answer_is_this_to_the_letter(answers: Answers, field: bytes) -> None
 )
 @pytest.mark.parametrize(("answers", "field"), FIELDS)
 def test_a_refusal_is_its_status_and_nothing_else(
-    error: type[RequestRefused], status: int, answers: Answers, field: bytes
+    error: type[RequestRefused], status: int, answers: ResponseHeads, field: bytes
 ) -> None:
     sent = answers.refusal(error("what only the operator may know"))
     line, rest = sent.split(b"\r\n", 1)
@@ -69,7 +69,9 @@ def test_a_refusal_is_its_status_and_nothing_else(
 
 
 @pytest.mark.parametrize(("answers", "_field"), FIELDS)
-def test_another_reader_of_http_understands_every_answer(answers: Answers, _field: bytes) -> None:
+def test_another_reader_of_http_understands_every_answer(
+    answers: ResponseHeads, _field: bytes
+) -> None:
     refusals = [answers.refusal(error("")) for error in REFUSALS]
     for sent in (answers.one_byte[1], answers.head(3) + b"\x01ab", *refusals):
         client = h11.Connection(h11.CLIENT)
@@ -92,4 +94,4 @@ def test_another_reader_of_http_understands_every_answer(answers: Answers, _fiel
 def test_1_0_is_told_that_the_connection_stays_and_1_1_that_it_does_not(
     version, persistent, answers
 ) -> None:
-    assert answers_to(version, persistent) is answers
+    assert response_heads(version, persistent) is answers
