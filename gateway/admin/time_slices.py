@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from twisted.internet.task import deferLater
 
-# Half of the 5 ms allowed: the last step of a slice begins before its end and takes no longer than it.
+# Half of the 5 ms permitted, because the last step of a slice can take as long as the slice.
 _SLICE_S: Final = 0.002
 
 

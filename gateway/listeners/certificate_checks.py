@@ -161,7 +161,7 @@ def _is_trusted(certificate: x509.Certificate) -> bool:
 
 
 def _shown(certificate: x509.Certificate) -> str:
-    """The certificate, as a person would call it."""
+    """The certificate's name for error messages."""
     names = dns_names(certificate)
     return quoted(names[0] if names else certificate.subject.rfc4514_string())
 
@@ -171,7 +171,7 @@ def _issuer(certificate: x509.Certificate) -> str:
 
 
 def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names it is for: the alternative ones, which modern clients look at alone."""
+    """The DNS names in the subject alternative names, which alone modern clients check."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

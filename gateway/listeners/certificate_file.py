@@ -1,16 +1,12 @@
-"""A site's certificate chain and its private key, in one PEM file or in two, read and checked.
+"""Reads and checks a certificate chain and its private key, from one PEM file or two.
 
-    -----BEGIN CERTIFICATE-----    the site's own
-    -----BEGIN CERTIFICATE-----    its issuer's, and so on up to, but without, the root
-    -----BEGIN PRIVATE KEY-----    anywhere in the file, or alone in a second one
+    -----BEGIN CERTIFICATE-----    the site's certificate
+    -----BEGIN CERTIFICATE-----    its issuer's, and so on, without the root
+    -----BEGIN PRIVATE KEY-----    anywhere in the file, or in a second file
 
-Rules:
-
-- What would fail in a client's hands fails here, at start, with a line that names the file, what is wrong
-  and what to do (certificate_checks.py).
-- Nobody is asked for a passphrase: the gateway starts alone, at night.
-
-It refuses to know the clock, and what a certificate is used for.
+Files with faults that clients would detect are refused, with a line for each fault that names the file, the
+fault and the remedy (certificate_checks.py). Encrypted keys are refused, because the gateway starts without
+an operator.
 """
 
 from __future__ import annotations
@@ -31,41 +27,41 @@ from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_checks import dns_names, faults_of
 from gateway.regular_files import read_regular_file
 
-# The longest chains have some tens of kilobytes; without a bound, a wrong path (/dev/zero) would fill
-# the memory.
+# The longest chains have tens of kilobytes. Without a limit, a wrong path (/dev/zero) would fill the
+# memory.
 _FILE_BYTES: Final = 256 * 1024
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-# RFC 7468 and, for the second, RFC 1421 as OpenSSL's older key files have it.
+# RFC 7468, and RFC 1421 for OpenSSL's older key files.
 _ENCRYPTED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 
-# Modification time in nanoseconds, inode and size: a file that was replaced differs in one of them.
+# Modification time in nanoseconds, inode and size, one of which differs after a file was replaced.
 Version = tuple[int, int, int]
 
 
 @frozen
 class CertificatePaths:
-    """Where a certificate is: its chain, and its private key in the same file or in another."""
+    """The paths of a certificate's chain and private key, which may be the same."""
 
     chain: str
     key: str
 
     @classmethod
     def joined(cls, path: str) -> CertificatePaths:
-        """One file with both."""
+        """The paths of a file with both."""
         return cls(path, path)
 
     @property
     def is_joined(self) -> bool:
-        """Whether one file has both."""
+        """Whether both are in one file."""
         return self.chain == self.key
 
     def __str__(self) -> str:
         return self.chain if self.is_joined else f"{self.chain} with the key {self.key}"
 
     def versions(self) -> tuple[Version | None, ...]:
-        """The versions of the files that are there now; None for a file whose status cannot be read."""
+        """The versions of the files; None for a file whose status cannot be read."""
         files = (self.chain,) if self.is_joined else (self.chain, self.key)
         return tuple(map(_version, files))
 
@@ -80,7 +76,7 @@ def _version(path: str) -> Version | None:
 
 @frozen
 class CertificateFile:
-    """A certificate that passed: the site's own comes first in ``chain``."""
+    """A valid certificate. ``chain`` begins with the site's own."""
 
     paths: CertificatePaths
     chain: tuple[x509.Certificate, ...]
@@ -88,7 +84,7 @@ class CertificateFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names it is for, as the certificate writes them; the common name where it has none."""
+        """The DNS names of the certificate, or its common name if it has none."""
         return dns_names(self.chain[0]) or tuple(
             str(attribute.value)
             for attribute in self.chain[0].subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
@@ -96,12 +92,12 @@ class CertificateFile:
 
     @property
     def not_after_s(self) -> float:
-        """When the first of its chain ends, in seconds since 1970."""
+        """The earliest expiry time in its chain, in seconds since 1970."""
         return min(certificate.not_valid_after_utc for certificate in self.chain).timestamp()
 
 
 def read_certificate_file(path: str, now: float) -> CertificateFile:
-    """As ``read_certificate``, of one file with chain and key."""
+    """As ``read_certificate``, for a file with chain and key."""
     return read_certificate(CertificatePaths.joined(path), now)
 
 
@@ -145,14 +141,14 @@ def _parse(paths: CertificatePaths) -> CertificateFile:
 
 
 def _blocks(content: bytes) -> list[tuple[bytes, bytes]]:
-    """The PEM blocks, each with its label."""
+    """The PEM blocks with their labels."""
     return [(match[1], match[0]) for match in _BLOCK.finditer(content)]
 
 
 def _certificate(path: str, place: int, block: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(block)
-        # Each is read only when it is asked for.
+        # Each is parsed on demand.
         _ = (
             certificate.public_key(),
             certificate.extensions,

@@ -1,21 +1,20 @@
-"""The gateway's certificates: which one a client gets, and how they are replaced.
+"""The certificates of the listeners: selection by server name, reload and renewal.
 
 Rules:
 
-- A client's server name (SNI) chooses: a certificate with exactly this name, else one with a wildcard for
-  its first label, else the first file. Of two with the same name, the one named first.
-- Files are read when they are loaded and never during a handshake; a handshake looks up a dictionary.
-- ``Certificates`` never change. A reload replaces them as a whole, once all files have passed; otherwise
-  the old ones stay. A connection keeps those that it began with.
-- A renewal, which is due every minute, reads only certificates whose files have changed, and replaces each
-  that passes. If one does not (a new chain beside the old key), the old one stays in use, its files are
-  read again at the next renewal, and the other certificates are renewed without it.
+- A client's server name (SNI) selects a certificate with this name, else one with a wildcard for its first
+  label, else the first one. Of two with the same name, the first one is used.
+- No file is read during a handshake, which uses a dictionary.
+- ``Certificates`` are immutable. A reload replaces them if all files are valid; otherwise the old ones stay
+  in use. Existing connections keep their certificates.
+- A renewal, every minute, reads only certificates whose files have changed, and replaces each that is
+  valid. If one is not (a new chain with the old key), the old one stays in use, its files are read again at
+  the next renewal, and the other certificates are renewed.
 - A server name that is not ASCII (a client may send any bytes) gets the first certificate. Python's ``ssl``
   would fail on it before it calls the callback, so such a handshake begins with a context that has none.
 
-Certificates come as ``ssl.SSLContext``: of the ways to do TLS, Python's own engine on memory buffers
-(``SSLContext.wrap_bio``) measured best here. What makes a file good is in certificate_file.py, how TLS is
-spoken in tls_profile.py.
+Certificates are used as ``ssl.SSLContext``, because Python's ``ssl`` on memory buffers is the fastest
+option measured. certificate_file.py checks the files, and tls_profile.py configures TLS.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from gateway.listeners.certificate_file import (
 from gateway.listeners.tls_profile import bare_context, server_context
 from gateway.protocols.client_hello import server_name_of
 
-# Inside of it the certificate with this number is read; it may say more of what is wrong with its files.
+# A context manager for reading the certificate with this number, which may add to its errors.
 Reading = Callable[[int], AbstractContextManager[None]]
 
 
 @frozen
 class Expiry:
-    """For the metrics: when the first certificate of a file's chain ends, in seconds since 1970."""
+    """The earliest expiry time in a file's chain, in seconds since 1970, for the metrics."""
 
     file: str
     names: tuple[str, ...]
@@ -52,7 +51,7 @@ class Expiry:
 
 @frozen
 class Loaded:
-    """One certificate in use, and the versions that its files had before they were read."""
+    """A certificate in use, and the versions of its files when they were read."""
 
     file: CertificateFile
     context: ssl.SSLContext
@@ -77,11 +76,11 @@ class Renewal:
 
 @frozen
 class Certificates:
-    """What was in the files at one time."""
+    """An immutable set of certificates."""
 
     loaded: tuple[Loaded, ...]
     by_name: Mapping[str, ssl.SSLContext]
-    # What handshakes begin with: it has no certificate, and asks for one by the server name.
+    # The context that handshakes begin with. Its callback selects a certificate by the server name.
     front: ssl.SSLContext
 
     @classmethod
@@ -99,7 +98,7 @@ class Certificates:
 
     @classmethod
     def of(cls, loaded: tuple[Loaded, ...]) -> Certificates:
-        """At least one certificate; the first is the default."""
+        """Create a set of at least one certificate; the first is the default."""
         made = cls(loaded, _by_name(loaded), bare_context())
         made.front.sni_callback = made._choose
         return made
@@ -111,7 +110,7 @@ class Certificates:
 
     @property
     def expiries(self) -> tuple[Expiry, ...]:
-        """One for each certificate."""
+        """The expiry times of all certificates."""
         files = (each.file for each in self.loaded)
         return tuple(Expiry(file.paths.chain, file.names, file.not_after_s) for file in files)
 
@@ -131,7 +130,8 @@ class Certificates:
         connection.context = self.context_for(server_name)
 
     def context_for_hello(self, first: bytes) -> ssl.SSLContext:
-        """What the handshake begins with whose ClientHello is in ``first``, if it is there as a whole."""
+        """The context for a handshake. ``first``: the first bytes, with the ClientHello if it is
+        complete."""
         name = server_name_of(first)
         return self.front if name is None or name.isascii() else self.default
 
@@ -154,7 +154,7 @@ class CertificateStore:
         self.current = Certificates.load(self._paths, now, reading)
 
     def context(self, first: bytes) -> ssl.SSLContext:
-        """What a new connection begins its handshake with, by the first bytes of its client."""
+        """The context for a new connection's handshake, by the first bytes of its client."""
         return self.current.context_for_hello(first)
 
     def reload(self, now: float) -> None:
@@ -163,7 +163,7 @@ class CertificateStore:
         self._reported.clear()
 
     def renew(self, now: float) -> Renewal:
-        """Replace the certificates whose files have changed and pass. Reads no file that is unchanged."""
+        """Replace the certificates whose files have changed and are valid. Reads no other files."""
         loaded, renewed, faults = list(self.current.loaded), [], []
         for index, old in enumerate(self.current.loaded):
             paths = self._paths[index]
@@ -187,7 +187,7 @@ class CertificateStore:
 
 
 def _passed(paths: Iterable[CertificatePaths], now: float, reading: Reading) -> Iterator[Loaded]:
-    """The certificates, if none has a fault; else every fault of all."""
+    """The certificates if all are valid. Raises ConfigurationError with all faults."""
     faults = []
     for index, each in enumerate(paths):
         try:

@@ -4,8 +4,8 @@ A response that is available immediately is one write. A response that is not (a
 command, an open) is added to ``_pending``; responses that are complete behind it wait there too. The first
 pending response can be streamed: its head is written at once, and its body piece by piece.
 
-While the transport's write buffer is not empty, the client owes progress: one that is too slow is
-disconnected (``limits.is_slow``).
+While the transport's write buffer is not empty, a client that reads too slowly is disconnected
+(``limits.is_slow``).
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class OrderedResponses:
     def _await_room(self) -> None:
         """Wait until the write buffer has drained."""
         if not self._streaming:
-            # Behind a streamed answer commands take effect, and a close above all.
+            # Commands behind a streamed answer are processed, a close in particular.
             self._transport.stopReading()
         self._set_stalled_deadline(self._service.clock())
 
@@ -259,6 +259,6 @@ class OrderedResponses:
         self._transport.unregisterProducer()
         self._transport.loseWriteConnection()
         now = self._service.clock()
-        # What its kernel has not got yet is still owed to it.
+        # The deadline for the peer's kernel to receive the rest.
         self._owed_until = now + self._service.limits.stalled_write_s
         self.deadline = self._owed_until if self.is_full else now + LINGER_S

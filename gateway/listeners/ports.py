@@ -1,4 +1,4 @@
-"""Listening sockets: opened by us, or handed over by systemd; and in words why one cannot be had."""
+"""Listening sockets: opened here, or passed by systemd, with explanations of errors."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gateway.errors import ConfigurationError
 from gateway.protocols.limits import Limits
 from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort, notice_vanished
 
-# The kernel caps it at net.core.somaxconn (4096); a burst of players opens several at once each.
+# The kernel limits it to net.core.somaxconn (4096). In a burst, each player opens several connections.
 _BACKLOG = 4096
 # sd_listen_fds(3): inherited descriptors begin here.
 _FIRST_DESCRIPTOR = 3
-# ip(7), net.ipv4.ip_unprivileged_port_start, unless somebody changed it.
+# The default of ip(7), net.ipv4.ip_unprivileged_port_start.
 _FIRST_FREE_PORT = 1024
 _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
-# linux/tcp.h: while fewer than four segments are under way, as in a whole answer, a lost one is sent again
-# after the same time-out each time, not after twice the last one.
+# linux/tcp.h: while fewer than four segments are in flight, as with whole answers, the retransmission
+# timeout is not doubled.
 _TCP_THIN_LINEAR_TIMEOUTS = 16
 _TCP_CAUSES = {
     EADDRINUSE: "in use: another program listens there; stop it, or use another port",
@@ -49,10 +49,10 @@ _UNIX_CAUSES = {
 
 @frozen
 class SocketOptions:
-    """What the connections accepted on a listening socket inherit from it; no effect on UNIX sockets."""
+    """Options that accepted connections inherit. They have no effect on UNIX sockets."""
 
     vanished_s: float = Limits().vanished_s
-    # A name that the kernel knows (tcp(7), TCP_CONGESTION); "" leaves it to the system.
+    # A name known to the kernel (tcp(7), TCP_CONGESTION); "" for the system's default.
     congestion_control: str = ""
 
     def set_on(self, listening: socket.socket) -> None:
@@ -67,7 +67,7 @@ class SocketOptions:
 
 
 def check_congestion_control(name: str) -> None:
-    """Raises ConfigurationError when the kernel does not know ``name``, or does not allow it."""
+    """Raises ConfigurationError if the kernel does not know or permit ``name``."""
     with socket.socket() as probe:
         try:
             SocketOptions(congestion_control=name).set_on(probe)
@@ -109,7 +109,7 @@ def listen(
 
 
 def cause_of(address: ListenAddress, error: OSError) -> str:
-    """What is in the way, and what to do."""
+    """The cause of the error, and the remedy."""
     known = _UNIX_CAUSES
     if isinstance(address, TcpAddress):
         known = _LOW_PORT_CAUSES if address.port < _FIRST_FREE_PORT else _TCP_CAUSES
@@ -135,9 +135,9 @@ def _listen(
 
 
 def _remove_dead_socket(path: Path) -> None:
-    """Remove what a killed gateway left; a socket that somebody listens on is kept, and in use.
+    """Remove a socket file that a killed gateway left. A socket in use is kept.
 
-    Raises OSError, EEXIST where something else is.
+    Raises OSError; EEXIST for other files.
     """
     try:
         if not S_ISSOCK(path.stat().st_mode):
@@ -145,7 +145,7 @@ def _remove_dead_socket(path: Path) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
-        # A listener whose backlog is full would keep us waiting.
+        # Non-blocking, because the listener's accept queue may be full.
         probe.setblocking(False)
         try:
             probe.connect(str(path))
@@ -169,7 +169,7 @@ def _adopt(
 
 
 def _inherited(name: str, environment: Mapping[str, str]) -> int:
-    """The number of the descriptor that systemd handed over under ``name`` (sd_listen_fds(3))."""
+    """The descriptor that systemd passed with ``name`` (sd_listen_fds(3))."""
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     if environment.get("LISTEN_PID") != str(os.getpid()) or name not in names:
         raise ConfigurationError(
@@ -180,7 +180,7 @@ def _inherited(name: str, environment: Mapping[str, str]) -> int:
 
 
 def address_of(listening: Any) -> TcpAddress:
-    """The address that a listening TCP port came to have, where it was asked for port 0."""
+    """The address of a listening TCP port, with the port number chosen for 0."""
     host = listening.getHost()
     return TcpAddress(host.host, host.port)
 

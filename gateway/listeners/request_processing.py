@@ -39,7 +39,7 @@ _log = Logger()
 # Looking a member up in its Enum costs as much as a call.
 _IDENT, _OPEN = Kind.IDENT, Kind.OPEN
 _OF_NO_SESSION = frozenset((_IDENT, _OPEN))
-# A body of such a size is awaited, whoever it is for.
+# Bodies up to this size are received before the session is looked up.
 _SMALL_BYTES = 1024
 
 

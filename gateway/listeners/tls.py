@@ -103,7 +103,7 @@ class TLSConnection:
         if protocol is not None:
             protocol.connectionLost(self._lost or reason)
 
-    # The protocol above calls
+    # Called by the protocol inside TLS
 
     @property
     def version(self) -> str:
@@ -162,7 +162,7 @@ class TLSConnection:
         if self._outgoing.pending:
             self._refusals += 1
             self._flush()
-        # A broken engine takes nothing to write any more.
+        # A failed engine accepts no more data.
         self._closing = self._closing or stream is _Stream.BROKEN
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -172,10 +172,10 @@ class TLSConnection:
             self._break_off(ConnectionLost("not TLS any more"))
 
     def _decrypt(self) -> tuple[list[bytes], _Stream]:
-        """What has come, and where the peer's stream is after it."""
+        """Decrypt the received records. Returns the data, and the state of the peer's stream."""
         pieces: list[bytes] = []
         try:
-            # At the end of a record there is no need to be told so by an exception, which costs more.
+            # Stop at the end of a record, because an exception costs more.
             while self._incoming.pending:
                 piece = self._tls.read(_RECORD_BYTES)
                 if not piece:
@@ -190,7 +190,7 @@ class TLSConnection:
         return pieces, _Stream.OPEN
 
     def _end_reading(self) -> None:
-        """The peer says no more."""
+        """The peer has ended its stream."""
         if self._deaf:
             return
         self._deaf = True
@@ -200,7 +200,7 @@ class TLSConnection:
             self.loseConnection()
 
     def _break_off(self, cause: Exception) -> None:
-        """Close after an error, of which an alert tells the peer if it takes it at once."""
+        """Close after an error, and send an alert if the write buffer has room."""
         self._deaf = self._closing = True
         self._lost = Failure(cause)
         self._flush()
@@ -214,7 +214,7 @@ class TLSConnection:
         if self._closing or self._handshaken is not None:
             return
         self._closing = True
-        # The peer has not said goodbye yet, and need not.
+        # The peer's close_notify is optional.
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._flush()

@@ -25,7 +25,7 @@ _HANDSHAKES = (b"\x03", b"\x06", b"\x08", b"\x09")
 _IDLE = Kind.IDLE
 _CLOSE = Kind.CLOSE
 _SEND = Kind.SEND
-# Every 128th command, the figures are told to count what they have put off.
+# At every 128th command, the figures count their pending values.
 SETTLE_MASK = 127
 
 

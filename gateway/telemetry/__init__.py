@@ -1,1 +1,1 @@
-"""What is known about the traffic: counters, and the record written when a session ends."""
+"""Telemetry: measurement of sessions, metrics, and logs."""

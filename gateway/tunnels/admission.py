@@ -12,10 +12,10 @@ from typing import final
 from gateway.errors import CapacityReached, Draining
 from gateway.protocols.limits import Limits
 
-# A session that may buffer less than this is of no use: one answer would not fit.
+# A session with a smaller buffer limit is useless: one answer would not fit.
 _LEAST_SHARE_BYTES = 64 * 1024
-# What ended sessions keep is for clients whose connection was cut at the very end; it must not take the
-# room of those that live.
+# The answers of ended sessions are kept for clients whose connection was cut at the end. They must not use
+# the memory of active sessions.
 _ENDED_PART = 16
 
 
@@ -28,7 +28,7 @@ class Admission:
         self._buffers_bytes = buffers_bytes
         self._per_address: Counter[str] = Counter()
         self.closed = False
-        # Set by the operator, for as long as no new sessions are to come in.
+        # Set by the operator while no new sessions are accepted.
         self.draining = False
         self.living = 0
 

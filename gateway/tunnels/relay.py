@@ -29,7 +29,7 @@ from gateway.tunnels.relay_connection import Reasons, RelayConnection
 
 _log = Logger()
 
-# C0 and C1, or their like in RTMPE: fewer bytes than this and nobody has begun a handshake.
+# The size of C0 and C1, in RTMPE too. With fewer bytes, no handshake has begun.
 _HANDSHAKE_BYTES = 1537
 
 _OF_CLIENT = Reasons(
@@ -44,12 +44,12 @@ _OF_UPSTREAM = Reasons(
     EndReason.UPSTREAM_VANISHED,
     EndReason.UPSTREAM_STALLED,
 )
-# Nobody has anything to come then.
+# End reasons after which neither peer gets further data.
 _AT_ONCE = frozenset(
     (
         *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
         EndReason.RESOURCES_EXHAUSTED,
-        # The media server is to let the publisher in who returns.
+        # The media server must accept the publisher that reconnects.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
 )
@@ -65,7 +65,7 @@ class Telemetry(Protocol):
     def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None: ...
 
 
-def _nobody() -> None:
+def _ignore() -> None:
     """The callback of a relay that needs none."""
 
 
@@ -95,7 +95,7 @@ class Relay:
         "upstream",
     )
 
-    # What a tunnel's session counts and a relay has none of.
+    # Counters of a tunnel's session that a relay does not have.
     sends = idles = closes = holds = empty_answers = filled_answers = repeats = early = 0
     streamed_answers = streamed_bytes = 0
     streamed_s = 0.0
@@ -109,7 +109,7 @@ class Relay:
         limits: Limits,
         ingress: Ingress = RTMP,
         figures: Any = None,
-        left: Callable[[], None] = _nobody,
+        left: Callable[[], None] = _ignore,
     ) -> None:
         self._table = table
         self._limits = limits
@@ -125,7 +125,7 @@ class Relay:
         self.unused_until = self.opened_at + limits.unused_session_s
         self.ended: EndReason | None = None
         self._first_end: EndReason | None = None
-        # Of half a relay: since when, and at how many bytes, nothing has been said.
+        # For a half-closed relay: the time of the last data, and the byte count then.
         self._quiet_since = inf
         self._quiet_bytes = 0
         self.client = RelayConnection(self, _OF_CLIENT)
@@ -140,7 +140,7 @@ class Relay:
     def bytes_down(self) -> int:
         return self.upstream.bytes_read
 
-    # Telemetry and the operator call
+    # Called by telemetry and the admin server
 
     @property
     def opening_fields(self) -> None:
@@ -171,7 +171,7 @@ class Relay:
         """End the relay."""
         self.end(reason)
 
-    # The sides call
+    # Called by the connections
 
     def read(self, side: RelayConnection, data: bytes) -> None:
         """Pass ``data`` read from ``side`` to the passive reader."""
@@ -208,7 +208,7 @@ class Relay:
         if self.client.transport is None and self.upstream.transport is None:
             self._table.forget(self)
 
-    # The table calls
+    # Called by the table
 
     def join(self, first: bytes) -> None:
         """Both connections are established; ``first`` is what the client has sent so far."""
@@ -277,7 +277,7 @@ class RelayTable:
         self._connect = connect
         self._telemetry = telemetry
         self._measure = measure
-        # Those that have ended too, until their connections are gone.
+        # Including ended ones, until both connections are lost.
         self._relays: set[Relay] = set()
         self.clock = clock
 
@@ -287,7 +287,7 @@ class RelayTable:
         transport: Any,
         first: bytes,
         ingress: Ingress = RTMP,
-        left: Callable[[], None] = _nobody,
+        left: Callable[[], None] = _ignore,
     ) -> None:
         """Relay the client connected by ``transport``, whose ``first`` bytes have been read already.
 
@@ -309,7 +309,7 @@ class RelayTable:
             relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client
-        # Nothing is read until there is somebody to write it to.
+        # Nothing is read before the upstream connection is established.
         transport.stopReading()
         relay.client.makeConnection(transport)
         Deferred.fromCoroutine(self._join(relay, first)).addErrback(self._fail, relay)
@@ -320,7 +320,7 @@ class RelayTable:
             try:
                 relay.sweep(now)
             except Exception:
-                # It must not keep the others from their deadlines.
+                # Other relays' deadlines must still be checked.
                 _log.failure("Relay {alias} failed and ends", alias=relay.alias)
                 relay.end(EndReason.FAULT)
 
@@ -329,7 +329,7 @@ class RelayTable:
         for relay in tuple(self._relays):
             relay.end(reason)
 
-    # The relays call
+    # Called by the relays
 
     def ended(self, relay: Relay, reason: EndReason) -> None:
         """A relay has ended."""

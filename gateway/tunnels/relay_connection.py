@@ -26,10 +26,10 @@ from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.transport import has_vanished
 
-# What may be unsent to a side before the other is paused: enough for 0.1 s at 10 Mbit/s, little enough
-# for thousands of relays.
+# The write buffer size at which the other connection is paused: 0.1 s at 10 Mbit/s, and acceptable for
+# thousands of relays.
 _HIGH_WATER_BYTES = 128 * 1024
-# How long a side that owes us its end may still speak; nginx's lingering_timeout is 5 s.
+# How long a connection is read after the end of the relay; nginx's lingering_timeout is 5 s.
 _LINGER_S = 2.0
 
 
