@@ -12,12 +12,12 @@ const CAUSES = {
   polling: "client or hidden proxy", gateway: "gateway", server: "media server", paused: "stream paused",
 };
 const LATENCIES = {
-  downstream_wait: "Downstream wait: from the server's bytes in to the answer out",
-  upstream_delay: "Upstream delay: from a body in to its being taken upstream",
-  poll_gap: "Poll gap: from an answer out to the next command in",
+  downstream_wait: "Downstream wait: from the arrival of upstream data to its answer",
+  upstream_delay: "Upstream delay: from the arrival of a body to its write upstream",
+  poll_gap: "Poll gap: from an answer to the next command",
   ping_client: "RTMP ping, answered by the client",
   ping_upstream: "RTMP ping, answered by the server",
-  media_late: "Media, later than its timestamps say",
+  media_late: "Lateness of media by its timestamps",
 };
 const STREAMING = {
   streamed: "yes", not_playing: "no: no play under way", client: "no: the client reads whole answers",
@@ -25,11 +25,11 @@ const STREAMING = {
 };
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",
-  client_silent: "the client said nothing more", client_stalled: "the client took nothing more",
-  abandoned: "it was never used", sequence_gap: "a command of the client never came",
+  client_silent: "no more requests from the client", client_stalled: "the client stopped reading",
+  abandoned: "it was never used", sequence_gap: "a command of the client is missing",
   window_full: "too many commands came before a missing one",
   upstream_closed: "the media server closed it", upstream_lost: "the media server's connection was lost",
-  upstream_stalled: "the media server took nothing more", upstream_unavailable: "no media server took it",
+  upstream_stalled: "the media server stopped reading", upstream_unavailable: "no media server accepted it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
   client_vanished: "the client's network vanished", upstream_vanished: "the media server's network vanished",
   replaced: "the publisher's newer session replaced it",
@@ -37,11 +37,11 @@ const REASONS = {
 };
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
-  upstream_unavailable: "no media server took it",
+  upstream_unavailable: "no media server accepted it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
 };
 // On a phone these take a card's whole width.
-const ACROSS = new Set(["Last minutes", "From", "Stream", "Client", "Upstream", "Round trip", "Why"]);
+const ACROSS = new Set(["Last minutes", "Cause", "Stream", "Client", "Upstream", "Round trip", "Reason"]);
 const byId = (id) => document.getElementById(id);
 const seen = new Map();
 const rates = [];
@@ -260,7 +260,7 @@ function showState(event) {
   const up = event.upstreams.some((server) => server.up);
   setState(draining ? "draining: no new sessions" : up ? "ready" : "no upstream is up", !draining && up);
   byId("drain").hidden = false;
-  byId("drain").textContent = draining ? "Take sessions again" : "Drain";
+  byId("drain").textContent = draining ? "Accept sessions" : "Drain";
 }
 function setState(text, good) {
   const state = byId("state");
@@ -281,7 +281,7 @@ function sessionRow(one, known) {
   const stream = [streamOf(one), one.action].filter(Boolean).join(" · ");
   return row([
     ["Session", link], ["Delay", spoken(one.delay_s)], ["Last minutes", sparkline(known.points)],
-    ["From", cause(one.cause, CAUSES[one.cause] || one.cause)], ["Stream", stream],
+    ["Cause", cause(one.cause, CAUSES[one.cause] || one.cause)], ["Stream", stream],
     ["Client", `${one.address} · ${one.protocol}`], ["Upstream", one.upstream],
     ["Round trip", one.tcp ? spoken(one.tcp.round_trip_s) : "–"],
     ["Down", rate(known.down)], ["Up", rate(known.up)], ["Age", age(one.duration_s)],
@@ -304,15 +304,15 @@ function showGateway(event) {
   if (focused) for (const link of byId("sessions").querySelectorAll("a")) if (link.hash === focused.hash) link.focus();
   byId("ended").replaceChildren(...event.ended.map((one) => row([
     ["Session", one.alias], ["Ended", moment(one.ended_at, event.now)],
-    ["Why", REASONS[one.reason] || one.reason], ["Stream", [streamOf(one), one.action].filter(Boolean).join(" · ")],
-    ["Client", `${one.address} · ${one.protocol}`], ["Lived", age(one.duration_s)],
+    ["Reason", REASONS[one.reason] || one.reason], ["Stream", [streamOf(one), one.action].filter(Boolean).join(" · ")],
+    ["Client", `${one.address} · ${one.protocol}`], ["Duration", age(one.duration_s)],
     ["Down", bytes(one.bytes_down)], ["Up", bytes(one.bytes_up)],
   ])));
   byId("no-ended").hidden = event.ended.length > 0;
   byId("matching").textContent = event.matching > event.sessions.length
     ? `${event.sessions.length} of ${event.matching}` : String(event.matching);
   byId("none").hidden = event.sessions.length > 0;
-  byId("none").textContent = event.totals.sessions ? "No session fits." : "There are no sessions now.";
+  byId("none").textContent = event.totals.sessions ? "No session matches." : "There are no sessions now.";
 }
 
 // One session
@@ -327,7 +327,7 @@ function showSession(one) {
   shown = one;
   byId("details").hidden = !one;
   byId("notes").replaceChildren();
-  if (!one) { byId("verdict").textContent = "There is no such session any more."; return; }
+  if (!one) { byId("verdict").textContent = "The session is unknown."; return; }
   const known = one.reason ? seen.get(one.alias) || remember(one, performance.now() / 1000)
     : remember(one, performance.now() / 1000);
   const [verdict, ...notes] = one.diagnosis.notes;
@@ -338,7 +338,7 @@ function showSession(one) {
   byId("plots").replaceChildren(...Object.keys(LATENCIES).map((name) => plot(name, known.points)).filter(Boolean));
   byId("latencies").replaceChildren(...Object.entries(one.latencies).map(([name, found]) => row([
     ["Latency", (LATENCIES[name] || name).split(":")[0]], ["Last", spoken(found.last_s)], ["Median", spoken(found.p50_s)],
-    ["95 %", spoken(found.p95_s)], ["Most", spoken(found.max_s)], ["Values", String(found.count)],
+    ["95 %", spoken(found.p95_s)], ["Maximum", spoken(found.max_s)], ["Values", String(found.count)],
   ])));
   showFacts(one, known);
   byId("end").hidden = Boolean(one.reason);
@@ -350,7 +350,7 @@ function showFacts(one, known) {
     ["Client", one.client || "–"], ["Proxies", one.proxies.join(", ") || "none seen"], ["Upstream", one.upstream],
     ["Upstream connect", spoken(one.upstream_connect_s)],
     ["Round trip", one.tcp ? `${spoken(one.tcp.round_trip_s)} ± ${spoken(one.tcp.variation_s)}` : "–"],
-    ["Sent again", one.tcp ? String(one.tcp.retransmits) : "–"],
+    ["Retransmits", one.tcp ? String(one.tcp.retransmits) : "–"],
     ["Media drift", one.media_drift_s === null ? "–" : spoken(Math.abs(one.media_drift_s)) + (one.media_drift_s < 0 ? " early" : " late")],
     ["Down", `${bytes(one.bytes_down)}, ${rate(known.down)}`], ["Up", `${bytes(one.bytes_up)}, ${rate(known.up)}`],
     ["Buffered", bytes(one.buffered_bytes)], ["Connections so far", String(one.connections)],
