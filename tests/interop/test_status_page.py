@@ -227,7 +227,7 @@ def test_the_page_names_the_media_server_that_is_down(
     browser.until("document.querySelector('#upstreams .down')?.textContent === 'down; tried last'")
     assert browser.evaluate("document.querySelector('#state').textContent") == "no upstream is up"
     refused = "document.querySelector('#refusals').textContent"
-    assert browser.evaluate(refused) == "refusedno media server took it: 1"
+    assert browser.evaluate(refused) == "refusedno media server accepted it: 1"
 
 
 def test_the_page_drains_and_takes_sessions_again(
