@@ -1,4 +1,4 @@
-"""Imports go one way (DESIGN.md, Rooms): read from the sources, never by importing them."""
+"""The direction of imports (DESIGN.md, Rooms), checked in the sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eager transports on real loopback sockets and a real epoll reactor, dispatched both ways.
+"""The transports with immediate writes, on real loopback sockets and an epoll reactor.
 
 What these tests hold is Twisted's own behaviour: nothing but the moment of the first attempt to send may
 differ. They run for every Twisted that is supported, and so name what is used of its inside.

@@ -1,1 +1,1 @@
-"""The client side: ports, and what speaks on the connections they accept."""
+"""Connections of clients: ports, TLS, protocol detection, HTTP, forwarding."""

@@ -1,15 +1,15 @@
-"""Whether a certificate chain and its key will do: every fault a client would stumble over, in words.
+"""Checks of a certificate chain and its key for every fault that clients would detect.
 
 Rules:
 
-- Each certificate was issued by the next. The last one's issuer is a root, which clients bring along
-  themselves; but a file that ends too early looks the same. So a chain is complete when it ends in a
-  certificate that signed itself, or in one whose issuer this machine trusts as a root. A CA of one's own
-  is either installed on the machine, or its root put at the end of the file, which does no harm.
-- Keys and signatures are what Mozilla's intermediate profile asks for (tls_profile.py has the rest of it).
-- A fault says what is wrong and, after a semicolon, what to do.
+- Each certificate must be issued by the next. The issuer of the last one is a root, which clients have; but
+  a truncated file looks the same. So a chain is complete if it ends with a self-signed certificate, or with
+  one whose issuer is a root that this machine trusts. The root of a private CA must be installed on the
+  machine or appended to the file.
+- Keys and signatures must conform to Mozilla's intermediate profile (tls_profile.py).
+- The text of a fault has the fault and, after a semicolon, the remedy.
 
-It refuses to know files and the clock.
+Reading of files, and the clock, are left to the caller.
 """
 
 from __future__ import annotations

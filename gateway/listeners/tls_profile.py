@@ -1,19 +1,18 @@
-"""How TLS is spoken: Mozilla's intermediate profile, and what this gateway adds to it.
+"""The TLS configuration of the listeners: Mozilla's intermediate profile, with additions.
 
     https://wiki.mozilla.org/Security/Server_Side_TLS, guidelines 5.7
 
 Rules:
 
-- TLS 1.2 and 1.3; of 1.2 only forward secrecy with authenticated ciphers. The profile's three DHE ciphers
-  are left out: no client here has them and lacks ECDHE, and their handshake costs the server most.
-- Ciphers in the client's order: all of them are good, and a phone knows best which one it does fast.
-- No compression (CRIME) and no renegotiation (a client's cheap way to keep a server busy).
-- No session tickets. In TLS 1.2 their key would live as long as the process does; sessions resume from
-  OpenSSL's own bounded memory. In TLS 1.3, which knows no other way to resume, a ticket comes after the
-  handshake, and librtmp with GnuTLS (Debian's rtmpdump) crashes when its first answer is one.
-- ALPN offers ``http/1.1`` and insists on nothing: RTMPS clients name no protocol, or one of their own.
-
-It refuses to know names and files' contents: those were checked before.
+- TLS 1.2 and 1.3; in 1.2 only authenticated ciphers with forward secrecy. The profile's three DHE ciphers
+  are omitted: all known clients that support them support ECDHE too, and their handshakes cost the server
+  most.
+- Ciphers in the client's order: all are secure, and the client knows which one is fast on its hardware.
+- No compression (CRIME), and no renegotiation, which costs a client little and the server much.
+- No session tickets. In TLS 1.2 their key would have the lifetime of the process; sessions are resumed from
+  OpenSSL's own limited cache. In TLS 1.3, which has no other resumption, a ticket follows the handshake,
+  and librtmp with GnuTLS (Debian's rtmpdump) crashes if it is the first data that it reads.
+- ALPN offers ``http/1.1`` and requires nothing: RTMPS clients send no protocol, or one of their own.
 """
 
 from __future__ import annotations

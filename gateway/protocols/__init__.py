@@ -1,1 +1,1 @@
-"""What bytes mean. Pure: no Twisted, no clock, no log, no randomness, no sockets; time is a number."""
+"""Protocols without I/O: bytes in, answers or events out. No Twisted, clock, log, randomness or sockets."""

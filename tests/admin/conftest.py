@@ -1,4 +1,4 @@
-"""The server that these tests ask."""
+"""The admin server of these tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway in memory as the admin server asks it, and its HTTP over a transport in memory."""
+"""An admin server over a gateway in memory, with HTTP over transports in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of certificates with whatever is wrong with them, for the tests of TLS."""
+"""Certificate chains with all kinds of faults."""
 
 from __future__ import annotations
 

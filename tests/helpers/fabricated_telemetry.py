@@ -1,4 +1,4 @@
-"""Sessions of every kind that were never opened, for tests of what shows them."""
+"""Telemetry of sessions of all kinds that were never opened."""
 
 from __future__ import annotations
 

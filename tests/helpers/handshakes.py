@@ -1,4 +1,4 @@
-"""TLS between two ends in memory."""
+"""TLS handshakes between two ends in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's connection in memory, with the real sessions behind it and an upstream that the test plays.
+"""A client connection in memory, with real sessions and an upstream played by the test.
 
 ``Wire`` behaves towards its protocol as ``gateway.transport.EagerServer`` does: it takes a write at once as
 far as there is room, tells its producer when it could not take all, and again when it has; it delivers

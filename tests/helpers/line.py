@@ -1,4 +1,4 @@
-"""A TCP connection in memory: to its protocol it is a transport that behaves as ``EagerServer`` does.
+"""A TCP connection in memory, whose transport behaves like ``EagerServer``.
 
 The test plays the peer and its kernel: ``says``, ``reads``, ``ends``, ``resets``. What Twisted would do on
 its next turn is done by ``turn``.

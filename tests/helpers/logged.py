@@ -1,4 +1,4 @@
-"""What is logged while a test runs."""
+"""The log events of a test."""
 
 from __future__ import annotations
 

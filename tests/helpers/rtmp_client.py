@@ -1,4 +1,4 @@
-"""An RTMP client without a socket: what to send, and what was received, for tests of a server."""
+"""An RTMP client without a socket, for tests of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session talks to, recorded, and a client that talks to it: shared by the tests of the session.
+"""A session with recorded upstream and replies, and its client.
 
 A ``Conversation`` is one session with its client, its upstream and its clock. Every command of the client
 gives a ``Reply``, whether its answer came at once or later, so that a test reads the same in both cases.

@@ -1,4 +1,4 @@
-"""A real reactor of a test's own, turned by hand until something has come about."""
+"""A real reactor that a test runs until a condition holds."""
 
 from __future__ import annotations
 

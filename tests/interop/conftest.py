@@ -1,4 +1,4 @@
-"""The programs around each test: clips, upstreams, the gateway.
+"""Fixtures with real programs: clips, upstreams, the gateway.
 
 Servers that no test breaks are started once and serve all tests, each test on a stream of its own.
 """

@@ -1,4 +1,4 @@
-"""The admin server as programs reach it: a UNIX socket, a token, TLS, and its own description."""
+"""The admin server with real programs: UNIX socket, token, TLS, OpenAPI document."""
 
 from __future__ import annotations
 

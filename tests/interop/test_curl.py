@@ -1,4 +1,4 @@
-"""HTTP as curl speaks it, and proxies with it: the same tunnel, by every way that HTTP/1 has to say it."""
+"""HTTP as sent by curl and by proxies: the same tunnel in all forms of HTTP/1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCP connections cut in the middle of a tunnel, and what ffmpeg and rtmpdump get all the same.
+"""Connections cut during a tunnel, and the data that ffmpeg and rtmpdump still get.
 
 Three things are compared: what the client was told by whole answers with what the upstream said, what the
 upstream was told with what the client said, each byte once; and the packets that the client wrote.

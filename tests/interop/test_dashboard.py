@@ -1,4 +1,4 @@
-"""The Grafana dashboard: as its script makes it, and Prometheus has an answer to all that it asks."""
+"""The Grafana dashboard: it matches its script, and Prometheus answers all its expressions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request in two segments is not kept waiting for an acknowledgement.
+"""A request in two segments does not wait for a delayed acknowledgement.
 
 FFmpeg writes a request's head and its body one after the other, on a socket without TCP_NODELAY: its
 kernel sends the body only when the head is acknowledged, and the receiver's kernel delays that, by 40 ms

@@ -1,4 +1,4 @@
-"""A gateway that is stopped lets its sessions end by themselves, for a while, and takes no more of them."""
+"""A stopping gateway lets sessions continue for a limited time, and accepts no new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends on one side ends on the other, and no client is left spinning."""
+"""The end of one side ends the other, and no client busy-loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nginx in front, naming its clients in X-Forwarded-For."""
+"""nginx in front of the gateway, with client addresses in X-Forwarded-For."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A side of the raw relay that says no more and still listens, with real sockets on both sides."""
+"""Half-closed connections of the relay, with real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was taken from one side reaches the other, though the first ends while the second is slow."""
+"""Data received before an end is delivered, even to a slow peer."""
 
 from __future__ import annotations
 

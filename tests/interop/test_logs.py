@@ -1,4 +1,4 @@
-"""What a gateway with real clients writes down of them: one record each, and the access log's lines."""
+"""Log records and access log lines of real clients."""
 
 from __future__ import annotations
 

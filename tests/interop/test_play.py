@@ -1,4 +1,4 @@
-"""ffmpeg and rtmpdump play over RTMPT: they get what a client that is connected directly gets."""
+"""ffmpeg and rtmpdump play over RTMPT: they get the same as a directly connected client."""
 
 from __future__ import annotations
 

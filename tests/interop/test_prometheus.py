@@ -1,4 +1,4 @@
-"""The real Prometheus, set up as deployed, beside the real gateway with real clients: what PromQL says."""
+"""Prometheus as deployed, with the gateway and real clients."""
 
 from __future__ import annotations
 

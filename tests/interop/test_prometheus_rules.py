@@ -1,4 +1,4 @@
-"""What an operator copies from deploy/prometheus: well-formed, tried by cases, and about what is shown."""
+"""The files of deploy/prometheus: well-formed, tested by cases, and for existing metrics."""
 
 from __future__ import annotations
 

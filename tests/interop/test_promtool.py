@@ -1,4 +1,4 @@
-"""Prometheus' own checker on what the gateway shows: names, units, help texts, form."""
+"""Prometheus' checker of metrics: names, units, help texts, format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway behind nginx, which spreads a client's requests over connections of its own."""
+"""The gateway behind nginx, which distributes a client's requests over its own connections."""
 
 from __future__ import annotations
 

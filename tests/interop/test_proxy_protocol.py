@@ -1,4 +1,4 @@
-"""HAProxy in front, telling by the PROXY protocol who its clients are."""
+"""HAProxy in front of the gateway, with the PROXY protocol."""
 
 from __future__ import annotations
 

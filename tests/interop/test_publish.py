@@ -1,4 +1,4 @@
-"""ffmpeg publishes over RTMPT: what reaches the players is what was in the file."""
+"""ffmpeg publishes over RTMPT: players get the contents of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nginx-rtmp asks publishers for a key, as the README has it, and the gateway passes the key on."""
+"""nginx-rtmp asks publishers for a key as in the README, and the gateway passes it on."""
 
 from __future__ import annotations
 

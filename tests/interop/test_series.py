@@ -1,4 +1,4 @@
-"""A real gateway shows its series from the start: none appears with its first event, and so hides it."""
+"""A real gateway exposes all series from the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose: each is cut at a limit, whatever it is slow at."""
+"""Clients that are slow on purpose are disconnected at a limit, in every phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thousand clients that are slow on purpose (slowhttptest), and a running stream that does not notice."""
+"""A thousand slow clients (slowhttptest) do not affect a running stream."""
 
 from __future__ import annotations
 

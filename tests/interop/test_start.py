@@ -1,4 +1,4 @@
-"""A gateway that takes connections serves them."""
+"""A gateway that accepts connections serves them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status page in headless Chromium, with real sessions: what it shows, on which screens, and safely.
+"""The status page in headless Chromium with real sessions: contents, screen sizes, safety.
 
 With ``RTMPT_PICTURES`` naming a folder, pictures are left there, for people to look at.
 """

@@ -1,4 +1,4 @@
-"""Streamed answers with the unmodified programs: exact, few requests, and whole answers behind proxies."""
+"""Streamed answers with unmodified programs: exact data, few requests, whole answers behind proxies."""
 
 from __future__ import annotations
 

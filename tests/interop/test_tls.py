@@ -1,4 +1,4 @@
-"""TLS as clients and an operator see it: the certificate by name, its renewal, and Mozilla's profile."""
+"""TLS with real clients: certificates by name, renewal, Mozilla's profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagnosis of a session is true: a known delay is said to come from where it is.
+"""The diagnosis names the place of a known delay.
 
 Client and media server are played by the test over real sockets (paths.py); the media server that stands
 still is a real one, stopped by a signal.

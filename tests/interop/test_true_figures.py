@@ -1,4 +1,4 @@
-"""What the gateway says of a session is true: a known delay shows in its own latency, and in no other.
+"""A known delay shows in its own latency, and in no other.
 
 Client and media server are played by the test (paths.py). A busy machine delays a little more than it is
 asked to; so whoever delays measures how long it was. The figures are those that operators get from the

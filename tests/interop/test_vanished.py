@@ -1,4 +1,4 @@
-"""Peers whose network vanishes, without FIN or RST: their sessions end in time, and silent ones do not.
+"""Peers whose network vanishes without FIN or RST: their sessions end in time, and silent ones do not.
 
 Clients run in a network namespace of their own, whose link is taken down. Needs root and iproute2.
 """

@@ -1,4 +1,4 @@
-"""Every way in, on the same ports: ffmpeg and rtmpdump over rtmp, rtmps, rtmpt, rtmpts and rtmpe."""
+"""All protocols on the same ports: ffmpeg and rtmpdump over rtmp, rtmps, rtmpt, rtmpts and rtmpe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The website behind the port, by real clients and servers: nginx, curl, websockets, a browser."""
+"""Forwarding to a website with real programs: nginx, curl, websockets, a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in: the caps on connections, and that every deadline is looked at."""
+"""Limits on connections, and their deadlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP that is no tunnel command: forwarded request by request, in order, and bounded on the way."""
+"""Forwarding of HTTP requests to the website: in order, and within limits."""
 
 from __future__ import annotations
 

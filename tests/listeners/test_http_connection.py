@@ -1,4 +1,4 @@
-"""HTTP connections: requests in, answers out in order, and every bound on the way."""
+"""HTTP connections: requests, ordered responses, and limits."""
 
 from __future__ import annotations
 

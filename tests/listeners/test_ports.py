@@ -1,4 +1,4 @@
-"""Listening on real sockets: the system's choice of port, UNIX sockets, and what systemd hands over."""
+"""Listening on real sockets: chosen ports, UNIX sockets, sockets of systemd."""
 
 from __future__ import annotations
 

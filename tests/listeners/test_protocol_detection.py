@@ -1,4 +1,4 @@
-"""From a connection's acceptance to who gets it: what is let in, handed over, cut, and counted once."""
+"""From accepting a connection to its protocol: refusals, detection, timeouts, counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some clients compare answers by the byte: these are the bytes (PROTOCOL.md, What each client needs)."""
+"""The exact bytes of responses, which some clients compare (PROTOCOL.md, What each client needs)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS on a connection, with a real client in memory: what passes, what ends it, and what it may cost."""
+"""TLS connections with a real client in memory: data, ends, and limits."""
 
 from __future__ import annotations
 

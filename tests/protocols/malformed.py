@@ -1,4 +1,4 @@
-"""Requests that must be refused: broken, ambiguous, or made to smuggle another request past a proxy.
+"""Requests that must be refused: malformed, ambiguous, or smuggled.
 
 Each is written out as it stands on the wire. What may follow it is ``NEXT``, which nobody may ever see.
 ``also_taken_by`` names the libraries that let it pass where we do not (``LIBRARIES``), so the table also

@@ -1,4 +1,4 @@
-"""The client's address in what trusted proxies write: the rightmost one that is not trusted itself."""
+"""Client addresses from the fields of trusted proxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tunnel's commands as request targets (PROTOCOL.md, The exchange)."""
+"""Tunnel commands in request targets (PROTOCOL.md, The exchange)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server and the client are told of each other."""
+"""Heads and bodies of forwarded requests and responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request reader: what is understood, what is refused, and that segmentation never matters."""
+"""The request parser: valid and refused requests, in any segmentation."""
 
 from __future__ import annotations
 

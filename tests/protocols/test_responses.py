@@ -1,4 +1,4 @@
-"""Answers of a server: what is understood, where it ends, and what is refused."""
+"""The response parser: valid and refused responses, and the ends of bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every session ends once, for one reason, and loses nothing that it was still told."""
+"""Every session ends once, for one reason, and without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Held idles, the interval byte, and idles whose connection died (PROTOCOL.md, Held idle)."""
+"""Held idles, the interval byte, and idles whose connection was lost (PROTOCOL.md, Held idle)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back-pressure both ways, and the bounds of what a session keeps."""
+"""Back-pressure in both directions, and the limits on a session's buffers."""
 
 from __future__ import annotations
 

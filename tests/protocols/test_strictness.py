@@ -1,4 +1,4 @@
-"""How much stricter we are than two well-known readers of HTTP: the column of ``malformed.py``, held true.
+"""Malformed requests compared with two other HTTP parsers (the columns of ``malformed.py``).
 
 A library lets a request pass here when it reports no error for it and for the request behind it: it has
 understood both, or has quietly thrown something away, or waits for more. h11 and httptools (llhttp) are

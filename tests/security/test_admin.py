@@ -1,4 +1,4 @@
-"""The operator's server under attack: health checks are answered, and doubled fields are refused."""
+"""The admin server under attack: health checks are answered, and repeated fields are refused."""
 
 from __future__ import annotations
 

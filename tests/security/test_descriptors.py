@@ -1,4 +1,4 @@
-"""A gateway whose file descriptors are used up: no media server is blamed, running sessions go on."""
+"""Exhausted file descriptors: no media server is blamed, and active sessions continue."""
 
 from __future__ import annotations
 

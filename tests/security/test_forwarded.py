@@ -1,4 +1,4 @@
-"""Who is believed about a client's address, and what follows from it."""
+"""Which peers may name the address of a client, and its effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one client can have the passive reader of RTMP do, counted in the messages that it reads."""
+"""Limits on the work of the passive reader, counted in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A media server that sees all publishers as 127.0.0.1: the start says so, once."""
+"""A warning at startup for media servers that see all publishers as 127.0.0.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one client can make its sessions keep, by counting bytes and waiters."""
+"""Limits on a client's sessions, counted in bytes and pending replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A faulty or hostile web server: no client gets another one's answer, and a bad answer is 502 at once."""
+"""A faulty or hostile web server: no client gets another's response, and a malformed one is 502 at once."""
 
 from __future__ import annotations
 

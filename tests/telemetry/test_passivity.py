@@ -1,4 +1,4 @@
-"""Reading a stream as it passes touches nothing: the same bytes, as soon, and for no longer than needed."""
+"""The passive reader changes and delays no byte, and is discarded when it has finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All sessions as telemetry knows them: found, filtered, ended, summed up, remembered once more."""
+"""The sessions of a worker: lookup, filters, ends, sums."""
 
 from __future__ import annotations
 

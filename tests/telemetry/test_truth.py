@@ -1,4 +1,4 @@
-"""The figures are true: each known delay shows in its own latency, and in no other, within 10 %."""
+"""Each known delay shows in its own latency, and in no other, within 10 %."""
 
 from __future__ import annotations
 

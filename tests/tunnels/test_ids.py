@@ -1,4 +1,4 @@
-"""Session ids: unguessable, of one form, and never the same (DESIGN.md, Rules of a session)."""
+"""Session ids: unguessable, well-formed, and unique (DESIGN.md, Rules of a session)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relays: bytes as they are, both ends of each stream, every loss, and what none of them may cost."""
+"""Relays: unchanged bytes, both ends of each stream, losses, and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of sessions: opened, capped, found, swept, ended once."""
+"""The session table: opens, limits, lookup, sweep, ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session joined to its upstream connection: bytes both ways, back-pressure, and the end."""
+"""A session and its upstream connection: data in both directions, back-pressure, ends."""
 
 from __future__ import annotations
 

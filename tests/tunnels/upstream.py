@@ -1,4 +1,4 @@
-"""The upstream side of a tunnel without a network: shared by the tests of tunnels."""
+"""An upstream without network, for the tests of tunnels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin server needs of the operator's files, and that it asks for it."""
+"""Reading of the admin server's token and certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: names, tokens, origins."""
+"""Access control of the admin server: host names, tokens, origins."""
 
 from __future__ import annotations
 

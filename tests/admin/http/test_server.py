@@ -1,4 +1,4 @@
-"""The bounds of the operator's HTTP, and who is let in."""
+"""Limits of the admin server: connections, bodies, time, streamed responses."""
 
 from __future__ import annotations
 

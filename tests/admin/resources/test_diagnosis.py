@@ -1,4 +1,4 @@
-"""Where a delay comes from: each cause by itself, known beforehand."""
+"""The diagnosis of delays: each cause alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each path answers, over HTTP in memory."""
+"""The responses of each path, over HTTP in memory."""
 
 from __future__ import annotations
 

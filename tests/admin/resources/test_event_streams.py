@@ -1,4 +1,4 @@
-"""The status page's events."""
+"""Event streams for the status page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several workers' answers as one."""
+"""Merging of the results of several workers."""
 
 from __future__ import annotations
 

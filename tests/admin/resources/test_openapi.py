@@ -1,4 +1,4 @@
-"""The description and what is described."""
+"""The OpenAPI document, compared with the endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters and bodies, read strictly."""
+"""Strict parsing of query parameters and bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page needs nothing but itself, and trusts nothing that it is told."""
+"""The status page: no external resources, and no execution of text from clients."""
 
 from __future__ import annotations
 

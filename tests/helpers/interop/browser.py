@@ -1,4 +1,4 @@
-"""A headless Chromium, steered by its DevTools protocol: what it shows, what it complains of, a picture."""
+"""Headless Chromium, controlled by its DevTools protocol: contents, console errors, screenshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clips that are sent through, and what came out, as a list of packets that can be compared."""
+"""Video clips for tests, and lists of packets to compare input and output."""
 
 from __future__ import annotations
 

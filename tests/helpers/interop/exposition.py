@@ -1,4 +1,4 @@
-"""An exposition with every sample that a gateway can show, for tests of what asks for them."""
+"""An exposition with all samples that a gateway can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One session from end to end, whose client and media server are played by the test, over real sockets.
+"""One session whose client and media server are played by the test, over real sockets.
 
 Each delay is where it is in real life: in the client, in a proxy between it and the gateway, in the media
 server. The gateway between them is the real one.

@@ -1,4 +1,4 @@
-"""Real programs as these tests run them: found or the test is skipped, started, watched, stopped by pid.
+"""Real programs: found (or the test is skipped), started, watched, and stopped by process id.
 
 Nothing here sleeps for a fixed time: whoever waits names the condition and how long it may take.
 """

@@ -1,4 +1,4 @@
-"""Prometheus with the files of deploy/prometheus, only faster, and what it says when asked."""
+"""A Prometheus server with the files of deploy/prometheus and shorter intervals."""
 
 from __future__ import annotations
 

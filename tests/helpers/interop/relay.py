@@ -1,4 +1,4 @@
-"""A TCP relay on a port of its own, between a program and a server: what tests look at and cut.
+"""A TCP relay between a program and a server, for inspection and cuts.
 
 Each connection has a thread, so that it never waits for another one. What is done with the bytes is
 decided by the subclass of ``Link``; this module only moves them.

@@ -1,4 +1,4 @@
-"""A server that speaks RTMPE in front of one that does not: handshake and ciphers as librtmp has them.
+"""An RTMPE server in front of a plain RTMP server: handshake and ciphers as in librtmp.
 
     https://github.com/RTMPDump/librtmp, rtmp.c and handshake.h (type 6, Flash Player 10)
 

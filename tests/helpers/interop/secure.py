@@ -1,4 +1,4 @@
-"""A gateway as it stands in the open: two plain ports and one for TLS, certified by a CA of the tests."""
+"""A gateway with two plain ports and one with TLS, with certificates of a test CA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests run in the middle and behind it: the gateway, its embedded origin, and nginx-rtmp."""
+"""Servers for tests: the gateway, its embedded origin, and nginx-rtmp."""
 
 from __future__ import annotations
 

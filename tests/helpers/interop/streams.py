@@ -1,4 +1,4 @@
-"""An RTMP client's byte stream to a gateway, by each way in; blocking, for tests that measure."""
+"""An RTMP client's byte stream over each protocol; blocking, for measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at the RTMP connections of an upstream as they pass: what was said, and when."""
+"""A recorder of the RTMP connections of an upstream, with times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway with its admin server, and what that says when asked."""
+"""A gateway with an admin server, and its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Websites behind the gateway: nginx with real files, and a server whose every word the test chooses."""
+"""Web servers behind the gateway: nginx with real files, and a server controlled by the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passive reading: what it finds, that it is over when it may be, and that nonsense ends it for good."""
+"""The passive reader: the facts it finds, and when it stops."""
 
 from __future__ import annotations
 

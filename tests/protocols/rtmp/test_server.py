@@ -1,4 +1,4 @@
-"""Conversations with the pure server: no transport, no reactor."""
+"""Conversations with the RTMP server, without transport and reactor."""
 
 from __future__ import annotations
 

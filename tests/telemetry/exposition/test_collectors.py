@@ -1,4 +1,4 @@
-"""What Prometheus gets: well-formed, true, growing, mergeable, and in pieces that block nobody."""
+"""Metrics: format, values, monotonic counters, merging, and time slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The closed lists are whole: what the code can say is in them."""
+"""The closed lists of label values match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The access log: W3C extended format that no client can break, bounded, and reopened."""
+"""The access log: escaping, limit on lines, rotation."""
 
 from __future__ import annotations
 

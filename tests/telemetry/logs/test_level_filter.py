@@ -1,4 +1,4 @@
-"""The least level that is logged."""
+"""The lowest level that is logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: one for each event, escaped, bounded."""
+"""Log lines: format, escaping, limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line at a session's beginning: who, how, what, to where."""
+"""The first log record of a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log as twistd writes it: every line in the configured form, from the first to the last."""
+"""Every line of the log under twistd has the configured format."""
 
 from __future__ import annotations
 

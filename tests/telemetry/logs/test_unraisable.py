@@ -1,4 +1,4 @@
-"""Exceptions in callbacks that nobody can catch: counted, and one line a minute."""
+"""Exceptions in callbacks are counted, and logged once a minute."""
 
 from __future__ import annotations
 

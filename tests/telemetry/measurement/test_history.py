@@ -1,4 +1,4 @@
-"""The last ten minutes of a session, and since when it is quiet."""
+"""The history of a session, and its pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimates of the last minute: near enough, and forgetful."""
+"""Estimates of latencies over the last minute: precision, and expiry."""
 
 from __future__ import annotations
 

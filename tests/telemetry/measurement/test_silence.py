@@ -1,4 +1,4 @@
-"""Which media servers are silent, as their sessions tell."""
+"""Detection of silent media servers."""
 
 from __future__ import annotations
 

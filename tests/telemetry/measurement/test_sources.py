@@ -1,4 +1,4 @@
-"""Where figures come from that no session has: the kernel, the process, the loop, the upstreams."""
+"""Figures of the kernel, the event loop and upstreams."""
 
 from __future__ import annotations
 
