@@ -59,7 +59,7 @@ def test_open_descriptors_are_counted(lowest_free: int) -> None:
         os.close(each)
 
 
-def test_each_cause_names_what_to_change() -> None:
+def test_each_cause_has_a_remedy() -> None:
     assert all(
         any(f"; {verb} " in cause for verb in ("raise", "widen", "see"))
         for cause in CAUSES.values()

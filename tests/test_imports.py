@@ -113,7 +113,7 @@ def module_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
-def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
+def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
     assert violations(module_of(path), path.read_text()) == []
 
 

@@ -136,7 +136,7 @@ def test_help_names_every_option(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
-def test_help_names_what_check_does_not_test(tmp_path: Path) -> None:
+def test_help_names_the_limits_of_check(tmp_path: Path) -> None:
     done = twistd(tmp_path, "rtmpt-gateway", "--help")
     text = " ".join(done.stdout.split())
     assert "Host names are resolved, and ports opened, only when the gateway starts" in text

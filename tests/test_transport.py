@@ -272,7 +272,7 @@ def test_two_large_parts_have_left_when_write_two_returns(turning: Turning, make
     assert bytes(peer.received) == parts[0] + parts[1]
 
 
-def test_what_is_received_is_what_was_sent(turning: Turning, make) -> None:
+def test_received_data_equals_sent_data(turning: Turning, make) -> None:
     speaker, peer = make()
     sent = pattern(3 * READ_BYTES)
     left = memoryview(sent)
@@ -312,9 +312,7 @@ def fill_kernel(transport: Any) -> bytes:
 
 @pytest.mark.parametrize("room", [0, 1, 50])
 @pytest.mark.parametrize("size", [10, 20_000])
-def test_what_the_kernel_takes_nothing_or_little_of_is_sent_whole_later(
-    make, size: int, room: int
-) -> None:
+def test_partly_accepted_writes_are_completed_later(make, size: int, room: int) -> None:
     speaker, peer = make()
     parts = pattern(100), pattern(size, start=5000)
     before = fill_kernel(speaker.transport)
@@ -439,7 +437,7 @@ def test_as_much_as_the_high_water_does_not_pause_and_one_byte_more_does(make) -
     assert producer.told == ["pause"]
 
 
-def test_with_a_high_water_of_0_a_producer_hears_of_the_first_byte_left_over(make) -> None:
+def test_with_a_high_water_of_0_a_producer_is_paused_at_the_first_unsent_byte(make) -> None:
     speaker, _ = make()
     speaker.transport.high_water_bytes = 0
     producer = Producer(speaker.transport)
@@ -545,7 +543,7 @@ def test_closing_sends_all_first(turning: Turning, make) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 20_000, MUCH])
-def test_a_loss_during_a_write_is_told_once_and_from_the_reactor(
+def test_a_loss_during_a_write_is_reported_once_from_the_reactor(
     turning: Turning, make, size: int
 ) -> None:
     speaker, peer = make()
@@ -561,9 +559,7 @@ def test_a_loss_during_a_write_is_told_once_and_from_the_reactor(
     assert speaker.lost[0].check(ConnectionLost, ConnectionDone)
 
 
-def test_what_came_before_a_write_failed_is_received_though_nobody_read(
-    turning: Turning, make
-) -> None:
+def test_data_before_a_failed_write_is_received(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.stopReading()
     sent = pattern(100_000)
@@ -577,7 +573,7 @@ def test_what_came_before_a_write_failed_is_received_though_nobody_read(
 
 
 @pytest.mark.parametrize("ends", ["abortConnection", "loseConnection"])
-def test_who_ends_a_connection_hears_no_more_of_it(turning: Turning, make, ends: str) -> None:
+def test_a_closed_connection_reports_no_more_events(turning: Turning, make, ends: str) -> None:
     speaker, peer = make()
     speaker.transport.stopReading()
     peer.sock.send(b"unread")
@@ -586,7 +582,7 @@ def test_who_ends_a_connection_hears_no_more_of_it(turning: Turning, make, ends:
     assert speaker.received == []
 
 
-def test_a_fault_over_the_last_words_is_logged_and_the_loss_told(
+def test_an_error_in_the_last_data_is_logged_and_the_loss_reported(
     turning: Turning, make, errors: list[Failure]
 ) -> None:
     speaker, peer = make()
@@ -666,7 +662,7 @@ def test_small_packets_are_not_delayed(make) -> None:
     assert speaker.transport.getTcpNoDelay()
 
 
-def test_what_came_is_acknowledged_at_once(make) -> None:
+def test_received_data_is_acknowledged_at_once(make) -> None:
     speaker, _ = make()
     transport = speaker.transport
     transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
@@ -779,11 +775,11 @@ def test_only_the_epoll_reactor_itself_is_dispatched_directly() -> None:
 @pytest.mark.parametrize(
     "name", ["dataBuffer", "offset", "connected", "disconnecting", "_writeDisconnecting"]
 )
-def test_what_is_used_of_a_descriptor_is_there(name: str) -> None:
+def test_the_internals_of_descriptors_exist(name: str) -> None:
     assert hasattr(abstract.FileDescriptor, name)
 
 
-def test_what_is_used_of_a_connection_is_there(make) -> None:
+def test_the_internals_of_connections_exist(make) -> None:
     speaker, _ = make()
     transport = speaker.transport
     assert (transport.dataBuffer, transport.offset) == (b"", 0)
@@ -856,7 +852,7 @@ def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
     assert lines == ["warn: the reserved file descriptor was taken by another use"]
 
 
-def test_twisted_asks_what_we_override() -> None:
+def test_twisted_calls_the_overridden_methods() -> None:
     """An override that nobody calls any more would change nothing, and no other test might notice."""
     assert "_isSendBufferFull" in abstract.FileDescriptor._maybePauseProducer.__code__.co_names
     assert "_makeTransport" in tcp.Connector.connect.__code__.co_names or hasattr(
@@ -867,7 +863,7 @@ def test_twisted_asks_what_we_override() -> None:
     assert EagerWrites._isSendBufferFull is not abstract.FileDescriptor._isSendBufferFull
 
 
-def test_what_is_used_of_the_reactor_is_there(turning: Turning) -> None:
+def test_the_internals_of_the_reactor_exist(turning: Turning) -> None:
     reactor = turning.reactor
     assert callable(reactor._poller.poll)
     assert isinstance(reactor._selectables, dict)

@@ -71,7 +71,7 @@ def test_nothing_of_it_is_on_the_clients_ports(programs: Programs) -> None:
             assert (answer.status, answer.read()) == (404, b""), path
 
 
-def test_whoever_is_elsewhere_needs_the_token(programs: Programs, tmp_path: Path) -> None:
+def test_remote_clients_need_the_token(programs: Programs, tmp_path: Path) -> None:
     gateway = start(programs, 'address = "0.0.0.0:0"', f'token_file = "{token_file(tmp_path)}"')
     port = int(gateway.says("admin server on 0.0.0.0:"))
     with closing(HTTPConnection(LOOPBACK, port, timeout=_WAIT_S)) as connection:
@@ -99,7 +99,7 @@ def test_without_a_good_token_nothing_starts(programs: Programs, tmp_path: Path)
     assert f"{path}: open to everybody on this machine; chmod o-rw it" in gateway.log
 
 
-def test_tls_lets_in_who_shows_a_certificate_of_the_authority(
+def test_tls_accepts_clients_with_a_certificate_of_the_authority(
     programs: Programs, tmp_path: Path
 ) -> None:
     ours, theirs = trustme.CA(), trustme.CA()
@@ -136,7 +136,7 @@ def test_tls_lets_in_who_shows_a_certificate_of_the_authority(
             ask(refused)
 
 
-def test_a_gateway_that_ends_cuts_its_watchers_and_says_nothing_of_them(programs: Programs) -> None:
+def test_a_stopping_gateway_ends_event_streams_without_log_lines(programs: Programs) -> None:
     gateway = start_watched_gateway(programs)
     with socket.create_connection((LOOPBACK, gateway.admin_port), _WAIT_S) as watcher:
         watcher.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -127,7 +127,7 @@ def test_ffmpeg_plays_on(
 
 @pytest.mark.parametrize("moment", BEFORE_WHOLE_HEAD)
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
-def test_ffmpeg_plays_on_when_the_gateway_is_not_told_of_the_cut(
+def test_ffmpeg_continues_when_the_gateway_does_not_notice_the_cut(
     moment: Moment,
     stage: Stage,
     make_cutter: MakeCutter,
@@ -162,7 +162,7 @@ def start_unstreamed(programs: Programs, upstream: Upstream) -> int:
 
 
 @pytest.mark.parametrize("moment", [Moment.IN_REQUEST, Moment.BEFORE_ANSWER])
-def test_what_ffmpeg_says_while_it_plays_goes_up_once(
+def test_commands_of_a_playing_ffmpeg_go_up_once(
     moment: Moment,
     programs: Programs,
     eager_for_acknowledgements: Upstream,
@@ -198,7 +198,7 @@ def test_ffmpeg_gives_up_in_the_body_of_an_answer(
 
 @pytest.mark.parametrize("moment", list(Moment))
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_rtmpdump_gives_up_with_what_it_has(
+def test_rtmpdump_gives_up_with_the_data_received(
     moment: Moment,
     stage: Stage,
     make_cutter: MakeCutter,

@@ -69,7 +69,7 @@ def prometheus(lasting_programs: Programs) -> Iterator[Prometheus]:
         prometheus.program.stop()
 
 
-def test_it_is_what_its_script_makes() -> None:
+def test_it_matches_the_output_of_its_script() -> None:
     made = runpy.run_path(str(FOLDER / "make_dashboard.py"))["text"]()
     assert (FOLDER / "rtmpt-gateway.json").read_text() == made, "run make_dashboard.py again"
 
@@ -115,7 +115,7 @@ def test_every_rule_finds_something_to_record(prometheus: Prometheus) -> None:
         until(lambda asked=name: prometheus.query(asked), name, _ANSWERED_S)
 
 
-def test_what_is_down_or_over_is_red(dashboard: dict[str, Any]) -> None:
+def test_failed_and_exceeded_values_are_red(dashboard: dict[str, Any]) -> None:
     stats = {panel["title"]: panel for panel in dashboard["panels"] if panel["type"] == "stat"}
     assert stats.keys() == {"Gateways up", "Media servers", "Certificates"}
     for panel in stats.values():

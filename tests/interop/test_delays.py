@@ -105,7 +105,7 @@ def test_an_ordinary_server_has_the_delay(ordinary_server: int) -> None:
     assert median(request_times(ordinary_server)) > _STALL_S
 
 
-def test_what_ffmpeg_publishes_comes_without_delays(
+def test_media_published_by_ffmpeg_is_not_delayed(
     programs: Programs, upstream: Upstream, gateway: int, stream: str, clip: Path
 ) -> None:
     publisher = publish(programs, clip, url("rtmpt", gateway, stream), in_real_time=False)

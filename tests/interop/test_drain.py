@@ -87,7 +87,7 @@ def test_a_second_signal_ends_all_at_once(gateway: WatchedGateway, way: str, sec
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_who_does_not_end_is_ended_after_drain_s(programs: Programs, seconds: int) -> None:
+def test_a_remaining_session_is_ended_after_drain_s(programs: Programs, seconds: int) -> None:
     gateway = start_watched_gateway(programs, f"[limits]\ndrain_s = {seconds}\n")
     with published(gateway, "rtmp"):
         begun = monotonic()

@@ -63,7 +63,7 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.mark.parametrize("first", ["client", "upstream"])
-def test_who_ends_first_still_hears_all_that_the_other_says(
+def test_the_side_that_half_closes_first_receives_all_data(
     programs: Programs, peer: Peer, first: str
 ) -> None:
     port = peer.listening.getsockname()[1]

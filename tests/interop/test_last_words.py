@@ -76,7 +76,7 @@ def all_is_taken(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("speaks", [False, True])
-def test_what_was_sent_before_a_close_reaches_a_slow_upstream(
+def test_data_before_a_close_reaches_a_slow_upstream(
     client: socket.socket, server: socket.socket, speaks: bool
 ) -> None:
     session = ask(client, b"/open/1", b"\0")[1].strip()
@@ -123,7 +123,7 @@ def test_an_upstreams_last_words_are_not_lost_over_a_send_that_fails(
     assert got == _OF_SESSION
 
 
-def test_an_upstreams_last_words_are_not_lost_over_what_a_relayed_client_says(
+def test_an_upstreams_last_data_is_not_lost_when_the_client_sends(
     client: socket.socket, server: socket.socket
 ) -> None:
     client.sendall(_HANDSHAKE)

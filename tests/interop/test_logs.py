@@ -116,7 +116,9 @@ def test_connections_that_are_refused_without_descriptors_are_one_warning(
     ]
 
 
-def test_who_is_refused_has_a_line_with_its_address(gateway: WatchedGateway, access: Path) -> None:
+def test_a_refused_client_has_a_line_with_its_address(
+    gateway: WatchedGateway, access: Path
+) -> None:
     gateway.change("POST", "/drain")
     with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
         client.sendall(b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")

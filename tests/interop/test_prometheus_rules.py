@@ -59,7 +59,7 @@ def test_the_rules_are_valid(rules: str) -> None:
 
 
 @pytest.mark.parametrize("cases", sorted(CASES.glob("*.yml")), ids=lambda path: path.stem)
-def test_the_rules_do_what_their_cases_say(cases: Path) -> None:
+def test_the_rules_pass_their_cases(cases: Path) -> None:
     promtool("test", "rules", str(cases))
 
 
@@ -87,7 +87,7 @@ def test_the_cases_have_series_as_the_gateway_shows_them() -> None:
         assert labels - _TARGET in shown[found["name"]], found[0]
 
 
-def test_what_the_rules_pick_by_a_label_is_shown(prometheus: Prometheus) -> None:
+def test_the_labels_that_the_rules_use_exist(prometheus: Prometheus) -> None:
     """A misspelt reason or cause would be an alert that never fires."""
     shown = everything()
     picked = {found for rule in prometheus.rules() for found in _PICKED.findall(rule["query"])}
@@ -99,7 +99,7 @@ def test_what_the_rules_pick_by_a_label_is_shown(prometheus: Prometheus) -> None
             assert re.search(f'^{source}{{.*{label}="{value}"', shown, re.MULTILINE), (name, value)
 
 
-def test_every_alert_says_how_urgent_it_is_and_what_to_do(prometheus: Prometheus) -> None:
+def test_every_alert_has_a_severity_and_a_remedy(prometheus: Prometheus) -> None:
     alerts = [rule for rule in prometheus.rules() if rule["type"] == "alerting"]
     assert len(alerts) > 15
     for alert in alerts:

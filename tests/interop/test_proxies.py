@@ -60,7 +60,7 @@ def proxy(request: pytest.FixtureRequest, programs: Programs, gateway: int) -> i
     return port
 
 
-def test_what_ffmpeg_publishes_and_plays_arrives_unchanged(
+def test_media_of_ffmpeg_arrives_unchanged(
     programs: Programs,
     upstream: Upstream,
     proxy: int,

@@ -139,7 +139,7 @@ def test_every_way_in_works_behind_it(programs, authority, origin, stream, optio
 
 
 @pytest.mark.parametrize("address", [LOOPBACK, _CLIENT], ids=["no header", "no trust"])
-def test_who_comes_without_the_proxy_is_closed(programs, authority, origin, address) -> None:
+def test_a_connection_without_the_proxy_is_closed(programs, authority, origin, address) -> None:
     gateway = start(programs, authority, origin, 1)
     with socket.create_connection((LOOPBACK, gateway.ports[0]), 10, (address, 0)) as client:
         if address == _CLIENT:

@@ -51,7 +51,7 @@ def gateway(programs: Programs) -> int:
 @pytest.mark.parametrize(
     ("query", "is_let_in"), [("?key=SECRET", True), ("?key=other", False), ("", False)]
 )
-def test_who_has_the_key_publishes_through_the_gateway_and_nobody_else(
+def test_only_publishers_with_the_key_can_publish(
     programs: Programs, gateway: int, clip: Path, protocol: str, query: str, is_let_in: bool
 ) -> None:
     to = url(protocol, gateway, f"live/stream{query}")

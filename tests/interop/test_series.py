@@ -79,7 +79,9 @@ def test_no_series_appears_with_its_first_event(gateway: WatchedGateway) -> None
     assert series(gateway) == before
 
 
-def test_handshakes_and_the_certificates_end_are_told(programs: Programs, tmp_path: Path) -> None:
+def test_handshakes_and_certificate_expiries_are_exposed(
+    programs: Programs, tmp_path: Path
+) -> None:
     authority = make_authority(tmp_path)
     file = authority.certify("site.pem", "a.example")
     gateway = start_watched_gateway(
@@ -101,7 +103,7 @@ def test_handshakes_and_the_certificates_end_are_told(programs: Programs, tmp_pa
     assert series(gateway) == before
 
 
-def test_a_drain_is_counted_as_what_it_is(gateway: WatchedGateway) -> None:
+def test_a_drain_is_counted_as_a_drain(gateway: WatchedGateway) -> None:
     gateway.change("POST", "/drain")
     assert opens(gateway) == 503
     refused = 'rtmpt_gateway_opens_refused_total{cause="%s"}'

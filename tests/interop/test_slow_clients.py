@@ -186,7 +186,7 @@ def start_before(programs: Programs, authority: Authority, upstream: str, websit
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("reader", _READERS)
-def test_who_reads_a_byte_at_a_time_is_cut_at_the_limit(
+def test_a_client_that_reads_single_bytes_is_disconnected_at_the_limit(
     programs, authority, flooding, reader, secure
 ) -> None:
     said, greeting = _READERS[reader]
@@ -198,7 +198,7 @@ def test_who_reads_a_byte_at_a_time_is_cut_at_the_limit(
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_who_reads_a_tunnels_answers_a_byte_at_a_time_is_cut_at_the_limit(
+def test_a_tunnel_client_that_reads_single_bytes_is_disconnected_at_the_limit(
     programs, authority, flooding, secure
 ) -> None:
     gateway = start(programs, [authority.certify("site.pem", NAME)], flooding(b""), _LIMITS)

@@ -8,7 +8,7 @@ from tests.helpers.interop.servers import ANY_PORT, start_gateway
 from tests.interop.conftest import Upstream
 
 
-def test_who_comes_as_soon_as_the_port_is_open_is_served(
+def test_a_client_that_connects_at_startup_is_served(
     programs: Programs, nginx: Upstream, stream: str
 ) -> None:
     _, port = start_gateway(programs, *ANY_PORT, "--upstream", nginx.server)

@@ -157,7 +157,7 @@ def test_the_page_fits_a_phone(gateway: WatchedGateway, browser: Browser, dark: 
     assert browser.complaints == []
 
 
-def test_a_sessions_own_page_says_where_its_delay_comes_from_and_ends_it(
+def test_a_sessions_page_shows_the_cause_of_delay_and_can_end_it(
     gateway: WatchedGateway, browser: Browser
 ) -> None:
     browser.resize(1280, 900)
@@ -245,7 +245,7 @@ def test_the_page_drains_and_takes_sessions_again(
     assert gateway.is_ready
 
 
-def test_the_page_says_when_the_gateway_does_not_answer(
+def test_the_page_shows_that_the_gateway_does_not_answer(
     gateway: WatchedGateway, browser: Browser
 ) -> None:
     browser.resize(1280, 900)

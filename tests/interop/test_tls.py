@@ -230,7 +230,7 @@ def renegotiate(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("misbehave", [hang, say_nonsense, say_nonsense_inside, renegotiate])
-def test_who_misbehaves_in_tls_harms_nobody_else(gateway, authority, stream, misbehave) -> None:
+def test_a_faulty_tls_client_affects_no_other(gateway, authority, stream, misbehave) -> None:
     context = authority.client_context()
     with (
         connected("rtmps", gateway.ports[SECURE], context, NAME) as up,

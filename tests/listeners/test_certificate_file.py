@@ -102,7 +102,7 @@ def test_trustmes_certificates_pass_with_their_root(tmp_path: Path) -> None:
     assert read(tmp_path, pair, ca.cert_pem.bytes(), now=now).names == ("live.example",)
 
 
-def test_names_and_the_first_end_of_the_chain_are_told(tmp_path: Path) -> None:
+def test_names_and_the_earliest_expiry_are_known(tmp_path: Path) -> None:
     file = read(tmp_path, SITE.pem, MIDDLE.pem, SITE.key_pem)
     assert file.names == ("live.example", "*.live.example")
     assert file.not_after_s == (NOW + 20 * DAY).timestamp()
@@ -239,7 +239,7 @@ FAULTY = {
 
 
 @pytest.mark.parametrize(("blocks", "said"), list(FAULTY.values()), ids=list(FAULTY))
-def test_a_fault_is_named_with_what_to_do(
+def test_a_fault_is_reported_with_its_remedy(
     tmp_path: Path, blocks: tuple[bytes, ...], said: str
 ) -> None:
     lines = faults(tmp_path, *blocks)
@@ -267,12 +267,12 @@ def test_an_intermediate_that_ended_is_refused_too(tmp_path: Path) -> None:
     ]
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_file_are_reported_together(tmp_path: Path) -> None:
     now = (NOW + 31 * DAY).timestamp()
     assert len(faults(tmp_path, SITE.pem, OTHER.key_pem, now=now)) == 3
 
 
-def test_the_sites_own_certificate_after_its_issuer_is_told(tmp_path: Path) -> None:
+def test_a_wrong_order_of_certificates_is_reported(tmp_path: Path) -> None:
     lines = faults(tmp_path, MIDDLE.pem, SITE.pem, SITE.key_pem)
     assert "its private key belongs to certificate 2; put that one first" in lines
 

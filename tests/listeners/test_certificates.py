@@ -104,7 +104,7 @@ def test_a_client_that_checks_gets_through(site: Site) -> None:
     assert client.version() == server.version() == "TLSv1.3"
 
 
-def test_expiries_are_told_per_file(site: Site) -> None:
+def test_expiries_are_reported_per_file(site: Site) -> None:
     paths = [site.write("1.pem", "first.example"), site.write("2.pem", "*.b.example", "c.example")]
     expiries = load(paths).expiries
     assert [(expiry.file, expiry.names) for expiry in expiries] == [
@@ -114,7 +114,7 @@ def test_expiries_are_told_per_file(site: Site) -> None:
     assert all(expiry.not_after_s > NOW_S for expiry in expiries)
 
 
-def test_every_fault_of_every_file_is_told_at_once(site: Site) -> None:
+def test_all_faults_of_all_files_are_reported_together(site: Site) -> None:
     paths = [
         str(site.folder / "missing.pem"),
         site.write("good.pem", "a.example"),
@@ -307,7 +307,7 @@ def test_another_state_that_does_not_fit_is_another_warning(pair: Pair) -> None:
         assert store.renew(NOW_S).faults == ()
 
 
-def test_the_old_files_put_back_are_no_renewal_and_a_later_fault_is_told(pair: Pair) -> None:
+def test_restored_old_files_are_no_renewal_and_later_faults_are_reported(pair: Pair) -> None:
     store = CertificateStore([pair.paths], NOW_S)
     link = Path(pair.paths.chain)
     target = link.readlink()

@@ -280,7 +280,7 @@ def test_without_a_website_it_is_404(gateway) -> None:
     assert b"".join(wire.writes) == NOT_FOUND * 2
 
 
-def test_over_tls_the_server_is_told(gateway, server) -> None:
+def test_the_server_is_told_about_tls(gateway, server) -> None:
     wire = accept(gateway, secure=True)
     wire.arrive(GET)
     assert b"X-Forwarded-Proto: https\r\n" in server.wire.sent
@@ -303,7 +303,7 @@ def test_a_chunked_upload_is_chunked_anew(wire, server) -> None:
     assert server.wire.sent == b"0\r\n\r\n"
 
 
-def test_an_upload_without_end_is_bounded_by_what_the_server_takes(wire, server, gateway) -> None:
+def test_an_endless_upload_is_limited_by_the_servers_reading(wire, server, gateway) -> None:
     wire.arrive(POST.replace(b" 5", b" 900000000") + b"a")
     server.wire.sent  # noqa: B018
     server.wire.room = 0
@@ -335,7 +335,7 @@ def test_a_slow_upload_is_cut_off_and_a_steady_one_is_not(wire, server, gateway)
     assert server.wire.aborted
 
 
-def test_who_expects_100_gets_the_servers(wire, server) -> None:
+def test_a_client_that_expects_100_gets_the_servers(wire, server) -> None:
     wire.arrive(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
     assert server.wire.sent.endswith(b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     server.wire.arrive(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -356,7 +356,7 @@ def test_an_answer_before_the_requests_end_closes_behind_it(wire, server) -> Non
     assert len(server.wires) == 1
 
 
-def test_a_client_of_1_0_hears_no_interim_answer(wire, server) -> None:
+def test_a_1_0_client_gets_no_interim_response(wire, server) -> None:
     wire.arrive(GET_10)
     server.wire.arrive(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
     assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -523,7 +523,7 @@ def test_an_answer_that_does_not_begin_is_504(wire, server, gateway) -> None:
     assert wire.sent == NOT_FOUND
 
 
-def test_an_answer_that_nobody_goes_on_with_is_cut_off(wire, server, gateway) -> None:
+def test_a_stalled_response_is_aborted(wire, server, gateway) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK[:-2])
     server.wire.arrive(b"l")
@@ -562,7 +562,7 @@ def test_a_client_that_goes_away_while_the_server_is_dialled_leaves_nothing(wire
     assert server.wire.sent == b""
 
 
-def test_a_client_that_says_no_more_is_gone(wire, server) -> None:
+def test_a_client_that_half_closes_counts_as_lost(wire, server) -> None:
     wire.arrive(GET)
     wire.end()
     assert wire.closing
@@ -589,7 +589,7 @@ def test_a_request_found_malformed_later_never_ends(wire, server) -> None:
 
 
 @pytest.mark.parametrize("target", [b"*", b"site:80", b"/a#b", b"ftp://site/"])
-def test_a_target_of_no_form_reaches_nobody(wire, server, target) -> None:
+def test_a_malformed_target_is_not_forwarded(wire, server, target) -> None:
     wire.arrive(GET.replace(b"/page", target))
     assert server.wires == []
     assert wire.sent.startswith(b"HTTP/1.1 400 ")
@@ -673,7 +673,7 @@ def test_only_so_many_connections_are_kept(gateway, server) -> None:
     assert sum(not served.aborted for served in server.wires) == 32
 
 
-def test_what_is_kept_is_closed_at_the_end(gateway) -> None:
+def test_idle_connections_are_closed_at_the_end(gateway) -> None:
     server = Server()
     web = serve(gateway, server)
     accept(gateway).arrive(GET)
@@ -726,7 +726,7 @@ def test_each_side_of_a_websocket_is_paused_by_the_other(wire, server) -> None:
     assert wire.reading
 
 
-def test_a_side_that_ends_still_hears_the_other(wire, server) -> None:
+def test_a_half_closed_side_still_receives(wire, server) -> None:
     upgrade(wire, server)
     wire.end()
     assert server.wire.write_closed
@@ -788,7 +788,7 @@ def test_a_websocket_that_is_hardly_read_is_cut_off(wire, server, gateway, taken
 # --- Bounds ---
 
 
-def test_what_waits_behind_a_request_is_bounded(wire, server, gateway) -> None:
+def test_data_behind_a_request_is_limited(wire, server, gateway) -> None:
     wire.arrive(GET)
     for _ in range(100):
         wire.arrive(GET * 1000)
@@ -799,7 +799,7 @@ def test_what_waits_behind_a_request_is_bounded(wire, server, gateway) -> None:
     assert server.wire.sent == HEAD_UP * 2
 
 
-def test_what_waits_behind_an_early_command_is_bounded(wire, server, gateway) -> None:
+def test_data_behind_an_early_command_is_limited(wire, server, gateway) -> None:
     gateway.dialling = True
     wire.arrive(OPEN + UPLOAD)
     for _ in range(100):

@@ -103,9 +103,7 @@ def test_ident2_is_404_with_an_empty_body_and_the_connection_goes_on(wire: Wire,
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_send_goes_up_and_its_answer_carries_what_the_upstream_said(
-    wire: Wire, session, first: int
-) -> None:
+def test_a_send_goes_up_and_its_answer_has_upstream_data(wire: Wire, session, first: int) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/send/%b/%d" % (session_id, first), b"\x03handshake"))
     assert upstream.received == [b"\x03handshake"]
@@ -174,9 +172,7 @@ def test_a_chunked_body_goes_up_without_its_chunks(wire: Wire, session) -> None:
         *(b"/", b"/open/2", b"/open", b"/send/x", b"/send/x/y", b"/fcs/ident", b"*", b"//open/1"),
     ],
 )
-def test_what_is_unknown_is_404_with_an_empty_body_and_the_connection_goes_on(
-    wire: Wire, target: bytes
-) -> None:
+def test_an_unknown_session_is_404_on_a_persistent_connection(wire: Wire, target: bytes) -> None:
     wire.arrive(request(target, b"\0"))
     assert answers(wire) == [(404, b"")]
     wire.arrive(request(b"/fcs/ident2"))
@@ -306,7 +302,7 @@ def test_a_head_that_grows_with_every_request_is_served(
     ],
 )
 @pytest.mark.parametrize("target", [b"/open/1", b"/fcs/ident2", b"/idle/nobody/1"])
-def test_the_answer_says_whether_the_connection_stays_and_it_does(
+def test_the_response_states_that_the_connection_persists(
     gateway: Gateway, wire: Wire, target, version, fields, says, closes
 ) -> None:
     wire.arrive(request(target, b"\0", *fields, version=version) + NEXT)
@@ -352,7 +348,7 @@ def test_a_last_answer_behind_one_that_is_awaited_closes_and_that_one_does_not(
     assert wire.write_closed
 
 
-def test_what_comes_after_the_last_request_is_thrown_away(wire: Wire) -> None:
+def test_data_after_the_last_request_is_discarded(wire: Wire) -> None:
     wire.arrive(request(b"/fcs/ident2", b"", b"Connection: close"))
     tracemalloc.start()
     try:
@@ -414,7 +410,7 @@ def test_a_malformed_request_gets_one_answer_and_nothing_of_it_is_done(
         (request(b"/open/1", None, *[b"X: a"] * 100), 431),
     ],
 )
-def test_a_refused_request_closes_the_connection_and_says_so(
+def test_a_refused_request_closes_the_connection_with_a_close_field(
     wire: Wire, sent: bytes, status: int
 ) -> None:
     wire.arrive(sent)
@@ -579,7 +575,7 @@ def test_a_connection_that_was_ours_to_close_was_not_lost(gateway: Gateway, wire
     assert try_again(gateway, wire, Wire.lose, b"Connection: close") == 2 * _COMMAND
 
 
-def test_what_was_left_for_want_of_room_is_served_when_there_is_room() -> None:
+def test_requests_left_unread_are_served_when_there_is_room() -> None:
     gateway = Gateway(Limits(pipelined_requests=2))
     wire = gateway.accept()
     gateway.dialling = True
@@ -690,7 +686,7 @@ def test_a_client_that_pipelines_without_end_costs_no_more_than_the_bounds() -> 
 # --- Expect: 100-continue ---
 
 
-def test_100_continue_is_said_before_the_body_only(wire: Wire, session) -> None:
+def test_100_continue_is_sent_only_before_the_body(wire: Wire, session) -> None:
     session_id, upstream = session
     wire.arrive(
         request(b"/send/%b/0" % session_id, None, b"Expect: 100-continue", b"Content-Length: 2")
@@ -704,9 +700,7 @@ def test_100_continue_is_said_before_the_body_only(wire: Wire, session) -> None:
 
 
 @pytest.mark.parametrize("body", [b"\x03", b"\x03a"])
-def test_100_continue_is_not_said_to_a_body_that_comes_along(
-    wire: Wire, session, body: bytes
-) -> None:
+def test_100_continue_is_not_sent_if_the_body_has_arrived(wire: Wire, session, body: bytes) -> None:
     session_id, _ = session
     head = request(b"/send/%b/0" % session_id, None, b"Expect: 100-continue", b"Content-Length: 2")
     wire.arrive(head + body)
@@ -714,12 +708,12 @@ def test_100_continue_is_not_said_to_a_body_that_comes_along(
     assert answers(wire) == [(200, b"\x01")]
 
 
-def test_100_continue_is_not_said_to_a_body_over_the_limit(wire: Wire) -> None:
+def test_100_continue_is_not_sent_for_a_body_over_the_limit(wire: Wire) -> None:
     wire.arrive(request(b"/open/1", None, b"Expect: 100-continue", b"Content-Length: 1048577"))
     assert answers(wire) == [(413, b"")]
 
 
-def test_100_continue_is_not_said_to_1_0(wire: Wire) -> None:
+def test_100_continue_is_not_sent_to_1_0(wire: Wire) -> None:
     fields = b"Expect: 100-continue", b"Content-Length: 1"
     wire.arrive(request(b"/open/1", None, *fields, version=b"1.0"))
     assert answers(wire) == []
@@ -727,7 +721,7 @@ def test_100_continue_is_not_said_to_1_0(wire: Wire) -> None:
     assert [status for status, _ in answers(wire)] == [200]
 
 
-def test_100_continue_is_not_said_when_there_is_no_body(wire: Wire) -> None:
+def test_100_continue_is_not_sent_without_a_body(wire: Wire) -> None:
     wire.arrive(request(b"/fcs/ident2", b"", b"Expect: 100-continue"))
     assert answers(wire) == [(404, b"")]
 
@@ -796,7 +790,7 @@ def test_while_the_kernel_is_full_nothing_is_read_or_served(
     assert wire.reading
 
 
-def test_a_connection_is_told_of_the_first_byte_that_the_kernel_does_not_take(
+def test_a_connection_is_paused_at_the_first_byte_the_kernel_does_not_accept(
     wire: Wire, session
 ) -> None:
     session_id, _ = session
@@ -1093,7 +1087,7 @@ def test_a_connection_cut_in_a_request_sends_nothing_of_it_upstream(
     assert answers(other) == [(200, b"\x01")]
 
 
-def test_what_a_client_sent_before_it_was_lost_counts_though_its_answers_had_no_room(
+def test_commands_before_a_loss_take_effect_without_room_for_answers(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -1126,7 +1120,7 @@ def test_a_connection_cut_in_an_answer_gets_it_whole_on_the_next(
     assert upstream.received == [b"\x03"]
 
 
-def test_a_client_that_says_no_more_gets_what_is_answered_and_the_connection_closed(
+def test_a_client_that_half_closes_gets_its_response_and_a_close(
     wire: Wire,
 ) -> None:
     wire.arrive(request(b"/fcs/ident2"))

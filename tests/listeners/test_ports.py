@@ -206,7 +206,7 @@ def test_an_address_of_another_machine_is_an_error_that_names_it(turning, echoes
         (SystemdAddress("a"), errno.EBADF, "cannot be listened on: Bad file descriptor"),
     ],
 )
-def test_why_an_address_cannot_be_had_is_said_in_words(
+def test_the_reason_for_a_failed_listen_is_explained(
     address: ListenAddress, number: int, cause: str
 ) -> None:
     assert cause in cause_of(address, OSError(number, os.strerror(number)))
@@ -237,7 +237,7 @@ def test_a_unix_socket_is_listened_on_and_removed_at_the_end(
     assert not path.exists()
 
 
-def test_what_a_killed_gateway_left_is_replaced(
+def test_a_socket_of_a_killed_gateway_is_replaced(
     turning: Turning, echoes: Echoes, path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
@@ -271,7 +271,7 @@ def test_a_file_that_is_no_socket_stays(turning: Turning, echoes: Echoes, path: 
 
 
 @_leaves_a_socket_open
-def test_a_folder_that_is_not_there_is_said(turning: Turning, echoes: Echoes, path: Path) -> None:
+def test_a_missing_folder_is_reported(turning: Turning, echoes: Echoes, path: Path) -> None:
     assert refusal(turning, echoes, UnixAddress(f"{path}/x")) == (
         f'"unix:{path}/x": its folder is not there; make it, or use another path'
     )

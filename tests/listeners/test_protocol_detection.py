@@ -187,7 +187,7 @@ def test_rtmp_and_rtmpe_go_to_a_relay_with_all_their_bytes(version: int) -> None
 
 
 @pytest.mark.parametrize("words", [b"SSH-2.0-x\r\n", bytes(10), b"\x16\x03\x01\x00\x80\x01", b"{"])
-def test_anything_else_is_closed_and_nothing_is_said(words: bytes) -> None:
+def test_anything_else_is_closed_without_an_answer(words: bytes) -> None:
     doorway = Doorway()
     line = doorway.accept()
     line.says(words)
@@ -248,7 +248,7 @@ def test_tls_inside_tls_is_unknown(secure: Doorway, authority: trustme.CA) -> No
 
 
 @pytest.mark.parametrize("end", ["ends", "resets"])
-def test_who_leaves_before_saying_anything_is_counted_as_that(end: str) -> None:
+def test_a_client_that_leaves_without_data_is_counted(end: str) -> None:
     doorway = Doorway()
     line = doorway.accept()
     getattr(line, end)()
@@ -319,9 +319,7 @@ def converse(doorway: Doorway, said: bytes, end: str) -> None:
         (b"", "resets", "closed before it said what it speaks"),
     ],
 )
-def test_a_connection_has_a_debug_line_with_what_it_speaks(
-    said: bytes, end: str, words: str
-) -> None:
+def test_a_connection_has_a_debug_line_with_its_protocol(said: bytes, end: str, words: str) -> None:
     assert debug_lines(Doorway(name="0.0.0.0:80"), said, end) == [words]
 
 
@@ -347,7 +345,7 @@ def test_a_failed_handshake_has_a_debug_line_with_its_reason(
     assert re.fullmatch(f"TLS handshake failed: {words}", line)
 
 
-def test_a_handshake_and_what_is_inside_have_debug_lines(
+def test_a_handshake_and_the_protocol_inside_have_debug_lines(
     context: ssl.SSLContext, authority: trustme.CA
 ) -> None:
     doorway = Doorway(name="0.0.0.0:80", context=lambda _: context)
@@ -469,7 +467,7 @@ def test_networks_that_are_denied_or_not_allowed_are_refused() -> None:
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
 @pytest.mark.parametrize("words", [HTTP, RTMP], ids=["http", "rtmp"])
 @pytest.mark.parametrize("step", [1, 5, 1 << 20])
-def test_the_header_says_who_the_client_is_in_any_pieces(header, words, step) -> None:
+def test_the_header_is_read_in_any_pieces(header, words, step) -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     said = header + words
@@ -498,7 +496,7 @@ def test_a_header_that_names_no_client_leaves_the_proxys_address(header: bytes) 
 
 
 @pytest.mark.parametrize("words", [HTTP, RTMP, b"PROXY nonsense\r\n", V2[:13] + b"\x99" + V2[14:]])
-def test_no_header_is_no_client(words: bytes) -> None:
+def test_a_header_without_addresses_names_no_client(words: bytes) -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     line.says(words)
@@ -508,13 +506,13 @@ def test_no_header_is_no_client(words: bytes) -> None:
     assert len(doorway.connections) == 0
 
 
-def test_a_header_from_who_is_not_trusted_is_not_even_read() -> None:
+def test_a_header_of_an_untrusted_peer_is_not_read() -> None:
     doorway = behind_proxy()
     assert doorway.accept("192.0.2.1") is None
     assert doorway.counts == {"untrusted_proxy": 1}
 
 
-def test_a_header_where_none_is_wanted_is_no_speech_of_ours() -> None:
+def test_a_proxy_header_on_another_listener_is_an_unknown_protocol() -> None:
     """It is never guessed: ``PROXY `` could be the method of a request, and the client's own words."""
     doorway = Doorway()
     doorway.accept().says(V2 + HTTP)
@@ -558,7 +556,7 @@ def test_connections_of_a_trusted_proxy_count_in_all_only() -> None:
     assert [doorway.accept("10.0.0.1") is not None for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_trusted_proxy_is_let_in_for_its_clients_whatever_deny_says() -> None:
+def test_a_trusted_proxy_is_accepted_despite_deny() -> None:
     doorway = Doorway(
         trusted=Networks.of([ip_network("10.0.0.0/8")]),
         admission=Admission.of([ip_network("192.0.2.0/24")], []),

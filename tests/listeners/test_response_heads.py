@@ -91,7 +91,7 @@ def test_another_reader_of_http_understands_every_answer(
     ("version", "persistent", "answers"),
     [(1, True, STAYS), (1, False, CLOSES), (0, True, STAYS_AS_ASKED), (0, False, CLOSES)],
 )
-def test_1_0_is_told_that_the_connection_stays_and_1_1_that_it_does_not(
+def test_responses_to_1_0_name_a_persistent_connection_and_to_1_1_a_closing_one(
     version, persistent, answers
 ) -> None:
     assert response_heads(version, persistent) is answers

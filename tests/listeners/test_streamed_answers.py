@@ -214,7 +214,7 @@ def test_a_close_behind_an_unfinished_answer_takes_effect_and_ends_the_connectio
     assert librtmp.wire.write_closed
 
 
-def test_a_close_is_heard_while_the_client_reads_nothing(librtmp: Player) -> None:
+def test_a_close_takes_effect_while_the_client_does_not_read(librtmp: Player) -> None:
     librtmp.start()
     librtmp.wire.room = 0
     librtmp.says(b"unread")
@@ -225,7 +225,7 @@ def test_a_close_is_heard_while_the_client_reads_nothing(librtmp: Player) -> Non
 # Slow clients
 
 
-def test_what_a_full_connection_does_not_take_waits_and_follows_in_order(ffmpeg: Player) -> None:
+def test_data_for_a_full_connection_waits_and_follows_in_order(ffmpeg: Player) -> None:
     ffmpeg.start()
     ffmpeg.wire.room = 5
     ffmpeg.says(b"second")

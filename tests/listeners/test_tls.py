@@ -281,7 +281,7 @@ def test_a_goodbye_is_the_end_of_the_clients_words_and_it_still_listens(joined) 
     assert [type(loss) for loss in server.above.losses] == [ConnectionDone]
 
 
-def test_words_and_goodbye_in_one_segment_are_both_heard(joined) -> None:
+def test_data_and_close_notify_in_one_segment_are_both_processed(joined) -> None:
     server, client = joined
     words = client.encrypted(b"last words")
     with pytest.raises(ssl.SSLWantReadError):
@@ -307,7 +307,7 @@ def test_a_protocol_that_knows_no_half_of_a_connection_is_closed(context, client
     assert len(server.above.losses) == 1
 
 
-def test_what_comes_after_the_goodbye_is_not_kept(joined) -> None:
+def test_data_after_close_notify_is_discarded(joined) -> None:
     server, client = joined
     client.says_goodbye()
     for _ in range(100):
@@ -327,7 +327,7 @@ def test_our_goodbye_comes_after_our_last_words(joined) -> None:
     assert server.line.closed
 
 
-def test_after_our_goodbye_the_client_is_still_heard(joined) -> None:
+def test_after_close_notify_the_client_is_still_read(joined) -> None:
     server, client = joined
     server.above.transport.loseWriteConnection()
     server.line.turn()
@@ -339,7 +339,7 @@ def test_after_our_goodbye_the_client_is_still_heard(joined) -> None:
     assert client.hears() == b""
 
 
-def test_closing_twice_says_goodbye_once(joined) -> None:
+def test_closing_twice_sends_one_close_notify(joined) -> None:
     server, _ = joined
     before = len(server.line.received)
     server.above.transport.loseWriteConnection()
@@ -406,7 +406,7 @@ def test_a_handshake_that_is_broken_off_is_closed(context, client_context) -> No
     assert server.handshakes == 0
 
 
-def test_a_client_that_does_not_trust_us_says_so_and_is_gone(context) -> None:
+def test_a_client_that_does_not_trust_the_certificate_sends_an_alert_and_closes(context) -> None:
     server = Server(context, Recorder())
     client = Client(ssl.create_default_context(), server.line)
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -427,7 +427,7 @@ def test_the_old_versions_are_refused_with_an_alert(context, client_context) -> 
     assert server.handshakes == 0
 
 
-def test_what_came_before_garbage_is_handed_up(joined) -> None:
+def test_data_before_garbage_is_delivered(joined) -> None:
     server, client = joined
     server.line.says(client.encrypted(b"good") + b"garbage that is no record at all")
     assert server.above.received == b"good"
@@ -435,7 +435,7 @@ def test_what_came_before_garbage_is_handed_up(joined) -> None:
     assert [type(loss) for loss in server.above.losses] == [ConnectionLost]
 
 
-def test_an_answer_to_what_came_before_garbage_does_no_harm(joined) -> None:
+def test_an_answer_to_data_before_garbage_is_harmless(joined) -> None:
     """The engine refuses to write by then."""
     server, client = joined
     server.above.on_data = server.tls.write
@@ -453,7 +453,7 @@ def test_a_changed_byte_closes_the_connection(joined) -> None:
     assert len(server.above.losses) == 1
 
 
-def test_after_an_error_nothing_is_kept_and_nobody_is_waited_for(context, client_context) -> None:
+def test_after_an_error_nothing_is_kept_or_awaited(context, client_context) -> None:
     """A client that takes no alert is not waited for."""
     above = HalfCloseable()
     server = Server(context, above, room=100_000)
@@ -511,7 +511,7 @@ def test_a_renegotiation_is_refused_and_the_session_goes_on(context: ssl.SSLCont
     assert not server.line.is_gone
 
 
-def test_who_insists_on_renegotiation_is_cut(context: ssl.SSLContext) -> None:
+def test_repeated_renegotiation_is_disconnected(context: ssl.SSLContext) -> None:
     """Each refusal would otherwise be kept for a client that does not take it."""
     server, client = renegotiating(context)
     encrypt = records_of(client)

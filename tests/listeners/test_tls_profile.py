@@ -117,7 +117,7 @@ def test_a_client_of_tls_1_2_that_closed_cleanly_may_resume(server: ssl.SSLConte
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_nobody_gets_a_ticket(server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+def test_no_session_tickets_are_sent(server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
     """rtmpdump crashes when a ticket of TLS 1.3 comes before its first answer."""
     client, end = handshake(server, client_context(version), None)
     end.write(b"x")
@@ -167,7 +167,7 @@ def _taken(client: SSL.Connection) -> bytes:
         return b""
 
 
-def test_what_openssl_refuses_is_a_line_with_the_file(tmp_path: Path) -> None:
+def test_a_refusal_by_openssl_is_a_line_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "site.pem"
     path.write_bytes(b"nothing")
     with pytest.raises(

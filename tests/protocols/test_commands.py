@@ -105,7 +105,7 @@ def test_any_other_absolute_form_is_somebody_elses(target: bytes) -> None:
 
 
 @pytest.mark.parametrize("target", NO_COMMANDS)
-def test_the_absolute_form_makes_no_command_of_what_is_none(target: bytes) -> None:
+def test_the_absolute_form_of_another_target_is_no_command(target: bytes) -> None:
     assert command_of(b"POST", b"http://host" + target) is None
 
 
@@ -113,9 +113,7 @@ def test_the_absolute_form_makes_no_command_of_what_is_none(target: bytes) -> No
 @given(
     st.binary(max_size=60), st.sampled_from((b"", b"/send/", b"/close/", b"http://", b"/idle/x/"))
 )
-def test_any_bytes_are_a_command_or_none_and_numbers_are_what_was_written(
-    rest: bytes, begin: bytes
-) -> None:
+def test_any_bytes_are_a_command_or_none_with_the_written_number(rest: bytes, begin: bytes) -> None:
     command = command_of(b"POST", begin + rest)
     if command is not None and command[2] is not None:
         digits = (begin + rest).rpartition(b"/")[2]

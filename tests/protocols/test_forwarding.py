@@ -101,12 +101,12 @@ def test_a_hop_by_hop_field_ends_here(field: bytes) -> None:
     assert sent(get(field)) == sent(get())
 
 
-def test_what_connection_names_ends_here_too() -> None:
+def test_fields_named_by_connection_are_removed() -> None:
     fields = sent(get(b"Connection: close, X-Private ,x-other", b"X-Private: a", b"X-Other: b"))
     assert fields == sent(get())
 
 
-def test_connection_cannot_name_away_what_is_ours() -> None:
+def test_connection_cannot_remove_the_gateways_fields() -> None:
     named = b"Connection: Host, Content-Length, X-Forwarded-For, X-Forwarded-Proto, Forwarded"
     assert sent(get(named)) == sent(get())
 
@@ -121,7 +121,7 @@ def test_connection_cannot_name_away_what_is_ours() -> None:
         b"Proxy_Authorization: a",
     ],
 )
-def test_an_underscore_is_no_way_around(field: bytes) -> None:
+def test_underscores_cannot_bypass_the_removal_of_fields(field: bytes) -> None:
     assert sent(get(field)) == sent(get())
     assert sent(get(b"X_Odd: a"))[b"x_odd"] == b"a"
 
@@ -211,7 +211,7 @@ def test_a_client_is_named_in_each_fields_own_way() -> None:
     assert unknown[b"forwarded"] == b"for=unknown;proto=http"
 
 
-def test_a_request_over_tls_says_so() -> None:
+def test_a_request_over_tls_is_marked_as_secure() -> None:
     fields = sent(request(b"GET / HTTP/1.1", b"Host: a", secure=True))
     assert fields[b"x-forwarded-proto"] == b"https"
     assert fields[b"forwarded"].endswith(b"proto=https")
@@ -246,7 +246,7 @@ def test_expect_is_passed_on_with_a_body() -> None:
         (b"GET", (b"Transfer-Encoding: chunked",), False),
     ],
 )
-def test_only_what_changes_nothing_may_be_repeated(
+def test_only_idempotent_requests_may_be_repeated(
     method: bytes, fields: tuple[bytes, ...], may: bool
 ) -> None:
     assert request(b"%b / HTTP/1.1" % method, b"Host: a", *fields).may_be_repeated is may
@@ -284,7 +284,7 @@ def test_no_other_upgrade_passes(lines: tuple[bytes, ...]) -> None:
     assert not accepts_upgrade(asked, accepted)
 
 
-def test_an_accepted_upgrade_is_told_to_the_client() -> None:
+def test_an_accepted_upgrade_is_sent_to_the_client() -> None:
     accepted = response(
         b"HTTP/1.1 101 Switching Protocols", *UPGRADE, b"Sec-WebSocket-Accept: a", b"Keep-Alive: 5"
     )
@@ -351,7 +351,7 @@ def test_no_content_has_no_length() -> None:
     assert answered(response(b"HTTP/1.1 204 No Content", b"Content-Length: 0")) == {}
 
 
-def test_a_client_is_told_how_its_connection_fares() -> None:
+def test_the_connection_field_says_whether_the_connection_persists() -> None:
     of = response(b"HTTP/1.1 200 OK", b"Content-Length: 0")
     assert b"connection" not in answered(of)
     assert answered(of, closes=True)[b"connection"] == b"close"

@@ -123,7 +123,7 @@ def test_a_clients_request_is_read_and_the_bytes_after_it_are_the_next(client, s
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
 @pytest.mark.parametrize("odd", ODD_BUT_WELL_FORMED, ids=lambda odd: odd.name)
-def test_what_is_odd_but_well_formed_is_understood(odd: WellFormed, segmented) -> None:
+def test_unusual_but_valid_requests_are_accepted(odd: WellFormed, segmented) -> None:
     outcome = read(segmented(odd.wire + NEXT))
     assert outcome.refused is None
     assert [body for _, _, body in outcome.requests] == [odd.body, b""]
@@ -316,7 +316,7 @@ def test_it_is_refused_behind_a_request_that_is_in_order(malformed: Malformed) -
         b"\n",
     ],
 )
-def test_what_can_never_become_a_head_is_refused_without_waiting_for_its_end(begun: bytes) -> None:
+def test_an_impossible_head_is_refused_before_its_end(begun: bytes) -> None:
     assert read([begun]).refused is BadRequest
 
 
@@ -383,7 +383,7 @@ def test_a_body_announced_over_the_limit_is_refused_with_its_head() -> None:
     assert read([head], SMALL) == Outcome((), BodyTooLarge)
 
 
-def test_a_length_that_no_body_has_is_refused_with_its_head_whoever_reads_the_body() -> None:
+def test_an_oversized_length_is_refused_with_its_head() -> None:
     for length in (b"9" * 16, b"0" * 20 + b"1"):
         reader = RequestReader(Limits())
         reader.receive(post(b"Content-Length: " + length))
@@ -465,7 +465,7 @@ def test_work_grows_with_the_bytes_and_not_with_their_square(segments) -> None:
 # --- Pulling ---
 
 
-def test_a_request_that_nobody_pulled_stays_bytes() -> None:
+def test_a_request_that_is_not_pulled_stays_bytes() -> None:
     reader = RequestReader(Limits())
     reader.receive(post(b"Content-Length: 1", body=b"a") + NEXT)
     assert reader.next_head() is not None

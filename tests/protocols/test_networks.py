@@ -44,7 +44,7 @@ def test_ipv4_in_ipv6s_clothes_is_the_same_address(address: IPv4Address, prefix:
 
 
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 32))
-def test_any_other_address_is_where_ipaddress_says(
+def test_any_other_address_matches_as_in_ipaddress(
     address: IPv4Address | IPv6Address, other: IPv4Address | IPv6Address, prefix: int
 ) -> None:
     assume(getattr(address, "ipv4_mapped", None) is None)
@@ -58,7 +58,7 @@ def test_no_networks_hold_nothing() -> None:
 
 
 @pytest.mark.parametrize("address", ["", "unix", "192.0.2.1:80", "[::1]", "1.2.3"])
-def test_what_is_no_address_is_in_no_network(address: str) -> None:
+def test_an_invalid_address_is_in_no_network(address: str) -> None:
     assert not networks("0.0.0.0/0", "::/0").holds(address)
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_address_is_in_no_network(address: str) -> None:
         ("192.0.2.0/24", "192.0.2.128/25", True),
     ],
 )
-def test_deny_wins_and_an_empty_allow_lets_in_everyone(
+def test_deny_has_precedence_and_an_empty_allow_permits_all(
     allow: str, deny: str, permitted: bool
 ) -> None:
     rule = admission(allow, deny)

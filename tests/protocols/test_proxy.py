@@ -151,7 +151,7 @@ def test_a_header_may_come_in_any_pieces(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("sent", "shown_at"), list(BAD.values()), ids=list(BAD))
-def test_what_is_no_header_is_refused_at_the_byte_that_shows_it(
+def test_an_invalid_header_is_refused_at_its_first_wrong_byte(
     sent: bytes, shown_at: int | None
 ) -> None:
     with pytest.raises(BadProxyHeader):

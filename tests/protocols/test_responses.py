@@ -183,12 +183,12 @@ def test_an_answer_that_breaks_off_is_refused(wire: bytes) -> None:
         reader.close()
 
 
-def test_a_length_without_a_body_is_kept_for_what_it_says_of_another_answer() -> None:
+def test_a_length_without_a_body_is_kept() -> None:
     _, (head,), _ = read([OK + b"Content-Length: 7\r\n\r\n"], to_head=True)
     assert head.content_length == 7
 
 
-def test_what_switches_protocols_leaves_the_rest_to_those() -> None:
+def test_after_an_upgrade_the_rest_is_not_parsed() -> None:
     wire = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00"
     reader = ResponseReader(Limits(), to_head=False)
     reader.receive(wire)

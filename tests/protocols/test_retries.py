@@ -40,7 +40,7 @@ def ffmpeg() -> Conversation:
         (b"\x00", 1, REQUEST, Meaning.ITSELF),
     ],
 )
-def test_what_a_send_on_a_new_connection_is_meant_to_be(
+def test_a_send_on_a_new_connection_is_interpreted(
     last_body: bytes, left_out: int, body: bytes, meaning: Meaning
 ) -> None:
     assert lost_after(last_body).meaning(left_out, body) is meaning
@@ -70,7 +70,7 @@ def test_a_lone_00_never_means_itself(left_out: int) -> None:
 
 @pytest.mark.parametrize("kind", [8, 9, 15, 18, 22])
 @pytest.mark.parametrize("first", [b"\x04", b"\x44", b"\x84", b"\xc4"])
-def test_media_that_says_the_same_twice_is_meant_twice(first: bytes, kind: int) -> None:
+def test_repeated_media_is_not_a_retry(first: bytes, kind: int) -> None:
     body = first + bytes(6) + bytes([kind]) + bytes(20)
     assert lost_after(body).meaning(0, body) is Meaning.ITSELF
 
@@ -225,7 +225,7 @@ def test_a_close_that_leaves_one_out_ends_the_session_after_a_moment(
     assert ffmpeg.ended is EndReason.CLIENT_CLOSED
 
 
-def test_what_was_still_in_the_old_connections_socket_is_taken_before_that_close(
+def test_data_in_the_old_connections_socket_is_processed_before_the_close(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.reconnect()

@@ -94,7 +94,7 @@ def test_an_early_command_gets_the_last_words_in_its_turn(talk: Conversation) ->
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_what_is_behind_the_command_with_the_last_words_is_refused(talk: Conversation) -> None:
+def test_commands_behind_the_last_data_are_refused(talk: Conversation) -> None:
     behind = talk.idle(2)
     talk.say(b"last words")
     talk.upstream_ends()
@@ -111,7 +111,7 @@ def test_an_orphan_gets_the_last_words_when_it_is_repeated(talk: Conversation) -
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_what_the_client_sends_after_the_upstreams_end_goes_nowhere(talk: Conversation) -> None:
+def test_client_data_after_the_upstreams_end_is_discarded(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends()
     assert talk.send(1, b"late").body == b"\x01last words"
@@ -119,14 +119,14 @@ def test_what_the_client_sends_after_the_upstreams_end_goes_nowhere(talk: Conver
     assert talk.session.bytes_up == 1
 
 
-def test_last_words_that_nobody_fetches_end_with_the_upstreams_reason(talk: Conversation) -> None:
+def test_unfetched_last_data_ends_with_the_upstreams_reason(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends(EndReason.UPSTREAM_LOST)
     talk.later(talk.limits.silent_session_s)
     assert talk.ended is EndReason.UPSTREAM_LOST
 
 
-def test_an_upstream_that_ends_while_paused_is_heard_to_the_end() -> None:
+def test_an_upstream_that_ends_while_paused_is_read_to_the_end() -> None:
     talk = Conversation(Limits(answer_bytes=4096, down_buffer_bytes=8192))
     talk.say(bytes(5000))
     assert talk.upstream.paused
@@ -178,7 +178,7 @@ def test_a_close_answers_the_held_idle_before_it(talk: Conversation) -> None:
     assert held.body == b"\x01"
 
 
-def test_a_close_waits_for_the_upstream_to_take_what_is_before_it(talk: Conversation) -> None:
+def test_a_close_waits_for_data_sent_before_it(talk: Conversation) -> None:
     talk.fill()
     kept = talk.send(1, b"y")
     close = talk.close(2)
@@ -288,7 +288,7 @@ def test_no_position_lasts_for_ever(take: Callable[[Conversation], None]) -> Non
 
 @pytest.mark.parametrize("take", POSITIONS)
 @pytest.mark.parametrize("reason", [EndReason.DRAINED, EndReason.ENDED_BY_OPERATOR])
-def test_an_end_from_outside_happens_once_and_tells_the_upstream_once(
+def test_an_end_from_outside_happens_once_and_notifies_the_upstream_once(
     take: Callable[[Conversation], None], reason: EndReason
 ) -> None:
     talk = Conversation()
@@ -305,7 +305,7 @@ def test_an_end_from_outside_happens_once_and_tells_the_upstream_once(
     assert talk.session.deadline == talk.now + talk.limits.silent_session_s
 
 
-def test_an_end_refuses_everybody_who_waits(talk: Conversation) -> None:
+def test_an_end_refuses_all_pending_replies(talk: Conversation) -> None:
     talk.fill()
     waiting = [talk.send(1), talk.send(1), talk.send(2), talk.idle(5)]
     talk.session.end(EndReason.DRAINED, talk.now)
@@ -313,7 +313,7 @@ def test_an_end_refuses_everybody_who_waits(talk: Conversation) -> None:
     assert all(str(reply.refusal) == EndReason.DRAINED.value for reply in waiting)
 
 
-def test_what_an_end_refused_is_refused_again_when_repeated() -> None:
+def test_a_command_refused_by_an_end_is_refused_again() -> None:
     """The place that an answer would have taken still holds the one of ten commands before."""
     talk = Conversation(hold_s=0.25)
     for number in range(12):
@@ -359,7 +359,7 @@ class _WatchedBody(bytearray):
     """A body that can be watched, as plain bytes cannot."""
 
 
-def test_an_end_frees_what_was_kept_for_later() -> None:
+def test_an_end_frees_the_window() -> None:
     talk = Conversation()
     talk.send(0)
     watched = [_WatchedBody(b"early"), _WatchedBody(b"early too")]
@@ -373,7 +373,7 @@ def test_an_end_frees_what_was_kept_for_later() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
-def test_an_end_frees_what_nobody_fetched_and_keeps_nothing_that_comes_after_it() -> None:
+def test_an_end_frees_unanswered_data_and_keeps_no_later_data() -> None:
     talk = Conversation()
     before, after = _WatchedBody(10_000), _WatchedBody(10_000)
     gone = [weakref.ref(before), weakref.ref(after)]

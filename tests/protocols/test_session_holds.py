@@ -56,7 +56,7 @@ def test_a_send_is_never_held(talk: Conversation) -> None:
     assert talk.send(1, b"").body == b"\x01"
 
 
-def test_the_next_command_ends_a_hold_and_gets_what_comes_then(talk: Conversation) -> None:
+def test_the_next_command_ends_a_hold_and_gets_later_data(talk: Conversation) -> None:
     held = talk.idle(1)
     assert talk.send(2).body == b"\x01"
     assert held.body == b"\x01"
@@ -108,7 +108,7 @@ def test_an_early_idle_is_not_held_while_others_wait_behind_the_next_gap(
     assert behind.status == 404
 
 
-def test_an_early_idle_with_nobody_behind_it_is_held_when_its_turn_comes(
+def test_an_early_idle_with_no_command_behind_it_is_held_in_its_turn(
     talk: Conversation,
 ) -> None:
     early = talk.idle(2)
@@ -118,7 +118,7 @@ def test_an_early_idle_with_nobody_behind_it_is_held_when_its_turn_comes(
     assert early.body == b"\x01"
 
 
-def test_a_hold_is_no_silence(talk: Conversation) -> None:
+def test_a_held_idle_is_not_silence(talk: Conversation) -> None:
     for number in range(1, 400):
         held = talk.idle(number)
         talk.later(0.25)

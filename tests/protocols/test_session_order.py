@@ -157,7 +157,7 @@ def test_an_early_close_takes_effect_though_its_connection_died() -> None:
     assert talk.close(2).body == b"\x00"
 
 
-def test_what_is_behind_a_close_is_refused_and_never_sent_upstream() -> None:
+def test_commands_behind_a_close_are_refused_and_not_sent_upstream() -> None:
     talk = Conversation()
     talk.send(0)
     behind = talk.send(3, b"late")
@@ -331,7 +331,7 @@ def test_the_early_number_of_a_dead_connection_is_answered_on_the_new_one() -> N
     assert dead.waits
 
 
-def test_nobody_gets_the_answer_of_an_early_number_whose_connection_died() -> None:
+def test_the_answer_to_a_lost_early_command_carries_no_data() -> None:
     talk = Conversation(Limits(answer_bytes=4096))
     talk.send(0)
     talk.cut(talk.idle(2))

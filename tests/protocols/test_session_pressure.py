@@ -77,7 +77,7 @@ def test_nothing_after_a_kept_answer_takes_effect(talk: Conversation) -> None:
     assert idle.waits
 
 
-def test_what_waits_behind_a_kept_answer_is_kept_in_its_turn(talk: Conversation) -> None:
+def test_sends_behind_a_withheld_answer_are_withheld_in_turn(talk: Conversation) -> None:
     talk.fill()
     kept, behind, last = talk.send(1, b"1"), talk.send(2, b"2"), talk.send(3, b"3")
     talk.upstream.full = False
@@ -102,7 +102,7 @@ def test_a_client_whose_kept_answer_has_left_has_its_time_again(talk: Conversati
     assert talk.ended is None
 
 
-def test_a_kept_answer_is_no_gap(talk: Conversation) -> None:
+def test_a_withheld_answer_is_not_a_gap(talk: Conversation) -> None:
     talk.fill()
     talk.send(1)
     behind = talk.send(2)
@@ -265,7 +265,7 @@ def test_a_session_over_its_mark_stops_reading_until_it_is_under_half_of_it(
     assert talk.upstream.pauses == 1
 
 
-def test_what_was_on_its_way_when_reading_stopped_is_kept(talk: Conversation) -> None:
+def test_data_in_flight_when_reading_stopped_is_kept(talk: Conversation) -> None:
     first, second = b"a" * PAUSE_BYTES, b"b" * 1000
     talk.say(first)
     talk.say(second)
@@ -286,7 +286,7 @@ def test_pause_and_resume_take_turns_over_many_rounds(talk: Conversation) -> Non
     assert total == len(heard(talk, number, 10))
 
 
-def test_the_mark_can_be_moved_while_the_session_lives(talk: Conversation) -> None:
+def test_the_mark_can_change_during_the_session(talk: Conversation) -> None:
     talk.session.pause_bytes = 1000
     talk.say(bytes(999))
     assert not talk.upstream.paused

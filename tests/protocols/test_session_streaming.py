@@ -348,7 +348,7 @@ def test_the_upstreams_last_words_wait_for_a_slow_client() -> None:
 
 
 @pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
-def test_a_drain_writes_what_the_upstream_had_said(policy: StreamPolicy) -> None:
+def test_a_drain_writes_the_received_upstream_data(policy: StreamPolicy) -> None:
     talk, reply = streaming(policy)
     reply.takes = False
     talk.say(b"-second")
@@ -446,7 +446,7 @@ def test_a_cut_in_a_streamed_answer_ends_the_session(policy: StreamPolicy) -> No
     assert talk.ended is EndReason.CLIENT_LOST
 
 
-def test_what_had_arrived_before_the_cut_still_counts() -> None:
+def test_data_received_before_the_cut_still_counts() -> None:
     talk, reply = streaming(DECLARED)
     talk.cut(reply)
     assert talk.send(2, b"last words").body == b"\x01"

@@ -51,13 +51,13 @@ TAKES: dict[str, Callable[[bytes], bool]] = {"h11": h11_takes, "httptools": http
 
 
 @pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)
-def test_who_else_takes_what_we_refuse(malformed: Malformed) -> None:
+def test_which_refused_requests_other_parsers_accept(malformed: Malformed) -> None:
     takers = {name for name, takes in TAKES.items() if takes(malformed.wire + NEXT)}
     assert takers == malformed.also_taken_by
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))
-def test_a_library_takes_what_is_in_order(library: str) -> None:
+def test_a_library_accepts_the_valid_requests(library: str) -> None:
     """Otherwise it would refuse for the wrong cause, and the column would say nothing."""
     assert TAKES[library](ODD_BUT_WELL_FORMED[0].wire + NEXT)
 

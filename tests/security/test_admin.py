@@ -76,14 +76,14 @@ def test_long_answers_leave_a_reserve_for_short_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site", "Authorization"])
-def test_a_doubled_field_that_decides_who_may_is_refused(server: AdminServer, name: str) -> None:
+def test_a_repeated_field_of_the_access_control_is_refused(server: AdminServer, name: str) -> None:
     tunnel = server.node.open()
     head = f"DELETE /sessions/n100-1 HTTP/1.1\r\nHost: localhost\r\n{name}: a\r\n{name}: b\r\n\r\n"
     assert server.exchange(head.encode()).startswith(b"HTTP/1.1 400 ")
     assert not tunnel.session.ended
 
 
-def test_a_doubled_length_is_no_way_to_a_second_request(server: AdminServer) -> None:
+def test_a_repeated_length_cannot_smuggle_a_request(server: AdminServer) -> None:
     head = b"PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n"
     answer = server.exchange(head + b"DELETE /drain HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1

@@ -159,7 +159,7 @@ def test_a_slow_player_gets_a_large_key_frame_whole_and_goes_on(streams: StreamT
     assert streams.memory.waiting_bytes == 0
 
 
-def test_what_waits_for_all_players_together_has_a_bound() -> None:
+def test_the_queues_of_all_players_together_are_limited() -> None:
     streams = StreamTable(memory=ServerMemory(waiting_bytes=4 * MIB))
     publisher = Peer(streams).start("publish")
     players = [Peer(streams).start("play") for _ in range(10)]
@@ -300,7 +300,7 @@ def test_a_codec_header_costs_the_same_however_many_are_kept(streams: StreamTabl
     assert count_calls(lambda: publisher.send(header(0))) <= with_one + 3
 
 
-def test_headers_that_replace_others_do_not_add_to_what_is_kept(streams: StreamTable) -> None:
+def test_replaced_headers_do_not_add_to_the_stored_size(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     large = b"\x17\x00" + bytes(200_000)
     for timestamp in range(5):
@@ -369,7 +369,7 @@ def test_notices_that_a_player_does_not_read_have_a_bound_in_bytes(streams: Stre
     assert not publisher.closed
 
 
-def test_notices_count_in_what_waits_for_all_players() -> None:
+def test_notices_count_in_the_total_for_all_players() -> None:
     streams = StreamTable(memory=ServerMemory(waiting_bytes=2 * STALLED_BYTES))
     publisher = Peer(streams).start("publish", LONG_NAME)
     player = Peer(streams).start("play", LONG_NAME)

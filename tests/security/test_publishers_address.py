@@ -44,7 +44,7 @@ def log_of_start(folder: Path, *words: str) -> str:
         (["localhost:1", "192.0.2.1:1", "[::1]:1"], "localhost:1, [::1]:1"),
     ],
 )
-def test_an_upstream_on_loopback_is_told_of_at_the_start(
+def test_an_upstream_on_loopback_is_warned_of_at_startup(
     tmp_path: Path, upstreams: list[str], named: str
 ) -> None:
     log = log_of_start(tmp_path, *(word for each in upstreams for word in ("--upstream", each)))

@@ -111,7 +111,7 @@ def test_a_malformed_answer_is_502_at_once(gateway: Gateway, server: Server, ans
     assert wire.sent == OK
 
 
-def test_a_trailer_that_says_a_length_costs_the_servers_connection_alone(
+def test_a_trailer_with_a_length_closes_only_the_servers_connection(
     gateway: Gateway, server: Server
 ) -> None:
     wire = accept(gateway)

@@ -119,7 +119,7 @@ def test_a_tunnel_is_read_no_more_once_its_stream_is_known(last: str) -> None:
 
 @pytest.mark.parametrize("first", [b"\x06", b"\x08", b"\x47"])
 @BOTH
-def test_what_is_no_plain_rtmp_is_read_no_more(first: bytes, media: bool) -> None:
+def test_reading_stops_if_it_is_not_plain_rtmp(first: bytes, media: bool) -> None:
     end = EndToEnd(hold_s=0, media=media)
     end.send(first + bytes(1535))
     assert end.upstream.tunnel.reading is None

@@ -142,7 +142,7 @@ def test_the_totals_have_every_value_within_ten_seconds(node: Node) -> None:
     assert sum(node.sessions.totals.protocols["rtmpt"].poll_gap) == 200
 
 
-def test_what_becomes_of_sessions_is_told_in_order() -> None:
+def test_session_events_are_reported_in_order() -> None:
     notes = Notes()
     node = Node(records=[notes])
     tunnel = node.open()
@@ -160,7 +160,7 @@ def test_what_becomes_of_sessions_is_told_in_order() -> None:
     assert node.sessions.refused == {"capacity_reached": 1}
 
 
-def test_an_end_of_a_relay_that_never_stood_is_counted_and_not_told() -> None:
+def test_a_failed_relay_is_counted_as_refused_only() -> None:
     notes = Notes()
     node = Node(records=[notes])
     tunnel = node.open()

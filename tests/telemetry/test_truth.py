@@ -90,7 +90,7 @@ def test_a_client_that_waits_between_polls_shows_in_the_poll_gap() -> None:
     assert end.summary.latencies["downstream_wait"].count == 20
 
 
-def test_an_upstream_that_says_its_bytes_late_delays_nothing_here() -> None:
+def test_a_late_upstream_causes_no_delay_in_the_gateway() -> None:
     end = EndToEnd(hold_s=4.0)
     for _ in range(20):
         end.idle()
@@ -100,7 +100,7 @@ def test_an_upstream_that_says_its_bytes_late_delays_nothing_here() -> None:
     assert end.summary.held_answers == end.summary.filled_answers == 20
 
 
-def test_bytes_that_nobody_fetches_show_in_the_downstream_wait() -> None:
+def test_unanswered_data_shows_in_the_downstream_wait() -> None:
     end = EndToEnd(hold_s=0)
     for _ in range(20):
         end.upstream.says(b"data")
@@ -126,7 +126,7 @@ def test_each_answer_waits_as_long_as_the_oldest_byte_in_it() -> None:
     assert figures.waiting == []
 
 
-def test_what_waits_is_remembered_within_a_bound() -> None:
+def test_arrival_times_are_stored_within_a_limit() -> None:
     figures = Figures(Histograms())
     for number in range(10_000):
         figures.downstream_waits(number, float(number))
@@ -185,7 +185,7 @@ def test_an_upstream_that_connects_late_shows_in_the_connect_time() -> None:
 
 
 @pytest.mark.parametrize("asker", ["client", "upstream"])
-def test_a_ping_that_is_answered_late_shows_in_the_ping_of_who_answers(asker: str) -> None:
+def test_a_late_pong_shows_in_the_ping_of_the_answering_side(asker: str) -> None:
     end = EndToEnd(media=True)
     up, down = ChunkWriter(), ChunkWriter()
     end.send(b"\x03" + bytes(HANDSHAKE_BYTES - 1))

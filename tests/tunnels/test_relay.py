@@ -177,7 +177,7 @@ def test_a_unix_socket_has_no_keep_alive_and_is_relayed_all_the_same(bench) -> N
 
 
 @pytest.mark.parametrize("down", [True, False])
-def test_who_takes_too_little_pauses_the_other_until_all_is_taken(bench: Bench, down: bool) -> None:
+def test_a_full_side_pauses_the_other_until_it_has_drained(bench: Bench, down: bool) -> None:
     bench.upstream_room = 1000
     client, upstream = bench.pair(client_room=1000)
     upstream.reads()
@@ -228,7 +228,7 @@ def test_a_side_that_ends_may_still_listen_and_gives_the_reason(bench, first, re
     assert all_is_gone(bench, *sides)
 
 
-def test_an_end_comes_behind_all_that_is_still_unsent(bench: Bench) -> None:
+def test_an_end_is_sent_after_all_unsent_data(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=100)
     upstream.says(bytes(MARK + 100))
     client.reads(50)
@@ -273,7 +273,7 @@ def test_a_client_that_ended_before_its_upstream_stood_loses_nothing(bench: Benc
     ("lost", "reason"),
     [("client", EndReason.CLIENT_LOST), ("upstream", EndReason.UPSTREAM_LOST)],
 )
-def test_a_side_that_is_lost_ends_the_relay_but_not_what_it_said(bench, lost, reason) -> None:
+def test_a_lost_side_ends_the_relay_after_its_data(bench, lost, reason) -> None:
     bench.upstream_room = 2000
     client, upstream = bench.pair(client_room=2000)
     upstream.reads()
@@ -301,7 +301,7 @@ def test_a_client_that_has_ended_and_is_then_lost_counts_as_closed(bench: Bench)
     assert all_is_gone(bench, client, upstream)
 
 
-def test_what_is_said_after_the_end_is_read_and_thrown_away(bench: Bench) -> None:
+def test_data_after_the_end_is_read_and_discarded(bench: Bench) -> None:
     """A socket that is closed over unread bytes resets the connection."""
     client, upstream = bench.pair()
     client.resets()
@@ -311,7 +311,7 @@ def test_what_is_said_after_the_end_is_read_and_thrown_away(bench: Bench) -> Non
     assert all_is_gone(bench, client, upstream)
 
 
-def test_who_does_not_end_after_the_end_is_closed_two_seconds_later(bench: Bench) -> None:
+def test_a_peer_that_does_not_close_is_closed_after_two_seconds(bench: Bench) -> None:
     client, upstream = bench.pair()
     upstream.resets()
     bench.passes(1)
@@ -322,7 +322,7 @@ def test_who_does_not_end_after_the_end_is_closed_two_seconds_later(bench: Bench
     assert all_is_gone(bench, client, upstream)
 
 
-def test_who_takes_nothing_after_the_end_is_cut(bench: Bench) -> None:
+def test_a_peer_that_does_not_read_after_the_end_is_disconnected(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=100)
     upstream.says(bytes(1000))
     upstream.resets()
@@ -437,7 +437,7 @@ def test_a_relay_counts_as_a_session_of_its_address() -> None:
     assert bench.admission.living == 2
 
 
-def test_who_is_refused_keeps_the_protocol_that_it_had() -> None:
+def test_a_refused_client_keeps_its_protocol() -> None:
     bench = Bench(Limits(sessions=1))
     bench.accept()
     refused = bench.accept()
@@ -479,7 +479,9 @@ def test_a_viewer_may_be_silent_for_ever(bench: Bench) -> None:
     ("stalls", "reason"),
     [("client", EndReason.CLIENT_STALLED), ("upstream", EndReason.UPSTREAM_STALLED)],
 )
-def test_who_takes_nothing_is_cut_at_the_limit(bench: Bench, stalls: str, reason: object) -> None:
+def test_a_peer_that_does_not_read_is_disconnected_at_the_limit(
+    bench: Bench, stalls: str, reason: object
+) -> None:
     bench.upstream_room = 2000
     client, upstream = bench.pair(client_room=2000)
     stalling, speaker = (client, upstream) if stalls == "client" else (upstream, client)
@@ -494,7 +496,7 @@ def test_who_takes_nothing_is_cut_at_the_limit(bench: Bench, stalls: str, reason
     assert all_is_gone(bench, client, upstream)
 
 
-def test_who_takes_slowly_is_not_cut(bench: Bench) -> None:
+def test_a_peer_that_reads_slowly_is_not_disconnected(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(2 * MARK))
     for _ in range(200):
@@ -504,7 +506,7 @@ def test_who_takes_slowly_is_not_cut(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("bytes_a_s", [1, LEAST_BYTES_A_S - 50])
-def test_who_takes_next_to_nothing_is_cut_at_the_limit(bench: Bench, bytes_a_s: int) -> None:
+def test_a_peer_that_reads_too_slowly_is_disconnected(bench: Bench, bytes_a_s: int) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(2 * MARK))
     for _ in range(int(LIMITS.stalled_write_s)):
@@ -514,7 +516,7 @@ def test_who_takes_next_to_nothing_is_cut_at_the_limit(bench: Bench, bytes_a_s: 
     assert bench.ends == [EndReason.CLIENT_STALLED]
 
 
-def test_who_takes_the_rest_slowly_after_the_others_end_is_not_cut(bench: Bench) -> None:
+def test_a_peer_that_reads_the_rest_slowly_is_not_disconnected(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(2 * MARK))
     upstream.protocol.readConnectionLost()
@@ -529,7 +531,7 @@ def test_who_takes_the_rest_slowly_after_the_others_end_is_not_cut(bench: Bench)
     assert bench.ends == [EndReason.UPSTREAM_CLOSED]
 
 
-def test_who_takes_nothing_after_the_others_end_is_cut(bench: Bench) -> None:
+def test_a_peer_that_does_not_read_after_the_others_end_is_disconnected(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(10_000))
     upstream.ends()
@@ -538,7 +540,7 @@ def test_who_takes_nothing_after_the_others_end_is_cut(bench: Bench) -> None:
     assert client.aborted
 
 
-def test_half_a_relay_ends_when_nothing_is_said_any_more(bench: Bench) -> None:
+def test_a_silent_half_closed_relay_ends(bench: Bench) -> None:
     client, upstream = bench.pair()
     upstream.ends()
     for _ in range(3):

@@ -169,7 +169,7 @@ def test_an_open_without_an_upstream_is_a_503_and_leaves_nothing(node: Node) -> 
     assert node.records.told == [("refused", UpstreamUnavailable)]
 
 
-def test_who_was_refused_is_told(node: Node) -> None:
+def test_refused_clients_are_logged(node: Node) -> None:
     node.ask("192.0.2.7")
     node.fail()
     node.admission.draining = True
@@ -199,7 +199,7 @@ def test_an_abandoned_open_ends_as_soon_as_it_stands_and_is_no_failure(node: Nod
     assert node.records.told[-1] == ("ended", EndReason.ABANDONED)
 
 
-def test_an_abandoned_open_that_fails_tells_nobody_but_the_records(node: Node) -> None:
+def test_an_abandoned_open_that_fails_is_only_logged(node: Node) -> None:
     opening, reply = node.ask()
     opening.abandon()
     node.fail()
@@ -235,7 +235,7 @@ def test_the_time_of_an_unused_session_runs_from_the_answer_to_its_open(node: No
     assert session.ended is EndReason.ABANDONED
 
 
-def test_an_upstream_that_hangs_up_while_the_open_is_answered_is_told_of_in_order(
+def test_a_loss_during_the_open_is_reported_in_order(
     node: Node,
 ) -> None:
     _, reply = node.ask()
@@ -311,7 +311,7 @@ def test_an_ended_session_counts_no_more_though_it_lingers() -> None:
 
 
 @pytest.mark.parametrize("has_number", [True, False])
-def test_what_all_ended_sessions_keep_has_a_bound(has_number: bool) -> None:
+def test_the_stored_answers_of_all_ended_sessions_are_limited(has_number: bool) -> None:
     node = Node(buffers_bytes=32 * MIB)
     kept = []
     for _ in range(100):
@@ -404,7 +404,7 @@ def test_shares_grow_again_when_sessions_end() -> None:
 # The sweep
 
 
-def test_a_sweep_does_what_is_due_and_nothing_else(node: Node) -> None:
+def test_a_sweep_runs_only_expired_deadlines(node: Node) -> None:
     _, due = node.opened()
     node.later(1.0)
     _, not_due = node.opened()
@@ -476,7 +476,7 @@ def test_an_upstream_that_takes_a_closed_sessions_last_bytes_slowly_is_not(node:
     assert not node.is_known(session_id)
 
 
-def test_what_a_closed_sessions_upstream_is_owed_is_known_until_it_has_it(node: Node) -> None:
+def test_unsent_data_of_a_closed_session_is_known_until_sent(node: Node) -> None:
     _, session = node.opened()
     transport = node.transports[0]
     transport.high_water_bytes = 0
@@ -520,7 +520,7 @@ def test_a_drain_ends_every_session_with_its_reason_and_opens_no_more(node: Node
         node.ask()
 
 
-def test_a_drain_is_no_want_of_capacity(node: Node) -> None:
+def test_a_drain_is_not_a_lack_of_capacity(node: Node) -> None:
     node.admission.draining = True
     with pytest.raises(Draining) as caught:
         node.ask()
@@ -549,7 +549,7 @@ def test_an_open_on_its_way_when_all_ends_becomes_no_session(node: Node) -> None
     assert node.records.told == [("refused", Draining)]
 
 
-def test_every_end_is_told_once(node: Node) -> None:
+def test_every_end_is_reported_once(node: Node) -> None:
     _, session = node.opened()
     session.receive(Kind.SEND, 0, b"x", node.clock.seconds())
     node.transports[0].hang_up()

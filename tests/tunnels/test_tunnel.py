@@ -116,7 +116,7 @@ def test_a_session_whose_upstream_is_gone_touches_the_transport_no_more(joined: 
     assert not joined.transport.disconnecting
 
 
-def test_a_closed_session_lets_the_upstream_have_what_was_sent_before(joined: Joined) -> None:
+def test_data_sent_before_a_close_reaches_the_upstream(joined: Joined) -> None:
     joined.transport.high_water_bytes = 100
     joined.send(0, bytes(50))
     joined.transport.pauseProducing()
@@ -144,9 +144,7 @@ def test_any_other_end_drops_the_upstream_connection_at_once(
 @pytest.mark.parametrize(
     "reason", [EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL]
 )
-def test_a_client_that_is_gone_leaves_the_upstream_what_it_is_owed(
-    joined: Joined, reason: EndReason
-) -> None:
+def test_data_of_a_lost_client_is_still_sent_upstream(joined: Joined, reason: EndReason) -> None:
     joined.transport.high_water_bytes = 100
     joined.send(0, bytes(50))
     joined.session.end(reason, joined.now)
@@ -172,7 +170,7 @@ def test_the_loss_that_follows_an_end_is_no_second_end(joined: Joined) -> None:
     assert joined.ends == [(joined.tunnel, EndReason.CLIENT_SILENT)]
 
 
-def test_what_the_upstream_still_says_after_the_end_goes_nowhere(joined: Joined) -> None:
+def test_upstream_data_after_the_end_is_discarded(joined: Joined) -> None:
     joined.session.close(joined.now)
     for _ in range(100):
         joined.transport.say(bytes(1000))

@@ -262,7 +262,7 @@ def test_the_addresses_of_a_name_are_used_in_turn(network: Network) -> None:
     assert results[0] != results[1]
 
 
-def test_an_unknown_name_is_reported_with_what_to_check(network: Network) -> None:
+def test_an_unknown_name_is_reported_with_a_remedy(network: Network) -> None:
     with pytest.raises(ConfigurationError) as caught:
         network.pool(ServerAddress("no-such-host.example", 1936))
     assert str(caught.value) == (

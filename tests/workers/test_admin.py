@@ -35,7 +35,7 @@ def test_a_token_is_a_files_content_without_white_space(file: Path) -> None:
         ("x" * 2000, "this is no token"),
     ],
 )
-def test_what_is_no_good_token_is_refused(file: Path, content: str, problem: str) -> None:
+def test_an_invalid_token_is_refused(file: Path, content: str, problem: str) -> None:
     file.write_text(content)
     with pytest.raises(ConfigurationError, match=problem) as refused:
         read_token(file)
@@ -51,7 +51,7 @@ def test_a_token_that_everybody_can_read_is_none(file: Path, mode: int) -> None:
         read_token(file)
 
 
-def test_a_token_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_token_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_token(tmp_path / "none")
 
@@ -67,7 +67,7 @@ def test_authorities_are_all_of_a_files_certificates_that_may_sign(file: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", issue("one", authority=True).pem[:200]])
-def test_a_file_without_a_certificate_is_said_in_words(file: Path, content: bytes) -> None:
+def test_a_file_without_a_certificate_is_explained(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigurationError) as refused:
         read_authorities(file)
@@ -76,13 +76,13 @@ def test_a_file_without_a_certificate_is_said_in_words(file: Path, content: byte
     )
 
 
-def test_a_certificate_that_may_not_sign_is_no_authoritys(file: Path) -> None:
+def test_a_certificate_that_may_not_sign_is_not_an_authority(file: Path) -> None:
     file.write_bytes(issue("site").pem)
     with pytest.raises(ConfigurationError, match="no certificate of an authority in it"):
         read_authorities(file)
 
 
-def test_authorities_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_a_missing_authorities_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="none: cannot be read: No such file"):
         read_authorities(tmp_path / "none")
 

@@ -32,7 +32,7 @@ print("kept", descriptors._clients_below, descriptors._others_below)
         (64, 900, 900, True, "800 688"),
     ],
 )
-def test_the_limit_is_raised_to_what_is_needed_or_allowed(
+def test_the_limit_is_raised_as_needed_and_permitted(
     soft: int, hard: int, then: int, warns: bool, kept: str
 ) -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

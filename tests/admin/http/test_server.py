@@ -144,7 +144,7 @@ class EachTurn:
         await deferLater(self.reactor, TURN_S)
 
 
-def test_a_long_answer_lets_others_run_and_waits_for_its_reader(server: AdminServer) -> None:
+def test_a_long_response_yields_and_waits_for_its_reader(server: AdminServer) -> None:
     body, _, transport = endless(server)
     run(server)
     assert body.made == 6
@@ -156,7 +156,7 @@ def test_a_long_answer_lets_others_run_and_waits_for_its_reader(server: AdminSer
     assert body.made > 9
 
 
-def test_a_reader_who_takes_nothing_is_cut(server: AdminServer) -> None:
+def test_a_client_that_does_not_read_is_disconnected(server: AdminServer) -> None:
     body, _, transport = endless(server)
     transport.producer.pauseProducing()
     run(server)
@@ -175,7 +175,7 @@ def test_an_answer_ends_with_its_connection(server: AdminServer) -> None:
     assert not server.reactor.getDelayedCalls()
 
 
-def test_a_fault_of_ours_ends_one_request_and_says_nothing_of_it(server: AdminServer) -> None:
+def test_an_internal_error_ends_one_request_without_details(server: AdminServer) -> None:
 
     async def answer(_: object) -> Response:
         raise ZeroDivisionError("inside")

@@ -81,7 +81,7 @@ from tests.helpers.admin_server import summary
         (Cause.SERVER, 1.01, {"latencies": {"media_late": 1.0}}),
     ],
 )
-def test_a_delay_is_told_by_where_it_comes_from(
+def test_a_delay_is_diagnosed_by_its_cause(
     cause: Cause, delay_s: float, changes: dict[str, Any]
 ) -> None:
     found = diagnose(summary(**changes))
@@ -90,7 +90,7 @@ def test_a_delay_is_told_by_where_it_comes_from(
     assert sum(found.parts.values()) == pytest.approx(found.delay_s)
 
 
-def test_a_busy_gateway_is_said_before_all_else() -> None:
+def test_a_busy_gateway_is_the_first_cause() -> None:
     assert diagnose(summary(round_trip_s=2.0), busy_share=0.9).cause is Cause.GATEWAY
     assert diagnose(summary(), busy_share=0.5).cause is Cause.NONE
 
@@ -129,7 +129,7 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
         ("it lets 400 ms pass", {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}}),
     ],
 )
-def test_it_says_so_in_words(words: str, changes: dict[str, Any]) -> None:
+def test_the_diagnosis_has_these_words(words: str, changes: dict[str, Any]) -> None:
     assert words in " ".join(diagnose(summary(**changes)).notes)
 
 
@@ -150,7 +150,7 @@ def test_times_are_spoken(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
 
 
-def test_a_sudden_wait_is_told_from_a_steady_one() -> None:
+def test_a_sudden_wait_is_distinguished_from_a_steady_one() -> None:
     sudden = evolve(summary(), latencies={"downstream_wait": Estimate(0.01, 0.01, 3.0, 3.0, 100)})
     steady = evolve(summary(), latencies={"downstream_wait": Estimate(3.0, 2.8, 3.0, 3.0, 100)})
     assert "sudden, not steady" in " ".join(diagnose(sudden).notes)

@@ -22,7 +22,7 @@ def media_server(up: bool, due: bool) -> UpstreamHealth:
     return UpstreamHealth("media:1935", up, due, 1, [0] * 74)
 
 
-def test_the_process_lives(server: AdminServer) -> None:
+def test_the_process_is_alive(server: AdminServer) -> None:
     answer = server.ask("GET", "/healthz")
     assert (answer.status, answer.body) == (200, b"ok\n")
 
@@ -39,7 +39,7 @@ def test_it_is_ready_while_an_upstream_is_up_and_it_does_not_drain(server: Admin
     assert server.ask("GET", "/readyz").status == 503
 
 
-def test_it_is_ready_for_the_client_who_finds_out_whether_an_upstream_is_back(
+def test_it_is_ready_while_an_upstream_is_due_to_be_tried(
     server: AdminServer,
 ) -> None:
     server.figures.servers = [media_server(up=False, due=True)]
@@ -48,7 +48,7 @@ def test_it_is_ready_for_the_client_who_finds_out_whether_an_upstream_is_back(
     assert (found["up"], found["due"]) == (False, True)
 
 
-def test_draining_lets_no_session_in_until_it_is_over(server: AdminServer) -> None:
+def test_draining_refuses_sessions_until_it_is_over(server: AdminServer) -> None:
     assert server.ask("GET", "/drain").json == {"draining": False}
     assert server.ask("POST", "/drain").json == {"draining": True}
     with pytest.raises(Draining):
@@ -126,13 +126,13 @@ def test_no_answer_has_a_session_id(server: AdminServer) -> None:
         "/sessions/%C3%BC",
     ],
 )
-def test_what_is_unknown_is_404_and_empty(server: AdminServer, path: str) -> None:
+def test_unknown_paths_are_404_with_an_empty_body(server: AdminServer, path: str) -> None:
     answer = server.ask("GET", path)
     assert (answer.status, answer.body) == (404, b"")
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_wrong_method_is_405_and_says_the_right_ones(server: AdminServer, path: str) -> None:
+def test_a_wrong_method_is_405_with_the_allowed_ones(server: AdminServer, path: str) -> None:
     answer = server.ask("PATCH", path.replace("{alias}", "n100-1"))
     assert answer.status == 405
     methods = set(answer.fields["Allow"].split(", ")) - {"HEAD"}
@@ -140,9 +140,7 @@ def test_a_wrong_method_is_405_and_says_the_right_ones(server: AdminServer, path
 
 
 @pytest.mark.parametrize("path", [path for path in ROUTES if path != "/events"])
-def test_a_parameter_that_nobody_knows_is_400_with_a_problem(
-    server: AdminServer, path: str
-) -> None:
+def test_an_unknown_parameter_is_400_with_a_problem(server: AdminServer, path: str) -> None:
     server.node.open()
     answer = server.ask("GET", path.replace("{alias}", "n100-1") + "?nobody=1")
     assert answer.status == 400
@@ -184,7 +182,7 @@ def test_a_log_that_is_twistds_is_not_ours_to_change(server: AdminServer) -> Non
     assert server.ask("PUT", "/log-level", b'{"level": "info"}').status == 409
 
 
-def test_every_answer_forbids_what_it_does_not_need(server: AdminServer) -> None:
+def test_every_response_forbids_caching_and_framing(server: AdminServer) -> None:
     for path in ("/", "/sessions", "/nothing", "/metrics?x=1"):
         fields = server.ask("GET", path).fields
         assert fields["X-Content-Type-Options"] == "nosniff"

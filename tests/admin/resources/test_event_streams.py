@@ -90,7 +90,7 @@ def test_watchers_together_take_a_small_share_of_the_time(server: AdminServer) -
     assert len(events(transport)) == 2
 
 
-def test_nothing_is_made_for_a_watcher_who_takes_nothing(server: AdminServer) -> None:
+def test_no_event_is_created_for_a_client_that_does_not_read(server: AdminServer) -> None:
     _, transport = watch(server)
     transport.producer.pauseProducing()
     for _ in range(5):

@@ -45,7 +45,7 @@ def test_parameters_are_read(text: bytes, found: dict[str, str]) -> None:
         b"&".join(b"x%d=1" % n for n in range(17)),
     ],
 )
-def test_what_means_nothing_is_refused(text: bytes) -> None:
+def test_invalid_values_are_refused(text: bytes) -> None:
     with pytest.raises(BadParameter):
         parse_query(text, SESSION_PARAMETERS)
 
@@ -59,7 +59,7 @@ def test_what_means_nothing_is_refused(text: bytes) -> None:
         {"stream": "x" * 129},
     ],
 )
-def test_what_is_out_of_bounds_is_refused(parameters: dict[str, str]) -> None:
+def test_values_out_of_range_are_refused(parameters: dict[str, str]) -> None:
     with pytest.raises(BadParameter):
         session_query(parameters)
 

@@ -85,7 +85,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_its_colours_can_be_told_from_their_ground() -> None:
+def test_its_colours_have_sufficient_contrast() -> None:
     style = (FOLDER / "page.css").read_text()
     for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
         colours = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))

@@ -82,7 +82,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES, max_size=4))
-def test_what_is_written_is_read_back(values: list[Value]) -> None:
+def test_written_values_are_read_back(values: list[Value]) -> None:
     assert decode(encode(*values)) == values
 
 
@@ -130,6 +130,6 @@ def test_not_a_number_is_a_number() -> None:
     assert value != value  # noqa: PLR0124
 
 
-def test_what_amf0_has_no_type_for_is_a_mistake_of_the_caller() -> None:
+def test_values_without_an_amf0_type_raise_type_error() -> None:
     with pytest.raises(TypeError, match="bytes"):
         encode(b"bytes")  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_chunks_are_read_however_they_come(wire: bytes, messages: list[Message],
 
 
 @EACH
-def test_what_follows_a_message_is_left_for_later(wire: bytes, messages: list[Message]) -> None:
+def test_data_behind_a_message_is_left_for_later(wire: bytes, messages: list[Message]) -> None:
     reader = ChunkReader()
     after = full(9, 1, 2, 20)
     assert reader.feed(wire + after + b"x") == messages
@@ -160,7 +160,7 @@ MESSAGES = st.builds(
     st.sampled_from([1, 128, 60_000]),
     st.lists(st.integers(1, 300), min_size=1, max_size=20),
 )
-def test_what_is_written_is_read_back_in_any_pieces(
+def test_written_messages_are_read_back_in_any_pieces(
     messages: list[Message], chunk_size: int, steps: list[int]
 ) -> None:
     writer, reader = ChunkWriter(), ChunkReader()
@@ -187,7 +187,7 @@ def test_every_chunk_stream_id_can_be_written(csid: int) -> None:
     assert ChunkReader().feed(ChunkWriter().write(message, csid)) == [message]
 
 
-def test_the_writer_says_no_more_than_differs() -> None:
+def test_the_writer_uses_the_shortest_headers() -> None:
     writer = ChunkWriter()
     sizes = [
         len(writer.write(Message(8, payload, stream_id, timestamp)))

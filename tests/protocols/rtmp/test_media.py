@@ -81,7 +81,7 @@ DATA = {
         for name, case in cases.items()
     ],
 )
-def test_a_message_is_told_by_its_first_bytes(
+def test_a_message_is_classified_by_its_first_bytes(
     message_type: MessageType, payload: bytes, kind: Kind
 ) -> None:
     assert classify(Message(message_type, payload)).kind is kind

@@ -83,7 +83,7 @@ def test_it_is_over_once_the_stream_is_known_and_not_before() -> None:
     assert feed(reader, said[-1:], 1) is None
 
 
-def test_whoever_wants_to_know_is_told_once() -> None:
+def test_the_callback_is_called_once() -> None:
     facts = Facts()
     told: list[str] = []
     facts.noticed = lambda: told.append(facts.stream)

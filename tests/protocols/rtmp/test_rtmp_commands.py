@@ -30,7 +30,7 @@ CONNECT = (
 )
 
 
-def test_a_connect_tells_what_it_asks_for() -> None:
+def test_a_connect_has_its_parameters() -> None:
     command = read_command(Message(MessageType.COMMAND, CONNECT))
     assert command is not None
     assert (command.name, command.transaction) == ("connect", 1.0)
@@ -72,7 +72,7 @@ def test_a_malformed_command_is_an_error(payload: bytes) -> None:
         read_command(Message(MessageType.COMMAND, payload))
 
 
-def test_what_a_connect_leaves_out_or_gets_wrong_is_empty() -> None:
+def test_missing_and_wrong_values_of_a_connect_are_empty() -> None:
     request = read_connect(Command("connect", 1.0, {"app": 5.0}))
     assert (request.app, request.tc_url, request.flash_version) == ("", "", "")
     assert read_connect(Command("connect", 1.0, None)) == request
@@ -86,7 +86,7 @@ def test_a_stream_id_that_is_none_is_0(value: Value, number: int) -> None:
     assert stream_number(value) == number
 
 
-def test_a_ping_request_is_told_from_other_events() -> None:
+def test_a_ping_request_is_distinguished_from_other_events() -> None:
     assert read_ping_request(user_control(UserControl.PING_REQUEST, 77)) == 77
     assert read_ping_request(user_control(UserControl.STREAM_BEGIN, 77)) is None
     assert read_ping_request(Message(MessageType.USER_CONTROL, b"\x00\x06\x00")) is None

@@ -99,7 +99,7 @@ def test_connect_is_answered_with_window_bandwidth_chunk_size_and_result(meet: M
     assert information["code"] == "NetConnection.Connect.Success"
 
 
-def test_an_enhanced_client_is_told_that_every_codec_passes(meet: Meet) -> None:
+def test_an_enhanced_client_gets_the_flag_for_all_codecs(meet: Meet) -> None:
     talk = meet()
     asked: Value = {"app": "live", "fourCcList": ["hvc1"], "objectEncoding": 3.0}
     talk.send(Command("connect", 1.0, asked).message())
@@ -112,7 +112,7 @@ def test_an_enhanced_client_is_told_that_every_codec_passes(meet: Meet) -> None:
     assert information["objectEncoding"] == 3.0
 
 
-def test_what_encoders_say_around_publish_is_answered(meet: Meet) -> None:
+def test_commands_of_encoders_around_publish_are_answered(meet: Meet) -> None:
     talk = meet()
     talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
@@ -135,7 +135,7 @@ def test_what_encoders_say_around_publish_is_answered(meet: Meet) -> None:
     ]
 
 
-def test_what_players_say_around_play_is_answered(meet: Meet) -> None:
+def test_commands_of_players_around_play_are_answered(meet: Meet) -> None:
     talk = meet()
     talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
@@ -235,7 +235,7 @@ def test_sound_is_not_kept_back_for_video_that_stopped(meet: Meet) -> None:
     ]
 
 
-def test_a_second_publisher_is_told_bad_name_and_disturbs_nothing(meet: Meet) -> None:
+def test_a_second_publisher_gets_bad_name_without_effect(meet: Meet) -> None:
     first, player, second = meet(), meet(), meet()
     first.start("publish")
     player.start("play")
@@ -283,7 +283,7 @@ END_OF_STREAM = [
     ],
     ids=["deleteStream", "closeStream", "FCUnpublish", "lost"],
 )
-def test_players_are_told_once_when_publishing_ends(
+def test_players_are_notified_once_when_publishing_ends(
     meet: Meet, leave: Callable[[Conversation], None]
 ) -> None:
     player, publisher = meet().start("play"), meet().start("publish")
@@ -349,7 +349,7 @@ def test_a_ping_is_answered_with_its_time(meet: Meet) -> None:
     assert talk.client.messages == [user_control(UserControl.PING_RESPONSE, 99)]
 
 
-def test_what_was_received_is_acknowledged(meet: Meet) -> None:
+def test_received_bytes_are_acknowledged(meet: Meet) -> None:
     talk = meet().start("publish")
     talk.client.take_messages()
     talk.send(video(KEYFRAME + bytes(WINDOW_BYTES)))
@@ -385,7 +385,7 @@ def test_a_queue_of_empty_messages_is_bounded_too(meet: Meet) -> None:
     assert len(player.client.take_messages()) == QUEUE_BYTES // MESSAGE_BYTES
 
 
-def test_a_slow_player_keeps_nobody_waiting(meet: Meet) -> None:
+def test_a_slow_player_does_not_delay_others(meet: Meet) -> None:
     slow, quick, publisher = meet().start("play"), meet().start("play"), meet().start("publish")
     slow.server.hold()
     quick.client.take_messages()
@@ -454,7 +454,7 @@ MALFORMED: dict[str, Callable[[Conversation], None]] = {
 
 
 @pytest.mark.parametrize("say", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_malformed_or_out_of_bounds_ends_the_connection(
+def test_malformed_or_excessive_input_ends_the_connection(
     meet: Meet, streams: StreamTable, say: Callable[[Conversation], None]
 ) -> None:
     talk = meet()

@@ -127,7 +127,7 @@ def test_parts_of_one_family_have_one_head() -> None:
     assert text.count('one{number="') == 2
 
 
-def test_what_can_happen_is_zero_before_it_has() -> None:
+def test_series_are_zero_before_the_first_event() -> None:
     node = expecting(Entrance("0.0.0.0:443", tls=True))
     found = samples(text_of(exposition(node.metrics.families())))
     where = {"listener": "0.0.0.0:443", "upstream": "media:1935"}
@@ -148,7 +148,7 @@ def test_what_can_happen_is_zero_before_it_has() -> None:
         assert value(found, name, **labels) == 0
 
 
-def test_what_cannot_happen_is_not_shown() -> None:
+def test_impossible_series_are_not_exposed() -> None:
     node = expecting(Entrance("0.0.0.0:80"))
     found = samples(text_of(exposition(node.metrics.families())))
     shown = {(name, *sorted(dict(labels).items())) for name, labels in found}
@@ -178,7 +178,7 @@ def test_no_series_appears_with_its_first_event() -> None:
     assert samples(text_of(exposition(node.metrics.families()))).keys() == before
 
 
-def test_one_that_ends_during_a_scrape_lives_no_more() -> None:
+def test_a_session_that_ends_during_a_scrape_is_not_active() -> None:
     node = Node()
     tunnels = [node.open() for _ in range(600)]
     families = node.metrics.families()
@@ -223,7 +223,7 @@ def test_the_histograms_buckets_go_from_half_a_millisecond_and_add_up(node: Node
     assert value(found, f"{name}_sum", protocol="rtmpt") == pytest.approx(9 * 0.3, rel=0.2)
 
 
-def test_what_was_prompt_is_in_the_lowest_bucket(node: Node) -> None:
+def test_prompt_values_are_in_the_lowest_bucket(node: Node) -> None:
     found = samples(text_of(exposition(node.metrics.families())))
     delay = "upstream_delay_seconds"
     assert value(found, f"{delay}_bucket", protocol="rtmpt", le="0.0005") == 10

@@ -55,6 +55,6 @@ def test_every_key_that_is_counted_is_expected_of_a_listener() -> None:
     assert sorted(counts) == sorted(set(counted_keys()))
 
 
-def test_what_a_listener_does_not_have_it_does_not_count() -> None:
+def test_a_listener_has_no_counts_for_disabled_features() -> None:
     counts = Entrance("0.0.0.0:80").counts
     assert not {"tls", "tls_failed", "untrusted_proxy", "bad_proxy_header", "denied"} & {*counts}

@@ -19,7 +19,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
         ("critical", ["critical"]),
     ],
 )
-def test_what_is_at_least_the_level_passes(least: str, passed: list[str]) -> None:
+def test_events_of_at_least_the_level_pass(least: str, passed: list[str]) -> None:
     seen: list[Any] = []
     threshold = LevelFilter(seen.append, least)
     for level in LogLevel.iterconstants():
@@ -45,7 +45,7 @@ def test_whether_debug_lines_are_made_follows_the_level(level: str) -> None:
     assert debugging.enabled == (level == "debug")
 
 
-def test_what_twisted_says_at_level_info_counts_as_debug() -> None:
+def test_twisteds_info_events_count_as_debug() -> None:
     seen: list[Any] = []
     threshold = LevelFilter(seen.append, "info")
     noise = {"log_level": LogLevel.info, "log_namespace": "twisted.internet.tcp.Port"}

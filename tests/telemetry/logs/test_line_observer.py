@@ -35,7 +35,7 @@ class Log:
 
 
 @given(st.text())
-def test_whatever_is_said_stays_one_line(text: str) -> None:
+def test_every_event_is_one_line(text: str) -> None:
     log = Log()
     log.logger.info("said {text}", text=text)
     assert len(log.output.getvalue().splitlines()) == 1
@@ -78,7 +78,7 @@ def test_a_traceback_is_one_line_too() -> None:
         assert "RuntimeError" in line
 
 
-def test_a_flood_is_cut_and_its_length_is_told() -> None:
+def test_a_flood_of_lines_is_limited_and_counted() -> None:
     log = Log(lines_per_s=10)
     for _ in range(BURST + 500):
         log.logger.info("again")
@@ -122,7 +122,7 @@ def test_no_level_writes_more_than_the_bound(level: LogLevel) -> None:
     assert len(log.lines) <= BURST + 100 + 2 * 10 * 10
 
 
-def test_a_full_disk_stops_nobody() -> None:
+def test_a_full_disk_stops_no_session() -> None:
     log = Log()
     log.output.close()
     log.logger.info("into the void")
@@ -178,7 +178,7 @@ def test_as_text_the_record_is_short() -> None:
     )
 
 
-def test_where_no_stream_is_known_the_record_says_who_it_was() -> None:
+def test_without_a_known_stream_the_record_names_the_client() -> None:
     log = Log()
     records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]
@@ -200,13 +200,13 @@ def test_where_no_stream_is_known_the_record_says_who_it_was() -> None:
         ", upstream_delay 0.0000/0.0000/0.0000/0.0000, poll_gap 0.",
     ],
 )
-def test_at_level_debug_a_second_line_says_all_of_it_in_words(words: str) -> None:
+def test_at_level_debug_a_second_line_has_all_figures(words: str) -> None:
     short, long = lines_of_a_session("text", debug=True)
     assert words in long
     assert words not in short
 
 
-def test_of_what_is_not_known_the_records_say_nothing() -> None:
+def test_the_records_omit_unknown_figures() -> None:
     log = Log()
     records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]

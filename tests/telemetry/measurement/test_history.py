@@ -88,7 +88,7 @@ def test_nothing_is_sampled_where_telemetry_is_off() -> None:
     assert node.sessions.summary("n100-1").quiet_up_s is None
 
 
-def test_a_session_says_whether_it_streams() -> None:
+def test_a_session_shows_whether_it_streams() -> None:
     node = Node()
     tunnel = node.open()
     found = node.sessions.summary("n100-1").as_dict()

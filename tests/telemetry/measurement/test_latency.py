@@ -90,7 +90,7 @@ def test_nothing_is_known_before_the_first_value_and_a_minute_after_the_last() -
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, LEAST_S / 2])
 @pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
-def test_what_is_shorter_than_the_least_is_nothing(kind, seconds: float) -> None:
+def test_values_below_the_range_count_as_zero(kind, seconds: float) -> None:
     latency = kind([0] * BUCKETS)
     if kind is SlidingGaps:
         latency.pending.append(seconds)
@@ -100,7 +100,7 @@ def test_what_is_shorter_than_the_least_is_nothing(kind, seconds: float) -> None
 
 
 @pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
-def test_what_is_longer_than_the_longest_is_the_longest(kind) -> None:
+def test_values_above_the_range_are_in_the_last_bucket(kind) -> None:
     latency = kind([0] * BUCKETS)
     if kind is SlidingGaps:
         latency.pending.append(1e30)
@@ -122,7 +122,7 @@ def test_more_values_than_a_count_holds_keep_their_proportions() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), SECONDS), min_size=1, max_size=200))
-def test_a_delay_counts_what_was_prompt_without_being_told(events: list[float | None]) -> None:
+def test_a_delay_counts_prompt_events_that_were_not_added(events: list[float | None]) -> None:
     delay = SlidingDelay([0] * BUCKETS)
     for number, late_s in enumerate(events, 1):
         if late_s is not None:
@@ -135,7 +135,7 @@ def test_a_delay_counts_what_was_prompt_without_being_told(events: list[float | 
     assert found.last_s == (events[-1] or 0.0)
 
 
-def test_a_delay_forgets_what_was_prompt_too() -> None:
+def test_a_delay_forgets_prompt_events_too() -> None:
     delay = SlidingDelay([0] * BUCKETS)
     delay.turn_at(10)
     assert delay.estimate_at(10).count == 10

@@ -35,7 +35,7 @@ def info_of(connection: socket.socket) -> TcpInfo:
     return info
 
 
-def test_the_kernel_tells_a_connections_round_trip(accepted: socket.socket) -> None:
+def test_the_kernels_round_trip_time_is_read(accepted: socket.socket) -> None:
     info = info_of(accepted)
     assert 0 < info.round_trip_s < 1
     assert 0 < info.variation_s < 1
@@ -56,7 +56,7 @@ def test_it_is_the_same_as_other_programs_read(accepted: socket.socket) -> None:
     assert info.variation_s == pytest.approx(float(found[2]) / 1000, abs=1e-6)
 
 
-def test_a_connection_that_is_gone_or_no_tcp_tells_nothing() -> None:
+def test_a_closed_or_non_tcp_connection_has_no_figures() -> None:
     one, other = socket.socketpair(socket.AF_UNIX)
     one.close()
     other.close()
@@ -65,7 +65,7 @@ def test_a_connection_that_is_gone_or_no_tcp_tells_nothing() -> None:
     assert read_tcp_info(SimpleNamespace(getHandle=lambda: one)) is None
 
 
-def test_lag_is_what_the_sweep_is_late_by() -> None:
+def test_lag_is_the_delay_of_the_sweep() -> None:
     loop = Loop(0.05, lambda: 0.0)
     for moment in (1.0, 1.05, 1.10, 1.35):
         loop.sample(moment)
