@@ -1,4 +1,4 @@
-"""Twisted's TCP transports with immediate writes; the only code that depends on their internals.
+"""Twisted's TCP transports with immediate writes.
 
 Twisted's ``write`` buffers the data, has the reactor watch the socket, and sends in the next iteration of
 the reactor: two additional epoll system calls and a delay for each answer, although the socket buffer
@@ -6,9 +6,8 @@ nearly always has room. ``EagerWrites`` sends immediately, and passes only the r
 ``write``, so that back-pressure, half-close, connection loss and ordering remain Twisted's.
 
 Internals in use, which the tests check on every supported Twisted: ``dataBuffer``, ``offset``,
-``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
-``Connector._makeTransport``, ``Port.transport``, ``Port._logger``, ``_FileDescriptorReservation._log``, and
-for ``dispatch_directly`` the ``_poller`` and ``_selectables`` of ``EPollReactor``.
+``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``, and
+``Connector._makeTransport``.
 """
 
 from __future__ import annotations
@@ -19,20 +18,14 @@ import sys
 from contextlib import suppress
 from errno import EHOSTUNREACH, EMFILE, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
-from functools import partial
-from select import EPOLLIN
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any
 
 from twisted.internet import abstract, error, main, tcp, unix
-from twisted.internet.epollreactor import EPollReactor
-from twisted.logger import ILogObserver, LogEvent, Logger
-from twisted.python import log
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from gateway.descriptors import CAUSES, descriptors
-from gateway.logs import repeated
+from gateway.descriptors import descriptors
 
 # Size of a read. Socket buffers start at 128 KiB; larger reads are not measurably faster.
 READ_BYTES = 64 * 1024
@@ -51,8 +44,6 @@ _LAST_OF_CLIENT_BYTES = 256 * 1024
 
 _CLIENT_CONNECTION = "a client's connection"
 
-# How long accepting is paused after a failed accept.
-_ACCEPT_PAUSE_S = 0.1
 # In linux/tcp.h's struct tcp_info: ``tcpi_min_rtt``, 32 bits of microseconds.
 _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
@@ -317,122 +308,6 @@ class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
     """A connection accepted by a listener on a UNIX socket."""
 
 
-@implementer(ILogObserver)
-def _report_accept(event: LogEvent) -> None:
-    """Twisted's log events of an accept that failed, three or more for each, as one warning a minute."""
-    if "address" in event:
-        repeated.warn(
-            _log,
-            "no_descriptors",
-            "connection refused: {cause}",
-            cause=CAUSES[EMFILE],
-        )
-    elif "acceptError" in event:
-        error = event["acceptError"]
-        repeated.warn(
-            _log, f"accept {error}", "connection not accepted: {error} (accept(2))", error=error
-        )
-    elif "log_failure" in event:
-        repeated.warn(_log, "no_reserve", "the reserved file descriptor was taken by another use")
-
-
-# What the ports below log of ``accept``, and Twisted of the descriptor that it keeps for it.
-_ACCEPTS = Logger("gateway.transport.accept", observer=_report_accept)
-tcp._FileDescriptorReservation._log = _ACCEPTS
-
-
-class ListeningSocket(socket.socket):
-    """``failed`` is set if ``accept`` failed for lack of descriptors or memory."""
-
-    failed = False
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().accept()
-        except OSError as error:
-            self.failed = self.failed or error.errno in CAUSES
-            raise
-
-
-class PausingPort:
-    """Mix-in for subclasses of ``tcp.Port``: pauses after a failed ``accept``.
-
-    The connection stays in the accept queue and the port readable, so that without a pause the reactor
-    would retry in every iteration.
-    """
-
-    # Of tcp.Port
-    socket: ListeningSocket
-    reactor: Any
-    connected: Any
-    startReading: Any
-    stopReading: Any
-
-    def startListening(self) -> None:
-        super().startListening()  # type: ignore[misc]
-        self._watch()
-
-    def _watch(self) -> None:
-        plain: socket.socket = self.socket
-        self.socket = ListeningSocket(plain.family, plain.type, plain.proto, plain.detach())
-        self.socket.setblocking(False)
-        self.fileno = self.socket.fileno
-
-    def doRead(self) -> None:
-        super().doRead()  # type: ignore[misc]
-        if self.socket.failed:
-            self.socket.failed = False
-            self.stopReading()
-            self.reactor.callLater(_ACCEPT_PAUSE_S, self._read_again)
-
-    def _read_again(self) -> None:
-        if self.connected:
-            self.startReading()
-
-
-class EagerUnixPort(PausingPort, unix.Port):  # type: ignore[misc]
-    """A UNIX listener whose connections are ``EagerUnixServer``s."""
-
-    transport = EagerUnixServer
-    _logger = _ACCEPTS
-
-
-class AdoptedUnixPort(EagerUnixPort):
-    """A UNIX listener opened by another process (systemd). Its file and mode are not changed."""
-
-    factory: Any
-    fileno: Any
-    startReading: Any
-
-    def startListening(self) -> None:
-        self.factory.doStart()
-        adopted: Any = self._preexistingSocket
-        self._preexistingSocket = None
-        self.socket = adopted
-        self._watch()
-        self.connected = True
-        self.numberAccepts = 100
-        self.startReading()
-
-    def connectionLost(self, reason: Any) -> None:
-        # Not unix.Port's, which removes the file.
-        tcp.Port.connectionLost(self, reason)
-
-
-class EagerPort(PausingPort, tcp.Port):  # type: ignore[misc]
-    """A listener whose connections are ``EagerServer``s; on an IPv6 address, for IPv6 alone."""
-
-    transport = EagerServer  # type: ignore[assignment]
-    _logger = _ACCEPTS
-    addressFamily: socket.AddressFamily
-
-    def createInternetSocket(self) -> socket.socket:
-        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
-        if self.addressFamily == socket.AF_INET6:
-            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        return created
-
-
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
     """A connection to an upstream."""
 
@@ -459,37 +334,3 @@ class EagerConnector(tcp.Connector):
         if getattr(client, "socket", None) is not None:
             notice_vanished(client.socket, self.vanished_s)
         return client
-
-
-def dispatch_directly(reactor: object) -> bool:
-    """Have the epoll reactor call ``doRead`` directly. Returns whether this reactor supports it.
-
-    Twisted enters a log context for each event, for prefixes of ``twisted.python.log``. This program logs
-    through ``twisted.logger``, so read events of its own transports skip it. All other events are
-    dispatched by Twisted.
-    """
-    if type(reactor) is not EPollReactor:
-        return False
-    reactor.doIteration = partial(_poll, reactor)  # type: ignore[method-assign]
-    return True
-
-
-def _poll(reactor: EPollReactor, timeout: float | None) -> None:
-    selectables: dict[int, Any] = reactor._selectables
-    try:
-        events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables) or 1)
-    except InterruptedError:
-        return
-    for fd, event in events:
-        selectable = selectables.get(fd)
-        if event == EPOLLIN and isinstance(selectable, EagerWrites):
-            try:
-                why = selectable.doRead()
-            except Exception as caught:
-                _log.failure("A connection failed")
-                why = caught
-            if why:
-                reactor._disconnectSelectable(selectable, why, True)
-        elif selectable is not None:
-            # As EPollReactor.doPoll does.
-            log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)

@@ -29,20 +29,12 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway import transport
 from gateway.descriptors import descriptors
+from gateway.dispatch import dispatch_directly
+from gateway.listeners import accepting_ports
+from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerUnixPort
 from gateway.logs import RepeatedWarnings
-from gateway.transport import (
-    READ_BYTES,
-    AdoptedUnixPort,
-    EagerClient,
-    EagerConnector,
-    EagerPort,
-    EagerServer,
-    EagerUnixPort,
-    EagerWrites,
-    dispatch_directly,
-)
+from gateway.transport import READ_BYTES, EagerClient, EagerConnector, EagerServer, EagerWrites
 from tests.helpers.logged import logged
 from tests.helpers.turning import Turning
 
@@ -822,7 +814,7 @@ class Closing:
 def test_a_storm_without_descriptors_is_one_warning(
     port: Any, error: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "repeated", RepeatedWarnings(lambda: 0.0))
+    monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
     listening = port.__new__(port)
     tcp._reservedFD.reserve()
     with logged() as lines:
@@ -833,14 +825,14 @@ def test_a_storm_without_descriptors_is_one_warning(
     (line,) = lines
     assert line.startswith("warn: ")
     assert words in line
-    (cause,) = transport.repeated._causes.values()
+    (cause,) = accepting_ports.repeated._causes.values()
     assert cause.count == (14 if error == EMFILE else 4)
 
 
 def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "repeated", RepeatedWarnings(lambda: 0.0))
+    monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
 
     def fail() -> Closing:
         raise OSError(EMFILE, "")

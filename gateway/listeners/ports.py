@@ -17,8 +17,9 @@ from twisted.internet.protocol import ServerFactory
 
 from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from gateway.errors import ConfigurationError
+from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerUnixPort
 from gateway.protocols.limits import Limits
-from gateway.transport import AdoptedUnixPort, EagerPort, EagerUnixPort, notice_vanished
+from gateway.transport import notice_vanished
 
 # The kernel limits it to net.core.somaxconn (4096). In a burst, each player opens several connections.
 _BACKLOG = 4096

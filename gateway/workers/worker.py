@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
+from gateway.dispatch import dispatch_directly
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
@@ -27,7 +28,6 @@ from gateway.logs import repeated
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
-from gateway.transport import dispatch_directly
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable

@@ -1,0 +1,53 @@
+"""Direct dispatch of read events, without Twisted's log context for each event.
+
+Internals in use, which the tests check on every supported Twisted: ``_poller`` and ``_selectables`` of
+``EPollReactor``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from select import EPOLLIN
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger
+from twisted.python import log
+
+from gateway.transport import EagerWrites
+
+_log = Logger()
+
+
+def dispatch_directly(reactor: object) -> bool:
+    """Have the epoll reactor call ``doRead`` directly. Returns whether this reactor supports it.
+
+    Twisted enters a log context for each event, for prefixes of ``twisted.python.log``. This program logs
+    through ``twisted.logger``, so read events of its own transports skip it. All other events are
+    dispatched by Twisted.
+    """
+    if type(reactor) is not EPollReactor:
+        return False
+    reactor.doIteration = partial(_poll, reactor)  # type: ignore[method-assign]
+    return True
+
+
+def _poll(reactor: EPollReactor, timeout: float | None) -> None:
+    selectables: dict[int, Any] = reactor._selectables
+    try:
+        events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables) or 1)
+    except InterruptedError:
+        return
+    for fd, event in events:
+        selectable = selectables.get(fd)
+        if event == EPOLLIN and isinstance(selectable, EagerWrites):
+            try:
+                why = selectable.doRead()
+            except Exception as caught:
+                _log.failure("A connection failed")
+                why = caught
+            if why:
+                reactor._disconnectSelectable(selectable, why, True)
+        elif selectable is not None:
+            # As EPollReactor.doPoll does.
+            log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
