@@ -11,7 +11,7 @@ import pytest
 
 from gateway.telemetry.versions import version_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("layout", ["json", "text"])
