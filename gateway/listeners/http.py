@@ -19,10 +19,8 @@ from zope.interface import implementer
 
 from gateway.errors import UnknownSession
 from gateway.listeners.closed_transport import ClosedTransport
-from gateway.listeners.http_service import HTTPService
 from gateway.listeners.ordered_responses import LINGER_S
 from gateway.listeners.request_processing import RequestProcessing
-from gateway.protocols.client_address import Proxies
 from gateway.transport import has_vanished
 
 # What may wait in the reader behind requests that wait themselves; one read may come on top.
@@ -35,17 +33,6 @@ class HTTPConnection(RequestProcessing):
     """The protocol of an HTTP connection. The parameters are those of ``RequestProcessing``."""
 
     __slots__ = ()
-
-    def __init__(
-        self,
-        service: HTTPService,
-        address: str,
-        secure: bool = False,
-        listener: str = "",
-        proxies: Proxies | None = None,
-    ) -> None:
-        super().__init__(service, address, secure, listener, proxies)
-        self.deadline = service.clock() + service.limits.first_bytes_s
 
     # The transport calls
 

@@ -145,7 +145,7 @@ class OrderedResponses:
         self._owed_until = 0.0
         # Unacknowledged bytes at the last check of a slow client.
         self._left = 0
-        self.deadline = 0.0
+        self.deadline = service.clock() + service.limits.first_bytes_s
 
     def _process_waiting_requests(self) -> None:
         """Process requests that were received behind the responses just written."""

@@ -160,5 +160,5 @@ def test_a_media_server_that_takes_connections_late(programs: Programs) -> None:
         metrics = end_to_end.gateway.get("/metrics")
     assert delay_s >= 0.5
     assert figures["upstream_connect_s"] == about(delay_s)
-    assert 'upstream_connect_seconds_count{protocol="rtmpt"} 1' in metrics
+    assert 'upstream_connect_seconds_count{protocol="rtmpt"} 1.0\n' in metrics
     assert_in_no_other(delay_s, figures, "upstream_connect")

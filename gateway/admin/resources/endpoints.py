@@ -27,7 +27,7 @@ from gateway.admin.resources.queries import (
     session_query,
 )
 from gateway.admin.status_page.page import Page
-from gateway.telemetry.exposition.text import cheaper, content_type, exposition
+from gateway.telemetry.exposition.text import Writer, cheaper, exposition
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 # The form of tunnels/ids.py, and longer: aliases are looked up, and never parsed.
@@ -86,13 +86,13 @@ class Endpoints:
         parse_query(call.query, ())
         families = await self._gateway.families()
         pieces = _later(exposition(families, call.accept))
-        return Response(200, content_type(call.accept), pieces)
+        return Response(200, Writer(call.accept).content_type, pieces)
 
     async def show_session_metrics(self, call: Call) -> Response:
         wanted = session_filter(parse_query(call.query, METRIC_PARAMETERS))
         accept = cheaper(call.accept)
         pieces = self._gateway.session_metrics(accept, wanted)
-        return Response(200, content_type(accept), pieces)
+        return Response(200, Writer(accept).content_type, pieces)
 
     async def list_sessions(self, call: Call) -> Response:
         query = session_query(parse_query(call.query, SESSION_PARAMETERS))

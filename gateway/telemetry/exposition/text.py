@@ -7,7 +7,7 @@ reactor for a second, so the text is produced in pieces between which other even
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, final
 
 from attrs import frozen
 from prometheus_client.core import Metric
@@ -28,9 +28,26 @@ class _Families(Collector):
         return self.families
 
 
-def content_type(accept: str) -> str:
-    """The Content-Type of ``exposition`` for this ``Accept``: Prometheus text, or OpenMetrics."""
-    return choose_encoder(accept)[1]
+@final
+class Writer:
+    """Writes families in the format that ``accept`` (an Accept header) asks for: Prometheus text, or
+    OpenMetrics.
+
+    ``end``: the text after the last family.
+    """
+
+    def __init__(self, accept: str = "") -> None:
+        self._encode, self.content_type = choose_encoder(accept)
+        # "# EOF" in OpenMetrics.
+        self.end = self._encode(_Families())
+
+    def family(self, family: Metric) -> bytes:
+        """Lines of help and type, and the samples."""
+        return self._encode(_Families((family,))).removesuffix(self.end)
+
+    def samples(self, family: Metric) -> bytes:
+        """The samples alone, as the next part of a family whose head is written already."""
+        return self.family(family).split(b"\n", _HEAD_LINES)[_HEAD_LINES]
 
 
 def cheaper(accept: str) -> str:
@@ -41,20 +58,8 @@ def cheaper(accept: str) -> str:
 
 
 def exposition(families: Iterable[Metric | None], accept: str = "") -> Iterator[bytes]:
-    """The text of ``families`` in pieces. None gives an empty piece.
-
-    Consecutive families of the same name are parts of one family. They should be small, because a part is
-    written without interruption.
-    """
-    encode = choose_encoder(accept)[0]
-    # "# EOF" in OpenMetrics.
-    end = encode(_Families())
-    last_name = ""
+    """The text of ``families``, each in a piece of its own. None gives an empty piece."""
+    writer = Writer(accept)
     for family in families:
-        if family is None:
-            yield b""
-            continue
-        text = encode(_Families((family,))).removesuffix(end)
-        yield text.split(b"\n", _HEAD_LINES)[_HEAD_LINES] if family.name == last_name else text
-        last_name = family.name
-    yield end
+        yield b"" if family is None else writer.family(family)
+    yield writer.end

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from time import thread_time
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_open_metrics,
 )
@@ -22,7 +22,7 @@ from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.merging import PREFIX, merged
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources
-from gateway.telemetry.exposition.text import content_type, exposition
+from gateway.telemetry.exposition.text import Writer, exposition
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.sessions import SessionFilter
 from tests.helpers.fabricated_telemetry import HOSTILE, LIMITS, Node, health
@@ -93,7 +93,7 @@ def test_both_forms_are_read_by_prometheus_own_client_and_say_the_same(node, acc
     )
     assert value(found, "process_cpu_seconds_total") > 0
     assert value(found, "process_open_fds") > 2
-    assert content_type(accept).startswith("application/openm" if accept else "text/plain")
+    assert Writer(accept).content_type.startswith("application/openm" if accept else "text/plain")
 
 
 def expecting(*entrances: Entrance, media: bool = False) -> Node:
@@ -118,13 +118,14 @@ def test_a_registry_of_prometheus_own_client_can_collect_it(node: Node) -> None:
     assert read.keys() == samples(text_of(exposition(node.metrics.families()))).keys()
 
 
-def test_parts_of_one_family_have_one_head() -> None:
-    first, second, other = (Metric(name, "Help.", "gauge") for name in ("one", "one", "other"))
-    for number, family in enumerate((first, second, other)):
-        family.add_sample(family.name, {"number": str(number)}, number)
-    text = text_of(exposition((first, None, second, other)))
-    assert text.count("# HELP one") == text.count("# TYPE one") == 1
-    assert text.count('one{number="') == 2
+def test_the_sessions_of_many_slices_are_in_families_of_one_head_each() -> None:
+    node = Node()
+    for _ in range(23):
+        node.open()
+    text = text_of(SessionCollector(node.sessions, 1000).exposition())
+    heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads)) > 10
+    assert len({labels for name, labels in samples(text) if name == "session_info"}) == 23
 
 
 def test_series_are_zero_before_the_first_event() -> None:
@@ -321,13 +322,26 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
     known = min(measure(format_lines())[0] for _ in range(5))
     for scrape, most in (
         (lambda accept: exposition(node.metrics.families(), accept), 1),
-        # The known work takes some 32 ms where 5,000 sessions take 0.6 s, and 1.2 s in OpenMetrics.
+        # The known work takes some 32 ms where 5,000 sessions take 0.7 s, and 1.3 s in OpenMetrics.
         (sessions.exposition, 30),
     ):
         for accept, factor in (("", 1), (OPEN_METRICS, 2)):
-            runs = [measure(scrape(accept)) for _ in range(5)]
+            runs = [measure(scrape(accept)) for _ in range(3)]
             assert min(total for total, _ in runs) < factor * most * known
-            assert min(longest for _, longest in runs) < 0.005
+            # 5 ms where the known work takes 32 ms.
+            assert min(longest for _, longest in runs) < 0.16 * known
+
+
+def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> None:
+    """It runs when many objects survive. A full collection stops the process for 50 to 90 ms."""
+    node = Node()
+    node.talk([node.open() for _ in range(5000)], 10)
+    sessions = SessionCollector(node.sessions, 5000)
+    gc.collect()
+    before = gc.get_stats()[0]["collections"]
+    for _ in sessions.exposition():
+        pass
+    assert gc.get_stats()[0]["collections"] - before < 10
 
 
 def test_a_session_measured_costs_little_memory() -> None:
