@@ -138,6 +138,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", _ATTACKS)
+@pytest.mark.alone
 def test_a_thousand_slow_clients_do_not_slow_a_stream_down(programs, target, name: str) -> None:
     needs("slowhttptest")
     rounds = []

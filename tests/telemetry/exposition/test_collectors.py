@@ -296,6 +296,7 @@ def test_a_cap_bounds_how_many_sessions_are_shown() -> None:
     assert text_of(SessionCollector(node.sessions, 10).exposition()) == text
 
 
+@pytest.mark.alone
 def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
     node = Node()
     tunnels = [node.open() for _ in range(5000)]
@@ -304,22 +305,23 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
         node.sessions.turn()
     node.talk(tunnels[:100], 1)
 
-    def measure(pieces: Iterator[bytes]) -> tuple[float, float]:
-        began = before = thread_time()
-        longest = 0.0
+    def measure(pieces: Iterator[bytes]) -> list[float]:
+        before = thread_time()
+        found = []
         for _ in pieces:
             now = thread_time()
-            longest, before = max(longest, now - before), now
-        return thread_time() - began, longest
+            found.append(now - before)
+            before = now
+        return found
 
     def format_lines() -> Iterator[bytes]:
         """Work of the same kind and of a known size, since machines differ."""
         yield b"".join(b'name{session="%d"} %d\n' % (n, n) for n in range(200_000))
 
     # Processor time, since the machine may be busy with other things; what else slows it down comes
-    # and goes, and the best of several is nearest to the truth.
+    # and goes, and the best of several, for each slice, is nearest to the truth.
     sessions = SessionCollector(node.sessions, 5000)
-    known = min(measure(format_lines())[0] for _ in range(5))
+    known = min(sum(measure(format_lines())) for _ in range(5))
     for scrape, most in (
         (lambda accept: exposition(node.metrics.families(), accept), 1),
         # The known work takes some 32 ms where 5,000 sessions take 0.7 s, and 1.3 s in OpenMetrics.
@@ -327,9 +329,10 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
     ):
         for accept, factor in (("", 1), (OPEN_METRICS, 2)):
             runs = [measure(scrape(accept)) for _ in range(3)]
-            assert min(total for total, _ in runs) < factor * most * known
+            slices = [min(times) for times in zip(*runs, strict=True)]
+            assert sum(slices) < factor * most * known
             # 5 ms where the known work takes 32 ms.
-            assert min(longest for _, longest in runs) < 0.16 * known
+            assert max(slices) < 0.16 * known
 
 
 def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> None:
