@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
+from gateway.protocols.commands import Kind
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.limits import Limits
-from gateway.protocols.session import Session
 
 
 class Opening(Protocol):
@@ -23,13 +23,40 @@ class Opening(Protocol):
         """The client's connection was lost: discard the session."""
 
 
+class TunnelSession(Protocol):
+    """A session: this worker's (``protocols.session.Session``), or another one's."""
+
+    @property
+    def is_keeping(self) -> bool: ...
+
+    def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None: ...
+
+    def receive(
+        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool, source: int
+    ) -> bytes | None: ...
+
+    def close(self, now: float) -> bytes | None: ...
+
+    def wait(self, number: int, reply: Reply, now: float) -> None: ...
+
+    def forget(self, reply: Reply, now: float) -> None: ...
+
+    def release(self, now: float) -> None: ...
+
+    def stream_drained(self, now: float) -> None: ...
+
+    def source_lost(self, source: int) -> None: ...
+
+    def client_vanished(self, source: int, now: float) -> None: ...
+
+
 class Tunnels(Protocol):
     """The table of sessions."""
 
     def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress) -> Opening:
         """Open a session; ``reply`` receives its id. Raises RequestRefused."""
 
-    def find(self, session_id: bytes) -> Session:
+    def find(self, session_id: bytes) -> TunnelSession:
         """Raises UnknownSession."""
 
 

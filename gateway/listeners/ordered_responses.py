@@ -14,7 +14,7 @@ from typing import Any, final
 
 from gateway.errors import RequestRefused
 from gateway.listeners.closed_transport import ClosedTransport
-from gateway.listeners.http_service import HTTPService, Opening
+from gateway.listeners.http_service import HTTPService, Opening, TunnelSession
 from gateway.listeners.response_heads import (
     LAST_CHUNK,
     STAYS,
@@ -23,7 +23,6 @@ from gateway.listeners.response_heads import (
     streamed_head,
 )
 from gateway.protocols.limits import is_slow
-from gateway.protocols.session import Session
 from gateway.transport import JOIN_BYTES
 
 # How long a connection of ours that is closed may still be sent to; nginx's lingering_timeout is 5 s.
@@ -53,7 +52,7 @@ class PendingResponse:
         self._transport: Any = None
         # Whether later requests have to wait for this response.
         self.blocks = False
-        self.session: Session | None = None
+        self.session: TunnelSession | None = None
         self.opening: Opening | None = None
         self.output: tuple[bytes, bytes] | None = None
 

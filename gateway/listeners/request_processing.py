@@ -230,10 +230,10 @@ class RequestProcessing(OrderedResponses):
             return
         session = self._service.tunnels.find(session_id)
         if session_id != self._seen:
-            session.carried_by(self._transport, fields, is_shared=bool(self._seen))
+            session.carried_by(self._transport, fields.value(b"via"), bool(self._seen))
             self._seen = session_id
         if number is None:
-            answer: bytes | None = session.close(now)
+            answer = session.close(now)
         else:
             if self._reader.buffer:
                 self._reader.skip_line_end()
@@ -245,11 +245,11 @@ class RequestProcessing(OrderedResponses):
                 self._transport.write(self._answers.one_byte[answer[0]])
             else:
                 self._answer(answer)
-        elif number is not None:
+        else:
             response = self._later_response()
             response.session = session
             response.blocks = session.is_keeping
-            session.wait(number, response, now)
+            session.wait(number or 0, response, now)
 
     def _open(self, fields: Fields) -> None:
         response = self._later_response()

@@ -33,7 +33,6 @@ from typing import final
 from gateway.errors import BadRequest, UnknownSession
 from gateway.protocols.commands import Kind
 from gateway.protocols.downstream import NONE
-from gateway.protocols.http import Fields
 from gateway.protocols.interfaces import Figures, Reply, Upstream
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
@@ -193,16 +192,17 @@ class Session(CommandSequence):
         if self._stream is not None:
             self._interrupt(self._stream, now)
 
-    def carried_by(self, transport: object, fields: Fields, is_shared: bool = False) -> None:
+    def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None:
         """The next command comes on another connection than the last one.
 
-        ``is_shared``: that connection has carried commands of other sessions.
+        ``via``: the field of its first request. ``is_shared``: that connection has carried commands of
+        other sessions.
         """
         if self._carried or is_shared:
             self.read_whole(Delivery.CONNECTIONS)
         self._carried = True
         if self._figures is not None:
-            self._figures.carried_by(transport, fields.value(b"via"))
+            self._figures.carried_by(transport, via)
 
     def client_vanished(self, source: int, now: float) -> None:
         """The connection ``source`` was lost because its peer stopped acknowledging data."""

@@ -78,7 +78,8 @@ class Opening:
 class SessionTable:
     """``connect`` connects a tunnel to an upstream server and returns the server's name, or raises
     UpstreamUnavailable. ``measure`` creates the figures of a session, or returns None.
-    ``streamed_answers`` and ``answer_s`` configure streamed answers (``streaming``).
+    ``streamed_answers`` and ``answer_s`` configure streamed answers (``streaming``). ``find_elsewhere``
+    finds sessions of other workers.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class SessionTable:
         measure: Callable[[Ingress], Any] = lambda ingress: None,
         streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT,
         answer_s: float = 1.0,
+        find_elsewhere: Callable[[bytes], Any] | None = None,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -104,6 +106,7 @@ class SessionTable:
         self._clock = clock
         self._telemetry = telemetry
         self._measure = measure
+        self._find_elsewhere = find_elsewhere or self.find_own
         self._tunnels: dict[bytes, Tunnel] = {}
         # Those that have ended, oldest first, and the most that each keeps.
         self._ended: dict[bytes, int] = {}
@@ -136,8 +139,15 @@ class SessionTable:
         )
         return opening
 
-    def find(self, session_id: bytes) -> Session:
-        """The session with that id, active or recently ended. Raises UnknownSession."""
+    def find(self, session_id: bytes) -> Session | Any:
+        """The session with that id, active or recently ended, or what ``find_elsewhere`` returns for one of
+        another worker. Raises UnknownSession.
+        """
+        tunnel = self._tunnels.get(session_id)
+        return self._find_elsewhere(session_id) if tunnel is None else tunnel.session
+
+    def find_own(self, session_id: bytes) -> Session:
+        """As ``find``, for sessions of this worker only."""
         tunnel = self._tunnels.get(session_id)
         if tunnel is None:
             raise UnknownSession("no such session")

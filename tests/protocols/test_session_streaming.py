@@ -487,10 +487,9 @@ def test_a_streamed_answer_that_ffmpeg_did_not_see_ends_its_session() -> None:
 
 def test_a_command_on_another_connection_ends_streaming() -> None:
     talk = playing(CHUNKED)
-    fields = fields_of(FFMPEG_HEAD)
-    talk.session.carried_by(None, fields)
+    talk.session.carried_by(None, None)
     assert talk.session.streaming == "streamed"
-    talk.session.carried_by(None, fields)
+    talk.session.carried_by(None, None)
     assert talk.session.streaming == "connections"
     reply = talk.idle(1)
     talk.say(b"data")
@@ -499,7 +498,7 @@ def test_a_command_on_another_connection_ends_streaming() -> None:
 
 def test_a_connection_that_carried_another_session_means_whole_answers() -> None:
     talk = playing(CHUNKED)
-    talk.session.carried_by(None, fields_of(FFMPEG_HEAD), is_shared=True)
+    talk.session.carried_by(None, None, is_shared=True)
     assert talk.session.streaming == "connections"
 
 
@@ -536,5 +535,5 @@ def test_always_ignores_changing_connections() -> None:
     policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0)
     talk = playing(policy)
     for _ in range(3):
-        talk.session.carried_by(None, fields_of(FFMPEG_HEAD))
+        talk.session.carried_by(None, None)
     assert talk.session.streaming == "streamed"

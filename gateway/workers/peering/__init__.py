@@ -1,0 +1,1 @@
+"""Commands that reach another worker than the one that owns their session."""

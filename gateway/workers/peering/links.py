@@ -1,0 +1,262 @@
+"""Forwards commands of sessions that other workers own, and their answers back.
+
+Clients open new connections for their commands, and every worker accepts them. The session id names the
+worker that owns the session (``tunnels.ids``). There is one connection to each such worker, on its UNIX
+socket; requests of all clients share it, and are answered in any order.
+
+If the connection is lost, the worker has ended, and its sessions with it: their commands get 404.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final, Protocol, final
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import BadRequest, UnknownSession
+from gateway.protocols.commands import Kind
+from gateway.protocols.interfaces import Reply
+from gateway.protocols.peering import (
+    GREETING,
+    FrameReader,
+    FrameType,
+    OutOfStep,
+    PeerCommand,
+    command_head,
+    connection_and_session,
+    frame,
+)
+from gateway.transport import EagerUnixServer
+from gateway.tunnels.ids import PREFIX_BYTES
+
+_log = Logger()
+
+_REQUESTS: Final = 1 << 32
+# Above this, commands wait in their clients' connections: a send of the largest size.
+_HIGH_WATER_BYTES: Final = 1024 * 1024
+
+
+class PendingResponse(Reply, Protocol):
+    """``blocks``: whether later requests of the connection have to wait for it."""
+
+    blocks: bool
+
+
+@final
+@implementer(IProtocol, IPushProducer)
+class PeerLink:
+    """The connection to one other worker. ``is_full``: whether more commands have to wait."""
+
+    def __init__(self, lost: Callable[[PeerLink], None]) -> None:
+        self._lost = lost
+        self._transport: Any = None
+        self._reader = FrameReader()
+        self._requests = count()
+        self._replies: dict[int, PendingResponse] = {}
+        self.is_full = False
+
+    # The transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+        transport.high_water_bytes = _HIGH_WATER_BYTES
+        transport.registerProducer(self, True)
+        transport.write(GREETING)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            for type_, request, payload in self._reader.receive(data):
+                self._answered(type_, request, payload)
+        except OutOfStep as error:
+            _log.error("another worker's answers make no sense: {error}", error=error)
+            self._transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._transport = None
+        self._lost(self)
+        replies, self._replies = self._replies, {}
+        for reply in replies.values():
+            reply.refuse(UnknownSession("the session's worker has ended"))
+
+    def pauseProducing(self) -> None:
+        self.is_full = True
+
+    def resumeProducing(self) -> None:
+        self.is_full = False
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+
+    # Sessions call
+
+    def ask(self, command: PeerCommand, reply: PendingResponse) -> int:
+        """Forward a command; returns the number of the request."""
+        request = next(self._requests) % _REQUESTS
+        self._replies[request] = reply
+        if self._transport is not None:
+            self._transport.write_two(command_head(request, command), command.body)
+        return request
+
+    def forget(self, request: int) -> None:
+        """The client's connection was lost, so no answer can be delivered."""
+        if self._replies.pop(request, None) is not None:
+            self.tell(FrameType.FORGET, request)
+
+    def tell(self, type_: FrameType, request: int = 0, payload: bytes = b"") -> None:
+        if self._transport is not None:
+            self._transport.write(frame(type_, request, payload))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.loseConnection()
+
+    def _answered(self, type_: int, request: int, payload: bytes) -> None:
+        if type_ == FrameType.KEEPING:
+            if request in self._replies:
+                self._replies[request].blocks = True
+            return
+        reply = self._replies.pop(request, None)
+        if reply is None:
+            return
+        if type_ == FrameType.ANSWER:
+            reply.answer(payload)
+        elif type_ == FrameType.MALFORMED:
+            reply.refuse(BadRequest("refused by the session's worker"))
+        else:
+            reply.refuse(UnknownSession("refused by the session's worker"))
+
+
+@final
+class RemoteSession:
+    """A session of another worker, for one command: has the methods of ``Session`` that connections call.
+
+    Answers are always pending, and never streamed: the session's worker does not know the connection.
+    """
+
+    __slots__ = ("_carried", "_command", "_link", "_request", "_session_id", "_shared", "_via")
+
+    def __init__(self, link: PeerLink, session_id: bytes) -> None:
+        self._link = link
+        self._session_id = session_id
+        self._carried = self._shared = False
+        self._via = b""
+        self._command: PeerCommand | None = None
+        self._request: int | None = None
+
+    @property
+    def is_keeping(self) -> bool:
+        return self._link.is_full
+
+    def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None:
+        self._carried = True
+        self._shared = is_shared
+        self._via = via or b""
+
+    def receive(
+        self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool, source: int
+    ) -> bytes | None:
+        self._command = self._make_command(kind, number, body, source, may_hold)
+        return None
+
+    def close(self, now: float) -> bytes | None:
+        self._command = self._make_command(Kind.CLOSE, None, b"", 0, True)
+        return None
+
+    def wait(self, number: int, reply: Any, now: float) -> None:
+        command, self._command = self._command, None
+        if command is not None:
+            self._request = self._link.ask(command, reply)
+
+    def forget(self, reply: Reply, now: float) -> None:
+        if self._request is not None:
+            self._link.forget(self._request)
+
+    def release(self, now: float) -> None:
+        self._link.tell(FrameType.RELEASE, payload=self._session_id)
+
+    def source_lost(self, source: int) -> None:
+        self._tell_of_source(FrameType.SOURCE_LOST, source)
+
+    def client_vanished(self, source: int, now: float) -> None:
+        self._tell_of_source(FrameType.CLIENT_VANISHED, source)
+
+    def stream_drained(self, now: float) -> None:
+        """Part of Session's interface; answers are not streamed."""
+
+    def _tell_of_source(self, type_: FrameType, source: int) -> None:
+        self._link.tell(type_, payload=connection_and_session(source, self._session_id))
+
+    def _make_command(
+        self, kind: Kind, number: int | None, body: bytes, source: int, may_hold: bool
+    ) -> PeerCommand:
+        return PeerCommand(
+            *(self._session_id, kind, number, body, source),
+            *(may_hold, self._carried, self._shared, self._via),
+        )
+
+
+@final
+class Peers:
+    """The links to other workers, connected when they are first needed.
+
+    ``path_of`` returns the path of a worker's socket from the prefix of its session ids, or None if the
+    prefix is not one of this node's workers.
+    """
+
+    def __init__(self, reactor: Any, path_of: Callable[[bytes], str | None]) -> None:
+        self._reactor = reactor
+        self._path_of = path_of
+        self._links: dict[bytes, PeerLink] = {}
+        # Commands for sessions of unknown or ended workers.
+        self.unknown = 0
+        self.forwarded = 0
+
+    def find(self, session_id: bytes) -> RemoteSession:
+        """The session of another worker. Raises UnknownSession if that worker does not exist."""
+        prefix = session_id[:PREFIX_BYTES]
+        link = self._links.get(prefix)
+        if link is None:
+            link = self._connect(prefix)
+        self.forwarded += 1
+        return RemoteSession(link, session_id)
+
+    def close(self) -> None:
+        for link in tuple(self._links.values()):
+            link.close()
+
+    def _connect(self, prefix: bytes) -> PeerLink:
+        path = self._path_of(prefix)
+        connection = None if path is None else _connect(path)
+        if connection is None:
+            self.unknown += 1
+            raise UnknownSession("no such session, and no such worker")
+        link = PeerLink(self._forget)
+        make: Any = EagerUnixServer
+        transport = make(connection, link, None, None, 0, self._reactor)
+        self._links[prefix] = link
+        link.makeConnection(transport)
+        return link
+
+    def _forget(self, lost: PeerLink) -> None:
+        self._links = {prefix: link for prefix, link in self._links.items() if link is not lost}
+
+
+def _connect(path: str) -> socket.socket | None:
+    """Connect to a UNIX socket. It succeeds or fails at once."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    return connection

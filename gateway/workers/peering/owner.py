@@ -1,0 +1,181 @@
+"""Executes commands that other workers forward to their session's owner: this worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol, final
+
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import RequestRefused, UnknownSession
+from gateway.protocols.peering import (
+    GREETING,
+    FrameReader,
+    FrameType,
+    OutOfStep,
+    PeerCommand,
+    frame,
+    frame_head,
+    read_command,
+    read_connection_and_session,
+)
+from gateway.protocols.session import Session
+
+_log = Logger()
+
+
+class OwnSessions(Protocol):
+    """This worker's sessions."""
+
+    def find_own(self, session_id: bytes) -> Session:
+        """Raises UnknownSession."""
+
+
+@final
+class _PeerReply:
+    """The reply to a forwarded command (``interfaces.Reply``)."""
+
+    __slots__ = ("_connection", "_request", "session")
+
+    may_stream = False
+    round_trip_s = 0.0
+
+    def __init__(self, connection: PeerConnection, request: int, session: Session) -> None:
+        self._connection = connection
+        self._request = request
+        self.session = session
+
+    def answer(self, body: bytes) -> None:
+        self._connection.answer(self._request, body)
+
+    def refuse(self, error: RequestRefused) -> None:
+        self._connection.refuse(self._request, error)
+
+    def begin(self, first: bytes, length: int | None, is_direct: bool = False) -> bool:
+        raise NotImplementedError("answers to other workers are not streamed")
+
+    def more(self, data: bytes) -> bool:
+        raise NotImplementedError("answers to other workers are not streamed")
+
+    def finish(self, is_whole: bool) -> None:
+        raise NotImplementedError("answers to other workers are not streamed")
+
+    def mark_idle(self) -> None:
+        """Only called after ``finish``."""
+
+
+@final
+@implementer(IProtocol)
+class PeerConnection:
+    """The connection from another worker."""
+
+    def __init__(self, sessions: OwnSessions, clock: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._reader = FrameReader(GREETING)
+        self._transport: Any = None
+        self._pending: dict[int, _PeerReply] = {}
+
+    # The transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        now = self._clock()
+        try:
+            for type_, request, payload in self._reader.receive(data):
+                self._received(type_, request, payload, now)
+        except OutOfStep as error:
+            _log.error("another worker's commands make no sense: {error}", error=error)
+            self._transport.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._transport = None
+        now = self._clock()
+        pending, self._pending = self._pending, {}
+        for reply in pending.values():
+            reply.session.forget(reply, now)
+
+    # Replies call
+
+    def answer(self, request: int, body: bytes) -> None:
+        self._pending.pop(request, None)
+        if self._transport is not None:
+            self._transport.write_two(frame_head(FrameType.ANSWER, request, len(body)), body)
+
+    def refuse(self, request: int, error: RequestRefused) -> None:
+        self._pending.pop(request, None)
+        if self._transport is not None:
+            type_ = FrameType.MALFORMED if error.closes else FrameType.UNKNOWN
+            self._transport.write(frame(type_, request))
+
+    # Frames
+
+    def _received(self, type_: int, request: int, payload: bytes, now: float) -> None:
+        if type_ == FrameType.COMMAND:
+            self._execute(request, read_command(payload), now)
+        elif type_ == FrameType.FORGET:
+            reply = self._pending.pop(request, None)
+            if reply is not None:
+                reply.session.forget(reply, now)
+        elif type_ == FrameType.RELEASE:
+            with suppress(UnknownSession):
+                self._sessions.find_own(payload).release(now)
+        else:
+            self._lost(type_, payload, now)
+
+    def _lost(self, type_: int, payload: bytes, now: float) -> None:
+        source, session_id = read_connection_and_session(payload)
+        with suppress(UnknownSession):
+            session = self._sessions.find_own(session_id)
+            if type_ == FrameType.SOURCE_LOST:
+                session.source_lost(source)
+            elif type_ == FrameType.CLIENT_VANISHED:
+                session.client_vanished(source, now)
+
+    def _execute(self, request: int, command: PeerCommand, now: float) -> None:
+        try:
+            session = self._sessions.find_own(command.session_id)
+            if command.is_carried:
+                session.carried_by(None, command.via or None, command.is_shared)
+            answer = _receive(session, command, now)
+        except RequestRefused as error:
+            self.refuse(request, error)
+            return
+        if answer is not None or command.number is None:
+            self.answer(request, answer or b"")
+            return
+        reply = self._pending[request] = _PeerReply(self, request, session)
+        if session.is_keeping:
+            self._transport.write(frame(FrameType.KEEPING, request))
+        session.wait(command.number, reply, now)
+
+
+def _receive(session: Session, command: PeerCommand, now: float) -> bytes | None:
+    if command.number is None:
+        return session.close(now)
+    return session.receive(
+        *(command.kind, command.number, command.body, now, command.may_hold, command.source)
+    )
+
+
+@final
+class PeerServer(ServerFactory):
+    """The server for other workers' connections."""
+
+    def __init__(self, sessions: OwnSessions, clock: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self.noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return PeerConnection(self._sessions, self._clock)

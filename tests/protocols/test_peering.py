@@ -1,0 +1,82 @@
+"""Frames between workers: read back in any pieces, and nonsense refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.protocols.commands import Kind
+from gateway.protocols.peering import (
+    GREETING,
+    FrameReader,
+    FrameType,
+    OutOfStep,
+    PeerCommand,
+    command_head,
+    connection_and_session,
+    frame,
+    read_command,
+    read_connection_and_session,
+)
+
+COMMANDS = st.builds(
+    PeerCommand,
+    session_id=st.binary(min_size=1, max_size=31),
+    kind=st.sampled_from((Kind.SEND, Kind.IDLE, Kind.CLOSE)),
+    number=st.none() | st.integers(0, 100) | st.just(9_999_999_999),
+    body=st.binary(max_size=200),
+    source=st.integers(0, (1 << 64) - 1),
+    may_hold=st.booleans(),
+    is_carried=st.booleans(),
+    is_shared=st.booleans(),
+    via=st.binary(max_size=255),
+)
+
+
+@given(st.lists(COMMANDS, max_size=5), st.lists(st.integers(1, 300), min_size=1))
+def test_commands_are_read_back_in_any_pieces(
+    commands: list[PeerCommand], sizes: list[int]
+) -> None:
+    stream = GREETING + b"".join(
+        command_head(number, command) + command.body for number, command in enumerate(commands)
+    )
+    reader = FrameReader(GREETING)
+    found: list[Any] = []
+    at = turn = 0
+    while at < len(stream):
+        size = sizes[turn % len(sizes)]
+        found += reader.receive(stream[at : at + size])
+        at, turn = at + size, turn + 1
+    assert [(type_, request) for type_, request, _ in found] == [
+        (FrameType.COMMAND, number) for number in range(len(commands))
+    ]
+    assert [read_command(payload) for _, _, payload in found] == commands
+
+
+def test_other_frames_are_read_back() -> None:
+    stream = frame(FrameType.ANSWER, 7, b"\x01data") + frame(FrameType.FORGET, 8)
+    assert list(FrameReader().receive(stream)) == [
+        (FrameType.ANSWER, 7, b"\x01data"),
+        (FrameType.FORGET, 8, b""),
+    ]
+    payload = connection_and_session(1 << 50, b"0001abc")
+    assert read_connection_and_session(payload) == (1 << 50, b"0001abc")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", GREETING.replace(b"1", b"2"), GREETING + b"\0" * 9],
+    ids=["HTTP", "another version", "a frame without its head"],
+)
+def test_a_stream_that_has_no_frames_is_refused(stream: bytes) -> None:
+    with pytest.raises(OutOfStep):
+        list(FrameReader(GREETING).receive(stream))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x09" + b"\0" * 19, b"\0" * 18 + b"\xff\xff"])
+def test_a_command_that_is_malformed_is_refused(payload: bytes) -> None:
+    with pytest.raises(OutOfStep):
+        read_command(payload)
