@@ -22,6 +22,7 @@ import platform
 import ssl
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, signal
 from time import monotonic, time
@@ -41,11 +42,13 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
+from gateway.supervisor.supervisor import Supervisor
 from gateway.telemetry.logs.level_filter import LevelFilter
-from gateway.telemetry.logs.line_observer import make_observer
+from gateway.telemetry.logs.line_observer import Output, make_observer
 from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.versions import version_of
 from gateway.workers import configured_files, proxy_loops
+from gateway.workers.setup import ConfigurationText
 from gateway.workers.worker import Worker
 
 # Errors with a cause outside this program. Their text is enough; a traceback would obscure it.
@@ -55,6 +58,10 @@ _CHECK = (
     "Check the configuration and the files that it names, and exit. Host names are resolved, and ports "
     "opened, only when the gateway starts."
 )
+
+
+# Of workers whose lines are not written to an output of ours.
+_workers_log = Logger()
 
 
 class Options(usage.Options):
@@ -77,6 +84,8 @@ class Options(usage.Options):
         self.listen: list[str] = []
         self.upstream: list[str] = []
         self.configuration = Config()
+        self.text = ConfigurationText()
+        self._path: Path | None = None
 
     def opt_version(self) -> None:
         """Print the versions of the gateway and of Twisted, and exit."""
@@ -104,9 +113,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         try:
-            self.configuration = self._read()
-            proxy_loops.check(self.configuration)
-            configured_files.check(self.configuration, time())
+            self.configuration, self.text = self.read()
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
@@ -115,12 +122,23 @@ class Options(usage.Options):
             print(f"{self['config'] or 'command line'}: configuration is valid")
             raise SystemExit(0)
 
-    def _read(self) -> Config:
+    def read(self) -> tuple[Config, ConfigurationText]:
+        """Read the configuration, and check it and the files that it names. Raises ConfigurationError."""
+        text = self._read_text()
+        configuration = text.parse()
+        proxy_loops.check(configuration)
+        configured_files.check(configuration, time())
+        return configuration, text
+
+    def _read_text(self) -> ConfigurationText:
         if self["config"] is None:
-            return loading.from_options(self.listen, self.upstream)
+            return ConfigurationText(listen=tuple(self.listen), upstream=tuple(self.upstream))
         if self.listen or self.upstream:
             raise usage.UsageError("--config cannot be combined with --listen or --upstream")
-        return loading.from_file(Path(self["config"]))
+        # twistd as a daemon changes its working directory before a reload.
+        path = self._path or Path(self["config"])
+        self._path = path.absolute()
+        return ConfigurationText(name=self["config"], text=loading.read_file(path))
 
 
 class GatewayService(service.Service):
@@ -131,6 +149,7 @@ class GatewayService(service.Service):
     def __init__(
         self,
         configuration: Config,
+        gateway: Worker | Supervisor,
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
         observer: LevelFilter | None = None,
@@ -138,7 +157,7 @@ class GatewayService(service.Service):
         self._observer = observer
         self._configuration = configuration
         self._reactor = reactor
-        self._worker = Worker(configuration, reactor, dict(os.environ), observer)
+        self._gateway = gateway
         self._exit_with = exit_with
 
     def setServiceParent(self, parent: Any) -> None:
@@ -177,14 +196,22 @@ class GatewayService(service.Service):
         self._reactor.callWhenRunning(self._begin)
 
     def reload(self) -> None:
-        """SIGHUP: reload certificates and reopen logs. Invalid certificates are logged and not used."""
+        """SIGHUP: reload what can be reloaded. What is invalid is logged and not used."""
+        Deferred.fromCoroutine(self._reload()).addErrback(
+            lambda failure: self._log.failure("the reload failed", failure)
+        )
+
+    async def _reload(self) -> None:
+        is_whole = isinstance(self._gateway, Supervisor)
         try:
-            done = " and ".join(self._worker.reload()) or "nothing"
+            done = " and ".join(await self._gateway.reload()) or "nothing"
         except _EXPECTED as error:
             faults = "; ".join(str(error).splitlines())
-            self._log.error("the old certificates stay in use: {faults}", faults=faults)
+            what = "configuration stays" if is_whole else "certificates stay"
+            self._log.error("the old {what} in use: {faults}", what=what, faults=faults)
         else:
-            self._log.info("reloaded {done}; other changes need a restart", done=done)
+            rest = "" if is_whole else "; other changes need a restart"
+            self._log.info("reloaded {done}{rest}", done=done, rest=rest)
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
@@ -194,20 +221,20 @@ class GatewayService(service.Service):
         later = IReactorFromThreads(self._reactor).callFromThread
         # The reactor's own handlers have no effect while it is stopping.
         for number in (SIGTERM, SIGINT):
-            signal(number, lambda *_: later(self._worker.hurry))
+            signal(number, lambda *_: later(self._gateway.hurry))
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._worker.stop()
+        await self._gateway.stop()
         self._log.info("stopped")
 
     def _bind(self) -> None:
         """Open the listening sockets; raises GatewayError."""
-        self._worker.bind()
+        self._gateway.bind()
 
     async def _start(self) -> None:
         """Start accepting clients. An exception ends twistd."""
-        await self._worker.start()
+        await self._gateway.start()
         # Objects made at the start are permanent. Without this, each full collection would traverse them,
         # which stops the event loop for about 11 ms.
         gc.collect()
@@ -241,21 +268,58 @@ def makeService(options: Options) -> service.IService:
 
     unraisable.install()
     debugging.enabled = options.configuration.log.level == "debug"
-    observer = _observer(options.configuration.log, options.parent)
-    return GatewayService(options.configuration, IReactorCore(reactor), exit_with, observer)
+    configuration = options.configuration
+    output = _output(options.parent)
+    observer = None if output is None else _observer(configuration.log, output)
+    gateway = _gateway(options, reactor, observer, output)
+    return GatewayService(configuration, gateway, IReactorCore(reactor), exit_with, observer)
 
 
-def _observer(log: Log, twistd: Mapping[str, Any] | None) -> LevelFilter | None:
-    """The gateway's log observer; None if twistd's options select another one, or syslog."""
+def _gateway(
+    options: Options, reactor: Any, observer: LevelFilter | None, output: Output | None
+) -> Worker | Supervisor:
+    environment = dict(os.environ)
+    if options.configuration.workers == 1:
+        return Worker(options.configuration, reactor, environment, observer)
+    return Supervisor(
+        *(options.configuration, options.text, reactor, environment, observer, options.read),
+        _log_line if output is None else partial(_write_line, output),
+        observer is not None and observer.is_on_output and _is_journal(),
+    )
+
+
+def _write_line(output: Output, line: str) -> None:
+    """Write a finished line of a worker's log."""
+    try:
+        output.write(line + "\n")
+        output.flush()
+    except (OSError, ValueError):
+        # A full disk or a closed pipe, which cannot be reported.
+        return
+
+
+def _log_line(line: str) -> None:
+    _workers_log.info("{line}", line=line)
+
+
+def _output(twistd: Mapping[str, Any] | None) -> Output | None:
+    """The output for the gateway's log; None if twistd's options select another log, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None
     name = twistd.get("logfile")
     if name == "-" or (not name and twistd.get("nodaemon")):
         # twistd replaces ``sys.stdout`` later; this is the real one.
-        lines = make_observer(log.format, sys.stdout, log.lines_per_s, monotonic, _is_journal())
-        return LevelFilter(lines, log.level, is_on_output=True)
-    file = LogFile.fromFullPath(name or "twistd.log")
-    return LevelFilter(make_observer(log.format, file, log.lines_per_s, monotonic), log.level)
+        return sys.stdout
+    file: Output = LogFile.fromFullPath(name or "twistd.log")
+    return file
+
+
+def _observer(log: Log, output: Output) -> LevelFilter:
+    is_on_output = output is sys.stdout
+    lines = make_observer(
+        log.format, output, log.lines_per_s, monotonic, is_on_output and _is_journal()
+    )
+    return LevelFilter(lines, log.level, is_on_output=is_on_output)
 
 
 def _is_one_output() -> bool:

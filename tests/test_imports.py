@@ -47,6 +47,11 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.listeners",
         "gateway.telemetry",
     },
+    # Starts workers, and makes them one gateway.
+    "gateway.supervisor": {
+        *("gateway.admin", "gateway.configuration", "gateway.errors", "gateway.logs"),
+        *("gateway.protocols", "gateway.telemetry", "gateway.tunnels.ids", "gateway.workers"),
+    },
     "gateway.service": {"gateway"},
 }
 

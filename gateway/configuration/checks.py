@@ -65,6 +65,19 @@ def _conflict(address: ListenAddress, listeners: Sequence[ListenAddress]) -> str
     return ""
 
 
+def _check_workers(config: Config) -> Iterator[Problem]:
+    if config.workers > 1 and not config.upstreams:
+        yield Problem(
+            ("workers",),
+            "the embedded origin runs in one worker only; set workers = 1, or add an [[upstream]]",
+        )
+    if config.workers != 1 and config.tunnel.replace_publisher:
+        yield Problem(
+            ("tunnel", "replace_publisher"),
+            "a worker knows the publishers of its own sessions only; set workers = 1",
+        )
+
+
 def _check_tls(config: Config) -> Iterator[Problem]:
     certificates, pairs = config.tls.certificates, config.tls.pairs
     for index, listener in enumerate(config.listeners):
@@ -156,6 +169,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_listener_options,
     _check_replace_publisher,
     _check_listeners,
+    _check_workers,
     _check_tls,
     _check_proxy_protocol,
     _check_upstreams,

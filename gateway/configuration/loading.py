@@ -35,8 +35,11 @@ _CONVERTER: Final = make_converter(PARSERS)
 
 def from_file(path: Path) -> Config:
     """Load a TOML file. Raises ConfigurationError with one line for each problem."""
-    name = str(path)
-    text = _read_text(name, path)
+    return from_text(str(path), read_file(path))
+
+
+def from_text(name: str, text: str) -> Config:
+    """As ``from_file``, for the text of the file ``name``."""
     document = _parse_toml(name, text)
     return _load(Source(name, place_in_file, KeyLines(text).line_of), document)
 
@@ -56,7 +59,9 @@ def from_options(listen: Sequence[str], upstream: Sequence[str]) -> Config:
     return _load(Source("command line", place_in_options), document)
 
 
-def _read_text(name: str, path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigurationError."""
+    name = str(path)
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES + 1)

@@ -15,6 +15,7 @@ from gateway.configuration.values import (
     DEFAULT_CONGESTION_CONTROL,
     DEFAULT_NODE,
     LATENCIES,
+    ONE_WORKER,
     AbsolutePath,
     CongestionControl,
     Host,
@@ -24,6 +25,7 @@ from gateway.configuration.values import (
     NodeId,
     SecondPublisher,
     WebServerAddress,
+    WorkerCount,
 )
 from gateway.protocols.limits import Limits, StreamedAnswers
 
@@ -147,6 +149,7 @@ class Origin:
 class Config:
     """The whole configuration. ``source`` reports problems that are found later."""
 
+    workers: WorkerCount = ONE_WORKER
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
     tls: Tls = Tls()

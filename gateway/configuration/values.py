@@ -34,6 +34,8 @@ WebServerAddress = NewType("WebServerAddress", ServerAddress)
 CongestionControl = NewType("CongestionControl", str)
 # The first two characters of every session id.
 NodeId = NewType("NodeId", str)
+# The number of worker processes; 0 for one a core.
+WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 SecondPublisher = Literal["refuse", "replace"]
@@ -41,6 +43,9 @@ SecondPublisher = Literal["refuse", "replace"]
 # The system's own.
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
 DEFAULT_NODE: Final = NodeId("00")
+ONE_WORKER: Final = WorkerCount(1)
+# Two generations of them must fit into the shared memory.
+_MOST_WORKERS: Final = 32
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 # PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
 LATENCIES: Final[Mapping[str, Latency]] = {
@@ -94,6 +99,15 @@ def parse_node_id(value: object) -> NodeId:
     )
 
 
+def parse_worker_count(value: object) -> WorkerCount:
+    """A number, or "auto" for one a core."""
+    if value == "auto":
+        return WorkerCount(0)
+    if type(value) is int and 1 <= value <= _MOST_WORKERS:  # not a bool, which is an int
+        return WorkerCount(value)
+    raise ValueError(f'{quoted(value)}: expected 1 to {_MOST_WORKERS}, or "auto" for one a core')
+
+
 PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     ListenAddress: parse_listen_address,
     ServerAddress: parse_server,
@@ -104,4 +118,5 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
+    WorkerCount: parse_worker_count,
 }

@@ -1,4 +1,6 @@
-"""The set of a worker's client connections: limits, in total and for each client address, and deadlines.
+"""The set of a worker's client connections: deadlines, and limits in total and for each client address.
+
+The limits are those of all workers together, if ``SharedCount`` counts the connections of all.
 
 The connections of all listeners are in one set, because the limits and the sweep are the worker's. A
 connection is in the set from its acceptance until it is lost, whatever its protocol.
@@ -6,7 +8,6 @@ connection is in the set from its acceptance until it is lost, whatever its prot
 
 from __future__ import annotations
 
-from collections import Counter
 from errno import EMFILE
 from math import inf
 from typing import Protocol, final
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from gateway.descriptors import CAUSES, descriptors
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
+from gateway.tunnels.admission import OwnCount, SharedCount
 
 _log = Logger()
 
@@ -34,10 +36,10 @@ class Connection(Protocol):
 class ConnectionSet:
     """All client connections of a worker."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, counted: SharedCount | None = None) -> None:
         self._limits = limits
         self._connections: set[Connection] = set()
-        self._per_address: Counter[str] = Counter()
+        self._counted = counted or OwnCount()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -47,25 +49,24 @@ class ConnectionSet:
 
         A client on a UNIX socket has none: its connections count in all only.
         """
-        if len(self._connections) >= self._limits.connections:
+        if self._counted.total >= self._limits.connections:
             return False
         if not descriptors.allow_client():
             repeated.warn(
                 _log, "no_descriptors", "connection refused: {cause}", cause=CAUSES[EMFILE]
             )
             return False
-        return not address or self._per_address[address] < self._limits.connections_per_address
+        most = self._limits.connections_per_address
+        return not address or self._counted.of_address(address) < most
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)
-        self._per_address[connection.address] += 1
+        self._counted.add(connection.address, 1)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that was added; raises KeyError for any other."""
         self._connections.remove(connection)
-        self._per_address[connection.address] -= 1
-        if not self._per_address[connection.address]:
-            del self._per_address[connection.address]
+        self._counted.add(connection.address, -1)
 
     def sweep(self, now: float) -> None:
         """Let every connection whose deadline has passed do what is due."""

@@ -159,7 +159,17 @@ def _remove_dead_socket(path: Path) -> None:
 def _adopt(
     reactor: Any, address: SystemdAddress, factory: ServerFactory, environment: Mapping[str, str]
 ) -> Any:
-    descriptor = _inherited(address.name, environment)
+    return _port_of(reactor, _inherited(address.name, environment), factory)
+
+
+def adopt(reactor: Any, descriptor: int, factory: ServerFactory) -> Any:
+    """Listen on a copy of a socket that another process has opened; Twisted's IListeningPort."""
+    port = _port_of(reactor, descriptor, factory)
+    port.startListening()
+    return port
+
+
+def _port_of(reactor: Any, descriptor: int, factory: ServerFactory) -> Any:
     with socket.socket(fileno=os.dup(descriptor)) as inherited:
         inherited.setblocking(False)
         if inherited.family == socket.AF_UNIX:

@@ -39,7 +39,9 @@ def _count(default: int, least: int = 1) -> int:
 
 @frozen
 class Limits:
-    """The limits of one worker: the keys of ``[limits]`` in the configuration."""
+    """The keys of ``[limits]`` in the configuration. Those of sessions, connections and buffers are for all
+    workers together.
+    """
 
     # A connection
     first_bytes_s: float = _seconds(5.0)
@@ -83,7 +85,7 @@ class Limits:
     # every 30 s; the limit allows for those that do not.
     website_quiet_s: float = _seconds(600.0)
 
-    # The worker
+    # The gateway
     sessions: int = _count(10_000)
     sessions_per_address: int = _count(1_000)
     connections: int = _count(20_000)
@@ -92,3 +94,5 @@ class Limits:
     buffers_share: float = field(default=0.25, validator=gt(0.0))
     # How long sessions may continue when the gateway stops; 0 ends them immediately.
     drain_s: float = field(default=30.0, validator=ge(0.0))
+    # The same in workers that a reload has replaced. A live event can last that long.
+    reload_drain_s: float = field(default=43_200.0, validator=ge(0.0))

@@ -31,4 +31,6 @@ class EndReason(Enum):
     RESOURCES_EXHAUSTED = "resources_exhausted"
     DRAINED = "drained"
     ENDED_BY_OPERATOR = "ended_by_operator"
+    # The session's process was killed or has failed, and all of its sessions with it.
+    WORKER_LOST = "worker_lost"
     FAULT = "fault"

@@ -1,4 +1,6 @@
-"""Limits on the number of sessions of a worker, in total and for each client address, tunnelled or relayed.
+"""Limits on the number of sessions, in total and for each client address, tunnelled or relayed.
+
+The limits are those of all workers together, if ``SharedCount`` counts the sessions of all.
 
 The limit on all buffers is kept here too: each session gets an equal share, and new sessions are refused
 when the share would be too small to be useful.
@@ -7,7 +9,7 @@ when the share would be too small to be useful.
 from __future__ import annotations
 
 from collections import Counter
-from typing import final
+from typing import Protocol, final
 
 from gateway.errors import CapacityReached, Draining
 from gateway.protocols.limits import Limits
@@ -19,14 +21,45 @@ _LEAST_SHARE_BYTES = 64 * 1024
 _ENDED_PART = 16
 
 
+class SharedCount(Protocol):
+    """The sessions of all workers (workers/shared_counts.py)."""
+
+    @property
+    def total(self) -> int: ...
+
+    def of_address(self, address: str) -> int: ...
+
+    def add(self, address: str, number: int) -> None: ...
+
+
+@final
+class OwnCount:
+    """The sessions of a worker that is the only one."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._per_address: Counter[str] = Counter()
+
+    def of_address(self, address: str) -> int:
+        return self._per_address[address]
+
+    def add(self, address: str, number: int) -> None:
+        self.total += number
+        self._per_address[address] += number
+        if not self._per_address[address]:
+            del self._per_address[address]
+
+
 @final
 class Admission:
-    """``buffers_bytes``: limit on the buffers of all sessions together."""
+    """``buffers_bytes``: limit on the buffers of all sessions. ``living``: the number of this worker's."""
 
-    def __init__(self, limits: Limits, buffers_bytes: int) -> None:
+    def __init__(
+        self, limits: Limits, buffers_bytes: int, counted: SharedCount | None = None
+    ) -> None:
         self._limits = limits
         self._buffers_bytes = buffers_bytes
-        self._per_address: Counter[str] = Counter()
+        self._counted = counted or OwnCount()
         self.closed = False
         # Set by the operator while no new sessions are accepted.
         self.draining = False
@@ -38,21 +71,19 @@ class Admission:
             raise Draining("the gateway is ending")
         if self.draining:
             raise Draining("the gateway is draining")
-        if self.living >= self._limits.sessions:
+        if self._counted.total >= self._limits.sessions:
             raise CapacityReached("sessions")
-        if address and self._per_address[address] >= self._limits.sessions_per_address:
+        if address and self._counted.of_address(address) >= self._limits.sessions_per_address:
             raise CapacityReached("sessions of one address")
         if self._share_bytes() < _LEAST_SHARE_BYTES:
             raise CapacityReached("buffers")
         self.living += 1
-        self._per_address[address] += 1
+        self._counted.add(address, 1)
 
     def leave(self, address: str) -> None:
         """An admitted session has ended."""
         self.living -= 1
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        self._counted.add(address, -1)
 
     def close(self) -> None:
         """Refuse all new sessions from now on."""
@@ -68,4 +99,4 @@ class Admission:
         return self._buffers_bytes // _ENDED_PART
 
     def _share_bytes(self) -> int:
-        return self._buffers_bytes // max(1, self.living)
+        return self._buffers_bytes // max(1, self._counted.total)

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, final
 
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, TcpAddress
@@ -20,7 +21,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.http import HTTPConnection
 from gateway.listeners.http_service import HTTPService
-from gateway.listeners.ports import SocketOptions, address_of, listen, places_of
+from gateway.listeners.ports import SocketOptions, address_of, adopt, listen, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
 from gateway.protocols.client_address import Proxies
@@ -30,6 +31,25 @@ from gateway.protocols.networks import Networks
 from gateway.tunnels.relay import RelayTable
 
 _log = Logger()
+
+
+def open_listener(
+    reactor: Any,
+    configuration: Config,
+    index: int,
+    factory: ServerFactory,
+    environment: Mapping[str, str],
+) -> Any:
+    """Open the socket of a configured listener; returns Twisted's port. Raises ConfigurationError."""
+    listener = configuration.listeners[index]
+    with configuration.source.at("listener", index, "address"):
+        port = listen(
+            *(reactor, listener.address, factory, environment),
+            options=SocketOptions(configuration.limits.vanished_s, listener.congestion_control),
+        )
+    is_tcp = isinstance(listener.address, TcpAddress)
+    _log.info("listening on {address}", address=address_of(port) if is_tcp else listener.address)
+    return port
 
 
 @final
@@ -59,26 +79,29 @@ class ClientListeners:
     def bind(self, environment: Mapping[str, str]) -> list[Any]:
         """Open all sockets; returns Twisted's ports. Raises ConfigurationError."""
         return [
-            self._bind(index, listener, environment)
+            self._started(
+                open_listener(
+                    *(self._reactor, self._configuration, index),
+                    *(Listener(self._new_state(listener)), environment),
+                )
+            )
             for index, listener in enumerate(self._configuration.listeners)
         ]
 
-    def _bind(self, index: int, listener: ListenerConfig, environment: Mapping[str, str]) -> Any:
+    def adopt(self, descriptors: Sequence[int]) -> list[Any]:
+        """As ``bind``, for sockets that the supervisor has opened, one for each listener."""
+        return [
+            self._started(adopt(self._reactor, descriptor, Listener(self._new_state(listener))))
+            for listener, descriptor in zip(self._configuration.listeners, descriptors, strict=True)
+        ]
+
+    def _new_state(self, listener: ListenerConfig) -> ListenerState:
         state = self._states[str(listener.address)] = self._state(listener)
-        vanished_s = self._configuration.limits.vanished_s
-        with self._configuration.source.at("listener", index, "address"):
-            port = listen(
-                self._reactor,
-                listener.address,
-                Listener(state),
-                environment,
-                options=SocketOptions(vanished_s, listener.congestion_control),
-            )
+        return state
+
+    def _started(self, port: Any) -> Any:
         port.stopReading()
         self.addresses += places_of(port)
-        is_tcp = isinstance(listener.address, TcpAddress)
-        address = address_of(port) if is_tcp else listener.address
-        _log.info("listening on {address}", address=address)
         return port
 
     def _state(self, listener: ListenerConfig) -> ListenerState:

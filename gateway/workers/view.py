@@ -55,6 +55,13 @@ class WorkerView:
         for piece in self._figures.session_metrics.exposition(accept, wanted):
             yield piece
 
+    async def session_samples(
+        self, accept: str, wanted: SessionFilter
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """Texts of samples with the indices of their families (exposition/session_collector.py)."""
+        for index, text in self._figures.session_metrics.samples(accept, wanted):
+            yield index, text
+
     async def sessions(self, query: SessionQuery) -> Selection:
         time_slices = self._time_slices()
         busy_share = await self.busy_share()

@@ -1,14 +1,17 @@
 """One worker: a process's share of the gateway, with its sessions, listeners, backends and timers.
 
 Life cycle: ``bind`` while the process may still be root, ``start`` once the reactor runs, ``stop`` at the
-end; ``hurry`` shortens the wait of ``stop``.
+end; ``hurry`` shortens the wait of ``stop``. ``retire`` ends a worker that others have replaced: it accepts
+no more connections, and continues with those it has.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import count
 from time import monotonic, time
 from typing import Any, final
 
@@ -16,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from gateway.addresses import UnixAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
@@ -23,6 +27,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
+from gateway.listeners.ports import listen
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.logs import repeated
 from gateway.protocols.reasons import EndReason
@@ -37,6 +42,9 @@ from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
+from gateway.workers.peering.links import Peers
+from gateway.workers.peering.owner import PeerServer
+from gateway.workers.place import Place
 from gateway.workers.view import WorkerView
 
 _log = Logger()
@@ -51,12 +59,15 @@ _LOOK_UP_S = 60.0
 _RENEWAL_S = 60.0
 # The limit on incomplete request bodies, as a share of the limit on all sessions' buffers.
 _BODIES_SHARE = 0.25
+# Other workers run as the same user.
+_PEER_SOCKET_MODE = 0o600
 
 
 @final
 class Worker:
     """``environment`` names the sockets that systemd passed. ``threshold`` has the log level; it is None if
-    twistd's options select another log observer."""
+    twistd's options select another log observer. ``place``: among several workers; None for a single one.
+    """
 
     def __init__(
         self,
@@ -64,14 +75,17 @@ class Worker:
         reactor: Any,
         environment: dict[str, str],
         threshold: LevelFilter | None = None,
+        place: Place | None = None,
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor
         self._environment = environment
         limits = configuration.limits
         self._buffers_bytes = _memory_bytes(limits.buffers_share)
-        self._connections = ConnectionSet(limits)
-        self._admission = Admission(limits, self._buffers_bytes)
+        self._place = place
+        counts = None if place is None else place.counts
+        self._connections = ConnectionSet(limits, counts and counts.connections)
+        self._admission = Admission(limits, self._buffers_bytes, counts and counts.sessions)
         listener_states: dict[str, ListenerState] = {}
         self.figures = WorkerFigures(
             configuration, _SWEEP_S, self._buffers_bytes, self._connections, listener_states
@@ -79,7 +93,8 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
-        ids = SessionIds(configuration.node.id, 0, os.urandom)
+        ids = SessionIds(configuration.node.id, place.number if place else 0, os.urandom)
+        self._peers = Peers(reactor, place.path_of) if place else None
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
         self._listeners = ClientListeners(
@@ -91,13 +106,16 @@ class Worker:
             self._relays,
             self._certificates,
         )
-        self._view = WorkerView(
+        self.view = WorkerView(
             self.figures, self._admission, threshold, partial(TimeSlices, reactor, monotonic)
         )
         self._heap = HeapTrimmer(resident_bytes, find_trim())
-        # Twisted's ports of all listening sockets.
+        # Twisted's ports of all listening sockets, and that for other workers.
         self._ports: list[Any] = []
+        self._peer_port: Any = None
         self._timers: list[LoopingCall] = []
+        # Called back when nothing is left to do; None except while ``retire`` waits for that.
+        self._retired: Deferred[None] | None = None
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
 
@@ -114,6 +132,7 @@ class Worker:
             telemetry.measure,
             tunnel.streamed_answers,
             tunnel.answer_s,
+            None if self._peers is None else self._peers.find,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -138,11 +157,16 @@ class Worker:
             self._call_soon,
             None if web is None else Website(web, limits, monotonic),
             bodies_bytes=int(self._buffers_bytes * _BODIES_SHARE),
+            serials=count(self._place.first_connection if self._place else 0),
         )
 
     def bind(self) -> None:
-        """Open the listening sockets. Raises ConfigurationError."""
+        """Open the listening sockets, or adopt the supervisor's. Raises ConfigurationError."""
         configuration = self._configuration
+        if self._place is not None:
+            open_file_limit.raise_limit(configuration.limits)
+            self._ports += self._listeners.adopt(self._place.sockets)
+            return
         for warning in configured_files.warnings(configuration):
             _log.warn("{warning}", warning=warning)
         open_file_limit.raise_limit(configuration.limits)
@@ -152,7 +176,7 @@ class Worker:
                 admin.bind(
                     configuration.admin,
                     configuration.source,
-                    self._view,
+                    self.view,
                     self._reactor,
                     self._environment,
                 )
@@ -165,6 +189,8 @@ class Worker:
         """
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
+        if self._place is not None:
+            self._listen_for_peers(self._place)
         dispatch_directly(self._reactor)
         self._every(_SWEEP_S, self._sweep)
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
@@ -176,6 +202,32 @@ class Worker:
         for port in self._ports:
             port.startReading()
 
+    def _listen_for_peers(self, place: Place) -> None:
+        server = PeerServer(self._sessions, monotonic)
+        path = UnixAddress(place.socket_path)
+        self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
+
+    async def retire(self, seconds: float) -> None:
+        """Accept no more connections. Returns when no connection and no session is left, or after
+        ``seconds``; ``stop`` ends what is left then.
+        """
+        await self._close_ports()
+        retired: Deferred[None] = Deferred()
+        self._retired = retired
+        deadline = self._reactor.callLater(seconds, self._end_retirement)
+        await retired
+        if deadline.active():
+            deadline.cancel()
+
+    def _end_retirement(self) -> None:
+        retired, self._retired = self._retired, None
+        if retired is not None:
+            retired.callback(None)
+
+    async def _close_ports(self) -> None:
+        ports, self._ports = self._ports, []
+        await DeferredList([port.stopListening() for port in ports if port.connected])
+
     async def stop(self) -> None:
         """Refuse new sessions, let existing ones end by themselves for ``drain_s``, and end the others.
 
@@ -186,15 +238,20 @@ class Worker:
             await self._drain()
         for timer in self._timers:
             timer.stop()
-        ports, self._ports = [*self._ports, *self._backends.ports], []
-        await DeferredList([port.stopListening() for port in ports if port.connected])
+        self._ports += self._backends.ports
+        if self._peer_port is not None:
+            self._ports.append(self._peer_port)
+        await self._close_ports()
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
         self.figures.close()
         self._backends.close()
+        if self._peers is not None:
+            self._peers.close()
 
     def hurry(self) -> None:
         """Stop waiting for sessions to end by themselves."""
+        self._end_retirement()
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -218,7 +275,19 @@ class Worker:
         if deadline.active():
             deadline.cancel()
 
-    def reload(self) -> list[str]:
+    def sessions_by_protocol(self) -> dict[str, int]:
+        """The number of active sessions."""
+        found: Counter[str] = Counter()
+        for each in self.figures.sessions.living():
+            found[each.ingress.protocol] += 1
+        return dict(found)
+
+    @property
+    def reload_drain_s(self) -> float:
+        """How long sessions may continue in a worker that has been replaced."""
+        return self._configuration.limits.reload_drain_s
+
+    async def reload(self) -> list[str]:
         """Reload certificates and reopen rotated log files. Returns the names of what was reloaded.
 
         Raises ConfigurationError, after which the old certificates stay in use.
@@ -244,6 +313,8 @@ class Worker:
         self._connections.sweep(now)
         if self._drained is not None and self._is_drained():
             self.hurry()
+        if self._retired is not None and self._is_drained() and not len(self._connections):
+            self._end_retirement()
 
     def _call_soon(self, call: Callable[[], None]) -> None:
         self._reactor.callLater(0, call)

@@ -75,7 +75,7 @@ def test_an_address_without_connections_is_not_remembered() -> None:
         address = f"192.0.2.{number}"
         connections.has_room(address)
         connections.remove(Speaker(connections, address))
-    assert not connections._per_address
+    assert not connections._counted._per_address
 
 
 def test_those_whose_deadline_has_come_expire_and_no_others() -> None:
@@ -119,4 +119,4 @@ def test_a_connection_that_is_not_there_cannot_be_removed() -> None:
         connections.remove(gone)
     assert len(connections) == 1
     connections.remove(there)
-    assert not connections._per_address
+    assert not connections._counted._per_address

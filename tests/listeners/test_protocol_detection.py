@@ -264,7 +264,7 @@ def test_a_connection_stays_counted_until_it_is_lost(words: bytes) -> None:
     assert len(doorway.connections) == 1
     line.resets()
     assert len(doorway.connections) == 0
-    assert not doorway.connections._per_address
+    assert not doorway.connections._counted._per_address
 
 
 def test_a_relay_that_is_refused_is_counted_out_once() -> None:
@@ -275,7 +275,7 @@ def test_a_relay_that_is_refused_is_counted_out_once() -> None:
         line.says(RTMP)
         assert line.aborted
     assert doorway.counts == {"rtmp": 3}
-    assert not doorway.connections._per_address
+    assert not doorway.connections._counted._per_address
 
 
 def test_a_handshake_that_fails_is_counted_once(secure: Doorway) -> None:
@@ -476,7 +476,7 @@ def test_the_header_is_read_in_any_pieces(header, words, step) -> None:
     (taker,) = doorway.http or doorway.relayed
     assert (taker.address, taker.received) == ("198.51.100.7", words)
     line.resets()
-    assert not doorway.connections._per_address
+    assert not doorway.connections._counted._per_address
 
 
 def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
@@ -531,7 +531,7 @@ def test_rules_and_caps_are_for_the_client_and_not_for_its_proxy() -> None:
         doorway.accept(PROXY).says(V1.replace(b"198.51.100.7", host) + HTTP)
     assert [taker.address for taker in doorway.http] == ["203.0.113.1", "203.0.113.2"]
     assert doorway.counts == {"denied": 1, "http": 2, "full": 1}
-    assert doorway.connections._per_address == {"203.0.113.1": 1, "203.0.113.2": 1}
+    assert doorway.connections._counted._per_address == {"203.0.113.1": 1, "203.0.113.2": 1}
 
 
 def test_the_cap_of_all_holds_before_the_header() -> None:

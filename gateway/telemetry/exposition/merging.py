@@ -18,6 +18,10 @@ _MERGES: Final[dict[str, _Merge]] = {
     PREFIX + "tls_certificate_expiry_timestamp_seconds": min,
     PREFIX + "event_loop_busy_ratio": max,
     PREFIX + "process_start_time_seconds": min,
+    # Limits are those of all workers together.
+    PREFIX + "sessions_limit": max,
+    PREFIX + "connections_limit": max,
+    PREFIX + "buffers_limit_bytes": max,
     PREFIX + "build_info": max,
     "python_info": max,
 }

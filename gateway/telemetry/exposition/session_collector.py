@@ -9,7 +9,7 @@ have ended are included once more.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, final
 
@@ -139,6 +139,8 @@ _FAMILIES: Final[tuple[tuple[str, str, str, _Values], ...]] = (
     ),
 )
 
+FAMILY_COUNT: Final = len(_FAMILIES)
+
 
 @final
 class SessionCollector:
@@ -150,20 +152,31 @@ class SessionCollector:
 
     def exposition(self, accept: str = "", wanted: SessionFilter = ALL) -> Iterator[bytes]:
         """The text in pieces, some of them empty. The caller may process other events after each."""
+        texts: list[list[bytes]] = [[] for _ in _FAMILIES]
+        for index, text in self.samples(accept, wanted):
+            texts[index].append(text)
+            yield b""
+        yield from assembled(texts, accept)
+
+    def samples(self, accept: str, wanted: SessionFilter = ALL) -> Iterator[tuple[int, bytes]]:
+        """Texts of samples, each with the index of its family: not yet in the order of an exposition."""
         writer = Writer(accept)
         ended = self._sessions.just_ended(wanted)[: self._most]
         found = islice(chain(ended, self._sessions.summaries(wanted)), self._most)
-        texts: list[list[bytes]] = [[] for _ in _FAMILIES]
         while slice_ := list(islice(found, _SESSIONS_A_SLICE)):
-            for (name, kind, help_text, values), text in zip(_FAMILIES, texts, strict=True):
-                text.append(writer.samples(_family(name, kind, help_text, slice_, values)))
-            yield b""
-        for (name, kind, help_text, values), text in zip(_FAMILIES, texts, strict=True):
-            yield writer.family(_family(name, kind, help_text, (), values))
-            for first in range(0, len(text), _TEXTS_A_PIECE):
-                yield b"".join(text[first : first + _TEXTS_A_PIECE])
-        yield writer.end
+            for index, (name, kind, help_text, values) in enumerate(_FAMILIES):
+                yield index, writer.samples(_family(name, kind, help_text, slice_, values))
         self._sessions.forget_ended(ended)
+
+
+def assembled(texts: Sequence[Sequence[bytes]], accept: str) -> Iterator[bytes]:
+    """The exposition with these texts for each family."""
+    writer = Writer(accept)
+    for (name, kind, help_text, values), text in zip(_FAMILIES, texts, strict=True):
+        yield writer.family(_family(name, kind, help_text, (), values))
+        for first in range(0, len(text), _TEXTS_A_PIECE):
+            yield b"".join(text[first : first + _TEXTS_A_PIECE])
+    yield writer.end
 
 
 def _family(

@@ -260,7 +260,7 @@ def test_the_figures_of_several_workers_add_up(node: Node) -> None:
     assert both.keys() == alone.keys()
     for (name, labels), single in alone.items():
         once = name in ("build_info", "python_info", "event_loop_busy_ratio", "upstream_up")
-        once = once or "expiry" in name or name == "process_start_time_seconds"
+        once = once or "expiry" in name or "limit" in name or name == "process_start_time_seconds"
         assert both[name, labels] == pytest.approx(single if once else 2 * single), name
 
 

@@ -1,0 +1,360 @@
+"""The supervisor: opens the listening sockets, and keeps the workers that accept on them running.
+
+A *generation* is the workers that run with one configuration. A reload starts a new generation; once all of
+its workers accept clients, the old generation accepts no more, and its workers end with their last session.
+A worker that fails is replaced, after a pause that doubles with each failure in a row.
+
+The listening sockets stay open in this process, so that no connection is refused while workers start and
+end. Clients wait in the kernel's accept queue meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final, final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.configuration.sections import Config, Listener
+from gateway.errors import ConfigurationError, GatewayError
+from gateway.logs import repeated
+from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.view import GatewayView
+from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, WorkerProcess
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.workers import admin, configured_files
+from gateway.workers.client_listeners import open_listener
+from gateway.workers.place import NUMBERS
+from gateway.workers.setup import ConfigurationText, Setup
+from gateway.workers.shared_counts import SLOTS, SharedCounts, make_memory
+
+_log = Logger()
+
+# A worker starts within two seconds; with host names to be resolved, within their time-outs.
+_START_S: Final = 60.0
+# The pauses before a failed worker is replaced.
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 30.0
+# A worker that has run for so long has not failed because of its start.
+_LASTING_S: Final = 60.0
+# A worker whose event loop has not run for so long is killed, and replaced.
+_DEAD_S: Final = 30.0
+_LOOK_S: Final = 1.0
+
+
+@define
+class Generation:
+    """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration."""
+
+    configuration: Config
+    text: ConfigurationText
+    sockets: list[Any]
+    workers: list[WorkerProcess] = field(factory=list)
+    is_current: bool = True
+
+
+@final
+class Supervisor:
+    """``read`` reads the configuration again; it raises ConfigurationError. ``write_line`` writes finished
+    lines of workers' logs. ``threshold`` and ``is_journal`` describe this process's log.
+    """
+
+    def __init__(
+        self,
+        configuration: Config,
+        text: ConfigurationText,
+        reactor: Any,
+        environment: Mapping[str, str],
+        threshold: LevelFilter | None,
+        read: Callable[[], tuple[Config, ConfigurationText]],
+        write_line: Callable[[str], object],
+        is_journal: bool = False,
+    ) -> None:
+        self._reactor = reactor
+        self._environment = environment
+        self._threshold = threshold
+        self._read = read
+        self._write_line = write_line
+        self._is_journal = is_journal
+        self._memory = make_memory()
+        self._counts = SharedCounts(self._memory, 0)
+        self._folder = ""
+        self._sockets: dict[Any, Any] = {}
+        self._admin_port: Any = None
+        self._generations: list[Generation] = []
+        self._next = Generation(configuration, text, [])
+        self._number = 0
+        self._pause_s = 0.0
+        self._is_stopping = False
+        self._is_reloading = False
+        self._look = LoopingCall(self._look_after)
+        self.draining = False
+        self.totals = RetiredTotals()
+        self.restarts = 0
+        self.reloads = {"succeeded": 0, "failed": 0}
+
+    @property
+    def running(self) -> list[WorkerProcess]:
+        """All workers that have started, those that retire included."""
+        return [
+            worker
+            for generation in self._generations
+            for worker in generation.workers
+            if worker.is_ready and not worker.has_ended
+        ]
+
+    # Life cycle, called by the service
+
+    def bind(self) -> None:
+        """Open the listening sockets, and the admin server. Raises ConfigurationError."""
+        configuration = self._next.configuration
+        for warning in configured_files.warnings(configuration):
+            _log.warn("{warning}", warning=warning)
+        self._next.sockets = self._open(configuration)
+        if configuration.admin is not None:
+            view = GatewayView(self, self._threshold)
+            self._admin_port = admin.bind(
+                *(configuration.admin, configuration.source, view),
+                *(self._reactor, self._environment),
+            )
+
+    async def start(self) -> None:
+        """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
+        self._folder = self._make_folder()
+        await self._start_generation(self._next)
+        if self._admin_port is not None:
+            self._admin_port.startReading()
+        self._look.clock = self._reactor
+        self._look.start(_LOOK_S, now=False)
+
+    async def stop(self) -> None:
+        """Have all workers end their sessions, and wait for their end."""
+        self._is_stopping = True
+        if self._look.running:
+            self._look.stop()
+        workers = self._all_workers()
+        for worker in workers:
+            worker.stop()
+        await DeferredList([worker.gone for worker in workers])
+        ports = [*self._sockets.values(), *filter(None, [self._admin_port])]
+        await DeferredList([port.stopListening() for port in ports if port.connected])
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def hurry(self) -> None:
+        """Do not wait for sessions to end by themselves."""
+        for worker in self._all_workers():
+            worker.stop()
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again, and replace all workers. Returns the names of what was reloaded.
+
+        Raises GatewayError, after which nothing has changed.
+        """
+        if self._is_reloading or self._is_stopping:
+            raise GatewayError("a reload is in progress already, or the gateway stops")
+        self._is_reloading = True
+        try:
+            configuration, text = self._read()
+            new = Generation(configuration, text, self._open(configuration))
+            try:
+                await self._start_generation(new)
+            finally:
+                self._close_unused()
+        except Exception:
+            self.reloads["failed"] += 1
+            raise
+        finally:
+            self._is_reloading = False
+        self.reloads["succeeded"] += 1
+        return ["configuration"]
+
+    # Listening sockets
+
+    def _open(self, configuration: Config) -> list[Any]:
+        """The sockets of a configuration's listeners: those that are open already, and new ones.
+
+        Raises ConfigurationError, with no new one left open.
+        """
+        opened: dict[Any, Any] = {}
+        try:
+            for index, listener in enumerate(configuration.listeners):
+                key = _key(listener)
+                if key not in self._sockets:
+                    port = open_listener(
+                        *(self._reactor, configuration, index, ServerFactory()),
+                        self._environment,
+                    )
+                    port.stopReading()
+                    opened[key] = port
+        except ConfigurationError:
+            for port in opened.values():
+                port.stopListening()
+            raise
+        self._sockets |= opened
+        return [self._sockets[_key(listener)] for listener in configuration.listeners]
+
+    def _close_unused(self) -> None:
+        used = [id(each) for one in self._generations if one.is_current for each in one.sockets]
+        for key, port in tuple(self._sockets.items()):
+            if id(port) not in used:
+                del self._sockets[key]
+                port.stopListening()
+
+    # Workers
+
+    async def _start_generation(self, new: Generation) -> None:
+        """Raises GatewayError, with none of its workers left."""
+        self._generations.append(new)
+        try:
+            workers = [self._start_worker(new) for _ in range(worker_count(new.configuration))]
+            await gatherResults([worker.ready for worker in workers], consumeErrors=True)
+        except Exception as error:
+            new.is_current = False
+            for worker in new.workers:
+                worker.is_stopping = True
+                worker.kill()
+            if not new.workers:
+                self._generations.remove(new)
+            raise _first_cause(error) from None
+        for old in self._generations:
+            if old is not new and old.is_current:
+                self._retire(old, new.configuration.limits.reload_drain_s)
+
+    def _start_worker(self, generation: Generation) -> WorkerProcess:
+        memory, first_socket = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
+        log = generation.configuration.log
+        worker = WorkerProcess(
+            self._reactor,
+            Setup(
+                number=self._free_number(),
+                slot=self._free_slot(),
+                configuration=generation.text,
+                folder=self._folder,
+                sockets=tuple(range(first_socket, first_socket + len(generation.sockets))),
+                memory=memory,
+                level=self._threshold.level if self._threshold is not None else log.level,
+                is_journal=self._is_journal,
+                is_first=not generation.workers,
+            ),
+            generation.configuration.node.id,
+            self._write_line,
+        )
+        generation.workers.append(worker)
+        worker.gone.addCallback(lambda _: self._worker_gone(generation, worker))
+        worker.start(self._memory, [port.fileno() for port in generation.sockets])
+        late = self._reactor.callLater(_START_S, worker.kill)
+        worker.ready.addBoth(partial(_cancel, late))
+        return worker
+
+    def _retire(self, generation: Generation, seconds: float) -> None:
+        generation.is_current = False
+        for worker in generation.workers:
+            worker.retire(seconds)
+
+    def _worker_gone(self, generation: Generation, worker: WorkerProcess) -> None:
+        generation.workers.remove(worker)
+        self._counts.clear(worker.setup.slot)
+        with suppress(FileNotFoundError):
+            Path(self._folder, worker.prefix).unlink()
+        self.totals.add(worker.families, worker.sessions)
+        if not generation.workers and not generation.is_current:
+            self._generations.remove(generation)
+        if generation.is_current and worker.is_ready and not self._is_stopping:
+            lasted = self._reactor.seconds() - worker.started_at >= _LASTING_S
+            self._pause_s = _FIRST_PAUSE_S if lasted else self._longer_pause()
+            self._replace_later(generation)
+
+    def _longer_pause(self) -> float:
+        return min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, self._pause_s * 2))
+
+    def _replace_later(self, generation: Generation) -> None:
+        Deferred.fromCoroutine(self._replace(generation)).addErrback(
+            lambda failure: _log.failure("a worker could not be replaced", failure)
+        )
+
+    async def _replace(self, generation: Generation) -> None:
+        await deferLater(self._reactor, self._pause_s)
+        if not generation.is_current or self._is_stopping:
+            return
+        self.restarts += 1
+        worker = self._start_worker(generation)
+        try:
+            await worker.ready
+        except GatewayError as error:
+            _log.error("a worker cannot start: {error}", error=str(error))
+            self._pause_s = self._longer_pause()
+            self._replace_later(generation)
+        else:
+            _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
+            if self.draining:
+                worker.channel.tell("drain", True)
+
+    def _look_after(self) -> None:
+        """Kill workers whose event loop does not run."""
+        repeated.flush()
+        now = self._reactor.seconds()
+        for worker in self.running:
+            if now - worker.alive_at > _DEAD_S:
+                _log.error("worker {prefix} does not respond and is killed", prefix=worker.prefix)
+                worker.alive_at = now
+                worker.kill()
+
+    def _all_workers(self) -> list[WorkerProcess]:
+        return [worker for generation in self._generations for worker in generation.workers]
+
+    def _free_number(self) -> int:
+        used = {worker.setup.number for worker in self._all_workers()}
+        while True:
+            self._number = (self._number + 1) % NUMBERS
+            if self._number not in used:
+                return self._number
+
+    def _free_slot(self) -> int:
+        used = {worker.setup.slot for worker in self._all_workers()}
+        free = set(range(SLOTS)) - used
+        if not free:
+            raise GatewayError(
+                f"{SLOTS} workers run already; wait until those of earlier reloads have ended"
+            )
+        return min(free)
+
+    def _make_folder(self) -> str:
+        """The folder of the workers' sockets: no other user may connect to them."""
+        given = self._environment.get("RUNTIME_DIRECTORY")
+        return mkdtemp(prefix="workers-" if given else "rtmpt-gateway-", dir=given)
+
+
+def worker_count(configuration: Config) -> int:
+    """The number of workers to run. The embedded origin exists once, so there is one worker then."""
+    if not configuration.upstreams:
+        return 1
+    return configuration.workers or len(os.sched_getaffinity(0))
+
+
+def _key(listener: Listener) -> Any:
+    return str(listener.address), listener.congestion_control
+
+
+def _cancel(late: Any, result: Any) -> Any:
+    if late.active():
+        late.cancel()
+    return result
+
+
+def _first_cause(error: Exception) -> Exception:
+    """What is behind the error of ``gatherResults``."""
+    failure: Failure | None = getattr(error, "subFailure", None)
+    cause = error if failure is None else failure.value
+    return cause if isinstance(cause, Exception) else error

@@ -1,0 +1,221 @@
+"""The admin server's interface to all workers: asks each, and merges their answers.
+
+A worker that does not answer within a second is left out and counted; it never fails the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Protocol, TypeVar, final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from gateway.admin.resources.gateway_interface import Selection, merged
+from gateway.admin.resources.queries import SessionQuery
+from gateway.logs import repeated
+from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.worker_process import WorkerProcess
+from gateway.telemetry.exposition.merging import PREFIX
+from gateway.telemetry.exposition.merging import merged as merged_families
+from gateway.telemetry.exposition.session_collector import FAMILY_COUNT, assembled
+from gateway.telemetry.exposition.sources import UpstreamHealth
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.sessions import SessionFilter
+from gateway.telemetry.summary import Summary
+from gateway.tunnels.ids import PREFIX_BYTES
+from gateway.workers.channel import CallFailed
+from gateway.workers.plain_values import (
+    family_of,
+    health_of,
+    plain,
+    selection_of,
+    summary_of,
+)
+
+_log = Logger()
+_Result = TypeVar("_Result")
+_LIST_S: Final = 5.0
+
+
+class Workers(Protocol):
+    """The supervisor's workers, and its own figures."""
+
+    draining: bool
+    totals: RetiredTotals
+    restarts: int
+    reloads: dict[str, int]
+
+    @property
+    def running(self) -> Sequence[WorkerProcess]:
+        """All workers that have started, those that retire included."""
+
+
+@final
+class GatewayView:
+    """Implements admin/resources/gateway_interface.py. ``threshold``: the log's, if it is the gateway's."""
+
+    def __init__(self, workers: Workers, threshold: LevelFilter | None) -> None:
+        self._workers = workers
+        self._threshold = threshold
+        self._unanswered = 0
+
+    async def families(self) -> list[Metric]:
+        await self._of_each(self._collect)
+        known = [worker.families for worker in self._workers.running]
+        return [*merged_families([self._workers.totals.families, *known]), *self._own_families()]
+
+    async def _collect(self, worker: WorkerProcess) -> None:
+        found = [family_of(each) async for each in worker.channel.stream("families")]
+        if not worker.has_ended:
+            worker.families = found
+
+    def _own_families(self) -> list[Metric]:
+        states = GaugeMetricFamily(
+            PREFIX + "workers", "Worker processes by state.", labels=["state"]
+        )
+        running = self._workers.running
+        retiring = sum(worker.is_retiring for worker in running)
+        states.add_metric(["active"], len(running) - retiring)
+        states.add_metric(["retiring"], retiring)
+        reloads = CounterMetricFamily(
+            PREFIX + "reloads", "Reloads of the configuration by outcome.", labels=["outcome"]
+        )
+        for outcome, number in self._workers.reloads.items():
+            reloads.add_metric([outcome], number)
+        return [
+            states,
+            reloads,
+            CounterMetricFamily(
+                PREFIX + "worker_restarts",
+                "Workers started in place of others that had failed.",
+                self._workers.restarts,
+            ),
+            CounterMetricFamily(
+                PREFIX + "workers_unanswered",
+                "Requests that a worker did not answer in time, so that it was left out.",
+                self._unanswered,
+            ),
+        ]
+
+    async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
+        texts: list[list[bytes]] = [[] for _ in range(FAMILY_COUNT)]
+
+        async def collect(worker: WorkerProcess) -> None:
+            stream = worker.channel.stream("session_samples", accept, plain(wanted))
+            async for index, text in stream:
+                if index < FAMILY_COUNT:
+                    texts[index].append(text.encode())
+
+        await self._of_each(collect)
+        for piece in assembled(texts, accept):
+            yield piece
+
+    async def sessions(self, query: SessionQuery) -> Selection:
+        found = await self._of_each(
+            lambda worker: worker.channel.call("sessions", plain(query), seconds=_LIST_S)
+        )
+        return merged(map(selection_of, found), query)
+
+    async def session(self, alias: str) -> Summary | None:
+        found = await self._of_owner(alias, "session")
+        return None if found is None else summary_of(found)
+
+    async def history(self, alias: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = await self._of_owner(alias, "history")
+        return found
+
+    async def ended(self, most: int) -> list[Summary]:
+        found = await self._of_each(lambda worker: worker.channel.call("ended", most))
+        summaries = [summary_of(each) for one in found for each in one]
+        summaries.sort(key=lambda each: each.opened_at + each.duration_s, reverse=True)
+        return summaries[:most]
+
+    async def end_session(self, alias: str) -> bool:
+        return bool(await self._of_owner(alias, "end_session"))
+
+    async def upstreams(self) -> list[UpstreamHealth]:
+        found = await self._of_each(lambda worker: worker.channel.call("upstreams"))
+        return _merged_health(map(health_of, found))
+
+    async def busy_share(self) -> float:
+        return max(
+            await self._of_each(lambda worker: worker.channel.call("busy_share")), default=0.0
+        )
+
+    async def is_draining(self) -> bool:
+        return self._workers.draining
+
+    async def drain(self, on: bool) -> None:
+        self._workers.draining = on
+        for worker in self._workers.running:
+            worker.channel.tell("drain", on)
+
+    async def log_level(self) -> str | None:
+        return self._threshold.level if self._threshold is not None else None
+
+    async def set_log_level(self, level: str) -> None:
+        if self._threshold is not None:
+            self._threshold.level = level
+        for worker in self._workers.running:
+            worker.channel.tell("log_level", level)
+
+    async def _of_owner(self, alias: str, call: str) -> Any:
+        """The answer of the session's worker; None if there is no such worker."""
+        for worker in self._workers.running:
+            if worker.prefix == alias[:PREFIX_BYTES]:
+                try:
+                    return await worker.channel.call(call, alias)
+                except CallFailed as error:
+                    self._leave_out(worker, error)
+        return None
+
+    async def _of_each(self, ask: Callable[[WorkerProcess], Awaitable[_Result]]) -> list[_Result]:
+        """The answers of all workers, asked at the same time."""
+
+        async def one(worker: WorkerProcess) -> list[_Result]:
+            try:
+                return [await ask(worker)]
+            except CallFailed as error:
+                self._leave_out(worker, error)
+                return []
+
+        calls = [Deferred.fromCoroutine(one(worker)) for worker in self._workers.running]
+        answers = []
+        for succeeded, result in await DeferredList(calls, consumeErrors=True):
+            if succeeded:
+                answers += result
+            else:
+                failure: Any = result
+                _log.failure("a worker's answer could not be used", failure)
+        return answers
+
+    def _leave_out(self, worker: WorkerProcess, error: CallFailed) -> None:
+        self._unanswered += 1
+        repeated.warn(
+            _log,
+            "worker_unanswered",
+            "worker {prefix} is left out: {error}",
+            prefix=worker.prefix,
+            error=str(error),
+        )
+
+
+def _merged_health(found: Iterable[list[UpstreamHealth]]) -> list[UpstreamHealth]:
+    """The servers of all workers: each worker has its own connections to the same servers."""
+    servers: dict[str, UpstreamHealth] = {}
+    for health in found:
+        for each in health:
+            known = servers.get(each.name, each)
+            servers[each.name] = UpstreamHealth(
+                name=each.name,
+                up=known.up and each.up,
+                due=known.due and each.due,
+                failures=each.failures + (known.failures if known is not each else 0),
+                dials=list(each.dials)
+                if known is each
+                else [sum(pair) for pair in zip(known.dials, each.dials, strict=True)],
+                silent_s=max(known.silent_s, each.silent_s),
+            )
+    return list(servers.values())

@@ -1,0 +1,136 @@
+"""The worker's end of the channel to the supervisor: answers its calls, and follows its events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gateway.admin.time_slices import TimeSlices
+from gateway.errors import GatewayError
+from gateway.workers.channel import Channel
+from gateway.workers.plain_values import filter_of, plain, plain_family, query_of
+from gateway.workers.worker import Worker
+
+_log = Logger()
+
+
+@final
+class Control:
+    """``ended`` is called once the worker has nothing left to do."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        reactor: Any,
+        time_slices: Callable[[], TimeSlices],
+        ended: Callable[[], object],
+    ) -> None:
+        self._worker = worker
+        self._view = worker.view
+        self._time_slices = time_slices
+        self._ended = ended
+        self._is_ending = False
+        view = worker.view
+        self.channel = Channel(
+            reactor,
+            events={
+                "retire": self.retire,
+                "stop": self.stop,
+                "hurry": worker.hurry,
+                "drain": self._drain,
+                "log_level": self._set_log_level,
+            },
+            lost=self._supervisor_lost,
+            calls={
+                "busy_share": view.busy_share,
+                "end_session": view.end_session,
+                "ended": self._recently_ended,
+                "history": view.history,
+                "reload": self._reload,
+                "session": self._session,
+                "sessions": self._sessions,
+                "upstreams": self._upstreams,
+            },
+            streams={"families": self._families, "session_samples": self._session_samples},
+        )
+
+    def report(self) -> None:
+        """Tell the supervisor that the event loop runs, and how many sessions there are."""
+        self.channel.tell("alive", self._worker.sessions_by_protocol())
+
+    # Events
+
+    def retire(self, seconds: float) -> None:
+        """The worker has been replaced, or has lost its supervisor."""
+        self._end(self._worker.retire(seconds))
+
+    def stop(self) -> None:
+        """The gateway stops."""
+        self._end(self._no_retirement())
+
+    async def _no_retirement(self) -> None:
+        return None
+
+    def _end(self, wait: Any) -> None:
+        if self._is_ending:
+            wait.close()
+            self._worker.hurry()
+            return
+        self._is_ending = True
+        Deferred.fromCoroutine(self._finish(wait)).addErrback(
+            lambda failure: _log.failure("the worker could not end in order", failure)
+        ).addBoth(lambda _: self._ended())
+
+    async def _finish(self, wait: Any) -> None:
+        await wait
+        await self._worker.stop()
+        families = [plain_family(each) for each in await self._view.families()]
+        self.channel.tell("totals", families)
+
+    def _supervisor_lost(self) -> None:
+        if not self._is_ending:
+            _log.error("the supervisor has ended; the sessions of this worker continue")
+            self.retire(self._worker.reload_drain_s)
+
+    def _drain(self, on: bool) -> None:
+        Deferred.fromCoroutine(self._view.drain(on))
+
+    def _set_log_level(self, level: str) -> None:
+        Deferred.fromCoroutine(self._view.set_log_level(level))
+
+    # Calls
+
+    async def _reload(self) -> list[str]:
+        return await self._worker.reload()
+
+    async def _recently_ended(self, most: int) -> Any:
+        return plain(await self._view.ended(most))
+
+    async def _session(self, alias: str) -> Any:
+        return plain(await self._view.session(alias))
+
+    async def _sessions(self, query: Any) -> Any:
+        return plain(await self._view.sessions(query_of(query)))
+
+    async def _upstreams(self) -> Any:
+        return plain(await self._view.upstreams())
+
+    async def _families(self) -> AsyncIterator[Any]:
+        time_slices = self._time_slices()
+        for family in await self._view.families():
+            yield plain_family(family)
+            await time_slices.yield_to_reactor()
+
+    async def _session_samples(self, accept: str, wanted: Any) -> AsyncIterator[Any]:
+        time_slices = self._time_slices()
+        async for index, text in self._view.session_samples(accept, filter_of(wanted)):
+            yield index, text.decode()
+            await time_slices.yield_to_reactor()
+
+
+def failure_text(error: BaseException | None) -> str:
+    """The lines that the supervisor reports for a worker that cannot start."""
+    return str(error) if isinstance(error, GatewayError | OSError) else repr(error)

@@ -1,0 +1,55 @@
+"""What distinguishes a worker from the others, as the supervisor assigns it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from gateway.tunnels.ids import base36
+from gateway.workers.shared_counts import SharedCounts
+
+# A worker's number has two digits in session ids.
+NUMBERS: Final = 36 * 36
+# Connections are numbered by each worker from here, so that no two workers use the same number.
+_CONNECTIONS_EACH: Final = 1 << 40
+_PREFIX: Final = re.compile(rb"[0-9a-z]{4}")
+
+
+@frozen
+class Place:
+    """``number``: below ``NUMBERS``, unique among running workers. ``folder``: of the workers' sockets.
+
+    ``sockets``: descriptors of the listening sockets, in the configuration's order.
+    """
+
+    node: str
+    number: int
+    folder: str
+    sockets: tuple[int, ...]
+    counts: SharedCounts
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of its session ids."""
+        return self.node + base36(self.number, 2)
+
+    @property
+    def socket_path(self) -> str:
+        """The socket for commands that other workers forward."""
+        return str(Path(self.folder, self.prefix))
+
+    @property
+    def first_connection(self) -> int:
+        return self.number * _CONNECTIONS_EACH
+
+    def path_of(self, prefix: bytes) -> str | None:
+        """The socket of the worker whose sessions have this prefix; None if it is not one of this node's
+        other workers.
+        """
+        name = prefix.decode("latin-1")
+        if not _PREFIX.fullmatch(prefix) or not name.startswith(self.node) or name == self.prefix:
+            return None
+        return str(Path(self.folder, name))

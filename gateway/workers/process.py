@@ -1,0 +1,124 @@
+"""A worker process: ``python -m gateway.workers.process``, started by the supervisor only.
+
+Descriptor 3 is the channel to the supervisor. The log goes to standard output as finished lines, which the
+supervisor writes to its own log.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner
+from twisted.python.failure import Failure
+
+from gateway.admin.time_slices import TimeSlices
+from gateway.logs import debugging
+from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.logs.line_observer import make_observer
+from gateway.telemetry.logs.pipe_output import PipeOutput
+from gateway.telemetry.logs.unraisable import unraisable
+from gateway.workers.control import Control, failure_text
+from gateway.workers.place import Place
+from gateway.workers.setup import Setup, read_setup
+from gateway.workers.shared_counts import SharedCounts
+from gateway.workers.worker import Worker
+
+CHANNEL: Final = 3
+_ALIVE_S: Final = 1.0
+_OUTPUT: Final = 1
+
+_log = Logger()
+
+
+def main() -> None:
+    """Run a worker until the supervisor ends it, or until it is no longer needed after that."""
+    # A terminal sends its signals to all processes; the supervisor tells its workers what to do.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with socket.socket(fileno=CHANNEL) as channel:
+        setup = read_setup(channel)
+        channel.setblocking(False)
+        _run(setup, channel)
+
+
+def _run(setup: Setup, channel: socket.socket) -> None:
+    from twisted.internet import reactor as found
+
+    reactor: Any = found
+
+    threshold = _begin_logging(setup)
+    configuration = setup.configuration.parse()
+    counts = SharedCounts(setup.memory, setup.slot)
+    place = Place(configuration.node.id, setup.number, setup.folder, setup.sockets, counts)
+    worker = Worker(configuration, reactor, {}, threshold, place)
+    slices = partial(TimeSlices, reactor, monotonic)
+    control = Control(worker, reactor, slices, partial(_stop, reactor))
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.stop))
+    reactor.adoptStreamConnection(channel.fileno(), socket.AF_UNIX, _factory(control))
+    if not setup.is_first:
+        threshold.level = "error"
+    reactor.callWhenRunning(_begin, worker, control, reactor, partial(_set_level, threshold, setup))
+    reactor.run(installSignalHandlers=False)
+
+
+def _begin_logging(setup: Setup) -> LevelFilter:
+    unraisable.install()
+    log = setup.configuration.parse().log
+    lines = make_observer(
+        log.format, PipeOutput(_OUTPUT), log.lines_per_s, monotonic, setup.is_journal
+    )
+    threshold = LevelFilter(lines, setup.level)
+    debugging.enabled = setup.level == "debug"
+    globalLogBeginner.beginLoggingTo([threshold], redirectStandardIO=False)
+    return threshold
+
+
+def _factory(control: Control) -> Any:
+    factory: Any = Factory.forProtocol(lambda: control.channel)
+    factory.noisy = False
+    return factory
+
+
+def _set_level(threshold: LevelFilter, setup: Setup) -> None:
+    threshold.level = setup.level
+
+
+def _begin(worker: Worker, control: Control, reactor: Any, started: Callable[[], object]) -> None:
+    def refuse(failure: Failure) -> None:
+        control.channel.tell("failed", failure_text(failure.value))
+        _stop(reactor)
+
+    Deferred.fromCoroutine(_start(worker, control, reactor, started)).addErrback(refuse)
+
+
+async def _start(
+    worker: Worker, control: Control, reactor: Any, started: Callable[[], object]
+) -> None:
+    worker.bind()
+    await worker.start()
+    started()
+    gc.collect()
+    gc.freeze()
+    control.channel.tell("ready", os.getpid())
+    alive = LoopingCall(control.report)
+    alive.clock = reactor
+    alive.start(_ALIVE_S)
+
+
+def _stop(reactor: Any) -> None:
+    # After what has been written to the channel.
+    reactor.callLater(0.05, reactor.stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the supervisor hands to a new worker, as a line of JSON on the channel before the first message."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Final
+
+import cattrs
+from attrs import frozen
+
+from gateway.configuration import loading
+from gateway.configuration.sections import Config
+from gateway.errors import GatewayError
+
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_READ_BYTES: Final = 65536
+
+
+@frozen
+class ConfigurationText:
+    """The configuration as the supervisor has read it: the text of the file ``name``, or options."""
+
+    name: str = ""
+    text: str = ""
+    listen: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+
+    def parse(self) -> Config:
+        """Raises ConfigurationError."""
+        if self.name:
+            return loading.from_text(self.name, self.text)
+        return loading.from_options(self.listen, self.upstream)
+
+
+@frozen
+class Setup:
+    """``sockets`` and ``memory``: descriptors in the worker. ``level``: of its log. ``is_journal``: whether
+    the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat what it
+    says at its start.
+    """
+
+    number: int
+    slot: int
+    configuration: ConfigurationText
+    folder: str
+    sockets: tuple[int, ...]
+    memory: int
+    level: str
+    is_journal: bool
+    is_first: bool = True
+
+    def line(self) -> bytes:
+        """It as a line."""
+        return json.dumps(cattrs.unstructure(self)).encode() + b"\n"
+
+
+def read_setup(channel: socket.socket) -> Setup:
+    """Read a worker's setup. The supervisor sends nothing after it before the worker has answered.
+
+    Raises GatewayError.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        data = channel.recv(_READ_BYTES)
+        line += data
+        if not data or len(line) > _MOST_BYTES:
+            raise GatewayError("the supervisor ended before this worker had started")
+    return cattrs.structure(json.loads(line), Setup)

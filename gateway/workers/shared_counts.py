@@ -1,0 +1,83 @@
+"""Counts that all workers share in memory, so that limits on sessions and connections are the gateway's.
+
+The memory has one slot for each worker. A worker writes only to its own slot, so there are no locks, and
+reads all of them. Two workers that admit a client at the same moment can exceed a limit by one.
+
+Counts for client addresses are kept in buckets, chosen by a keyed hash, because a table of addresses cannot
+be changed without locks. Addresses in the same bucket share their limit.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from mmap import mmap
+from typing import Final, final
+
+SLOTS: Final = 64
+_BUCKETS: Final = 8192
+_COLUMNS: Final = 2
+_COUNT_BYTES: Final = 4
+_MEMORY_BYTES: Final = _COUNT_BYTES * SLOTS * _COLUMNS * (1 + _BUCKETS)
+_KEY_BYTES: Final = 16
+
+
+def make_memory() -> int:
+    """The descriptor of new shared memory, with all counts 0 and a key for the hash behind them."""
+    descriptor = os.memfd_create("rtmpt-gateway")
+    os.ftruncate(descriptor, _MEMORY_BYTES + _KEY_BYTES)
+    os.pwrite(descriptor, os.urandom(_KEY_BYTES), _MEMORY_BYTES)
+    return descriptor
+
+
+@final
+class SharedCount:
+    """One count: of all clients, and of each address. ``column``: 0 for sessions, 1 for connections."""
+
+    def __init__(self, memory: mmap, slot: int, column: int) -> None:
+        view = memoryview(memory)
+        self._counts = view[:_MEMORY_BYTES].cast("i")
+        self._key = bytes(view[_MEMORY_BYTES : _MEMORY_BYTES + _KEY_BYTES])
+        self._slot = slot
+        self._first = column * SLOTS * (1 + _BUCKETS)
+
+    @property
+    def total(self) -> int:
+        """The count of all workers."""
+        return sum(self._counts[self._first : self._first + SLOTS])
+
+    @property
+    def of_each(self) -> list[int]:
+        """The count of each slot."""
+        return self._counts[self._first : self._first + SLOTS].tolist()
+
+    def of_address(self, address: str) -> int:
+        """The count of all workers for this address, and for others in its bucket."""
+        first = self._bucket(address)
+        return sum(self._counts[first : first + SLOTS])
+
+    def add(self, address: str, number: int) -> None:
+        """Change this worker's counts."""
+        self._counts[self._first + self._slot] += number
+        self._counts[self._bucket(address) + self._slot] += number
+
+    def _bucket(self, address: str) -> int:
+        digest = blake2b(address.encode(), digest_size=4, key=self._key).digest()
+        return self._first + SLOTS * (1 + int.from_bytes(digest, "big") % _BUCKETS)
+
+
+@final
+class SharedCounts:
+    """The memory behind ``descriptor``, as the worker in ``slot`` sees it."""
+
+    def __init__(self, descriptor: int, slot: int) -> None:
+        self._memory = mmap(descriptor, _MEMORY_BYTES + _KEY_BYTES)
+        self.slot = slot
+        self.sessions = SharedCount(self._memory, slot, 0)
+        self.connections = SharedCount(self._memory, slot, 1)
+
+    def clear(self, slot: int) -> None:
+        """Set the counts of a worker that has ended to 0."""
+        counts = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")
+        for index in range(slot, len(counts), SLOTS):
+            counts[index] = 0

@@ -1,0 +1,270 @@
+"""Several worker processes as one gateway: no session notices which worker its commands reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.interop.echo import echo_server
+from tests.helpers.interop.numbered import NumberedSession, SessionEnded
+from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.servers import LOOPBACK, start_gateway
+
+_CONFIGURATION = """workers = 2
+[[listener]]
+address = "127.0.0.1:0"
+[[upstream]]
+servers = ["127.0.0.1:{upstream}"]
+[admin]
+address = "127.0.0.1:0"
+[limits]
+sessions = {sessions}
+drain_s = 3.0
+"""
+
+
+class Gateway:
+    """A gateway of two workers, in front of an echo server."""
+
+    def __init__(self, programs: Programs, folder: Path, upstream: int) -> None:
+        self._upstream = upstream
+        self.file = folder / "gateway.toml"
+        self.configure()
+        self.program, self.port = start_gateway(programs, "--config", str(self.file))
+        self.admin = int(self.program.says(f"admin server on {LOOPBACK}:"))
+        self.await_workers()
+
+    def configure(self, sessions: int = 100, more: str = "") -> None:
+        text = _CONFIGURATION.format(upstream=self._upstream, sessions=sessions)
+        self.file.write_text(text + more)
+
+    def await_workers(self, active: int = 2, retiring: int = 0) -> None:
+        until(
+            lambda: self.states() == (active, retiring),
+            f"{active} active workers and {retiring} retiring",
+        )
+
+    def states(self) -> tuple[int, int]:
+        figures = self.metrics()
+        return (
+            int(figures.get('rtmpt_gateway_workers{state="active"}', 0)),
+            int(figures.get('rtmpt_gateway_workers{state="retiring"}', 0)),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        lines = self.get("/metrics").splitlines()
+        pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+        return {name: float(value) for name, _, value in pairs}
+
+    def total(self, name: str) -> float:
+        return sum(
+            value for series, value in self.metrics().items() if series.partition("{")[0] == name
+        )
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def sessions(self) -> list[Any]:
+        found: list[Any] = json.loads(self.get("/sessions?limit=1000"))["sessions"]
+        return found
+
+    def reload(self) -> None:
+        before = self.program.log.count("reloaded configuration")
+        self.program.send(signal.SIGHUP)
+        until(lambda: self.program.log.count("reloaded configuration") > before, "it has reloaded")
+
+    @property
+    def worker_pids(self) -> list[int]:
+        return children_of(self.program)
+
+
+def children_of(program: Program) -> list[int]:
+    text = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with echo_server() as port:
+        yield port
+
+
+@pytest.fixture
+def gateway(programs: Programs, tmp_path: Path, echo: int) -> Gateway:
+    return Gateway(programs, tmp_path, echo)
+
+
+def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> None:
+    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(20)]
+    for _ in range(10):
+        for session in sessions:
+            session.step()
+    assert len({session.worker for session in sessions}) == 2
+    assert {each["alias"][:4] for each in gateway.sessions()} == {each.worker for each in sessions}
+    assert gateway.total("rtmpt_gateway_sessions") == 20
+    for session in sessions:
+        session.finish()
+    assert gateway.total("rtmpt_gateway_sessions") == 0
+    sent = sum(len(session.sent) for session in sessions)
+    assert gateway.total("rtmpt_gateway_bytes_total") == 2 * sent
+
+
+def test_reloads_cut_no_session_and_refuse_no_open(gateway: Gateway) -> None:
+    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(12)]
+    opened = gateway.total("rtmpt_gateway_sessions_opened_total")
+    for _ in range(3):
+        gateway.reload()
+        sessions += [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(4)]
+        for session in sessions:
+            session.step()
+    assert max(session.opened_in_s for session in sessions) < 0.5
+    assert len({session.worker for session in sessions}) >= 4
+    assert gateway.states()[1] >= 2
+    assert gateway.total("rtmpt_gateway_sessions_opened_total") == opened + 12
+    for session in sessions:
+        session.finish()
+    gateway.await_workers()
+    # No counter falls when workers end.
+    assert gateway.total("rtmpt_gateway_sessions_opened_total") == opened + 12
+    sent = sum(len(session.sent) for session in sessions)
+    assert gateway.total("rtmpt_gateway_bytes_total") == 2 * sent
+    assert len(gateway.worker_pids) == 2
+
+
+def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=False)
+    pids = gateway.worker_pids
+    gateway.configure(more="[tunnel]\nlatency = 17\n")
+    gateway.program.send(signal.SIGHUP)
+    gateway.program.says("the old configuration stays in use: ")
+    assert "latency" in gateway.program.log
+    session.step()
+    session.finish()
+    assert gateway.worker_pids == pids
+    assert gateway.metrics()['rtmpt_gateway_reloads_total{outcome="failed"}'] == 1
+
+
+def test_a_reload_changes_the_number_of_workers_and_the_limits(gateway: Gateway) -> None:
+    gateway.file.write_text(gateway.file.read_text().replace("workers = 2", "workers = 3"))
+    gateway.reload()
+    gateway.await_workers(3)
+    gateway.configure(sessions=7)
+    gateway.reload()
+    gateway.await_workers(2)
+    assert gateway.metrics()["rtmpt_gateway_sessions_limit"] == 7
+
+
+def test_limits_hold_over_all_workers(gateway: Gateway) -> None:
+    gateway.configure(sessions=10)
+    gateway.reload()
+    gateway.await_workers()
+    sessions = [NumberedSession(gateway.port, keeps=True) for _ in range(10)]
+    assert len({session.worker for session in sessions}) == 2
+    for _ in range(5):
+        with pytest.raises(SessionEnded, match="503"):
+            NumberedSession(gateway.port, keeps=True)
+    for session in sessions:
+        session.finish()
+    NumberedSession(gateway.port, keeps=True).finish()
+
+
+def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(gateway: Gateway) -> None:
+    sessions = [NumberedSession(gateway.port, keeps=False) for _ in range(12)]
+    for session in sessions:
+        session.step()
+    # The supervisor has heard how many sessions each worker has.
+    until(lambda: len(gateway.sessions()) == 12, "all sessions are listed")
+    owners = Counter(session.worker for session in sessions)
+    killed = gateway.worker_pids[0]
+    until(lambda: gateway.total("rtmpt_gateway_sessions") == 12, "all are counted")
+    wait_for_reports()
+    os.kill(killed, signal.SIGKILL)
+    gateway.await_workers()
+    lost = []
+    for session in sessions:
+        try:
+            session.step()
+        except SessionEnded:
+            lost.append(session)
+    assert {session.worker for session in lost} == {lost[0].worker}
+    assert len(lost) == owners[lost[0].worker] < 12
+    for session in sessions:
+        if session not in lost:
+            session.finish()
+    NumberedSession(gateway.port, keeps=False).finish()
+    ends = {
+        series: value
+        for series, value in gateway.metrics().items()
+        if "sessions_ended_total" in series and "worker_lost" in series
+    }
+    assert sum(ends.values()) == len(lost)
+
+
+def wait_for_reports() -> None:
+    from time import sleep
+
+    sleep(1.2)
+
+
+def test_sessions_go_on_when_the_supervisor_is_killed(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=True)
+    session.step()
+    pids = gateway.worker_pids
+    gateway.program.kill()
+    for _ in range(5):
+        session.step()
+    session.finish()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the workers end")
+
+
+def test_a_stop_waits_for_sessions_and_ends_all_processes(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=False)
+    session.step()
+    pids = gateway.worker_pids
+    gateway.program.send(signal.SIGTERM)
+    gateway.program.says("sessions may end by themselves")
+    session.step()
+    session.finish()
+    assert gateway.program.ends(10) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_start_that_fails_in_a_worker_is_one_line(programs: Programs, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'workers = 2\n[[listener]]\naddress = "127.0.0.1:0"\n[[upstream]]\nservers = ["no.such.invalid"]\n'
+    )
+    gateway, _ = start_gateway(programs, "--config", str(file))
+    assert gateway.ends(30) == 1
+    assert "Traceback" not in gateway.log
+    lines = [line for line in gateway.log.splitlines() if "no.such.invalid" in line]
+    assert lines
+
+
+@pytest.mark.alone
+def test_connections_spread_evenly(gateway: Gateway) -> None:
+    with ExitStack() as stack:
+        for _ in range(1000):
+            connection = socket.create_connection(("127.0.0.1", gateway.port))
+            stack.enter_context(closing(connection))
+            connection.sendall(b"POST /idle/none/1 HTTP/1.1\r\nHost: a\r\n")
+        shares = [Path(f"/proc/{pid}/fd") for pid in gateway.worker_pids]
+        until(lambda: sum(sockets_of(each) for each in shares) >= 1000, "all are accepted")
+        counts = [sockets_of(each) for each in shares]
+    assert max(counts) < 1.2 * sum(counts) / len(counts)
+
+
+def sockets_of(folder: Path) -> int:
+    return sum(str(each.readlink()).startswith("socket:") for each in folder.iterdir())
