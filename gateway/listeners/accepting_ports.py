@@ -7,6 +7,7 @@ Internals in use, which the tests check on every supported Twisted: ``Port.trans
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from errno import EMFILE
 from typing import Any
 
@@ -22,6 +23,11 @@ _log = Logger()
 
 # How long accepting is paused after a failed accept.
 _ACCEPT_PAUSE_S = 0.1
+# How long a worker with more connections than others leaves the next ones to them. The others take a
+# connection within a fraction of this, unless they are busy or stopped.
+_LEAVE_S = 0.002
+# Connections accepted at once, if several workers accept on the same socket.
+_AT_ONCE = 16
 
 
 @implementer(ILogObserver)
@@ -66,12 +72,19 @@ class PausingPort:
 
     The connection stays in the accept queue and the port readable, so that without a pause the reactor
     would retry in every iteration.
+
+    ``leaves_to_others``: whether another worker should take the next connection; None for a single worker.
+    Then this one pauses briefly, and takes what is still there.
     """
+
+    leaves_to_others: Callable[[], bool] | None = None
+    _has_left = False
 
     # Of tcp.Port
     socket: ListeningSocket
     reactor: Any
     connected: Any
+    numberAccepts: int
     startReading: Any
     stopReading: Any
 
@@ -86,11 +99,21 @@ class PausingPort:
         self.fileno = self.socket.fileno
 
     def doRead(self) -> None:
+        if self.leaves_to_others is not None:
+            if not self._has_left and self.leaves_to_others():
+                self._has_left = True
+                self._pause(_LEAVE_S)
+                return
+            self._has_left = False
+            self.numberAccepts = _AT_ONCE
         super().doRead()  # type: ignore[misc]
         if self.socket.failed:
             self.socket.failed = False
-            self.stopReading()
-            self.reactor.callLater(_ACCEPT_PAUSE_S, self._read_again)
+            self._pause(_ACCEPT_PAUSE_S)
+
+    def _pause(self, seconds: float) -> None:
+        self.stopReading()
+        self.reactor.callLater(seconds, self._read_again)
 
     def _read_again(self) -> None:
         if self.connected:

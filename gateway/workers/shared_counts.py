@@ -18,7 +18,12 @@ SLOTS: Final = 64
 _BUCKETS: Final = 8192
 _COLUMNS: Final = 2
 _COUNT_BYTES: Final = 4
-_MEMORY_BYTES: Final = _COUNT_BYTES * SLOTS * _COLUMNS * (1 + _BUCKETS)
+_COUNTS: Final = SLOTS * _COLUMNS * (1 + _BUCKETS)
+# Behind the counts: for each slot, whether its worker accepts connections.
+_MEMORY_BYTES: Final = _COUNT_BYTES * (_COUNTS + SLOTS)
+# A worker may have so many more connections than the one with the fewest, and a twentieth of its own.
+_MORE: Final = 8
+_SHARE: Final = 20
 _KEY_BYTES: Final = 16
 
 
@@ -72,9 +77,26 @@ class SharedCounts:
 
     def __init__(self, descriptor: int, slot: int) -> None:
         self._memory = mmap(descriptor, _MEMORY_BYTES + _KEY_BYTES)
+        self._accepting = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")[_COUNTS:]
         self.slot = slot
         self.sessions = SharedCount(self._memory, slot, 0)
         self.connections = SharedCount(self._memory, slot, 1)
+
+    def set_accepting(self, is_accepting: bool) -> None:
+        """Whether this worker accepts connections."""
+        self._accepting[self.slot] = is_accepting
+
+    def has_share(self) -> bool:
+        """Whether this worker has at least its share of the connections, so that another one that accepts
+        should take the next.
+        """
+        counts = self.connections.of_each
+        own = counts[self.slot]
+        least = min(
+            (count for count, accepts in zip(counts, self._accepting, strict=True) if accepts),
+            default=own,
+        )
+        return own > least + _MORE + own // _SHARE
 
     def clear(self, slot: int) -> None:
         """Set the counts of a worker that has ended to 0."""

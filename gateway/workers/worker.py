@@ -166,6 +166,8 @@ class Worker:
         if self._place is not None:
             open_file_limit.raise_limit(configuration.limits)
             self._ports += self._listeners.adopt(self._place.sockets)
+            for port in self._ports:
+                port.leaves_to_others = self._place.counts.has_share
             return
         for warning in configured_files.warnings(configuration):
             _log.warn("{warning}", warning=warning)
@@ -201,6 +203,8 @@ class Worker:
             self._every(_RENEWAL_S, partial(_renew, self._certificates))
         for port in self._ports:
             port.startReading()
+        if self._place is not None:
+            self._place.counts.set_accepting(True)
 
     def _listen_for_peers(self, place: Place) -> None:
         server = PeerServer(self._sessions, monotonic)
@@ -211,6 +215,8 @@ class Worker:
         """Accept no more connections. Returns when no connection and no session is left, or after
         ``seconds``; ``stop`` ends what is left then.
         """
+        if self._place is not None:
+            self._place.counts.set_accepting(False)
         await self._close_ports()
         retired: Deferred[None] = Deferred()
         self._retired = retired

@@ -56,3 +56,20 @@ def test_a_client_cannot_choose_addresses_that_share_a_bucket(memory: int) -> No
     finally:
         os.close(other_memory)
     assert buckets[0] != buckets[1]
+
+
+def test_a_worker_with_more_connections_than_others_that_accept_has_its_share(memory: int) -> None:
+    one, other = SharedCounts(memory, 0), SharedCounts(memory, 1)
+    one.connections.add(ADDRESS, 100)
+    other.connections.add(ADDRESS, 50)
+    one.set_accepting(True)
+    # The other one is retiring: it will take none.
+    assert not one.has_share()
+    other.set_accepting(True)
+    assert one.has_share()
+    assert not other.has_share()
+    other.connections.add(ADDRESS, 45)
+    assert not one.has_share()
+    other.set_accepting(False)
+    one.clear(0)
+    assert not other.has_share()
