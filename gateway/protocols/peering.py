@@ -9,138 +9,117 @@ A connection begins with ``GREETING`` from the worker that forwards commands. Th
 
 All numbers are big-endian. Workers of two versions can meet during an upgrade: a worker that does not know
 the greeting closes the connection.
+
+Types and flags are plain integers, and a command is a tuple, because each forwarded command costs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import IntEnum
 from struct import Struct
 from typing import Final, final
-
-from attrs import frozen
 
 from gateway.protocols.commands import Kind
 
 GREETING: Final = b"rtmpt-gateway peer 1\n"
 
+# Frames of the worker that forwards.
+COMMAND: Final = 1
+# More bytes have arrived behind a pending command: the payload is the session id.
+RELEASE: Final = 2
+# The connection of a pending command was lost.
+FORGET: Final = 3
+# A client's connection was closed, or has vanished: connection and session id.
+SOURCE_LOST: Final = 4
+CLIENT_VANISHED: Final = 5
+# Frames of the session's own worker.
+ANSWER: Final = 16
+# Refused because the session is unknown, or because the command is malformed.
+UNKNOWN: Final = 17
+MALFORMED: Final = 18
+# The answer is withheld: later requests of the connection have to wait for it.
+KEEPING: Final = 19
+
+# Flags of a command. No further bytes have arrived behind it, so an idle's answer may be held.
+MAY_HOLD: Final = 1
+# It comes on another connection than the last one that this worker forwarded; that connection has carried
+# commands of other sessions.
+CARRIED: Final = 2
+SHARED: Final = 4
+# It has a sequence number.
+NUMBERED: Final = 8
+
 _HEAD: Final = Struct("!IBI")
+_HEAD_BYTES: Final = _HEAD.size
 _LENGTH_BYTES: Final = 4
+_REST_BYTES: Final = _HEAD_BYTES - _LENGTH_BYTES
 # Kind, flags, sequence number, connection, and the lengths of session id and Via.
 _COMMAND: Final = Struct("!BBQQBB")
+_COMMAND_BYTES: Final = _COMMAND.size
+_COMMAND_FRAME: Final = Struct(_HEAD.format + _COMMAND.format.removeprefix("!"))
 _CONNECTION: Final = Struct("!Q")
 # A body of 1 GiB would be over every limit; the connection is out of step.
 _MOST_BYTES: Final = 1 << 30
-
-_KINDS: Final = (Kind.SEND, Kind.IDLE, Kind.CLOSE)
-_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _VIA_BYTES: Final = 255
 
+_SEND, _IDLE, _CLOSE = Kind.SEND, Kind.IDLE, Kind.CLOSE
+_KINDS: Final = (_SEND, _IDLE, _CLOSE)
 
-class FrameType(IntEnum):
-    """Frames of the forwarding worker, and those of the session's own worker."""
-
-    COMMAND = 1
-    # More bytes have arrived behind a pending command: payload is the session id.
-    RELEASE = 2
-    # The connection of a pending command was lost.
-    FORGET = 3
-    # A client's connection was lost, or has vanished: connection and session id.
-    SOURCE_LOST = 4
-    CLIENT_VANISHED = 5
-
-    ANSWER = 16
-    # Refused because the session is unknown, or because the command is malformed.
-    UNKNOWN = 17
-    MALFORMED = 18
-    # The answer is withheld: later requests of the connection have to wait for it.
-    KEEPING = 19
-
-
-class Flag(IntEnum):
-    """Flags of a command."""
-
-    # The command's connection has no further bytes, so that the answer to an idle may be held.
-    MAY_HOLD = 1
-    # Another connection than that of the session's last command, as far as the forwarding worker knows;
-    # and whether it has carried commands of other sessions.
-    CARRIED = 2
-    SHARED = 4
-    # A sequence number is given.
-    NUMBERED = 8
+# Session id, kind, number, body, connection, flags, Via.
+PeerCommand = tuple[bytes, Kind, int, bytes, int, int, bytes]
+# Type, request, payload.
+Frame = tuple[int, int, bytes]
 
 
 class OutOfStep(Exception):
     """The peer's bytes are no frames."""
 
 
-@final
-@frozen
-class PeerCommand:
-    """A forwarded command. ``source``: its client connection. ``via``: the field of its first request."""
-
-    session_id: bytes
-    kind: Kind
-    number: int | None
-    body: bytes
-    source: int
-    may_hold: bool = True
-    is_carried: bool = False
-    is_shared: bool = False
-    via: bytes = b""
-
-
-def frame(type_: FrameType, request: int, payload: bytes = b"") -> bytes:
+def frame(type_: int, request: int, payload: bytes = b"") -> bytes:
     """A frame of any type but COMMAND."""
-    return frame_head(type_, request, len(payload)) + payload
+    return _HEAD.pack(_REST_BYTES + len(payload), type_, request) + payload
 
 
-def frame_head(type_: FrameType, request: int, payload_bytes: int) -> bytes:
+def frame_head(type_: int, request: int, payload_bytes: int) -> bytes:
     """The beginning of a frame, which its payload follows."""
-    return _HEAD.pack(_HEAD.size - _LENGTH_BYTES + payload_bytes, type_, request)
+    return _HEAD.pack(_REST_BYTES + payload_bytes, type_, request)
 
 
-def command_head(request: int, command: PeerCommand) -> bytes:
-    """The frame of a command without its body, which follows it."""
-    via = command.via[:_VIA_BYTES]
-    flags = (
-        Flag.MAY_HOLD * command.may_hold
-        | Flag.CARRIED * command.is_carried
-        | Flag.SHARED * command.is_shared
-        | Flag.NUMBERED * (command.number is not None)
-    )
-    sizes = len(command.session_id), len(via)
-    payload_bytes = _COMMAND.size + sum(sizes) + len(command.body)
-    return b"".join(
-        (
-            frame_head(FrameType.COMMAND, request, payload_bytes),
-            _COMMAND.pack(
-                *(_NUMBERS[command.kind], flags, command.number or 0, command.source, *sizes)
-            ),
-            command.session_id,
-            via,
+def command_head(
+    request: int,
+    session_id: bytes,
+    kind: Kind,
+    number: int,
+    body_bytes: int,
+    source: int,
+    flags: int,
+    via: bytes = b"",
+) -> bytes:
+    """The frame of a command up to its body, which follows it. ``source``: its client connection."""
+    via = via[:_VIA_BYTES]
+    id_bytes, via_bytes = len(session_id), len(via)
+    kind_number = 0 if kind is _SEND else 1 if kind is _IDLE else 2
+    return (
+        _COMMAND_FRAME.pack(
+            _REST_BYTES + _COMMAND_BYTES + id_bytes + via_bytes + body_bytes,
+            *(COMMAND, request, kind_number, flags, number, source, id_bytes, via_bytes),
         )
+        + session_id
+        + via
     )
 
 
 def read_command(payload: bytes) -> PeerCommand:
     """Raises OutOfStep."""
-    if len(payload) < _COMMAND.size:
+    if len(payload) < _COMMAND_BYTES:
         raise OutOfStep("a command without its head")
     kind, flags, number, source, id_bytes, via_bytes = _COMMAND.unpack_from(payload)
-    via_at = _COMMAND.size + id_bytes
-    if kind >= len(_KINDS) or len(payload) < via_at + via_bytes:
+    via_at = _COMMAND_BYTES + id_bytes
+    body_at = via_at + via_bytes
+    if kind >= len(_KINDS) or len(payload) < body_at:
         raise OutOfStep("a malformed command")
-    return PeerCommand(
-        payload[_COMMAND.size : via_at],
-        _KINDS[kind],
-        number if flags & Flag.NUMBERED else None,
-        payload[via_at + via_bytes :],
-        source,
-        bool(flags & Flag.MAY_HOLD),
-        bool(flags & Flag.CARRIED),
-        bool(flags & Flag.SHARED),
-        payload[via_at : via_at + via_bytes],
+    return (
+        *(payload[_COMMAND_BYTES:via_at], _KINDS[kind], number, payload[body_at:]),
+        *(source, flags, payload[via_at:body_at] if via_bytes else b""),
     )
 
 
@@ -160,43 +139,49 @@ def read_connection_and_session(payload: bytes) -> tuple[int, bytes]:
 class FrameReader:
     """Splits a stream into frames. ``greeting``: what it has to begin with; empty for answers."""
 
-    __slots__ = ("_buffer", "_greeting", "_pieces", "_wanted")
+    __slots__ = ("_greeting", "_pieces", "_wanted")
 
     def __init__(self, greeting: bytes = b"") -> None:
         self._greeting = greeting
-        self._buffer = b""
-        # Pieces of a frame that needs ``_wanted`` bytes, so that a large body is joined once.
+        # Pieces of a frame that lacks ``_wanted`` bytes, so that a large body is joined once.
         self._pieces: list[bytes] = []
-        self._wanted = len(greeting) or _HEAD.size
+        self._wanted = len(greeting) or _HEAD_BYTES
 
-    def receive(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Type, request and payload of each complete frame. Raises OutOfStep."""
+    def receive(self, data: bytes) -> list[Frame]:
+        """The frames that are complete. Raises OutOfStep."""
+        size = len(data)
+        if self._pieces or self._greeting or size < _HEAD_BYTES:
+            return self._receive_piece(data)
+        length, type_, request = _HEAD.unpack_from(data)
+        if _LENGTH_BYTES + length == size:
+            return [(type_, request, data[_HEAD_BYTES:])]
+        return self._split(data, 0)
+
+    def _receive_piece(self, data: bytes) -> list[Frame]:
         self._pieces.append(data)
         self._wanted -= len(data)
         if self._wanted > 0:
-            return
-        buffer = b"".join(self._pieces) if len(self._pieces) > 1 else data
-        at = self._skip_greeting(buffer)
-        while len(buffer) - at >= _HEAD.size:
-            length, type_, request = _HEAD.unpack_from(buffer, at)
-            if length > _MOST_BYTES or length < _HEAD.size - _LENGTH_BYTES:
-                raise OutOfStep(f"a frame of {length} bytes")
-            end = at + _LENGTH_BYTES + length
-            if end > len(buffer):
-                break
-            yield type_, request, buffer[at + _HEAD.size : end]
-            at = end
-        self._keep(buffer[at:])
-
-    def _skip_greeting(self, buffer: bytes) -> int:
+            return []
+        buffer = b"".join(self._pieces)
         greeting, self._greeting = self._greeting, b""
         if not buffer.startswith(greeting):
             raise OutOfStep("not the greeting of a worker of this version")
-        return len(greeting)
+        return self._split(buffer, len(greeting))
 
-    def _keep(self, rest: bytes) -> None:
-        self._pieces = [rest] if rest else []
-        needed = _HEAD.size
-        if len(rest) >= _HEAD.size:
-            needed = _LENGTH_BYTES + _HEAD.unpack_from(rest)[0]
-        self._wanted = needed - len(rest)
+    def _split(self, buffer: bytes, at: int) -> list[Frame]:
+        found = []
+        size = len(buffer)
+        needed = _HEAD_BYTES
+        while size - at >= _HEAD_BYTES:
+            length, type_, request = _HEAD.unpack_from(buffer, at)
+            if not _REST_BYTES <= length <= _MOST_BYTES:
+                raise OutOfStep(f"a frame of {length} bytes")
+            end = at + _LENGTH_BYTES + length
+            if end > size:
+                needed = _LENGTH_BYTES + length
+                break
+            found.append((type_, request, buffer[at + _HEAD_BYTES : end]))
+            at = end
+        self._pieces = [buffer[at:]] if at < size else []
+        self._wanted = needed - (size - at)
+        return found

@@ -23,11 +23,20 @@ from gateway.errors import BadRequest, UnknownSession
 from gateway.protocols.commands import Kind
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.peering import (
+    ANSWER,
+    CARRIED,
+    CLIENT_VANISHED,
+    FORGET,
     GREETING,
+    KEEPING,
+    MALFORMED,
+    MAY_HOLD,
+    NUMBERED,
+    RELEASE,
+    SHARED,
+    SOURCE_LOST,
     FrameReader,
-    FrameType,
     OutOfStep,
-    PeerCommand,
     command_head,
     connection_and_session,
     frame,
@@ -57,7 +66,7 @@ class PeerLink:
         self._lost = lost
         self._transport: Any = None
         self._reader = FrameReader()
-        self._requests = count()
+        self._next_request = count().__next__
         self._replies: dict[int, PendingResponse] = {}
         self.is_full = False
 
@@ -98,20 +107,36 @@ class PeerLink:
 
     # Sessions call
 
-    def ask(self, command: PeerCommand, reply: PendingResponse) -> int:
-        """Forward a command; returns the number of the request."""
-        request = next(self._requests) % _REQUESTS
-        self._replies[request] = reply
+    def send(
+        self,
+        session_id: bytes,
+        kind: Kind,
+        number: int,
+        body: bytes,
+        source: int,
+        flags: int,
+        via: bytes,
+    ) -> int:
+        """Forward a command; returns the number of the request, for ``expect``."""
+        request = self._next_request() % _REQUESTS
         if self._transport is not None:
-            self._transport.write_two(command_head(request, command), command.body)
+            head = command_head(request, session_id, kind, number, len(body), source, flags, via)
+            self._transport.write_two(head, body)
         return request
+
+    def expect(self, request: int, reply: PendingResponse) -> None:
+        """``reply`` receives the answer to the request."""
+        if self._transport is None:
+            reply.refuse(UnknownSession("the session's worker has ended"))
+        else:
+            self._replies[request] = reply
 
     def forget(self, request: int) -> None:
         """The client's connection was lost, so no answer can be delivered."""
         if self._replies.pop(request, None) is not None:
-            self.tell(FrameType.FORGET, request)
+            self.tell(FORGET, request)
 
-    def tell(self, type_: FrameType, request: int = 0, payload: bytes = b"") -> None:
+    def tell(self, type_: int, request: int = 0, payload: bytes = b"") -> None:
         if self._transport is not None:
             self._transport.write(frame(type_, request, payload))
 
@@ -120,16 +145,16 @@ class PeerLink:
             self._transport.loseConnection()
 
     def _answered(self, type_: int, request: int, payload: bytes) -> None:
-        if type_ == FrameType.KEEPING:
+        if type_ == KEEPING:
             if request in self._replies:
                 self._replies[request].blocks = True
             return
         reply = self._replies.pop(request, None)
         if reply is None:
             return
-        if type_ == FrameType.ANSWER:
+        if type_ == ANSWER:
             reply.answer(payload)
-        elif type_ == FrameType.MALFORMED:
+        elif type_ == MALFORMED:
             reply.refuse(BadRequest("refused by the session's worker"))
         else:
             reply.refuse(UnknownSession("refused by the session's worker"))
@@ -142,66 +167,55 @@ class RemoteSession:
     Answers are always pending, and never streamed: the session's worker does not know the connection.
     """
 
-    __slots__ = ("_carried", "_command", "_link", "_request", "_session_id", "_shared", "_via")
+    __slots__ = ("_flags", "_link", "_request", "_session_id", "_via")
 
     def __init__(self, link: PeerLink, session_id: bytes) -> None:
         self._link = link
         self._session_id = session_id
-        self._carried = self._shared = False
+        self._flags = 0
         self._via = b""
-        self._command: PeerCommand | None = None
-        self._request: int | None = None
+        self._request = -1
 
     @property
     def is_keeping(self) -> bool:
         return self._link.is_full
 
     def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None:
-        self._carried = True
-        self._shared = is_shared
+        self._flags = CARRIED | SHARED if is_shared else CARRIED
         self._via = via or b""
 
     def receive(
         self, kind: Kind, number: int, body: bytes, now: float, may_hold: bool, source: int
     ) -> bytes | None:
-        self._command = self._make_command(kind, number, body, source, may_hold)
+        flags = self._flags | NUMBERED | MAY_HOLD if may_hold else self._flags | NUMBERED
+        self._request = self._link.send(
+            self._session_id, kind, number, body, source, flags, self._via
+        )
         return None
 
     def close(self, now: float) -> bytes | None:
-        self._command = self._make_command(Kind.CLOSE, None, b"", 0, True)
+        self._request = self._link.send(
+            self._session_id, Kind.CLOSE, 0, b"", 0, self._flags, self._via
+        )
         return None
 
     def wait(self, number: int, reply: Any, now: float) -> None:
-        command, self._command = self._command, None
-        if command is not None:
-            self._request = self._link.ask(command, reply)
+        self._link.expect(self._request, reply)
 
     def forget(self, reply: Reply, now: float) -> None:
-        if self._request is not None:
-            self._link.forget(self._request)
+        self._link.forget(self._request)
 
     def release(self, now: float) -> None:
-        self._link.tell(FrameType.RELEASE, payload=self._session_id)
+        self._link.tell(RELEASE, payload=self._session_id)
 
     def source_lost(self, source: int) -> None:
-        self._tell_of_source(FrameType.SOURCE_LOST, source)
+        self._link.tell(SOURCE_LOST, payload=connection_and_session(source, self._session_id))
 
     def client_vanished(self, source: int, now: float) -> None:
-        self._tell_of_source(FrameType.CLIENT_VANISHED, source)
+        self._link.tell(CLIENT_VANISHED, payload=connection_and_session(source, self._session_id))
 
     def stream_drained(self, now: float) -> None:
         """Part of Session's interface; answers are not streamed."""
-
-    def _tell_of_source(self, type_: FrameType, source: int) -> None:
-        self._link.tell(type_, payload=connection_and_session(source, self._session_id))
-
-    def _make_command(
-        self, kind: Kind, number: int | None, body: bytes, source: int, may_hold: bool
-    ) -> PeerCommand:
-        return PeerCommand(
-            *(self._session_id, kind, number, body, source),
-            *(may_hold, self._carried, self._shared, self._via),
-        )
 
 
 @final

@@ -14,11 +14,22 @@ from zope.interface import implementer
 
 from gateway.errors import RequestRefused, UnknownSession
 from gateway.protocols.peering import (
+    ANSWER,
+    CARRIED,
+    CLIENT_VANISHED,
+    COMMAND,
+    FORGET,
     GREETING,
+    KEEPING,
+    MALFORMED,
+    MAY_HOLD,
+    NUMBERED,
+    RELEASE,
+    SHARED,
+    SOURCE_LOST,
+    UNKNOWN,
     FrameReader,
-    FrameType,
     OutOfStep,
-    PeerCommand,
     frame,
     frame_head,
     read_command,
@@ -109,25 +120,23 @@ class PeerConnection:
 
     def answer(self, request: int, body: bytes) -> None:
         self._pending.pop(request, None)
-        if self._transport is not None:
-            self._transport.write_two(frame_head(FrameType.ANSWER, request, len(body)), body)
+        self._answer(request, body)
 
     def refuse(self, request: int, error: RequestRefused) -> None:
         self._pending.pop(request, None)
         if self._transport is not None:
-            type_ = FrameType.MALFORMED if error.closes else FrameType.UNKNOWN
-            self._transport.write(frame(type_, request))
+            self._transport.write(frame(MALFORMED if error.closes else UNKNOWN, request))
 
     # Frames
 
     def _received(self, type_: int, request: int, payload: bytes, now: float) -> None:
-        if type_ == FrameType.COMMAND:
-            self._execute(request, read_command(payload), now)
-        elif type_ == FrameType.FORGET:
+        if type_ == COMMAND:
+            self._execute(request, payload, now)
+        elif type_ == FORGET:
             reply = self._pending.pop(request, None)
             if reply is not None:
                 reply.session.forget(reply, now)
-        elif type_ == FrameType.RELEASE:
+        elif type_ == RELEASE:
             with suppress(UnknownSession):
                 self._sessions.find_own(payload).release(now)
         else:
@@ -137,35 +146,36 @@ class PeerConnection:
         source, session_id = read_connection_and_session(payload)
         with suppress(UnknownSession):
             session = self._sessions.find_own(session_id)
-            if type_ == FrameType.SOURCE_LOST:
+            if type_ == SOURCE_LOST:
                 session.source_lost(source)
-            elif type_ == FrameType.CLIENT_VANISHED:
+            elif type_ == CLIENT_VANISHED:
                 session.client_vanished(source, now)
 
-    def _execute(self, request: int, command: PeerCommand, now: float) -> None:
+    def _execute(self, request: int, payload: bytes, now: float) -> None:
+        session_id, kind, number, body, source, flags, via = read_command(payload)
         try:
-            session = self._sessions.find_own(command.session_id)
-            if command.is_carried:
-                session.carried_by(None, command.via or None, command.is_shared)
-            answer = _receive(session, command, now)
+            session = self._sessions.find_own(session_id)
+            if flags & CARRIED:
+                session.carried_by(None, via or None, bool(flags & SHARED))
+            if flags & NUMBERED:
+                may_hold = bool(flags & MAY_HOLD)
+                answer = session.receive(kind, number, body, now, may_hold, source)
+            else:
+                answer = session.close(now)
         except RequestRefused as error:
             self.refuse(request, error)
             return
-        if answer is not None or command.number is None:
-            self.answer(request, answer or b"")
+        if answer is not None:
+            self._answer(request, answer)
             return
         reply = self._pending[request] = _PeerReply(self, request, session)
         if session.is_keeping:
-            self._transport.write(frame(FrameType.KEEPING, request))
-        session.wait(command.number, reply, now)
+            self._transport.write(frame(KEEPING, request))
+        session.wait(number, reply, now)
 
-
-def _receive(session: Session, command: PeerCommand, now: float) -> bytes | None:
-    if command.number is None:
-        return session.close(now)
-    return session.receive(
-        *(command.kind, command.number, command.body, now, command.may_hold, command.source)
-    )
+    def _answer(self, request: int, body: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write_two(frame_head(ANSWER, request, len(body)), body)
 
 
 @final
