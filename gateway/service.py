@@ -197,21 +197,12 @@ class GatewayService(service.Service):
 
     def reload(self) -> None:
         """SIGHUP: reload what can be reloaded. What is invalid is logged and not used."""
-        Deferred.fromCoroutine(self._reload()).addErrback(
-            lambda failure: self._log.failure("the reload failed", failure)
-        )
+        Deferred.fromCoroutine(self._gateway.reload()).addErrback(self._reload_failed)
 
-    async def _reload(self) -> None:
-        is_whole = isinstance(self._gateway, Supervisor)
-        try:
-            done = " and ".join(await self._gateway.reload()) or "nothing"
-        except _EXPECTED as error:
-            faults = "; ".join(str(error).splitlines())
-            what = "configuration stays" if is_whole else "certificates stay"
-            self._log.error("the old {what} in use: {faults}", what=what, faults=faults)
-        else:
-            rest = "" if is_whole else "; other changes need a restart"
-            self._log.info("reloaded {done}{rest}", done=done, rest=rest)
+    def _reload_failed(self, failure: Failure) -> None:
+        # Expected errors have been logged already.
+        if not failure.check(*_EXPECTED):
+            self._log.failure("the reload failed", failure)
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)

@@ -66,6 +66,8 @@ IMPURE_STANDARD = {
     *("os", "io", "pathlib", "shutil", "tempfile", "glob", "mmap", "fcntl", "platform"),
     *("logging", "warnings", "atexit", "importlib"),
 }
+# The composition roots of the two kinds of process.
+_ROOTS = ("gateway.service", "gateway.workers.process")
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
@@ -100,7 +102,7 @@ def is_wrong(module: str, room: str, name: str) -> bool:
         return True
     if under(name, {"gateway"}):
         return not under(name, {room, *ALLOWED[room]})
-    if under(name, {"twisted.internet.reactor"}) and module != "gateway.service":
+    if under(name, {"twisted.internet.reactor"}) and module not in _ROOTS:
         return True
     if under(module, NO_TWISTED) and under(name, {"twisted", "zope", "OpenSSL"}):
         return True

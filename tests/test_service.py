@@ -334,12 +334,14 @@ from twisted.internet import defer, reactor
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.service import GatewayService, exit_with
+from gateway.workers.worker import Worker
 
 class Failing(GatewayService):
 {methods}
 
 application = Application("failing")
-Failing(Config(), reactor, exit_with).setServiceParent(application)
+worker = Worker(Config(), reactor, {{}})
+Failing(Config(), worker, reactor, exit_with).setServiceParent(application)
 """
 FAIL_TO_BIND = """
     def _bind(self):

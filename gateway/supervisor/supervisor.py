@@ -94,6 +94,7 @@ class Supervisor:
         self._admin_port: Any = None
         self._generations: list[Generation] = []
         self._next = Generation(configuration, text, [])
+        self._configuration = configuration
         self._number = 0
         self._pause_s = 0.0
         self._is_stopping = False
@@ -160,25 +161,37 @@ class Supervisor:
     async def reload(self) -> list[str]:
         """Read the configuration again, and replace all workers. Returns the names of what was reloaded.
 
-        Raises GatewayError, after which nothing has changed.
+        Raises GatewayError, after which nothing has changed. Logs both.
         """
         if self._is_reloading or self._is_stopping:
             raise GatewayError("a reload is in progress already, or the gateway stops")
         self._is_reloading = True
         try:
-            configuration, text = self._read()
-            new = Generation(configuration, text, self._open(configuration))
-            try:
-                await self._start_generation(new)
-            finally:
-                self._close_unused()
-        except Exception:
+            await self._replace_all()
+        except Exception as error:
             self.reloads["failed"] += 1
+            faults = "; ".join(str(error).splitlines())
+            _log.error("the old configuration stays in use: {faults}", faults=faults)
             raise
         finally:
             self._is_reloading = False
         self.reloads["succeeded"] += 1
+        _log.info("reloaded configuration")
         return ["configuration"]
+
+    async def _replace_all(self) -> None:
+        configuration, text = self._read()
+        old = self._configuration
+        new = Generation(configuration, text, self._open(configuration))
+        try:
+            await self._start_generation(new)
+        finally:
+            self._close_unused()
+        self._configuration = configuration
+        if configuration.admin != old.admin:
+            _log.warn("[admin] has changed, which needs a restart")
+        if configuration.log.level != old.log.level and self._threshold is not None:
+            self._threshold.level = configuration.log.level
 
     # Listening sockets
 
@@ -244,7 +257,7 @@ class Supervisor:
                 folder=self._folder,
                 sockets=tuple(range(first_socket, first_socket + len(generation.sockets))),
                 memory=memory,
-                level=self._threshold.level if self._threshold is not None else log.level,
+                level=self._level(log.level),
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
             ),
@@ -257,6 +270,11 @@ class Supervisor:
         late = self._reactor.callLater(_START_S, worker.kill)
         worker.ready.addBoth(partial(_cancel, late))
         return worker
+
+    def _level(self, configured: str) -> str:
+        """The level for a new worker's log: as configured, unless the operator has changed it since."""
+        is_changed = configured != self._configuration.log.level
+        return configured if is_changed or self._threshold is None else self._threshold.level
 
     def _retire(self, generation: Generation, seconds: float) -> None:
         generation.is_current = False

@@ -47,6 +47,9 @@ class Workers(Protocol):
     restarts: int
     reloads: dict[str, int]
 
+    async def reload(self) -> list[str]:
+        """Raises GatewayError."""
+
     @property
     def running(self) -> Sequence[WorkerProcess]:
         """All workers that have started, those that retire included."""
@@ -151,6 +154,9 @@ class GatewayView:
         self._workers.draining = on
         for worker in self._workers.running:
             worker.channel.tell("drain", on)
+
+    async def reload(self) -> list[str]:
+        return await self._workers.reload()
 
     async def log_level(self) -> str | None:
         return self._threshold.level if self._threshold is not None else None

@@ -21,7 +21,6 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import gateway
 from gateway.errors import GatewayError
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel
@@ -175,6 +174,6 @@ def _cause_of(reason: Failure) -> str:
 
 def _environment() -> dict[str, str]:
     """The environment, with the folder that this program was imported from."""
-    program = str(Path(gateway.__file__).parent.parent)
+    program = str(Path(__file__).parents[2])
     paths = [program, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

@@ -6,7 +6,7 @@ Long tasks are split into time slices, between which the reactor runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, final
 
 from prometheus_client.core import Metric
@@ -36,11 +36,13 @@ class WorkerView:
         admission: Admission,
         threshold: LevelFilter | None,
         time_slices: Callable[[], TimeSlices],
+        reload: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._figures = figures
         self._admission = admission
         self._threshold = threshold
         self._time_slices = time_slices
+        self._reload = reload
 
     async def families(self) -> list[Metric]:
         time_slices = self._time_slices()
@@ -107,6 +109,9 @@ class WorkerView:
             self._admission.draining = on
             words = "no new sessions are taken" if on else "new sessions are taken again"
             _log.info("{words}, as the operator asked", words=words)
+
+    async def reload(self) -> list[str]:
+        return await self._reload()
 
     async def log_level(self) -> str | None:
         return self._threshold.level if self._threshold is not None else None

@@ -23,6 +23,7 @@ from gateway.addresses import UnixAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
+from gateway.errors import GatewayError
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
@@ -107,7 +108,11 @@ class Worker:
             self._certificates,
         )
         self.view = WorkerView(
-            self.figures, self._admission, threshold, partial(TimeSlices, reactor, monotonic)
+            self.figures,
+            self._admission,
+            threshold,
+            partial(TimeSlices, reactor, monotonic),
+            self.reload,
         )
         self._heap = HeapTrimmer(resident_bytes, find_trim())
         # Twisted's ports of all listening sockets, and that for other workers.
@@ -296,14 +301,21 @@ class Worker:
     async def reload(self) -> list[str]:
         """Reload certificates and reopen rotated log files. Returns the names of what was reloaded.
 
-        Raises ConfigurationError, after which the old certificates stay in use.
+        Raises GatewayError, after which the old certificates stay in use. Logs both.
         """
         done = []
-        if self.figures.reopen_logs():
-            done.append("access log")
-        if self._certificates is not None:
-            self._certificates.reload(time())
-            done.append("certificates")
+        try:
+            if self.figures.reopen_logs():
+                done.append("access log")
+            if self._certificates is not None:
+                self._certificates.reload(time())
+                done.append("certificates")
+        except (GatewayError, OSError) as error:
+            faults = "; ".join(str(error).splitlines())
+            _log.error("the old certificates stay in use: {faults}", faults=faults)
+            raise
+        names = " and ".join(done) or "nothing"
+        _log.info("reloaded {names}; other changes need a restart", names=names)
         return done
 
     def _sweep_slowly(self) -> None:

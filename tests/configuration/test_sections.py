@@ -178,7 +178,10 @@ def test_a_configuration_is_immutable() -> None:
             "[listener]: several tables are allowed; write [[ ]] inst",
         ),
         (f"{LISTENER}[[tunnel]]\n", "[tunnel]: only one table is allowed; write [ ] instead"),
-        (f"port = 80\n{LISTENER}", "[port]: unknown key; known keys: listener, upstream, tls,"),
+        (
+            f"port = 80\n{LISTENER}",
+            "[port]: unknown key; known keys: workers, listener, upstream, tls,",
+        ),
         (f"limits = 5\n{LISTENER}", "[limits]: 5: expected a table"),
         (f"{LISTENER}[[upstream]]\nservers = []", '[[upstream]] 1, key "servers": empty; list at'),
         (f"{LISTENER}[[upstream]]\n", '[[upstream]] 1, key "servers": missing'),
@@ -249,7 +252,7 @@ def test_a_configuration_is_immutable() -> None:
             f'{LISTENER}[admin]\ntoken_file = "/to\\nken"',
             '[admin], key "token_file": "/to\\nken": expected an absolute path',
         ),
-        (f'source = "x"\n{LISTENER}', "[source]: unknown key; known keys: listener,"),
+        (f'source = "x"\n{LISTENER}', "[source]: unknown key; known keys: workers, listener,"),
         (f'{LISTENER}[log]\nlevel = "loud"', '[log], key "level": "loud": expected "debug"'),
         (
             f'{LISTENER}[node]\nid = "AA"',

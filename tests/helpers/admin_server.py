@@ -88,13 +88,21 @@ class AdminServer:
         self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         view: Any = WorkerView
-        self.view: WorkerView = view(self.figures, self.admission, self.threshold, time_slices)
+        self.reloads: list[str] | Exception = ["certificates"]
+        self.view: WorkerView = view(
+            *(self.figures, self.admission, self.threshold, time_slices, self._reload)
+        )
         wall_now = self.node.sessions.wall_now
         self.watching = EventStreams(self.view, time_slices, self.reactor.seconds, wall_now)
         self.endpoints = Endpoints(self.view, self.watching, Page())
         self.site = Site(
             self.reactor, AccessControl(*guard, **guards), self.endpoints.answer, time_slices
         )
+
+    async def _reload(self) -> list[str]:
+        if isinstance(self.reloads, Exception):
+            raise self.reloads
+        return self.reloads
 
     def connect(self) -> tuple[Any, Transport]:
         protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))

@@ -66,6 +66,12 @@ class WrongHost(Problem):
     status = 421
 
 
+class CannotReload(Problem):
+    """The configuration or a file that it names is invalid, and the old one stays in use."""
+
+    status = 422
+
+
 class TooManyAnswers(Problem):
     """The limit on streamed responses is reached."""
 

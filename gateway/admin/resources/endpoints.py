@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from gateway.admin.http.problems import NothingHere, NotOurs, WrongMethod
+from gateway.admin.http.problems import CannotReload, NothingHere, NotOurs, WrongMethod
 from gateway.admin.http.responses import EVENTS, TEXT, Response, json_list, json_response
 from gateway.admin.resources.event_streams import EventStreams, detail, row, server_of
 from gateway.admin.resources.gateway_interface import Gateway
@@ -27,6 +27,7 @@ from gateway.admin.resources.queries import (
     session_query,
 )
 from gateway.admin.status_page.page import Page
+from gateway.errors import GatewayError
 from gateway.telemetry.exposition.text import Writer, cheaper, exposition
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
@@ -142,6 +143,13 @@ class Endpoints:
         await self._gateway.drain(False)
         return await self.show_drain(call)
 
+    async def reload(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        try:
+            return json_response({"reloaded": await self._gateway.reload()})
+        except (GatewayError, OSError) as error:
+            raise CannotReload(str(error)) from None
+
     async def show_log_level(self, call: Call) -> Response:
         parse_query(call.query, ())
         return json_response({"level": await self._own_log_level()})
@@ -195,6 +203,7 @@ ROUTES: Final[Mapping[str, Methods]] = {
         "POST": Endpoints.begin_drain,
         "DELETE": Endpoints.end_drain,
     },
+    "/reload": {"POST": Endpoints.reload},
     "/log-level": {"GET": Endpoints.show_log_level, "PUT": Endpoints.set_log_level},
     "/events": {"GET": Endpoints.watch},
     "/openapi.json": {"GET": Endpoints.describe},

@@ -80,6 +80,9 @@ class Gateway(Protocol):
     async def drain(self, on: bool) -> None:
         """Refuse new sessions, or accept them again. Active sessions continue."""
 
+    async def reload(self) -> list[str]:
+        """Reload what can be reloaded, and return its names. Raises GatewayError if it is invalid."""
+
     async def log_level(self) -> str | None:
         """The lowest level logged; None if twistd's options configure the log."""
 

@@ -122,6 +122,13 @@ def _control_paths() -> dict[str, Any]:
             "post": _operation("Refuse new sessions", _json("Drain")),
             "delete": _operation("Accept new sessions again", _json("Drain")),
         },
+        "/reload": {
+            "post": _operation(
+                "Reload the configuration",
+                _json("Reload"),
+                responses={"422": {"description": "Invalid; the old one stays in use"}},
+            )
+        },
         "/log-level": {
             "get": _operation("The lowest level logged", _json("LogLevel"), responses=_TWISTDS),
             "put": {

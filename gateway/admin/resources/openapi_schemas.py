@@ -41,6 +41,7 @@ def schemas() -> dict[str, Schema]:
     return {
         "Problem": _object(title=STRING, status=_COUNT, detail=STRING),
         "Drain": _object(draining=_FLAG),
+        "Reload": _object(reloaded=_list(STRING)),
         "LogLevel": {**_object(level=_LEVEL), "additionalProperties": False},
         "Estimate": _object(
             last_s=_SECONDS, p50_s=_SECONDS, p95_s=_SECONDS, max_s=_SECONDS, count=_COUNT

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from gateway.admin.resources.endpoints import ROUTES
-from gateway.errors import Draining
+from gateway.errors import ConfigurationError, Draining
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.measurement.history import History
 from tests.helpers.admin_server import AdminServer
@@ -55,6 +55,17 @@ def test_draining_refuses_sessions_until_it_is_over(server: AdminServer) -> None
         server.admission.enter("192.0.2.1")
     assert server.ask("DELETE", "/drain").json == {"draining": False}
     server.admission.enter("192.0.2.1")
+
+
+def test_a_reload_names_what_was_reloaded(server: AdminServer) -> None:
+    assert server.ask("POST", "/reload").json == {"reloaded": ["certificates"]}
+
+
+def test_a_reload_that_fails_says_why(server: AdminServer) -> None:
+    server.reloads = ConfigurationError("gateway.toml: line 3: not TOML")
+    answer = server.ask("POST", "/reload")
+    assert answer.status == 422
+    assert answer.json["detail"] == "gateway.toml: line 3: not TOML"
 
 
 def test_the_metrics_are_prometheus(server: AdminServer) -> None:
@@ -142,13 +153,14 @@ def test_a_wrong_method_is_405_with_the_allowed_ones(server: AdminServer, path: 
 @pytest.mark.parametrize("path", [path for path in ROUTES if path != "/events"])
 def test_an_unknown_parameter_is_400_with_a_problem(server: AdminServer, path: str) -> None:
     server.node.open()
-    answer = server.ask("GET", path.replace("{alias}", "n100-1") + "?nobody=1")
+    method = "GET" if "GET" in ROUTES[path] else "POST"
+    answer = server.ask(method, path.replace("{alias}", "n100-1") + "?nobody=1")
     assert answer.status == 400
     assert answer.fields["Content-Type"] == "application/problem+json"
     assert answer.json["detail"].startswith('"nobody": unknown')
 
 
-@pytest.mark.parametrize("path", [path for path in ROUTES if path != "/{alias}"])
+@pytest.mark.parametrize("path", [path for path in ROUTES if "GET" in ROUTES[path]])
 def test_a_head_is_a_get_without_its_body(server: AdminServer, path: str) -> None:
     server.node.open()
     answer = server.ask("HEAD", path.replace("{alias}", "n100-1"))
