@@ -131,7 +131,7 @@ class Channel(Int32StringReceiver):
             self._answered(message)
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
-        for answers in self._waiting.values():
+        for answers in tuple(self._waiting.values()):
             answers.put(("error", "the other process has ended"))
         self._lost()
 

@@ -56,14 +56,12 @@ class Setup:
 
 
 def read_setup(channel: socket.socket) -> Setup:
-    """Read a worker's setup. The supervisor sends nothing after it before the worker has answered.
-
-    Raises GatewayError.
-    """
+    """Read a worker's setup, and nothing behind its line. Raises GatewayError."""
     line = b""
     while not line.endswith(b"\n"):
-        data = channel.recv(_READ_BYTES)
-        line += data
+        data = channel.recv(_READ_BYTES, socket.MSG_PEEK)
+        part = data[: data.find(b"\n") + 1] or data
+        line += channel.recv(len(part)) if part else b""
         if not data or len(line) > _MOST_BYTES:
             raise GatewayError("the supervisor ended before this worker had started")
     return cattrs.structure(json.loads(line), Setup)

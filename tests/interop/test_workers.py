@@ -10,7 +10,9 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -85,6 +87,13 @@ class Gateway:
         self.program.send(signal.SIGHUP)
         until(lambda: self.program.log.count("reloaded configuration") > before, "it has reloaded")
 
+    def post_reload(self) -> tuple[int, Any]:
+        """Status and JSON of the answer."""
+        with closing(HTTPConnection("127.0.0.1", self.admin, timeout=20)) as connection:
+            connection.request("POST", "/reload")
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
     @property
     def worker_pids(self) -> list[int]:
         return children_of(self.program)
@@ -102,8 +111,13 @@ def echo() -> Iterator[int]:
 
 
 @pytest.fixture
-def gateway(programs: Programs, tmp_path: Path, echo: int) -> Gateway:
-    return Gateway(programs, tmp_path, echo)
+def gateway(programs: Programs, tmp_path: Path, echo: int) -> Iterator[Gateway]:
+    started = Gateway(programs, tmp_path, echo)
+    yield started
+    began = monotonic()
+    programs.stop()
+    assert monotonic() - began < 15
+    assert "Traceback" not in started.program.log
 
 
 def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> None:
@@ -154,6 +168,23 @@ def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
     session.finish()
     assert gateway.worker_pids == pids
     assert gateway.metrics()['rtmpt_gateway_reloads_total{outcome="failed"}'] == 1
+
+
+def test_the_admin_server_reloads_and_says_what_is_wrong(gateway: Gateway) -> None:
+    assert gateway.post_reload() == (200, {"reloaded": ["configuration"]})
+    gateway.configure(more="[tunnel]\nlatency = 17\n")
+    status, problem = gateway.post_reload()
+    assert status == 422
+    assert "gateway.toml: line " in problem["detail"]
+    # A file that only a worker can find to be wrong.
+    gateway.configure()
+    text = gateway.file.read_text()
+    gateway.file.write_text(text.replace('servers = ["127.0.0.1', 'servers = ["no.such.invalid'))
+    status, problem = gateway.post_reload()
+    assert status == 422
+    assert "no.such.invalid" in problem["detail"]
+    gateway.await_workers()
+    NumberedSession(gateway.port, keeps=True).finish()
 
 
 def test_a_reload_changes_the_number_of_workers_and_the_limits(gateway: Gateway) -> None:
@@ -213,8 +244,6 @@ def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(gateway: G
 
 
 def wait_for_reports() -> None:
-    from time import sleep
-
     sleep(1.2)
 
 
