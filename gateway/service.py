@@ -32,6 +32,7 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -43,6 +44,7 @@ from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.supervisor.supervisor import Supervisor
+from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import Output, make_observer
 from gateway.telemetry.logs.unraisable import unraisable
@@ -59,6 +61,9 @@ _CHECK = (
     "opened, only when the gateway starts."
 )
 
+
+# How often systemd is told the number of sessions.
+_STATUS_S = 10.0
 
 # Of workers whose lines are not written to an output of ours.
 _workers_log = Logger()
@@ -159,6 +164,8 @@ class GatewayService(service.Service):
         self._reactor = reactor
         self._gateway = gateway
         self._exit_with = exit_with
+        self._systemd = SystemdNotify(os.environ)
+        self._status = LoopingCall(self._report)
 
     def setServiceParent(self, parent: Any) -> None:
         """Also set the application's log observer, which twistd takes from there."""
@@ -197,7 +204,11 @@ class GatewayService(service.Service):
 
     def reload(self) -> None:
         """SIGHUP: reload what can be reloaded. What is invalid is logged and not used."""
-        Deferred.fromCoroutine(self._gateway.reload()).addErrback(self._reload_failed)
+        self._systemd.reloading()
+        reloaded = Deferred.fromCoroutine(self._gateway.reload())
+        reloaded.addErrback(self._reload_failed).addBoth(
+            lambda _: self._systemd.ready(self._gateway.status)
+        )
 
     def _reload_failed(self, failure: Failure) -> None:
         # Expected errors have been logged already.
@@ -209,6 +220,7 @@ class GatewayService(service.Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        self._systemd.stopping()
         later = IReactorFromThreads(self._reactor).callFromThread
         # The reactor's own handlers have no effect while it is stopping.
         for number in (SIGTERM, SIGINT):
@@ -217,6 +229,8 @@ class GatewayService(service.Service):
 
     async def _stop(self) -> None:
         await self._gateway.stop()
+        if self._status.running:
+            self._status.stop()
         self._log.info("stopped")
 
     def _bind(self) -> None:
@@ -230,6 +244,12 @@ class GatewayService(service.Service):
         # which stops the event loop for about 11 ms.
         gc.collect()
         gc.freeze()
+        self._systemd.ready(self._gateway.status)
+        self._status.start(self._systemd.watchdog_s / 3 or _STATUS_S, now=False)
+
+    def _report(self) -> None:
+        if self._gateway.is_alive:
+            self._systemd.alive(self._gateway.status)
 
     def _refuse_to_start(self, message: str) -> None:
         """Report the error in the log and on standard error, once if both are the same file."""

@@ -99,7 +99,7 @@ def test_the_example_has_the_values_of_the_latencies() -> None:
 
 @pytest.fixture
 def unit() -> ConfigParser:
-    parser = ConfigParser(strict=True, interpolation=None, delimiters=("=",))
+    parser = ConfigParser(strict=False, interpolation=None, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(UNIT)
     return parser
@@ -115,6 +115,21 @@ def test_the_unit_checks_the_file_that_it_starts_with(unit: ConfigParser) -> Non
 def test_the_unit_runs_the_gateway_in_the_foreground(unit: ConfigParser) -> None:
     assert "--nodaemon" in unit["Service"]["ExecStart"]
     assert unit["Service"]["Type"] in {"exec", "notify", "notify-reload"}
+
+
+def test_the_unit_exposes_little(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", UNIT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = re.search(r"exposure level for \S+: (\d+\.\d+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= 1.6
 
 
 def test_the_units_only_capability_is_to_bind_low_ports(unit: ConfigParser) -> None:

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.descriptors": set(),
     "gateway.logs": set(),
     "gateway.regular_files": set(),
+    "gateway.systemd_notify": set(),
     "gateway.transport": {"gateway.descriptors"},
     "gateway.dispatch": {"gateway.transport"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},

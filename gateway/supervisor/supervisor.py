@@ -11,7 +11,7 @@ end. Clients wait in the kernel's accept queue meanwhile.
 from __future__ import annotations
 
 import os
-import shutil
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -33,6 +33,7 @@ from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.view import GatewayView
 from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, WorkerProcess
 from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.tunnels.ids import base36
 from gateway.workers import admin, configured_files
 from gateway.workers.client_listeners import open_listener
 from gateway.workers.place import NUMBERS
@@ -50,7 +51,10 @@ _LONGEST_PAUSE_S: Final = 30.0
 _LASTING_S: Final = 60.0
 # A worker whose event loop has not run for so long is killed, and replaced.
 _DEAD_S: Final = 30.0
+# A worker that has not reported for so long is late; systemd is not told then that the gateway is alive.
+_LATE_S: Final = 10.0
 _LOOK_S: Final = 1.0
+_FOLDER_MODE: Final = 0o700
 
 
 @define
@@ -115,6 +119,20 @@ class Supervisor:
             if worker.is_ready and not worker.has_ended
         ]
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the event loops of all workers run."""
+        now = self._reactor.seconds()
+        return all(now - worker.alive_at < _LATE_S for worker in self.running)
+
+    @property
+    def status(self) -> str:
+        """One line for the operator."""
+        retiring = sum(worker.is_retiring for worker in self.running)
+        ending = f", and {retiring} that are ending" if retiring else ""
+        active = len(self.running) - retiring
+        return f"{self._counts.sessions.total} sessions in {active} workers{ending}"
+
     # Life cycle, called by the service
 
     def bind(self) -> None:
@@ -150,8 +168,7 @@ class Supervisor:
         await DeferredList([worker.gone for worker in workers])
         ports = [*self._sockets.values(), *filter(None, [self._admin_port])]
         await DeferredList([port.stopListening() for port in ports if port.connected])
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folder()
 
     def hurry(self) -> None:
         """Do not wait for sessions to end by themselves."""
@@ -251,7 +268,7 @@ class Supervisor:
         worker = WorkerProcess(
             self._reactor,
             Setup(
-                number=self._free_number(),
+                number=self._free_number(generation.configuration.node.id),
                 slot=self._free_slot(),
                 configuration=generation.text,
                 folder=self._folder,
@@ -332,11 +349,13 @@ class Supervisor:
     def _all_workers(self) -> list[WorkerProcess]:
         return [worker for generation in self._generations for worker in generation.workers]
 
-    def _free_number(self) -> int:
-        used = {worker.setup.number for worker in self._all_workers()}
+    def _free_number(self, node: str) -> int:
+        """A number that no worker uses, those of a killed supervisor included."""
+        used = {worker.prefix for worker in self._all_workers()}
         while True:
             self._number = (self._number + 1) % NUMBERS
-            if self._number not in used:
+            prefix = node + base36(self._number, 2)
+            if prefix not in used and not _is_used(Path(self._folder, prefix)):
                 return self._number
 
     def _free_slot(self) -> int:
@@ -348,10 +367,40 @@ class Supervisor:
             )
         return min(free)
 
+    def _remove_folder(self) -> None:
+        if self._folder:
+            with suppress(OSError):
+                # Not if workers of a killed supervisor still use it.
+                Path(self._folder).rmdir()
+
     def _make_folder(self) -> str:
-        """The folder of the workers' sockets: no other user may connect to them."""
+        """The folder of the workers' sockets: no other user may connect to them.
+
+        In systemd's runtime directory it has a fixed name, so that workers whose supervisor was killed are
+        found by its successor's. Raises OSError.
+        """
         given = self._environment.get("RUNTIME_DIRECTORY")
-        return mkdtemp(prefix="workers-" if given else "rtmpt-gateway-", dir=given)
+        if not given:
+            return mkdtemp(prefix="rtmpt-gateway-")
+        folder = Path(given.partition(":")[0], "workers")
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        return str(folder)
+
+
+def _is_used(path: Path) -> bool:
+    """Whether a worker listens on this socket. One that was left behind is removed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return False
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def worker_count(configuration: Config) -> int:

@@ -286,6 +286,16 @@ class Worker:
         if deadline.active():
             deadline.cancel()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it works: its event loop runs, or this would not be called."""
+        return True
+
+    @property
+    def status(self) -> str:
+        """One line for the operator."""
+        return f"{self._admission.living} sessions"
+
     def sessions_by_protocol(self) -> dict[str, int]:
         """The number of active sessions."""
         found: Counter[str] = Counter()

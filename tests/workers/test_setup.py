@@ -39,5 +39,5 @@ def test_the_configuration_is_parsed_as_the_supervisor_parsed_it() -> None:
     assert named.source.name == "gateway.toml"
     optional = ConfigurationText(listen=("127.0.0.1:80",), upstream=("media",)).parse()
     assert (named.listeners, named.upstreams) == (optional.listeners, optional.upstreams)
-    with pytest.raises(ConfigurationError, match="gateway.toml: not TOML"):
+    with pytest.raises(ConfigurationError, match=r"gateway\.toml: not TOML"):
         ConfigurationText("gateway.toml", "nonsense").parse()

@@ -1,0 +1,72 @@
+"""The gateway as a service of systemd: notifications, sockets that stay open, and a restricted process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.interop.as_systemd import Systemd
+from tests.helpers.interop.echo import echo_server
+from tests.helpers.interop.numbered import NumberedSession
+from tests.helpers.interop.programs import Programs
+
+_CONFIGURATION = """workers = 2
+[[listener]]
+address = "systemd:http"
+[[upstream]]
+servers = ["127.0.0.1:{upstream}"]
+[limits]
+drain_s = 3.0
+"""
+
+
+@pytest.fixture
+def systemd(programs: Programs, tmp_path: Path) -> Iterator[Systemd]:
+    with closing(Systemd(programs, tmp_path)) as systemd:
+        yield systemd
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "gateway.toml"
+    with echo_server() as port:
+        file.write_text(_CONFIGURATION.format(upstream=port))
+        yield file
+
+
+def test_systemd_is_told_of_each_state(systemd: Systemd, configuration: Path) -> None:
+    gateway = systemd.start(configuration)
+    assert "STATUS=0 sessions in 2 workers" in systemd.hears("READY=1")
+    NumberedSession(systemd.port, keeps=True).finish()
+    gateway.send(signal.SIGHUP)
+    assert "MONOTONIC_USEC=" in systemd.hears("RELOADING=1")
+    systemd.hears("READY=1")
+    gateway.send(signal.SIGTERM)
+    systemd.hears("STOPPING=1")
+    gateway.ends(10)
+    assert "Traceback" not in gateway.log
+
+
+def test_sessions_survive_a_killed_supervisor_and_its_successor(
+    systemd: Systemd, configuration: Path
+) -> None:
+    first = systemd.start(configuration)
+    systemd.hears("READY=1")
+    sessions = [NumberedSession(systemd.port, keeps=number % 2 == 0) for number in range(10)]
+    for session in sessions:
+        session.step()
+    first.kill()
+    second = systemd.start(configuration)
+    # No open is refused in between; clients wait in the socket that systemd keeps.
+    newer = NumberedSession(systemd.port, keeps=True)
+    systemd.hears("READY=1")
+    assert newer.worker not in {session.worker for session in sessions}
+    for session in sessions:
+        session.step()
+    for session in [*sessions, newer]:
+        session.finish()
+    assert "Traceback" not in first.log + second.log
