@@ -24,15 +24,16 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGTERM, signal
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR2, signal
 from time import monotonic, time
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -43,6 +44,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
+from gateway.supervisor import succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
@@ -158,8 +160,11 @@ class GatewayService(service.Service):
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
         observer: LevelFilter | None = None,
+        twistd: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._observer = observer
+        self._twistd = twistd
+        self._version = version_of("rtmpt-gateway")
         self._configuration = configuration
         self._reactor = reactor
         self._gateway = gateway
@@ -199,21 +204,47 @@ class GatewayService(service.Service):
         # A signal handler can interrupt any code, so the reactor calls ``reload`` between events.
         later = IReactorFromThreads(self._reactor).callFromThread
         signal(SIGHUP, lambda *_: later(self.reload))
+        if isinstance(self._gateway, Supervisor):
+            signal(SIGUSR2, lambda *_: later(self.reload, True))
         # A reactor that does not run yet cannot be stopped if the start fails.
         self._reactor.callWhenRunning(self._begin)
 
-    def reload(self) -> None:
-        """SIGHUP: reload what can be reloaded. What is invalid is logged and not used."""
-        self._systemd.reloading()
-        reloaded = Deferred.fromCoroutine(self._gateway.reload())
-        reloaded.addErrback(self._reload_failed).addBoth(
-            lambda _: self._systemd.ready(self._gateway.status)
+    def reload(self, replaces_program: bool = False) -> None:
+        """SIGHUP: reload what can be reloaded. What is invalid is logged and not used.
+
+        SIGUSR2 also has the supervisor's program replaced by the installed one. SIGHUP does that only if
+        another version is installed.
+        """
+        Deferred.fromCoroutine(self._reload(replaces_program)).addErrback(
+            lambda failure: self._log.failure("the reload failed", failure)
         )
 
-    def _reload_failed(self, failure: Failure) -> None:
-        # Expected errors have been logged already.
-        if not failure.check(*_EXPECTED):
-            self._log.failure("the reload failed", failure)
+    async def _reload(self, replaces_program: bool) -> None:
+        self._systemd.reloading()
+        try:
+            await self._gateway.reload()
+            if isinstance(self._gateway, Supervisor):
+                is_other = version_of("rtmpt-gateway") != self._version
+                if replaces_program or is_other:
+                    await self._replace_program(self._gateway)
+        except _EXPECTED:
+            # They have been logged already.
+            pass
+        finally:
+            self._systemd.ready(self._gateway.status)
+
+    async def _replace_program(self, supervisor: Supervisor) -> None:
+        cause = succession.obstacle(self._twistd)
+        if cause:
+            self._log.warn("the supervisor's program is not replaced: {cause}", cause=cause)
+            return
+        while not supervisor.may_be_replaced_now:
+            await deferLater(self._reactor, 0.05)  # type: ignore[arg-type]
+        self._log.info("the supervisor's program is replaced by the installed one")
+        try:
+            succession.execute_successor(supervisor.hand_over(), self._twistd.get("pidfile") or "")
+        except GatewayError as error:
+            self._log.error("the supervisor's program cannot be replaced: {error}", error=error)
 
     def _begin(self) -> None:
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
@@ -283,7 +314,10 @@ def makeService(options: Options) -> service.IService:
     output = _output(options.parent)
     observer = None if output is None else _observer(configuration.log, output)
     gateway = _gateway(options, reactor, observer, output)
-    return GatewayService(configuration, gateway, IReactorCore(reactor), exit_with, observer)
+    return GatewayService(
+        *(configuration, gateway, IReactorCore(reactor), exit_with, observer),
+        options.parent or {},
+    )
 
 
 def _gateway(
@@ -296,6 +330,7 @@ def _gateway(
         *(options.configuration, options.text, reactor, environment, observer, options.read),
         _log_line if output is None else partial(_write_line, output),
         observer is not None and observer.is_on_output and _is_journal(),
+        succession.take_state(environment),
     )
 
 

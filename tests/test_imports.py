@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     # Starts workers, and makes them one gateway.
     "gateway.supervisor": {
         *("gateway.admin", "gateway.configuration", "gateway.errors", "gateway.logs"),
+        "gateway.listeners.ports",
         *("gateway.protocols", "gateway.telemetry", "gateway.tunnels.ids", "gateway.workers"),
     },
     "gateway.service": {"gateway"},

@@ -4,8 +4,8 @@ A *generation* is the workers that run with one configuration. A reload starts a
 its workers accept clients, the old generation accepts no more, and its workers end with their last session.
 A worker that fails is replaced, after a pause that doubles with each failure in a row.
 
-The listening sockets stay open in this process, so that no connection is refused while workers start and
-end. Clients wait in the kernel's accept queue meanwhile.
+The program of this process can be replaced too, by a new version of itself (``succession``): the successor
+continues with the same workers.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from typing import Any, Final, final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
-from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.configuration.sections import Config, Listener
-from gateway.errors import ConfigurationError, GatewayError
+from gateway.configuration.sections import Config
+from gateway.errors import GatewayError
 from gateway.logs import repeated
+from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.succession import HandedOverGeneration, State
 from gateway.supervisor.view import GatewayView
-from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, WorkerProcess
+from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, WorkerProcess, inheritable_copy
 from gateway.telemetry.logs.level_filter import LevelFilter
+from gateway.telemetry.versions import version_of
 from gateway.tunnels.ids import base36
 from gateway.workers import admin, configured_files
-from gateway.workers.client_listeners import open_listener
 from gateway.workers.place import NUMBERS
+from gateway.workers.plain_values import family_of, plain_family
 from gateway.workers.setup import ConfigurationText, Setup
 from gateway.workers.shared_counts import SLOTS, SharedCounts, make_memory
 
@@ -71,7 +73,8 @@ class Generation:
 @final
 class Supervisor:
     """``read`` reads the configuration again; it raises ConfigurationError. ``write_line`` writes finished
-    lines of workers' logs. ``threshold`` and ``is_journal`` describe this process's log.
+    lines of workers' logs. ``threshold`` and ``is_journal`` describe this process's log. ``state``: of the
+    program that it replaces in this process.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Supervisor:
         read: Callable[[], tuple[Config, ConfigurationText]],
         write_line: Callable[[str], object],
         is_journal: bool = False,
+        state: State | None = None,
     ) -> None:
         self._reactor = reactor
         self._environment = environment
@@ -91,10 +95,11 @@ class Supervisor:
         self._read = read
         self._write_line = write_line
         self._is_journal = is_journal
-        self._memory = make_memory()
+        self._state = state
+        self._memory = make_memory() if state is None else state.memory
         self._counts = SharedCounts(self._memory, 0)
         self._folder = ""
-        self._sockets: dict[Any, Any] = {}
+        self._sockets = ListeningSockets(reactor, environment)
         self._admin_port: Any = None
         self._generations: list[Generation] = []
         self._next = Generation(configuration, text, [])
@@ -138,20 +143,26 @@ class Supervisor:
     def bind(self) -> None:
         """Open the listening sockets, and the admin server. Raises ConfigurationError."""
         configuration = self._next.configuration
+        if self._state is not None:
+            self._sockets.adopt(self._state.sockets)
         for warning in configured_files.warnings(configuration):
             _log.warn("{warning}", warning=warning)
-        self._next.sockets = self._open(configuration)
+        self._next.sockets = self._sockets.open(configuration)
         if configuration.admin is not None:
             view = GatewayView(self, self._threshold)
             self._admin_port = admin.bind(
                 *(configuration.admin, configuration.source, view),
                 *(self._reactor, self._environment),
+                None if self._state is None or self._state.admin < 0 else self._state.admin,
             )
 
     async def start(self) -> None:
         """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
-        self._folder = self._make_folder()
-        await self._start_generation(self._next)
+        if self._state is None:
+            self._folder = self._make_folder()
+            await self._start_generation(self._next)
+        else:
+            self._adopt(self._state)
         if self._admin_port is not None:
             self._admin_port.startReading()
         self._look.clock = self._reactor
@@ -166,9 +177,15 @@ class Supervisor:
         for worker in workers:
             worker.stop()
         await DeferredList([worker.gone for worker in workers])
-        ports = [*self._sockets.values(), *filter(None, [self._admin_port])]
-        await DeferredList([port.stopListening() for port in ports if port.connected])
+        await self._sockets.close()
+        if self._admin_port is not None:
+            await self._admin_port.stopListening()
         self._remove_folder()
+
+    @property
+    def may_be_replaced_now(self) -> bool:
+        """Whether nothing waits to be sent to a worker, and none is starting."""
+        return all(worker.is_ready and worker.is_idle for worker in self._all_workers())
 
     def hurry(self) -> None:
         """Do not wait for sessions to end by themselves."""
@@ -199,48 +216,70 @@ class Supervisor:
     async def _replace_all(self) -> None:
         configuration, text = self._read()
         old = self._configuration
-        new = Generation(configuration, text, self._open(configuration))
+        new = Generation(configuration, text, self._sockets.open(configuration))
         try:
             await self._start_generation(new)
         finally:
-            self._close_unused()
+            self._sockets.close_others(
+                each.configuration for each in self._generations if each.is_current
+            )
         self._configuration = configuration
         if configuration.admin != old.admin:
             _log.warn("[admin] has changed, which needs a restart")
         if configuration.log.level != old.log.level and self._threshold is not None:
             self._threshold.level = configuration.log.level
 
-    # Listening sockets
+    # Succession
 
-    def _open(self, configuration: Config) -> list[Any]:
-        """The sockets of a configuration's listeners: those that are open already, and new ones.
+    def hand_over(self) -> State:
+        """The state for this program's successor in the same process."""
+        os.set_inheritable(self._memory, True)
+        return State(
+            memory=self._memory,
+            folder=self._folder,
+            number=self._number,
+            draining=self.draining,
+            level="" if self._threshold is None else self._threshold.level,
+            restarts=self.restarts,
+            reloads=self.reloads,
+            totals=[plain_family(each) for each in self.totals.families],
+            admin=-1 if self._admin_port is None else inheritable_copy(self._admin_port.fileno()),
+            sockets=self._sockets.hand_over(),
+            generations=[
+                HandedOverGeneration(
+                    each.text,
+                    each.is_current,
+                    [worker.hand_over() for worker in each.workers if not worker.has_ended],
+                )
+                for each in self._generations
+            ],
+        )
 
-        Raises ConfigurationError, with no new one left open.
-        """
-        opened: dict[Any, Any] = {}
-        try:
-            for index, listener in enumerate(configuration.listeners):
-                key = _key(listener)
-                if key not in self._sockets:
-                    port = open_listener(
-                        *(self._reactor, configuration, index, ServerFactory()),
-                        self._environment,
-                    )
-                    port.stopReading()
-                    opened[key] = port
-        except ConfigurationError:
-            for port in opened.values():
-                port.stopListening()
-            raise
-        self._sockets |= opened
-        return [self._sockets[_key(listener)] for listener in configuration.listeners]
+    def _adopt(self, state: State) -> None:
+        """Continue with the workers of the program that ran in this process before."""
+        self._folder, self._number = state.folder, state.number
+        self.draining, self.restarts, self.reloads = state.draining, state.restarts, state.reloads
+        self.totals.families = [family_of(each) for each in state.totals]
+        if self._threshold is not None and state.level:
+            self._threshold.level = state.level
+        for handed_over in state.generations:
+            self._generations.append(self._adopt_generation(handed_over))
+        self._state = None
+        _log.info(
+            "the supervisor continues as version {version}", version=version_of("rtmpt-gateway")
+        )
 
-    def _close_unused(self) -> None:
-        used = [id(each) for one in self._generations if one.is_current for each in one.sockets]
-        for key, port in tuple(self._sockets.items()):
-            if id(port) not in used:
-                del self._sockets[key]
-                port.stopListening()
+    def _adopt_generation(self, handed_over: HandedOverGeneration) -> Generation:
+        # The file may have changed since; workers that fail are replaced by ones with the same text.
+        is_current, text = handed_over.is_current, handed_over.text
+        configuration = text.parse() if is_current else self._next.configuration
+        generation = Generation(
+            configuration, text, self._sockets.of(configuration), is_current=is_current
+        )
+        for each in handed_over.workers:
+            worker = WorkerProcess.adopted(self._reactor, each, self._write_line)
+            self._add_worker(generation, worker)
+        return generation
 
     # Workers
 
@@ -281,12 +320,15 @@ class Supervisor:
             generation.configuration.node.id,
             self._write_line,
         )
-        generation.workers.append(worker)
-        worker.gone.addCallback(lambda _: self._worker_gone(generation, worker))
+        self._add_worker(generation, worker)
         worker.start(self._memory, [port.fileno() for port in generation.sockets])
         late = self._reactor.callLater(_START_S, worker.kill)
         worker.ready.addBoth(partial(_cancel, late))
         return worker
+
+    def _add_worker(self, generation: Generation, worker: WorkerProcess) -> None:
+        generation.workers.append(worker)
+        worker.gone.addCallback(lambda _: self._worker_gone(generation, worker))
 
     def _level(self, configured: str) -> str:
         """The level for a new worker's log: as configured, unless the operator has changed it since."""
@@ -408,10 +450,6 @@ def worker_count(configuration: Config) -> int:
     if not configuration.upstreams:
         return 1
     return configuration.workers or len(os.sched_getaffinity(0))
-
-
-def _key(listener: Listener) -> Any:
-    return str(listener.address), listener.congestion_control
 
 
 def _cancel(late: Any, result: Any) -> Any:

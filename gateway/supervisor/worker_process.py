@@ -1,27 +1,32 @@
 """A worker process as the supervisor sees it: started, ready, retiring, ended.
 
-Its standard output has finished log lines. Its standard error is logged too: it has only what Python writes
-when a process fails.
+It has three connections with the supervisor: the channel, its standard output with finished log lines, and
+its standard error, where Python writes if the process fails. All are sockets, so that they, and the worker,
+can be handed over to the supervisor's successor in the same process (``handover``).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from typing import Any, Final, final
 
+from attrs import frozen
 from prometheus_client.core import Metric
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
+from gateway.supervisor.exit_status import cause_of_end
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel
 from gateway.workers.plain_values import family_of
@@ -29,17 +34,60 @@ from gateway.workers.setup import Setup
 
 _log = Logger()
 
+# Descriptors in the worker: its outputs, the channel, the shared memory, and then the listening sockets.
 _OUTPUT: Final = 1
 _ERRORS: Final = 2
 _CHANNEL: Final = 3
-# Descriptors in the worker from here on: the shared memory, then the listening sockets.
 FIRST_DESCRIPTOR: Final = 4
+# While a process is started, its descriptors are copied to numbers from here on, beyond those it will have.
+_COPIES: Final = 1000
 # A line of a worker's log is shorter; more without a line end is written as it is.
 _LINE_BYTES: Final = 128 * 1024
+# After its channel is closed, a worker ends within this time, or is killed.
+_END_S: Final = 5.0
+_REAP_S: Final = 0.01
 
 
 @final
-class WorkerProcess(ProcessProtocol):
+class _Lines(Protocol):
+    """The lines that a worker writes to one of its outputs."""
+
+    def __init__(self, say: Callable[[str], object], unfinished: bytes = b"") -> None:
+        self._say = say
+        self.unfinished = unfinished
+
+    def dataReceived(self, data: bytes) -> None:
+        *lines, rest = (self.unfinished + data).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            lines.append(rest)
+            rest = b""
+        self.unfinished = rest
+        for line in lines:
+            self._say(line.decode("utf-8", "replace"))
+
+
+@frozen
+class HandedOver:
+    """A running worker, for the supervisor's successor. The descriptors are its three connections; the
+    texts are base64 of what has been received of unfinished messages and lines.
+    """
+
+    setup: Setup
+    node: str
+    pid: int
+    channel: int
+    output: int
+    errors: int
+    message: str
+    output_line: str
+    error_line: str
+    is_ready: bool
+    is_retiring: bool
+    sessions: dict[str, int]
+
+
+@final
+class WorkerProcess:
     """``ready`` is called back when the worker accepts clients; its errback has a GatewayError if not.
     ``gone`` is called back when the process has ended.
     """
@@ -48,6 +96,7 @@ class WorkerProcess(ProcessProtocol):
         self, reactor: Any, setup: Setup, node: str, write_line: Callable[[str], object]
     ) -> None:
         self.setup = setup
+        self.node = node
         self.prefix = node + base36(setup.number, 2)
         self.ready: Deferred[None] = Deferred()
         self.gone: Deferred[None] = Deferred()
@@ -58,8 +107,8 @@ class WorkerProcess(ProcessProtocol):
         self.families: list[Metric] = []
         self.pid = 0
         self._reactor = reactor
-        self._write_line = write_line
-        self._unfinished = {_OUTPUT: b"", _ERRORS: b""}
+        self._output = _Lines(write_line)
+        self._errors = _Lines(self._say_error)
         self.channel = Channel(
             reactor,
             events={
@@ -68,30 +117,32 @@ class WorkerProcess(ProcessProtocol):
                 "alive": self._is_alive,
                 "totals": self._has_totals,
             },
-            lost=lambda: None,
+            lost=self._channel_lost,
         )
 
     def start(self, memory: int, sockets: Sequence[int]) -> None:
         """Start the process with copies of these descriptors. Raises OSError."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX)
-        with ours, theirs:
-            ours.setblocking(False)
-            inherited = [theirs.fileno(), memory, *sockets]
-            child_fds: dict[int, int | str] = {0: "w", _OUTPUT: "r", _ERRORS: "r"}
-            child_fds |= dict(enumerate(inherited, _CHANNEL))
-            process = self._reactor.spawnProcess(
-                self,
-                sys.executable,
-                [sys.executable, "-P", "-m", "gateway.workers.process"],
-                env=_environment(),
-                childFDs=child_fds,
-            )
-            self.pid = process.pid or 0
-            factory: Any = Factory.forProtocol(lambda: self.channel)
-            factory.noisy = False
-            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        channel: Any = self.channel
-        channel.transport.write(self.setup.line())
+        pairs = [socket.socketpair() for _ in range(3)]
+        try:
+            (output, errors, channel) = [theirs.fileno() for _, theirs in pairs]
+            self.pid = _spawn([output, errors, channel, memory, *sockets])
+            self._connect(*(ours.fileno() for ours, _ in pairs))
+        finally:
+            for ours, theirs in pairs:
+                ours.close()
+                theirs.close()
+        transport: Any = self.channel.transport
+        transport.write(self.setup.line())
+
+    def _connect(self, output: int, errors: int, channel: int) -> None:
+        """Use copies of these descriptors."""
+        for descriptor, protocol in (
+            (output, self._output),
+            (errors, self._errors),
+            (channel, self.channel),
+        ):
+            os.set_blocking(descriptor, False)
+            self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _factory_of(protocol))
 
     def retire(self, seconds: float) -> None:
         """Have it accept no more clients, and end with its last session."""
@@ -104,17 +155,69 @@ class WorkerProcess(ProcessProtocol):
         self.is_stopping = True
 
     def kill(self) -> None:
-        if not self.has_ended and self.transport is not None:
-            self.transport.signalProcess("KILL")
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _transports(self) -> list[Any]:
+        return [self._output.transport, self._errors.transport, self.channel.transport]
+
+    # To the supervisor's successor
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be sent to the worker."""
+        transport: Any = self.channel.transport
+        return not (transport.dataBuffer or transport._tempDataBuffer)
+
+    def hand_over(self) -> HandedOver:
+        """Describe the worker for ``adopted``. The descriptors are copies that survive an exec."""
+        output, errors, channel = (
+            inheritable_copy(transport.fileno()) for transport in self._transports()
+        )
+        return HandedOver(
+            setup=self.setup,
+            node=self.node,
+            pid=self.pid,
+            channel=channel,
+            output=output,
+            errors=errors,
+            message=_text(self.channel.recvd),
+            output_line=_text(self._output.unfinished),
+            error_line=_text(self._errors.unfinished),
+            is_ready=self.is_ready,
+            is_retiring=self.is_retiring,
+            sessions=dict(self.sessions),
+        )
+
+    @classmethod
+    def adopted(
+        cls, reactor: Any, worker: HandedOver, write_line: Callable[[str], object]
+    ) -> WorkerProcess:
+        """The worker that this process's former program has handed over."""
+        self = cls(reactor, worker.setup, worker.node, write_line)
+        self.pid = worker.pid
+        self.is_ready, self.is_retiring = worker.is_ready, worker.is_retiring
+        self.sessions = Counter(worker.sessions)
+        self._output.unfinished = b64decode(worker.output_line)
+        self._errors.unfinished = b64decode(worker.error_line)
+        if worker.is_ready:
+            self.ready.callback(None)
+        descriptors = worker.output, worker.errors, worker.channel
+        self._connect(*descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel: Any = self.channel
+        channel.dataReceived(b64decode(worker.message))
+        return self
 
     # The worker's events
 
     def _became_ready(self, pid: int) -> None:
         self.is_ready = True
         self.alive_at = self._reactor.seconds()
-        ready = self.ready
-        if not ready.called:
-            ready.callback(None)
+        if not self.ready.called:
+            self.ready.callback(None)
 
     def _failed(self, text: str) -> None:
         if not self.ready.called:
@@ -128,48 +231,60 @@ class WorkerProcess(ProcessProtocol):
         self.families = [family_of(each) for each in families]
         self.sessions = Counter()
 
-    # Twisted calls
+    def _say_error(self, line: str) -> None:
+        _log.error("worker {prefix}: {line}", prefix=self.prefix, line=line)
 
-    def connectionMade(self) -> None:
-        if self.transport is not None:
-            # Nothing is written to its standard input.
-            self.transport.closeChildFD(0)
+    # Its end
 
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, rest = (self._unfinished[childFD] + data).split(b"\n")
-        if len(rest) > _LINE_BYTES:
-            lines.append(rest)
-            rest = b""
-        self._unfinished[childFD] = rest
-        for line in lines:
-            self._say(childFD, line.decode("utf-8", "replace"))
+    def _channel_lost(self) -> None:
+        self._reap(self._reactor.seconds() + _END_S)
 
-    def _say(self, child_fd: int, line: str) -> None:
-        if child_fd == _OUTPUT:
-            self._write_line(line)
-        else:
-            _log.error("worker {prefix}: {line}", prefix=self.prefix, line=line)
+    def _reap(self, kill_at: float) -> None:
+        """Wait for the end of the process, which has closed its channel."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            # Ended while the supervisor was replaced.
+            pid, status = self.pid, 0
+        if pid:
+            self._ended(status)
+            return
+        if self._reactor.seconds() > kill_at:
+            self.kill()
+        self._reactor.callLater(_REAP_S, self._reap, kill_at)
 
-    def processEnded(self, reason: Failure) -> None:
+    def _ended(self, status: int) -> None:
         self.has_ended = True
+        cause = cause_of_end(status)
         if not self.ready.called:
-            self.ready.errback(GatewayError(f"a worker has ended: {reason.getErrorMessage()}"))
-        if not (self.is_retiring or self.is_stopping) or not reason.check(ProcessDone):
+            self.ready.errback(GatewayError(f"a worker has ended: {cause}"))
+        if status or not (self.is_retiring or self.is_stopping):
             _log.error(
                 "worker {prefix} (process {pid}) has ended with {sessions} sessions: {cause}",
                 prefix=self.prefix,
                 pid=self.pid,
                 sessions=sum(self.sessions.values()),
-                cause=_cause_of(reason),
+                cause=cause,
             )
         self.gone.callback(None)
 
 
-def _cause_of(reason: Failure) -> str:
-    ended: Any = reason.value
-    if getattr(ended, "signal", None):
-        return f"killed by signal {ended.signal}"
-    return f"exit status {getattr(ended, 'exitCode', None)}"
+def _spawn(descriptors: Sequence[int]) -> int:
+    """Start a worker with these descriptors, numbered from ``_OUTPUT`` on. Returns its process id."""
+    copies = [fcntl(each, F_DUPFD_CLOEXEC, _COPIES) for each in descriptors]
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-P", "-m", "gateway.workers.process"],
+            _environment(),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                *((os.POSIX_SPAWN_DUP2, copy, number) for number, copy in enumerate(copies, 1)),
+            ],
+        )
+    finally:
+        for copy in copies:
+            os.close(copy)
 
 
 def _environment() -> dict[str, str]:
@@ -177,3 +292,20 @@ def _environment() -> dict[str, str]:
     program = str(Path(__file__).parents[2])
     paths = [program, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _factory_of(protocol: Any) -> Any:
+    factory: Any = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
+    return factory
+
+
+def inheritable_copy(descriptor: int) -> int:
+    """A copy that survives an exec."""
+    copy = os.dup(descriptor)
+    os.set_inheritable(copy, True)
+    return copy
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()

@@ -31,7 +31,7 @@ from gateway.configuration.problems import Source
 from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
-from gateway.listeners.ports import address_of, listen
+from gateway.listeners.ports import address_of, adopt, listen
 from gateway.regular_files import read_regular_file
 
 _log = Logger()
@@ -52,14 +52,19 @@ def bind(
     gateway: Gateway,
     reactor: Any,
     environment: Mapping[str, str],
+    descriptor: int | None = None,
 ) -> Any:
-    """Open the admin server. Returns Twisted's IListeningPort. Raises ConfigurationError."""
+    """Open the admin server, on the listening socket ``descriptor`` if that is given. Returns Twisted's
+    IListeningPort. Raises ConfigurationError.
+    """
     guard = _guard(settings, token(settings, source))
     site = _site(guard, gateway, lambda: TimeSlices(reactor, monotonic), reactor)
     factory: Any = site
     shown = certificate(settings, source)
     if shown is not None:
         factory = TLSMemoryBIOFactory(_tls(shown, authorities(settings, source)), False, site)
+    if descriptor is not None:
+        return adopt(reactor, descriptor, factory)
     with source.at("admin", "address"):
         port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
     is_tcp = isinstance(settings.address, TcpAddress)

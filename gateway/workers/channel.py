@@ -15,6 +15,7 @@ events are ignored, and unknown calls answered by an error.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Final, final
@@ -64,7 +65,8 @@ class Channel(Int32StringReceiver):
         self._lost = lost
         self._calls = calls or {}
         self._streams = streams or {}
-        self._ids = count()
+        # Not from 0: answers to calls of a supervisor that was replaced can still arrive.
+        self._ids = count(int.from_bytes(os.urandom(6), "big"))
         self._waiting: dict[int, DeferredQueue[tuple[str, Any]]] = {}
 
     # This process calls

@@ -45,6 +45,12 @@ def test_systemd_is_told_of_each_state(systemd: Systemd, configuration: Path) ->
     gateway.send(signal.SIGHUP)
     assert "MONOTONIC_USEC=" in systemd.hears("RELOADING=1")
     systemd.hears("READY=1")
+    # The program is replaced; its successor is ready under the same process id.
+    gateway.send(signal.SIGUSR2)
+    systemd.hears("RELOADING=1")
+    gateway.says("the supervisor continues")
+    assert "in 2 workers" in systemd.hears("READY=1")
+    NumberedSession(systemd.port, keeps=True).finish()
     gateway.send(signal.SIGTERM)
     systemd.hears("STOPPING=1")
     gateway.ends(10)

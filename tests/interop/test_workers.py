@@ -197,6 +197,32 @@ def test_a_reload_changes_the_number_of_workers_and_the_limits(gateway: Gateway)
     assert gateway.metrics()["rtmpt_gateway_sessions_limit"] == 7
 
 
+def test_the_supervisors_program_is_replaced_without_a_cut(gateway: Gateway) -> None:
+    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(10)]
+    opened = gateway.total("rtmpt_gateway_sessions_opened_total")
+    for round_ in range(2):
+        gateway.program.send(signal.SIGUSR2)
+        until(
+            lambda round_=round_: gateway.program.log.count("the supervisor continues") > round_,
+            "the program has been replaced",
+        )
+        for session in sessions:
+            session.step()
+        sessions += [NumberedSession(gateway.port, keeps=False) for _ in range(3)]
+    assert gateway.total("rtmpt_gateway_sessions_opened_total") == opened + 6
+    assert gateway.metrics()['rtmpt_gateway_reloads_total{outcome="succeeded"}'] == 2
+    for session in sessions:
+        session.step()
+        session.finish()
+    gateway.await_workers()
+    assert gateway.total("rtmpt_gateway_sessions_opened_total") == opened + 6
+    # It still replaces workers, and reloads.
+    os.kill(gateway.worker_pids[0], signal.SIGKILL)
+    gateway.reload()
+    gateway.await_workers()
+    NumberedSession(gateway.port, keeps=True).finish()
+
+
 def test_limits_hold_over_all_workers(gateway: Gateway) -> None:
     gateway.configure(sessions=10)
     gateway.reload()

@@ -1,0 +1,106 @@
+"""Replaces the supervisor's program in its running process, with its sockets, workers and totals.
+
+The process executes the installed program anew, under the same process id, as HAProxy's master does. The
+state is a JSON document in memory whose descriptor the environment names; descriptors in it survive the
+exec. Sessions are not concerned: workers run on, and clients that connect meanwhile wait in the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import cattrs
+from attrs import field, frozen
+
+from gateway.errors import GatewayError
+from gateway.supervisor.worker_process import HandedOver
+from gateway.workers.setup import ConfigurationText
+
+_VARIABLE: Final = "RTMPT_GATEWAY_STATE"
+# Options of twistd that act before the successor runs, and cannot be repeated without root's rights.
+_NOT_REPEATABLE: Final = ("uid", "gid", "chroot")
+
+
+@frozen
+class HandedOverSocket:
+    """A listening socket, with its key in the supervisor."""
+
+    key: list[str]
+    descriptor: int
+
+
+@frozen
+class HandedOverGeneration:
+    """The workers of one configuration."""
+
+    text: ConfigurationText
+    is_current: bool
+    workers: list[HandedOver]
+
+
+@frozen
+class State:
+    """The supervisor's state. ``admin``: the descriptor of the admin server's socket; -1 for none.
+
+    ``totals``: of ended workers, as plain families.
+    """
+
+    memory: int
+    folder: str
+    number: int
+    draining: bool
+    level: str
+    restarts: int
+    reloads: dict[str, int]
+    totals: list[Any]
+    admin: int
+    sockets: list[HandedOverSocket] = field(factory=list)
+    generations: list[HandedOverGeneration] = field(factory=list)
+
+
+def take_state(environment: Mapping[str, str]) -> State | None:
+    """The state of the program that ran in this process before; None after an ordinary start."""
+    text = environment.get(_VARIABLE)
+    if text is None:
+        return None
+    # Workers that are started later have no use for it.
+    os.environ.pop(_VARIABLE, None)
+    with open(int(text), "rb") as file:  # noqa: PTH123  # a descriptor
+        file.seek(0)
+        return cattrs.structure(json.load(file), State)
+
+
+def obstacle(twistd: Mapping[str, Any] | None) -> str:
+    """Why the program cannot be replaced with these options of twistd; "" if it can."""
+    if twistd is None or not twistd.get("nodaemon"):
+        return "twistd runs as a daemon"
+    for option in _NOT_REPEATABLE:
+        if twistd.get(option):
+            return f"twistd was started with --{option}"
+    return ""
+
+
+def execute_successor(state: State, pid_file: str) -> None:
+    """Execute the program anew. Does not return. Raises GatewayError if it cannot be executed."""
+    descriptor = os.memfd_create("rtmpt-gateway-state", 0)
+    os.write(descriptor, json.dumps(cattrs.unstructure(state)).encode())
+    if pid_file:
+        # twistd refuses to start if the process in the file runs, even if it is its own.
+        with suppress(OSError):
+            Path(pid_file).unlink()
+    # systemd's own descriptors are in the state.
+    environment = {name: value for name, value in os.environ.items() if name != "LISTEN_PID"}
+    environment[_VARIABLE] = str(descriptor)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    except OSError as error:
+        os.close(descriptor)
+        raise GatewayError(f"{sys.executable}: {error.strerror}") from None
