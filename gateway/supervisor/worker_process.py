@@ -39,8 +39,6 @@ _OUTPUT: Final = 1
 _ERRORS: Final = 2
 _CHANNEL: Final = 3
 FIRST_DESCRIPTOR: Final = 4
-# While a process is started, its descriptors are copied to numbers from here on, beyond those it will have.
-_COPIES: Final = 1000
 # A line of a worker's log is shorter; more without a line end is written as it is.
 _LINE_BYTES: Final = 128 * 1024
 # After its channel is closed, a worker ends within this time, or is killed.
@@ -155,7 +153,8 @@ class WorkerProcess:
         self.is_stopping = True
 
     def kill(self) -> None:
-        if not self.has_ended:
+        # Process 0 would be all of this process's group.
+        if self.pid and not self.has_ended:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
@@ -271,7 +270,8 @@ class WorkerProcess:
 
 def _spawn(descriptors: Sequence[int]) -> int:
     """Start a worker with these descriptors, numbered from ``_OUTPUT`` on. Returns its process id."""
-    copies = [fcntl(each, F_DUPFD_CLOEXEC, _COPIES) for each in descriptors]
+    # Beyond the numbers that they will have, so that none is overwritten before it is copied.
+    copies = [fcntl(each, F_DUPFD_CLOEXEC, len(descriptors) + 1) for each in descriptors]
     try:
         return os.posix_spawn(
             sys.executable,
