@@ -200,6 +200,9 @@ class Supervisor:
         if self._is_reloading or self._is_stopping:
             raise GatewayError("a reload is in progress already, or the gateway stops")
         self._is_reloading = True
+        # For logrotate; also if the configuration cannot be used, and in workers that retire.
+        for worker in self.running:
+            worker.channel.tell("reopen_logs")
         try:
             await self._replace_all()
         except Exception as error:

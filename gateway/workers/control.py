@@ -42,6 +42,7 @@ class Control:
                 "hurry": worker.hurry,
                 "drain": self._drain,
                 "log_level": self._set_log_level,
+                "reopen_logs": worker.figures.reopen_logs,
             },
             lost=self._supervisor_lost,
             calls={

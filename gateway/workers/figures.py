@@ -29,6 +29,7 @@ from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
 from gateway.workers.configured_files import writing_access_log
+from gateway.workers.peering.links import Peers
 
 
 @final
@@ -54,6 +55,7 @@ class WorkerFigures:
         self._listener_states = listener_states
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
+        self.peers: Peers | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
         records = _records(self._access)
@@ -81,6 +83,7 @@ class WorkerFigures:
             ],
             self.upstream_health,
             self._certificate_ends,
+            self._forwarded,
             expected,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
@@ -118,6 +121,11 @@ class WorkerFigures:
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]
+
+    def _forwarded(self) -> dict[str, int]:
+        if self.peers is None:
+            return {}
+        return {"forwarded": self.peers.forwarded, "unknown_worker": self.peers.unknown}
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:

@@ -96,6 +96,7 @@ class Worker:
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
         ids = SessionIds(configuration.node.id, place.number if place else 0, os.urandom)
         self._peers = Peers(reactor, place.path_of) if place else None
+        self.figures.peers = self._peers
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
         self._listeners = ClientListeners(

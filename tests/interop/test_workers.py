@@ -128,6 +128,7 @@ def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> Non
     assert len({session.worker for session in sessions}) == 2
     assert {each["alias"][:4] for each in gateway.sessions()} == {each.worker for each in sessions}
     assert gateway.total("rtmpt_gateway_sessions") == 20
+    assert gateway.metrics()['rtmpt_gateway_forwarded_commands_total{outcome="forwarded"}'] > 20
     for session in sessions:
         session.finish()
     assert gateway.total("rtmpt_gateway_sessions") == 0
@@ -221,6 +222,35 @@ def test_the_supervisors_program_is_replaced_without_a_cut(gateway: Gateway) -> 
     gateway.reload()
     gateway.await_workers()
     NumberedSession(gateway.port, keeps=True).finish()
+
+
+def test_a_rotated_access_log_is_reopened_by_old_and_new_workers(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    log, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
+    gateway.configure(more=f'[log]\naccess = "{log}"\n')
+    gateway.reload()
+    gateway.await_workers()
+    old = NumberedSession(gateway.port, keeps=False)
+    log.rename(rotated)
+    gateway.reload()
+    NumberedSession(gateway.port, keeps=False).finish()
+    old.finish()
+    gateway.await_workers()
+    events = [line.split("\t")[0] for line in log.read_text().splitlines() if line[0] != "#"]
+    assert sorted(events) == ["connect", "disconnect", "disconnect"]
+    assert rotated.read_text().count("\nconnect\t") == 1
+
+
+def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> None:
+    with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as connection:
+        for session_id in ("00zzunknown", "zz01unknown", "0001unknown", "none"):
+            connection.request("POST", f"/send/{session_id}/1", b"data")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (404, b"")
+    unknown = 'rtmpt_gateway_forwarded_commands_total{outcome="unknown_worker"}'
+    assert gateway.metrics()[unknown] >= 3
+    assert gateway.total("rtmpt_gateway_sessions") == 0
 
 
 def test_limits_hold_over_all_workers(gateway: Gateway) -> None:

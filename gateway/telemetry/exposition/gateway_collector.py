@@ -44,6 +44,7 @@ class GatewayCollector(Collector):
         yield from self._upstreams()
         yield self._certificates()
         yield from self._event_loop()
+        yield from self._forwarded()
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",
@@ -127,6 +128,19 @@ class GatewayCollector(Collector):
         for name, expires_at in self._sources.certificates():
             expiry.add_metric([name], expires_at)
         return expiry
+
+    def _forwarded(self) -> Iterator[Metric]:
+        counts = self._sources.forwarded()
+        if counts:
+            family = CounterMetricFamily(
+                PREFIX + "forwarded_commands",
+                "Commands for sessions of other workers: forwarded, or refused with 404 because the worker"
+                " or node that the session id names does not exist here.",
+                labels=["outcome"],
+            )
+            for outcome, count in counts.items():
+                family.add_metric([outcome], count)
+            yield family
 
     def _event_loop(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(
