@@ -1,7 +1,6 @@
 """The state of the service for systemd (sd_notify(3)): ready, reloading, stopping, alive.
 
-The protocol is one datagram of lines to the socket that $NOTIFY_SOCKET names. The packages for it are not
-maintained (sdnotify), or need systemd's headers to be installed (systemd-python).
+The protocol is one datagram of lines to the socket that $NOTIFY_SOCKET names.
 """
 
 from __future__ import annotations

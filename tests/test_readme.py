@@ -47,7 +47,7 @@ def test_each_configuration_is_valid(text: str, certificate: Path, tmp_path: Pat
 
 
 def test_the_recipes_are_there() -> None:
-    assert len(CONFIGURATIONS) == 8
+    assert len(CONFIGURATIONS) == 9
 
 
 def test_the_trial_configuration_is_valid() -> None:

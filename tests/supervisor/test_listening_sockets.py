@@ -1,0 +1,76 @@
+"""The listening sockets of the supervisor, over reloads and its succession."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet import reactor
+
+from gateway.configuration import loading
+from gateway.configuration.sections import Config
+from gateway.errors import ConfigurationError
+from gateway.supervisor.listening_sockets import ListeningSockets
+
+
+def configuration(*addresses: str) -> Config:
+    return loading.from_options(addresses, ["media"])
+
+
+@pytest.fixture
+def sockets() -> Iterator[ListeningSockets]:
+    sockets = ListeningSockets(reactor, {})
+    yield sockets
+    sockets.close()
+    reactor.runUntilCurrent()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+def test_a_listener_that_stays_keeps_its_socket(sockets: ListeningSockets) -> None:
+    (first,) = sockets.open(configuration("127.0.0.1:0"))
+    again, other = sockets.open(configuration("127.0.0.1:0", "[::1]:0"))
+    assert again is first
+    assert other is not first
+
+
+def test_a_listener_that_goes_is_closed_and_clients_of_the_others_wait(
+    sockets: ListeningSockets,
+) -> None:
+    old = configuration("127.0.0.1:0", "127.0.0.2:0")
+    kept, dropped = sockets.open(old)
+    address = dropped.getHost()
+    sockets.close_others([configuration("127.0.0.1:0")])
+    # Twisted closes it in its next iteration.
+    reactor.runUntilCurrent()  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address.host, address.port), timeout=5)
+    host = kept.getHost()
+    socket.create_connection((host.host, host.port), timeout=5).close()
+    assert sockets.of(old) == [kept]
+
+
+def test_nothing_stays_open_of_a_configuration_that_cannot_be_used(
+    sockets: ListeningSockets, taken_port: int
+) -> None:
+    wrong = configuration("127.0.0.1:0", f"127.0.0.1:{taken_port}")
+    with pytest.raises(ConfigurationError, match="in use"):
+        sockets.open(wrong)
+    assert sockets.of(wrong) == []
+
+
+def test_they_are_handed_over_to_a_successor(sockets: ListeningSockets) -> None:
+    (port,) = sockets.open(configuration("127.0.0.1:0"))
+    handed_over = sockets.hand_over()
+    assert all(os.get_inheritable(each.descriptor) for each in handed_over)
+    successor = ListeningSockets(reactor, {})
+    successor.adopt(handed_over)
+    (adopted,) = successor.open(configuration("127.0.0.1:0"))
+    assert adopted.getHost() == port.getHost()
+    successor.close()
