@@ -5,25 +5,34 @@ start and end: clients wait in the kernel's accept queue meanwhile.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
 
-from gateway.configuration.sections import Config, Listener
+from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.ports import adopt
 from gateway.supervisor.succession import HandedOverSocket
 from gateway.supervisor.worker_process import inheritable_copy
 from gateway.workers.client_listeners import open_listener
 
-# Address and congestion control: listeners that agree in both have the same socket.
-Key = tuple[str, str]
+# Address and congestion control, with which a socket is opened; and how many listeners with the same come
+# before: several can have port 0.
+Key = tuple[str, str, int]
 
 
-def key_of(listener: Listener) -> Key:
-    return str(listener.address), listener.congestion_control
+def keys_of(configuration: Config) -> list[Key]:
+    """The key of each listener."""
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for listener in configuration.listeners:
+        pair = str(listener.address), listener.congestion_control
+        keys.append((*pair, seen[pair]))
+        seen[pair] += 1
+    return keys
 
 
 @final
@@ -42,9 +51,9 @@ class ListeningSockets:
         """
         opened: dict[Key, Any] = {}
         try:
-            for index, listener in enumerate(configuration.listeners):
-                if key_of(listener) not in self._ports:
-                    opened[key_of(listener)] = self._open(configuration, index)
+            for index, key in enumerate(keys_of(configuration)):
+                if key not in self._ports:
+                    opened[key] = self._open(configuration, index)
         except ConfigurationError:
             for port in opened.values():
                 port.stopListening()
@@ -54,12 +63,12 @@ class ListeningSockets:
 
     def of(self, configuration: Config) -> list[Any]:
         """The ports of a configuration's listeners, as far as they are open."""
-        keys = map(key_of, configuration.listeners)
+        keys = keys_of(configuration)
         return [self._ports[key] for key in keys if key in self._ports]
 
     def close_others(self, configurations: Iterable[Config]) -> None:
         """Close the sockets that are in none of these."""
-        used = {key_of(listener) for each in configurations for listener in each.listeners}
+        used = {key for each in configurations for key in keys_of(each)}
         for key in self._ports.keys() - used:
             self._ports.pop(key).stopListening()
 
@@ -71,7 +80,7 @@ class ListeningSockets:
     def hand_over(self) -> list[HandedOverSocket]:
         """Copies that survive an exec."""
         return [
-            HandedOverSocket(list(key), inheritable_copy(port.fileno()))
+            HandedOverSocket(*key, inheritable_copy(port.fileno()))
             for key, port in self._ports.items()
         ]
 
@@ -81,8 +90,7 @@ class ListeningSockets:
             port = adopt(self._reactor, each.descriptor, ServerFactory())
             port.stopReading()
             os.close(each.descriptor)
-            address, congestion_control = each.key
-            self._ports[address, congestion_control] = port
+            self._ports[each.address, each.congestion_control, each.number] = port
 
     def _open(self, configuration: Config, index: int) -> Any:
         port = open_listener(

@@ -29,9 +29,11 @@ _NOT_REPEATABLE: Final = ("uid", "gid", "chroot")
 
 @frozen
 class HandedOverSocket:
-    """A listening socket, with its key in the supervisor."""
+    """A listening socket, with its key (``listening_sockets``)."""
 
-    key: list[str]
+    address: str
+    congestion_control: str
+    number: int
     descriptor: int
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from twisted.internet import reactor
 
@@ -38,6 +39,14 @@ def test_a_listener_that_stays_keeps_its_socket(sockets: ListeningSockets) -> No
     again, other = sockets.open(configuration("127.0.0.1:0", "[::1]:0"))
     assert again is first
     assert other is not first
+
+
+def test_listeners_on_port_0_have_a_socket_each(sockets: ListeningSockets) -> None:
+    twice = attrs.evolve(
+        configuration("127.0.0.1:0"), listeners=configuration("127.0.0.1:0").listeners * 2
+    )
+    first, second = sockets.open(twice)
+    assert first.getHost().port != second.getHost().port
 
 
 def test_a_listener_that_goes_is_closed_and_clients_of_the_others_wait(
