@@ -27,7 +27,7 @@ Key = tuple[str, str, int]
 def keys_of(configuration: Config) -> list[Key]:
     """The key of each listener."""
     seen: Counter[tuple[str, str]] = Counter()
-    keys = []
+    keys: list[Key] = []
     for listener in configuration.listeners:
         pair = str(listener.address), listener.congestion_control
         keys.append((*pair, seen[pair]))
