@@ -295,11 +295,12 @@ class Supervisor:
         except Exception as error:
             new.is_current = False
             for worker in new.workers:
-                worker.is_stopping = True
-                worker.kill()
+                worker.discard()
             if not new.workers:
                 self._generations.remove(new)
             raise _first_cause(error) from None
+        for worker in workers:
+            worker.drain(self.draining)
         for old in self._generations:
             if old is not new and old.is_current:
                 self._retire(old, new.configuration.limits.reload_drain_s)
@@ -378,8 +379,7 @@ class Supervisor:
             self._replace_later(generation)
         else:
             _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
-            if self.draining:
-                worker.channel.tell("drain", True)
+            worker.drain(self.draining)
 
     def _look_after(self) -> None:
         """Kill workers whose event loop does not run."""

@@ -153,7 +153,7 @@ class GatewayView:
     async def drain(self, on: bool) -> None:
         self._workers.draining = on
         for worker in self._workers.running:
-            worker.channel.tell("drain", on)
+            worker.drain(on)
 
     async def reload(self) -> list[str]:
         return await self._workers.reload()

@@ -29,7 +29,7 @@ from gateway.errors import GatewayError
 from gateway.supervisor.exit_status import cause_of_end
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel
-from gateway.workers.plain_values import family_of
+from gateway.workers.plain_values import family_of, plain_family
 from gateway.workers.setup import Setup
 
 _log = Logger()
@@ -82,6 +82,7 @@ class HandedOver:
     is_ready: bool
     is_retiring: bool
     sessions: dict[str, int]
+    families: list[Any]
 
 
 @final
@@ -142,15 +143,32 @@ class WorkerProcess:
             os.set_blocking(descriptor, False)
             self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _factory_of(protocol))
 
+    def drain(self, on: bool) -> None:
+        """Have it refuse new sessions, or accept them again."""
+        self.channel.tell("drain", on)
+
     def retire(self, seconds: float) -> None:
         """Have it accept no more clients, and end with its last session."""
+        if not self.is_ready:
+            self.discard()
+            return
         self.is_retiring = True
         self.channel.tell("retire", seconds)
 
     def stop(self) -> None:
         """Have it end its sessions, after they had time to end by themselves; a second time, at once."""
+        if not self.is_ready:
+            self.discard()
+            return
         self.channel.tell("hurry" if self.is_stopping else "stop")
         self.is_stopping = True
+
+    def discard(self) -> None:
+        """End a worker that has no clients yet."""
+        self.is_stopping = True
+        self.kill()
+        # Nobody may be waiting for it any more.
+        self.ready.addErrback(lambda _: None)
 
     def kill(self) -> None:
         # Process 0 would be all of this process's group.
@@ -187,6 +205,7 @@ class WorkerProcess:
             is_ready=self.is_ready,
             is_retiring=self.is_retiring,
             sessions=dict(self.sessions),
+            families=[plain_family(each) for each in self.families],
         )
 
     @classmethod
@@ -198,6 +217,7 @@ class WorkerProcess:
         self.pid = worker.pid
         self.is_ready, self.is_retiring = worker.is_ready, worker.is_retiring
         self.sessions = Counter(worker.sessions)
+        self.families = [family_of(each) for each in worker.families]
         self._output.unfinished = b64decode(worker.output_line)
         self._errors.unfinished = b64decode(worker.error_line)
         if worker.is_ready:
@@ -257,7 +277,8 @@ class WorkerProcess:
         cause = cause_of_end(status)
         if not self.ready.called:
             self.ready.errback(GatewayError(f"a worker has ended: {cause}"))
-        if status or not (self.is_retiring or self.is_stopping):
+        is_discarded = self.is_stopping and not self.is_ready
+        if not is_discarded and (status or not (self.is_retiring or self.is_stopping)):
             _log.error(
                 "worker {prefix} (process {pid}) has ended with {sessions} sessions: {cause}",
                 prefix=self.prefix,

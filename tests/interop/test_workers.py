@@ -87,6 +87,11 @@ class Gateway:
         self.program.send(signal.SIGHUP)
         until(lambda: self.program.log.count("reloaded configuration") > before, "it has reloaded")
 
+    def change(self, method: str, path: str) -> None:
+        with closing(HTTPConnection("127.0.0.1", self.admin, timeout=20)) as connection:
+            connection.request(method, path)
+            assert connection.getresponse().status == 200
+
     def post_reload(self) -> tuple[int, Any]:
         """Status and JSON of the answer."""
         with closing(HTTPConnection("127.0.0.1", self.admin, timeout=20)) as connection:
@@ -251,6 +256,18 @@ def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> 
     unknown = 'rtmpt_gateway_forwarded_commands_total{outcome="unknown_worker"}'
     assert gateway.metrics()[unknown] >= 3
     assert gateway.total("rtmpt_gateway_sessions") == 0
+
+
+def test_a_drained_gateway_stays_drained_over_a_reload(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=True)
+    gateway.change("POST", "/drain")
+    gateway.reload()
+    gateway.await_workers(active=2, retiring=1)
+    with pytest.raises(SessionEnded, match="503"):
+        NumberedSession(gateway.port, keeps=False)
+    gateway.change("DELETE", "/drain")
+    NumberedSession(gateway.port, keeps=False).finish()
+    session.finish()
 
 
 def test_limits_hold_over_all_workers(gateway: Gateway) -> None:
