@@ -83,8 +83,8 @@ class WorkerFigures:
             ],
             self.upstream_health,
             self._certificate_ends,
-            self._forwarded,
             expected,
+            self._forwarded,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)

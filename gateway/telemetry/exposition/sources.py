@@ -33,8 +33,8 @@ class Sources:
 
     ``listener_states``: the address of each listener, and the counts of its connections
     (listeners/protocol_detection.py). ``certificates``: their names and expiry times, in seconds since
-    1970. ``forwarded``: counts of commands for sessions of other workers, by outcome; empty if there are
-    none. ``expected``: the series that exist from the start.
+    1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
+    of other workers, by outcome; empty if there are none.
     """
 
     limits: Limits
@@ -43,5 +43,5 @@ class Sources:
     listener_states: Callable[[], Iterable[tuple[str, Mapping[str, int]]]] = lambda: ()
     upstreams: Callable[[], Iterable[UpstreamHealth]] = lambda: ()
     certificates: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
-    forwarded: Callable[[], Mapping[str, int]] = dict
     expected: Expected = NOTHING_EXPECTED
+    forwarded: Callable[[], Mapping[str, int]] = dict
