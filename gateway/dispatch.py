@@ -1,4 +1,8 @@
-"""Direct dispatch of read events, without Twisted's log context for each event.
+"""Direct dispatch of read events, without Twisted's log context for each event; and writes that wait for
+the end of an iteration.
+
+``at_end_of_iteration`` lets several small writes to one connection become one: those between workers, which
+many clients' commands share.
 
 Internals in use, which the tests check on every supported Twisted: ``_poller`` and ``_selectables`` of
 ``EPollReactor``.
@@ -6,6 +10,7 @@ Internals in use, which the tests check on every supported Twisted: ``_poller`` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from select import EPOLLIN
 from typing import Any
@@ -18,6 +23,21 @@ from gateway.transport import EagerWrites
 
 _log = Logger()
 
+# To be called once all events of an iteration are processed.
+_calls: list[Callable[[], object]] = []
+# Reactors that make them.
+_direct: set[object] = set()
+
+
+def at_end_of_iteration(call: Callable[[], object]) -> None:
+    """Call ``call`` when the events of this iteration of the reactor have been processed; at once if this
+    reactor is not dispatched directly.
+    """
+    if _direct:
+        _calls.append(call)
+    else:
+        call()
+
 
 def dispatch_directly(reactor: object) -> bool:
     """Have the epoll reactor call ``doRead`` directly. Returns whether this reactor supports it.
@@ -28,12 +48,16 @@ def dispatch_directly(reactor: object) -> bool:
     """
     if type(reactor) is not EPollReactor:
         return False
+    _direct.add(reactor)
     reactor.doIteration = partial(_poll, reactor)  # type: ignore[method-assign]
     return True
 
 
 def _poll(reactor: EPollReactor, timeout: float | None) -> None:
     selectables: dict[int, Any] = reactor._selectables
+    if _calls:
+        # Of timers.
+        _make_calls()
     try:
         events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables) or 1)
     except InterruptedError:
@@ -51,3 +75,15 @@ def _poll(reactor: EPollReactor, timeout: float | None) -> None:
         elif selectable is not None:
             # As EPollReactor.doPoll does.
             log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
+    if _calls:
+        _make_calls()
+
+
+def _make_calls() -> None:
+    calls = _calls.copy()
+    _calls.clear()
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            _log.failure("A write failed")

@@ -275,6 +275,9 @@ class GatewayService(service.Service):
         # which stops the event loop for about 11 ms.
         gc.collect()
         gc.freeze()
+        if not self.running:
+            # Stopped in the meantime.
+            return
         self._systemd.ready(self._gateway.status)
         self._status.start(self._systemd.watchdog_s / 3 or _STATUS_S, now=False)
 

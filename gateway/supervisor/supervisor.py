@@ -160,7 +160,13 @@ class Supervisor:
         """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
         if self._state is None:
             self._folder = self._make_folder()
-            await self._start_generation(self._next)
+            try:
+                await self._start_generation(self._next)
+            except GatewayError:
+                # Workers that were not ready have been ended by ``stop``.
+                if not self._is_stopping:
+                    raise
+                return
         else:
             self._adopt(self._state)
         if self._admin_port is not None:

@@ -104,13 +104,19 @@ def running() -> Iterator[tuple[int, Gateway]]:
 
 
 def _await_open(port: int) -> None:
+    """Wait until both workers accept clients."""
     give_up_at = monotonic() + _START_S
+    seen = set()
     while monotonic() < give_up_at:
         try:
-            Client(port)
+            clients = [Client(port) for _ in range(20)]
         except OSError:
             continue
-        return
+        seen |= {client.worker for client in clients}
+        for client in clients:
+            client.socket.close()
+        if len(seen) == 2:
+            return
     raise SystemExit("the gateway did not start")
 
 

@@ -43,6 +43,7 @@ from gateway.protocols.peering import (
 )
 from gateway.transport import EagerUnixServer
 from gateway.tunnels.ids import PREFIX_BYTES
+from gateway.workers.peering.batch import Batch
 
 _log = Logger()
 
@@ -65,6 +66,7 @@ class PeerLink:
     def __init__(self, lost: Callable[[PeerLink], None]) -> None:
         self._lost = lost
         self._transport: Any = None
+        self._batch = Batch(None)
         self._reader = FrameReader()
         self._next_request = count().__next__
         self._replies: dict[int, PendingResponse] = {}
@@ -74,6 +76,7 @@ class PeerLink:
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
+        self._batch = Batch(transport)
         transport.high_water_bytes = _HIGH_WATER_BYTES
         transport.registerProducer(self, True)
         transport.write(GREETING)
@@ -121,7 +124,7 @@ class PeerLink:
         request = self._next_request() % _REQUESTS
         if self._transport is not None:
             head = command_head(request, session_id, kind, number, len(body), source, flags, via)
-            self._transport.write_two(head, body)
+            self._batch.write_two(head, body)
         return request
 
     def expect(self, request: int, reply: PendingResponse) -> None:
@@ -138,7 +141,7 @@ class PeerLink:
 
     def tell(self, type_: int, request: int = 0, payload: bytes = b"") -> None:
         if self._transport is not None:
-            self._transport.write(frame(type_, request, payload))
+            self._batch.write(frame(type_, request, payload))
 
     def close(self) -> None:
         if self._transport is not None:

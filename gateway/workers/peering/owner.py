@@ -36,6 +36,7 @@ from gateway.protocols.peering import (
     read_connection_and_session,
 )
 from gateway.protocols.session import Session
+from gateway.workers.peering.batch import Batch
 
 _log = Logger()
 
@@ -90,12 +91,14 @@ class PeerConnection:
         self._clock = clock
         self._reader = FrameReader(GREETING)
         self._transport: Any = None
+        self._batch = Batch(None)
         self._pending: dict[int, _PeerReply] = {}
 
     # The transport calls
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
+        self._batch = Batch(transport)
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
@@ -125,7 +128,7 @@ class PeerConnection:
     def refuse(self, request: int, error: RequestRefused) -> None:
         self._pending.pop(request, None)
         if self._transport is not None:
-            self._transport.write(frame(MALFORMED if error.closes else UNKNOWN, request))
+            self._batch.write(frame(MALFORMED if error.closes else UNKNOWN, request))
 
     # Frames
 
@@ -170,12 +173,12 @@ class PeerConnection:
             return
         reply = self._pending[request] = _PeerReply(self, request, session)
         if session.is_keeping:
-            self._transport.write(frame(KEEPING, request))
+            self._batch.write(frame(KEEPING, request))
         session.wait(number, reply, now)
 
     def _answer(self, request: int, body: bytes) -> None:
         if self._transport is not None:
-            self._transport.write_two(frame_head(ANSWER, request, len(body)), body)
+            self._batch.write_two(frame_head(ANSWER, request, len(body)), body)
 
 
 @final
