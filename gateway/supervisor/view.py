@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeVar, final
 
+import attrs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
@@ -67,7 +68,8 @@ class GatewayView:
     async def families(self) -> list[Metric]:
         await self._of_each(self._collect)
         known = [worker.families for worker in self._workers.running]
-        return [*merged_families([self._workers.totals.families, *known]), *self._own_families()]
+        found = merged_families([self._workers.totals.families, *known])
+        return [*with_health(found, await self.upstreams()), *self._own_families()]
 
     async def _collect(self, worker: WorkerProcess) -> None:
         found = [family_of(each) async for each in worker.channel.stream("families")]
@@ -140,7 +142,7 @@ class GatewayView:
 
     async def upstreams(self) -> list[UpstreamHealth]:
         found = await self._of_each(lambda worker: worker.channel.call("upstreams"))
-        return _merged_health(map(health_of, found))
+        return merged_health(map(health_of, found))
 
     async def busy_share(self) -> float:
         return max(
@@ -208,20 +210,32 @@ class GatewayView:
         )
 
 
-def _merged_health(found: Iterable[list[UpstreamHealth]]) -> list[UpstreamHealth]:
-    """The servers of all workers: each worker has its own connections to the same servers."""
+def merged_health(found: Iterable[list[UpstreamHealth]]) -> list[UpstreamHealth]:
+    """The servers of all workers, which connect to the same ones: the last connect shows which are up."""
     servers: dict[str, UpstreamHealth] = {}
-    for health in found:
-        for each in health:
-            known = servers.get(each.name, each)
-            servers[each.name] = UpstreamHealth(
-                name=each.name,
-                up=known.up and each.up,
-                due=known.due and each.due,
-                failures=each.failures + (known.failures if known is not each else 0),
-                dials=list(each.dials)
-                if known is each
-                else [sum(pair) for pair in zip(known.dials, each.dials, strict=True)],
-                silent_s=max(known.silent_s, each.silent_s),
-            )
+    for each in (one for health in found for one in health):
+        known = servers.get(each.name)
+        servers[each.name] = each if known is None else _merged_server(known, each)
     return list(servers.values())
+
+
+def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth:
+    latest = max(one, other, key=lambda health: health.tried_at)
+    return attrs.evolve(
+        latest,
+        failures=one.failures + other.failures,
+        dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
+        silent_s=max(one.silent_s, other.silent_s),
+    )
+
+
+def with_health(families: list[Metric], servers: Iterable[UpstreamHealth]) -> list[Metric]:
+    """``families``, in which servers are up as ``servers`` have it."""
+    up = {server.name: float(server.up) for server in servers}
+    for family in families:
+        if family.name == PREFIX + "upstream_up":
+            family.samples = [
+                sample._replace(value=up.get(sample.labels["upstream"], sample.value))
+                for sample in family.samples
+            ]
+    return families

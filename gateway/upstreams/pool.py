@@ -38,11 +38,13 @@ class Telemetry(Protocol):
 @frozen
 class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
-    tried in its turn, not last."""
+    tried in its turn, not last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never.
+    """
 
     name: str
     up: bool
     due: bool
+    tried_at: float = 0.0
 
 
 @final
@@ -65,6 +67,7 @@ class Pool:
         self._turn = 0
         # Servers whose last connection failed, and the time until which they are tried last.
         self._down_until: dict[Server, float] = {}
+        self._tried_at: dict[Server, float] = {}
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
@@ -116,7 +119,12 @@ class Pool:
         """The health of each server."""
         now = self._clock()
         return [
-            Health(server.name, server not in self._down_until, not self._is_avoided(server, now))
+            Health(
+                server.name,
+                server not in self._down_until,
+                not self._is_avoided(server, now),
+                self._tried_at.get(server, 0.0),
+            )
             for server in self.servers
         ]
 
@@ -131,6 +139,7 @@ class Pool:
         return self._down_until.get(server, now) > now
 
     def _connected(self, server: Server, seconds: float) -> None:
+        self._tried_at[server] = self._clock()
         if self._telemetry is not None:
             self._telemetry.connected(server.name, seconds)
         if debugging.enabled:
@@ -150,4 +159,5 @@ class Pool:
         # One line for each outage, not for each client.
         if server not in self._down_until:
             _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
-        self._down_until[server] = self._clock() + _AVOIDED_S
+        now = self._tried_at[server] = self._clock()
+        self._down_until[server] = now + _AVOIDED_S

@@ -117,7 +117,7 @@ class WorkerFigures:
             UpstreamHealth(
                 *(each.name, each.up, each.due),
                 *(counts.failures[each.name], counts.dials_of(each.name)),
-                self.sessions.silent_s(each.name),
+                *(self.sessions.silent_s(each.name), each.tried_at),
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

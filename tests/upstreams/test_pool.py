@@ -20,7 +20,7 @@ from gateway.errors import ConfigurationError, ResourcesExhausted, UpstreamUnava
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
-from gateway.upstreams.pool import Health, Pool
+from gateway.upstreams.pool import Pool
 from tests.helpers.logged import logged
 
 LOOPBACK = "127.0.0.1"
@@ -218,18 +218,24 @@ def test_a_server_that_accepts_again_is_in_its_turn_at_once(network: Network) ->
     assert [network.connect(pool) for _ in range(4)] == [str(returning)] * 4
 
 
+def states(pool: Pool) -> list[tuple[str, bool, bool]]:
+    return [(each.name, each.up, each.due) for each in pool.health()]
+
+
 def test_a_server_is_down_from_a_failure_until_it_accepts_a_connection(network: Network) -> None:
     returning, living = network.dead_server(), network.server()
     pool = network.pool(living, returning)
     assert [each.up for each in pool.health()] == [True, True]
     network.connect(pool)
-    assert pool.health() == [Health(str(living), True, True), Health(str(returning), False, False)]
+    assert states(pool) == [(str(living), True, True), (str(returning), False, False)]
+    assert pool.health()[1].tried_at == network.now
     # It is due to be tried, but still not known to be up.
     network.now += 60.0
-    assert pool.health()[1] == Health(str(returning), up=False, due=True)
+    assert states(pool)[1] == (str(returning), False, True)
     network.revive(returning)
     assert {network.connect(pool) for _ in range(2)} == {str(living), str(returning)}
-    assert pool.health()[1] == Health(str(returning), up=True, due=True)
+    assert states(pool)[1] == (str(returning), True, True)
+    assert pool.health()[1].tried_at == network.now
 
 
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:

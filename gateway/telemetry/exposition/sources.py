@@ -16,7 +16,8 @@ class UpstreamHealth:
 
     ``up``: whether the last connection succeeded; true before the first one. ``due``: whether the server is
     used in turn, and not avoided after failures. ``silent_s``: for how long it has sent nothing although
-    sessions wait for it; 0.0 if it answers.
+    sessions wait for it; 0.0 if it answers. ``tried_at``: when it was last connected to, in seconds of the
+    machine's monotonic clock; 0.0 for never.
     """
 
     name: str
@@ -25,6 +26,7 @@ class UpstreamHealth:
     failures: int
     dials: Sequence[int]
     silent_s: float = 0.0
+    tried_at: float = 0.0
 
 
 @define
