@@ -356,7 +356,6 @@ def test_a_start_that_fails_in_a_worker_is_one_line(programs: Programs, tmp_path
     assert lines
 
 
-@pytest.mark.alone
 def test_connections_spread_evenly(gateway: Gateway) -> None:
     with ExitStack() as stack:
         for _ in range(1000):
