@@ -33,7 +33,7 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -44,6 +44,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
+from gateway.reloading import Reloader, accept_signals
 from gateway.supervisor import succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
@@ -163,13 +164,12 @@ class GatewayService(service.Service):
         twistd: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._observer = observer
-        self._twistd = twistd
-        self._version = version_of("rtmpt-gateway")
         self._configuration = configuration
         self._reactor = reactor
         self._gateway = gateway
         self._exit_with = exit_with
         self._systemd = SystemdNotify(os.environ)
+        self._reloader = Reloader(gateway, reactor, self._systemd, twistd)
         self._status = LoopingCall(self._report)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -203,50 +203,14 @@ class GatewayService(service.Service):
         super().startService()  # type: ignore[no-untyped-call]
         # A signal handler can interrupt any code, so the reactor calls ``reload`` between events.
         later = IReactorFromThreads(self._reactor).callFromThread
-        signal(SIGHUP, lambda *_: later(self.reload))
+        signal(SIGHUP, lambda *_: later(self._reloader.reload))
         if isinstance(self._gateway, Supervisor):
-            signal(SIGUSR2, lambda *_: later(self.reload, True))
+            signal(SIGUSR2, lambda *_: later(self._reloader.reload, True))
         # A reactor that does not run yet cannot be stopped if the start fails.
         self._reactor.callWhenRunning(self._begin)
 
-    def reload(self, replaces_program: bool = False) -> None:
-        """SIGHUP: reload what can be reloaded. What is invalid is logged and not used.
-
-        SIGUSR2 also has the supervisor's program replaced by the installed one. SIGHUP does that only if
-        another version is installed.
-        """
-        Deferred.fromCoroutine(self._reload(replaces_program)).addErrback(
-            lambda failure: self._log.failure("the reload failed", failure)
-        )
-
-    async def _reload(self, replaces_program: bool) -> None:
-        self._systemd.reloading()
-        try:
-            await self._gateway.reload()
-            if isinstance(self._gateway, Supervisor):
-                is_other = version_of("rtmpt-gateway") != self._version
-                if replaces_program or is_other:
-                    await self._replace_program(self._gateway)
-        except _EXPECTED:
-            # They have been logged already.
-            pass
-        finally:
-            self._systemd.ready(self._gateway.status)
-
-    async def _replace_program(self, supervisor: Supervisor) -> None:
-        cause = succession.obstacle(self._twistd)
-        if cause:
-            self._log.warn("the supervisor's program is not replaced: {cause}", cause=cause)
-            return
-        while not supervisor.may_be_replaced_now:
-            await deferLater(self._reactor, 0.05)  # type: ignore[arg-type]
-        self._log.info("the supervisor's program is replaced by the installed one")
-        try:
-            succession.execute_successor(supervisor.hand_over(), self._twistd.get("pidfile") or "")
-        except GatewayError as error:
-            self._log.error("the supervisor's program cannot be replaced: {error}", error=error)
-
     def _begin(self) -> None:
+        accept_signals()
         Deferred.fromCoroutine(self._start()).addErrback(self._fail)
 
     def stopService(self) -> Deferred[None]:

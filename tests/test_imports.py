@@ -54,6 +54,10 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.listeners.ports",
         *("gateway.protocols", "gateway.telemetry", "gateway.tunnels.ids", "gateway.workers"),
     },
+    "gateway.reloading": {
+        *("gateway.errors", "gateway.supervisor", "gateway.systemd_notify"),
+        *("gateway.telemetry.versions", "gateway.workers"),
+    },
     "gateway.service": {"gateway"},
 }
 

@@ -298,18 +298,23 @@ class Supervisor:
         try:
             workers = [self._start_worker(new) for _ in range(worker_count(new.configuration))]
             await gatherResults([worker.ready for worker in workers], consumeErrors=True)
+            if self.draining:
+                for worker in workers:
+                    await worker.channel.call("drain", True)
         except Exception as error:
-            new.is_current = False
-            for worker in new.workers:
-                worker.discard()
-            if not new.workers:
-                self._generations.remove(new)
+            self._discard(new)
             raise _first_cause(error) from None
-        for worker in workers:
-            worker.drain(self.draining)
         for old in self._generations:
             if old is not new and old.is_current:
                 self._retire(old, new.configuration.limits.reload_drain_s)
+
+    def _discard(self, new: Generation) -> None:
+        """End the workers of a generation that could not start."""
+        new.is_current = False
+        for worker in new.workers:
+            worker.discard()
+        if not new.workers:
+            self._generations.remove(new)
 
     def _start_worker(self, generation: Generation) -> WorkerProcess:
         memory, first_socket = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
@@ -385,7 +390,8 @@ class Supervisor:
             self._replace_later(generation)
         else:
             _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
-            worker.drain(self.draining)
+            if self.draining:
+                await worker.channel.call("drain", True)
 
     def _look_after(self) -> None:
         """Kill workers whose event loop does not run."""

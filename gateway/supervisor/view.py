@@ -154,8 +154,7 @@ class GatewayView:
 
     async def drain(self, on: bool) -> None:
         self._workers.draining = on
-        for worker in self._workers.running:
-            worker.drain(on)
+        await self._of_each(lambda worker: worker.channel.call("drain", on))
 
     async def reload(self) -> list[str]:
         return await self._workers.reload()

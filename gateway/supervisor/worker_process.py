@@ -143,10 +143,6 @@ class WorkerProcess:
             os.set_blocking(descriptor, False)
             self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _factory_of(protocol))
 
-    def drain(self, on: bool) -> None:
-        """Have it refuse new sessions, or accept them again."""
-        self.channel.tell("drain", on)
-
     def retire(self, seconds: float) -> None:
         """Have it accept no more clients, and end with its last session."""
         if not self.is_ready:

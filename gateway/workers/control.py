@@ -40,13 +40,13 @@ class Control:
                 "retire": self.retire,
                 "stop": self.stop,
                 "hurry": worker.hurry,
-                "drain": self._drain,
                 "log_level": self._set_log_level,
                 "reopen_logs": worker.figures.reopen_logs,
             },
             lost=self._supervisor_lost,
             calls={
                 "busy_share": view.busy_share,
+                "drain": view.drain,
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,
@@ -95,9 +95,6 @@ class Control:
         if not self._is_ending:
             _log.error("the supervisor has ended; the sessions of this worker continue")
             self.retire(self._worker.reload_drain_s)
-
-    def _drain(self, on: bool) -> None:
-        Deferred.fromCoroutine(self._view.drain(on))
 
     def _set_log_level(self, level: str) -> None:
         Deferred.fromCoroutine(self._view.set_log_level(level))

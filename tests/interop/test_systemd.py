@@ -6,13 +6,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 
 import pytest
 
 from tests.helpers.interop.as_systemd import Systemd
 from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession
-from tests.helpers.interop.programs import Programs
+from tests.helpers.interop.programs import Programs, until
 
 _CONFIGURATION = """workers = 2
 [[listener]]
@@ -54,6 +55,25 @@ def test_systemd_is_told_of_each_state(systemd: Systemd, configuration: Path) ->
     gateway.send(signal.SIGTERM)
     systemd.hears("STOPPING=1")
     gateway.ends(10)
+    assert "Traceback" not in gateway.log
+
+
+def test_signals_during_a_reload_and_an_upgrade_are_neither_lost_nor_fatal(
+    systemd: Systemd, configuration: Path
+) -> None:
+    gateway = systemd.start(configuration)
+    systemd.hears("READY=1")
+    gateway.send(signal.SIGUSR2)
+    gateway.says("the supervisor's program is replaced")
+    before = gateway.log.count("reloaded configuration")
+    gateway.send(signal.SIGHUP)
+    until(lambda: gateway.log.count("reloaded configuration") > before, "it has reloaded")
+    # A second one during a reload.
+    for _ in range(2):
+        gateway.send(signal.SIGHUP)
+        sleep(0.2)
+    until(lambda: gateway.log.count("reloaded configuration") > before + 2, "and twice more")
+    NumberedSession(systemd.port, keeps=True).finish()
     assert "Traceback" not in gateway.log
 
 

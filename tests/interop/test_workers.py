@@ -316,6 +316,25 @@ def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(gateway: G
     assert sum(ends.values()) == len(lost)
 
 
+def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(gateway: Gateway) -> None:
+    before = gateway.total("rtmpt_gateway_sessions_opened_total")
+    hanging = gateway.worker_pids[0]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        began = monotonic()
+        assert gateway.total("rtmpt_gateway_workers_unanswered_total") >= 1
+        # A second for each question that it does not answer.
+        assert monotonic() - began < 5
+        # Half a second passes until its share of connections is taken by the other one.
+        for _ in range(5):
+            NumberedSession(gateway.port, keeps=True).finish()
+        # Its counters are still there, as they were last known.
+        assert gateway.total("rtmpt_gateway_sessions_opened_total") == before + 5
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    gateway.await_workers()
+
+
 def wait_for_reports() -> None:
     sleep(1.2)
 

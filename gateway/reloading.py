@@ -1,0 +1,114 @@
+"""Reloads that signals ask for, one after another; and the replacement of the supervisor's program.
+
+Signals that arrive while the program is replaced wait in the kernel, because the signal mask survives an
+exec: SIGHUP would otherwise end a process that has not installed its handler yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from signal import SIG_BLOCK, SIG_UNBLOCK, SIGHUP, SIGINT, SIGTERM, SIGUSR2, pthread_sigmask
+from typing import Any, Final, final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from gateway.errors import GatewayError
+from gateway.supervisor import succession
+from gateway.supervisor.supervisor import Supervisor
+from gateway.systemd_notify import SystemdNotify
+from gateway.telemetry.versions import version_of
+from gateway.workers.worker import Worker
+
+_log = Logger()
+
+_PACKAGE: Final = "rtmpt-gateway"
+_SIGNALS: Final = (SIGHUP, SIGINT, SIGTERM, SIGUSR2)
+_LOOK_S: Final = 0.05
+
+
+def accept_signals() -> None:
+    """Receive the signals that have arrived while the program was replaced. Handlers must be installed."""
+    pthread_sigmask(SIG_UNBLOCK, _SIGNALS)
+
+
+@final
+class Reloader:
+    """``twistd``: its options, with which the program is executed anew."""
+
+    def __init__(
+        self,
+        gateway: Worker | Supervisor,
+        reactor: Any,
+        systemd: SystemdNotify,
+        twistd: Mapping[str, Any],
+    ) -> None:
+        self._gateway = gateway
+        self._reactor = reactor
+        self._systemd = systemd
+        self._twistd = twistd
+        self._version = version_of(_PACKAGE)
+        self._is_reloading = False
+        # What has been asked for since the last reload began.
+        self._is_due = self._replaces = False
+
+    def reload(self, replaces_program: bool = False) -> None:
+        """Reload what can be reloaded. What is invalid is logged and not used.
+
+        The supervisor's program is replaced if that is asked for, or if another version is installed.
+        """
+        self._is_due = True
+        self._replaces = self._replaces or replaces_program
+        if not self._is_reloading:
+            self._is_reloading = True
+            Deferred.fromCoroutine(self._run()).addErrback(
+                lambda failure: _log.failure("the reload failed", failure)
+            )
+
+    async def _run(self) -> None:
+        self._systemd.reloading()
+        try:
+            while self._is_due:
+                self._is_due = False
+                if await self._reload_once():
+                    await self._replace_program()
+        finally:
+            self._is_reloading = False
+            self._systemd.ready(self._gateway.status)
+
+    async def _reload_once(self) -> bool:
+        """Returns whether it succeeded."""
+        try:
+            await self._gateway.reload()
+        except (GatewayError, OSError):
+            # It has been logged already.
+            return False
+        return True
+
+    async def _replace_program(self) -> None:
+        """Replace the program, if that is due, unless another reload is."""
+        supervisor = self._gateway
+        is_wanted = self._replaces or version_of(_PACKAGE) != self._version
+        if not (isinstance(supervisor, Supervisor) and is_wanted):
+            return
+        cause = succession.obstacle(self._twistd)
+        if cause:
+            self._replaces = False
+            _log.warn("the supervisor's program is not replaced: {cause}", cause=cause)
+            return
+        while not supervisor.may_be_replaced_now:
+            await deferLater(self._reactor, _LOOK_S)
+        pthread_sigmask(SIG_BLOCK, _SIGNALS)
+        if not self._is_due:
+            self._execute_successor(supervisor)
+        accept_signals()
+
+    def _execute_successor(self, supervisor: Supervisor) -> None:
+        """Does not return if it succeeds."""
+        self._replaces = False
+        _log.info("the supervisor's program is replaced by the installed one")
+        try:
+            succession.execute_successor(supervisor.hand_over(), self._twistd.get("pidfile") or "")
+        except GatewayError as error:
+            _log.error("the supervisor's program cannot be replaced: {error}", error=error)
