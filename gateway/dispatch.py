@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from select import EPOLLIN
-from typing import Any
+from typing import Any, final
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
@@ -23,18 +23,34 @@ from gateway.transport import EagerWrites
 
 _log = Logger()
 
-# To be called once all events of an iteration are processed.
-_calls: list[Callable[[], object]] = []
-# Reactors that make them.
-_direct: set[object] = set()
+
+@final
+class _Iteration:
+    """The current iteration of a reactor that is dispatched directly, and what is called at its end."""
+
+    def __init__(self) -> None:
+        self.is_running = False
+        self.calls: list[Callable[[], object]] = []
+
+    def end(self) -> None:
+        self.is_running = False
+        calls, self.calls = self.calls, []
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                _log.failure("A write failed")
+
+
+_iteration = _Iteration()
 
 
 def at_end_of_iteration(call: Callable[[], object]) -> None:
-    """Call ``call`` when the events of this iteration of the reactor have been processed; at once if this
-    reactor is not dispatched directly.
+    """Call ``call`` when the events of this iteration of the reactor have been processed; at once outside
+    of one (for timers), or if the reactor is not dispatched directly.
     """
-    if _direct:
-        _calls.append(call)
+    if _iteration.is_running:
+        _iteration.calls.append(call)
     else:
         call()
 
@@ -48,20 +64,17 @@ def dispatch_directly(reactor: object) -> bool:
     """
     if type(reactor) is not EPollReactor:
         return False
-    _direct.add(reactor)
     reactor.doIteration = partial(_poll, reactor)  # type: ignore[method-assign]
     return True
 
 
 def _poll(reactor: EPollReactor, timeout: float | None) -> None:
     selectables: dict[int, Any] = reactor._selectables
-    if _calls:
-        # Of timers.
-        _make_calls()
     try:
         events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables) or 1)
     except InterruptedError:
         return
+    _iteration.is_running = True
     for fd, event in events:
         selectable = selectables.get(fd)
         if event == EPOLLIN and isinstance(selectable, EagerWrites):
@@ -75,15 +88,7 @@ def _poll(reactor: EPollReactor, timeout: float | None) -> None:
         elif selectable is not None:
             # As EPollReactor.doPoll does.
             log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
-    if _calls:
-        _make_calls()
-
-
-def _make_calls() -> None:
-    calls = _calls.copy()
-    _calls.clear()
-    for call in calls:
-        try:
-            call()
-        except Exception:
-            _log.failure("A write failed")
+    if _iteration.calls:
+        _iteration.end()
+    else:
+        _iteration.is_running = False

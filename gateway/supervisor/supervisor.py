@@ -20,7 +20,7 @@ from tempfile import mkdtemp
 from typing import Any, Final, final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -107,7 +107,8 @@ class Supervisor:
         self._number = 0
         self._pause_s = 0.0
         self._is_stopping = False
-        self._is_reloading = False
+        # Held while a generation starts: a reload waits for the start, or for another reload.
+        self._changing = DeferredLock()
         self._look = LoopingCall(self._look_after)
         self.draining = False
         self.totals = RetiredTotals()
@@ -160,6 +161,7 @@ class Supervisor:
         """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
         if self._state is None:
             self._folder = self._make_folder()
+            await self._changing.acquire()
             try:
                 await self._start_generation(self._next)
             except GatewayError:
@@ -167,6 +169,8 @@ class Supervisor:
                 if not self._is_stopping:
                     raise
                 return
+            finally:
+                self._changing.release()
         else:
             self._adopt(self._state)
         if self._admin_port is not None:
@@ -203,9 +207,15 @@ class Supervisor:
 
         Raises GatewayError, after which nothing has changed. Logs both.
         """
-        if self._is_reloading or self._is_stopping:
-            raise GatewayError("a reload is in progress already, or the gateway stops")
-        self._is_reloading = True
+        await self._changing.acquire()
+        try:
+            return await self._reload()
+        finally:
+            self._changing.release()
+
+    async def _reload(self) -> list[str]:
+        if self._is_stopping:
+            raise GatewayError("the gateway stops")
         # For logrotate; also if the configuration cannot be used, and in workers that retire.
         for worker in self.running:
             worker.channel.tell("reopen_logs")
@@ -216,8 +226,6 @@ class Supervisor:
             faults = "; ".join(str(error).splitlines())
             _log.error("the old configuration stays in use: {faults}", faults=faults)
             raise
-        finally:
-            self._is_reloading = False
         self.reloads["succeeded"] += 1
         _log.info("reloaded configuration")
         return ["configuration"]

@@ -58,6 +58,17 @@ def test_systemd_is_told_of_each_state(systemd: Systemd, configuration: Path) ->
     assert "Traceback" not in gateway.log
 
 
+def test_a_reload_waits_until_the_start_has_finished(systemd: Systemd, configuration: Path) -> None:
+    gateway = systemd.start(configuration)
+    # A worker accepts clients, and the other one may not have started yet.
+    session = NumberedSession(systemd.port, keeps=False)
+    gateway.send(signal.SIGHUP)
+    until(lambda: "reloaded configuration" in gateway.log, "it has reloaded")
+    session.step()
+    session.finish()
+    assert "stays in use" not in gateway.log
+
+
 def test_signals_during_a_reload_and_an_upgrade_are_neither_lost_nor_fatal(
     systemd: Systemd, configuration: Path
 ) -> None:

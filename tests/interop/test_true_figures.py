@@ -20,8 +20,6 @@ from tests.helpers.interop.paths import MediaServer, path
 from tests.helpers.interop.programs import Programs, until
 
 _ROUNDS = 20
-pytestmark = pytest.mark.alone
-
 _TRUE_WITHIN = 0.1
 
 

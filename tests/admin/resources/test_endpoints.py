@@ -257,7 +257,6 @@ def _timed(step: Callable[[], object]) -> float:
         ("/events?limit=100", b"\n\r\n1\r\n\n\r\n"),
     ],
 )
-@pytest.mark.alone
 def test_no_step_of_an_answer_about_5000_sessions_takes_long(
     busy_server: AdminServer, target: str, end: bytes
 ) -> None:
