@@ -195,6 +195,7 @@ def test_a_slow_reader_loses_nothing(
     assert_whole(player, played(player), packets_of_media(large_clip))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ffmpeg", ["ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()])
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
 def test_q_in_a_streamed_answer_ends_at_once(
