@@ -291,13 +291,15 @@ def _gateway(
     options: Options, reactor: Any, observer: LevelFilter | None, output: Output | None
 ) -> Worker | Supervisor:
     environment = dict(os.environ)
-    if options.configuration.workers == 1:
+    state = succession.take_state(environment)
+    # The program of a supervisor is replaced by a supervisor's, also if there is one worker only now.
+    if options.configuration.workers == 1 and state is None:
         return Worker(options.configuration, reactor, environment, observer)
     return Supervisor(
         *(options.configuration, options.text, reactor, environment, observer, options.read),
         _log_line if output is None else partial(_write_line, output),
         observer is not None and observer.is_on_output and _is_journal(),
-        succession.take_state(environment),
+        state,
     )
 
 

@@ -97,6 +97,8 @@ class Supervisor:
         self._is_journal = is_journal
         self._state = state
         self._memory = make_memory() if state is None else state.memory
+        # It has survived an exec; workers get copies of it.
+        os.set_inheritable(self._memory, False)
         self._counts = SharedCounts(self._memory, 0)
         self._folder = ""
         self._sockets = ListeningSockets(reactor, environment)
@@ -301,7 +303,7 @@ class Supervisor:
     # Workers
 
     async def _start_generation(self, new: Generation) -> None:
-        """Raises GatewayError, with none of its workers left."""
+        """Raises GatewayError, after which its workers end."""
         self._generations.append(new)
         try:
             workers = [self._start_worker(new) for _ in range(worker_count(new.configuration))]
@@ -317,10 +319,11 @@ class Supervisor:
                 self._retire(old, new.configuration.limits.reload_drain_s)
 
     def _discard(self, new: Generation) -> None:
-        """End the workers of a generation that could not start."""
-        new.is_current = False
-        for worker in new.workers:
-            worker.discard()
+        """End the workers of a generation that could not start as a whole.
+
+        Those that are ready may have clients already, and end with their last session.
+        """
+        self._retire(new, new.configuration.limits.reload_drain_s)
         if not new.workers:
             self._generations.remove(new)
 

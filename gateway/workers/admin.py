@@ -1,4 +1,4 @@
-"""The admin server of one worker: opens its socket, and reads its token and certificates.
+"""The admin server: opens its socket, and reads its token and certificates.
 
 ``bind`` is called while the process may still be root, so the token and key files may be readable by root
 only.
@@ -6,6 +6,7 @@ only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_IROTH, S_IWOTH
@@ -54,8 +55,8 @@ def bind(
     environment: Mapping[str, str],
     descriptor: int | None = None,
 ) -> Any:
-    """Open the admin server, on the listening socket ``descriptor`` if that is given. Returns Twisted's
-    IListeningPort. Raises ConfigurationError.
+    """Open the admin server, on the listening socket ``descriptor`` if that is given, which is closed then.
+    Returns Twisted's IListeningPort. Raises ConfigurationError.
     """
     guard = _guard(settings, token(settings, source))
     site = _site(guard, gateway, lambda: TimeSlices(reactor, monotonic), reactor)
@@ -64,7 +65,9 @@ def bind(
     if shown is not None:
         factory = TLSMemoryBIOFactory(_tls(shown, authorities(settings, source)), False, site)
     if descriptor is not None:
-        return adopt(reactor, descriptor, factory)
+        port = adopt(reactor, descriptor, factory)
+        os.close(descriptor)
+        return port
     with source.at("admin", "address"):
         port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
     is_tcp = isinstance(settings.address, TcpAddress)

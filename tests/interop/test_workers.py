@@ -258,6 +258,31 @@ def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> 
     assert gateway.total("rtmpt_gateway_sessions") == 0
 
 
+def test_workers_hold_no_socket_of_the_admin_server_after_a_replacement(gateway: Gateway) -> None:
+    for number in range(2):
+        gateway.program.send(signal.SIGUSR2)
+        until(
+            lambda number=number: gateway.program.log.count("the supervisor continues") > number,
+            "the program has been replaced",
+        )
+    # The workers of a second reload were started by the successor.
+    gateway.await_workers()
+    gateway.program.kill()
+    # Or a new gateway could not listen there.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", gateway.admin), timeout=5).close()
+
+
+def test_a_supervisor_of_one_worker_is_replaced_too(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=False)
+    gateway.file.write_text(gateway.file.read_text().replace("workers = 2", "workers = 1"))
+    gateway.program.send(signal.SIGUSR2)
+    gateway.program.says("the supervisor continues")
+    session.step()
+    session.finish()
+    gateway.await_workers(1)
+
+
 def test_a_drained_gateway_stays_drained_over_a_reload(gateway: Gateway) -> None:
     session = NumberedSession(gateway.port, keeps=True)
     gateway.change("POST", "/drain")
@@ -325,7 +350,6 @@ def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(gateway: Gateway) 
         assert gateway.total("rtmpt_gateway_workers_unanswered_total") >= 1
         # A second for each question that it does not answer.
         assert monotonic() - began < 5
-        # Half a second passes until its share of connections is taken by the other one.
         for _ in range(5):
             NumberedSession(gateway.port, keeps=True).finish()
         # Its counters are still there, as they were last known.
