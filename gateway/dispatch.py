@@ -34,6 +34,8 @@ class _Iteration:
 
     def end(self) -> None:
         self.is_running = False
+        if not self.calls:
+            return
         calls, self.calls = self.calls, []
         for call in calls:
             try:
@@ -75,6 +77,15 @@ def _poll(reactor: EPollReactor, timeout: float | None) -> None:
     except InterruptedError:
         return
     _iteration.is_running = True
+    try:
+        _dispatch(reactor, selectables, events)
+    finally:
+        _iteration.end()
+
+
+def _dispatch(
+    reactor: EPollReactor, selectables: dict[int, Any], events: list[tuple[int, int]]
+) -> None:
     for fd, event in events:
         selectable = selectables.get(fd)
         if event == EPOLLIN and isinstance(selectable, EagerWrites):
@@ -88,7 +99,3 @@ def _poll(reactor: EPollReactor, timeout: float | None) -> None:
         elif selectable is not None:
             # As EPollReactor.doPoll does.
             log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
-    if _iteration.calls:
-        _iteration.end()
-    else:
-        _iteration.is_running = False

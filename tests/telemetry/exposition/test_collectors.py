@@ -324,15 +324,15 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
     known = min(sum(measure(format_lines())) for _ in range(5))
     for scrape, most in (
         (lambda accept: exposition(node.metrics.families(), accept), 1),
-        # The known work takes some 32 ms where 5,000 sessions take 0.7 s, and 1.3 s in OpenMetrics.
+        # The known work takes 0.13 s where 5,000 sessions take 2.8 s, and 4.7 s in OpenMetrics.
         (sessions.exposition, 30),
     ):
-        for accept, factor, count in (("", 1, 2), (OPEN_METRICS, 2, 1)):
-            runs = [measure(scrape(accept)) for _ in range(count)]
+        for accept, factor in (("", 1), (OPEN_METRICS, 2)):
+            runs = [measure(scrape(accept)) for _ in range(2)]
             slices = [min(times) for times in zip(*runs, strict=True)]
             assert sum(slices) < factor * most * known
-            # 5 ms where the known work takes 32 ms.
-            assert max(slices) < 0.16 * known
+            # 3.2 ms where the known work takes 32 ms, as on an AMD EPYC.
+            assert max(slices) < 0.1 * known
 
 
 def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> None:
