@@ -92,6 +92,19 @@ def join_unsent(transport: object) -> None:
         transport._tempDataBuffer = [b"".join(transport._tempDataBuffer)]
 
 
+def has_unsent(transport: object) -> bool:
+    """Whether a transport of Twisted has writes that the socket has not accepted yet."""
+    return isinstance(transport, abstract.FileDescriptor) and bool(
+        transport.dataBuffer or transport._tempDataBuffer
+    )
+
+
+def adopt_unix_connection(connection: socket.socket, protocol: Any, reactor: Any) -> None:
+    """Connect ``protocol`` to a connected UNIX socket, by an ``EagerUnixServer``."""
+    make: Any = EagerUnixServer
+    protocol.makeConnection(make(connection, protocol, None, None, 0, reactor))
+
+
 class EagerWrites:
     """Mixed in before ``tcp.Connection``'s descendants.
 

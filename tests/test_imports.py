@@ -52,7 +52,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.supervisor": {
         *("gateway.admin", "gateway.configuration", "gateway.errors", "gateway.logs"),
         "gateway.listeners.ports",
-        *("gateway.protocols", "gateway.telemetry", "gateway.tunnels.ids", "gateway.workers"),
+        *("gateway.protocols", "gateway.telemetry", "gateway.transport"),
+        *("gateway.tunnels.ids", "gateway.workers"),
     },
     "gateway.reloading": {
         *("gateway.errors", "gateway.supervisor", "gateway.systemd_notify"),

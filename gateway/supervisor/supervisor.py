@@ -11,12 +11,8 @@ continues with the same workers.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Final, final
 
 from attrs import define, field
@@ -32,6 +28,7 @@ from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.succession import HandedOverGeneration, State
 from gateway.supervisor.view import GatewayView
+from gateway.supervisor.worker_folder import WorkerFolder
 from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, WorkerProcess, inheritable_copy
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.versions import version_of
@@ -56,7 +53,6 @@ _DEAD_S: Final = 30.0
 # A worker that has not reported for so long is late; systemd is not told then that the gateway is alive.
 _LATE_S: Final = 10.0
 _LOOK_S: Final = 1.0
-_FOLDER_MODE: Final = 0o700
 
 
 @define
@@ -100,7 +96,8 @@ class Supervisor:
         # It has survived an exec; workers get copies of it.
         os.set_inheritable(self._memory, False)
         self._counts = SharedCounts(self._memory, 0)
-        self._folder = ""
+        # Of the workers' sockets; None before the start.
+        self._folder: WorkerFolder | None = None
         self._sockets = ListeningSockets(reactor, environment)
         self._admin_port: Any = None
         self._generations: list[Generation] = []
@@ -162,7 +159,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
         if self._state is None:
-            self._folder = self._make_folder()
+            self._folder = WorkerFolder.make(self._environment)
             await self._changing.acquire()
             try:
                 await self._start_generation(self._next)
@@ -192,7 +189,8 @@ class Supervisor:
         await self._sockets.close()
         if self._admin_port is not None:
             await self._admin_port.stopListening()
-        self._remove_folder()
+        if self._folder is not None:
+            self._folder.remove()
 
     @property
     def may_be_replaced_now(self) -> bool:
@@ -255,7 +253,7 @@ class Supervisor:
         os.set_inheritable(self._memory, True)
         return State(
             memory=self._memory,
-            folder=self._folder,
+            folder=self._the_folder.path,
             number=self._number,
             draining=self.draining,
             level="" if self._threshold is None else self._threshold.level,
@@ -276,7 +274,7 @@ class Supervisor:
 
     def _adopt(self, state: State) -> None:
         """Continue with the workers of the program that ran in this process before."""
-        self._folder, self._number = state.folder, state.number
+        self._folder, self._number = WorkerFolder(state.folder), state.number
         self.draining, self.restarts, self.reloads = state.draining, state.restarts, state.reloads
         self.totals.families = [family_of(each) for each in state.totals]
         if self._threshold is not None and state.level:
@@ -336,7 +334,7 @@ class Supervisor:
                 number=self._free_number(generation.configuration.node.id),
                 slot=self._free_slot(),
                 configuration=generation.text,
-                folder=self._folder,
+                folder=self._the_folder.path,
                 sockets=tuple(range(first_socket, first_socket + len(generation.sockets))),
                 memory=memory,
                 level=self._level(log.level),
@@ -369,8 +367,7 @@ class Supervisor:
     def _worker_gone(self, generation: Generation, worker: WorkerProcess) -> None:
         generation.workers.remove(worker)
         self._counts.clear(worker.setup.slot)
-        with suppress(FileNotFoundError):
-            Path(self._folder, worker.prefix).unlink()
+        self._the_folder.remove_socket(worker.prefix)
         self.totals.add(worker.families, worker.sessions)
         if not generation.workers and not generation.is_current:
             self._generations.remove(generation)
@@ -414,6 +411,12 @@ class Supervisor:
                 worker.alive_at = now
                 worker.kill()
 
+    @property
+    def _the_folder(self) -> WorkerFolder:
+        if self._folder is None:
+            raise RuntimeError("the supervisor has not started")
+        return self._folder
+
     def _all_workers(self) -> list[WorkerProcess]:
         return [worker for generation in self._generations for worker in generation.workers]
 
@@ -423,7 +426,7 @@ class Supervisor:
         while True:
             self._number = (self._number + 1) % NUMBERS
             prefix = node + base36(self._number, 2)
-            if prefix not in used and not _is_used(Path(self._folder, prefix)):
+            if prefix not in used and not self._the_folder.is_used(prefix):
                 return self._number
 
     def _free_slot(self) -> int:
@@ -434,41 +437,6 @@ class Supervisor:
                 f"{SLOTS} workers run already; wait until those of earlier reloads have ended"
             )
         return min(free)
-
-    def _remove_folder(self) -> None:
-        if self._folder:
-            with suppress(OSError):
-                # Not if workers of a killed supervisor still use it.
-                Path(self._folder).rmdir()
-
-    def _make_folder(self) -> str:
-        """The folder of the workers' sockets: no other user may connect to them.
-
-        In systemd's runtime directory it has a fixed name, so that workers whose supervisor was killed are
-        found by its successor's. Raises OSError.
-        """
-        given = self._environment.get("RUNTIME_DIRECTORY")
-        if not given:
-            return mkdtemp(prefix="rtmpt-gateway-")
-        folder = Path(given.partition(":")[0], "workers")
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        return str(folder)
-
-
-def _is_used(path: Path) -> bool:
-    """Whether a worker listens on this socket. One that was left behind is removed."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except FileNotFoundError:
-            return False
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return False
-        except OSError:
-            return True
-    return True
 
 
 def worker_count(configuration: Config) -> int:

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 
 from gateway.errors import GatewayError
 from gateway.supervisor.exit_status import cause_of_end
+from gateway.transport import has_unsent
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel
 from gateway.workers.plain_values import family_of, plain_family
@@ -180,8 +181,7 @@ class WorkerProcess:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits to be sent to the worker."""
-        transport: Any = self.channel.transport
-        return not (transport.dataBuffer or transport._tempDataBuffer)
+        return not has_unsent(self.channel.transport)
 
     def hand_over(self) -> HandedOver:
         """Describe the worker for ``adopted``. The descriptors are copies that survive an exec."""
@@ -238,9 +238,15 @@ class WorkerProcess:
         if not self.ready.called:
             self.ready.errback(GatewayError(text))
 
-    def _is_alive(self, sessions: dict[str, int]) -> None:
+    def _is_alive(self, sessions: dict[str, int], dropped_lines: int = 0) -> None:
         self.alive_at = self._reactor.seconds()
         self.sessions = Counter(sessions)
+        if dropped_lines:
+            _log.warn(
+                "worker {prefix}: {count} log lines were dropped, because the log was not written in time",
+                prefix=self.prefix,
+                count=dropped_lines,
+            )
 
     def _has_totals(self, families: list[Any]) -> None:
         self.families = [family_of(each) for each in families]

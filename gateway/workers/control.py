@@ -19,7 +19,9 @@ _log = Logger()
 
 @final
 class Control:
-    """``ended`` is called once the worker has nothing left to do."""
+    """``ended`` is called once the worker has nothing left to do. ``take_dropped`` returns the number of
+    log lines dropped since the last call.
+    """
 
     def __init__(
         self,
@@ -27,11 +29,13 @@ class Control:
         reactor: Any,
         time_slices: Callable[[], TimeSlices],
         ended: Callable[[], object],
+        take_dropped: Callable[[], int],
     ) -> None:
         self._worker = worker
         self._view = worker.view
         self._time_slices = time_slices
         self._ended = ended
+        self._take_dropped = take_dropped
         self._is_ending = False
         view = worker.view
         self.channel = Channel(
@@ -50,7 +54,6 @@ class Control:
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,
-                "reload": self._reload,
                 "session": self._session,
                 "sessions": self._sessions,
                 "upstreams": self._upstreams,
@@ -59,34 +62,33 @@ class Control:
         )
 
     def report(self) -> None:
-        """Tell the supervisor that the event loop runs, and how many sessions there are."""
-        self.channel.tell("alive", self._worker.sessions_by_protocol())
+        """Tell the supervisor that the event loop runs, how many sessions there are, and how many log lines
+        were dropped since the last report.
+        """
+        self.channel.tell("alive", self._worker.sessions_by_protocol(), self._take_dropped())
 
     # Events
 
     def retire(self, seconds: float) -> None:
-        """The worker has been replaced, or has lost its supervisor."""
-        self._end(self._worker.retire(seconds))
+        """The worker has been replaced, or has lost its supervisor: end it with its last session."""
+        self._end(seconds)
 
     def stop(self) -> None:
         """The gateway stops."""
-        self._end(self._no_retirement())
+        self._end(None)
 
-    async def _no_retirement(self) -> None:
-        return None
-
-    def _end(self, wait: Any) -> None:
+    def _end(self, retire_s: float | None) -> None:
         if self._is_ending:
-            wait.close()
             self._worker.hurry()
             return
         self._is_ending = True
-        Deferred.fromCoroutine(self._finish(wait)).addErrback(
+        Deferred.fromCoroutine(self._finish(retire_s)).addErrback(
             lambda failure: _log.failure("the worker could not end in order", failure)
         ).addBoth(lambda _: self._ended())
 
-    async def _finish(self, wait: Any) -> None:
-        await wait
+    async def _finish(self, retire_s: float | None) -> None:
+        if retire_s is not None:
+            await self._worker.retire(retire_s)
         await self._worker.stop()
         families = [plain_family(each) for each in await self._view.families()]
         self.channel.tell("totals", families)
@@ -100,9 +102,6 @@ class Control:
         Deferred.fromCoroutine(self._view.set_log_level(level))
 
     # Calls
-
-    async def _reload(self) -> list[str]:
-        return await self._worker.reload()
 
     async def _recently_ended(self, most: int) -> Any:
         return plain(await self._view.ended(most))

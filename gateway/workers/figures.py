@@ -122,10 +122,8 @@ class WorkerFigures:
             for each in (self.pool.health() if self.pool is not None else ())
         ]
 
-    def _forwarded(self) -> dict[str, int]:
-        if self.peers is None:
-            return {}
-        return {"forwarded": self.peers.forwarded, "unknown_worker": self.peers.unknown}
+    def _forwarded(self) -> Mapping[str, int]:
+        return {} if self.peers is None else self.peers.counts
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:

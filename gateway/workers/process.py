@@ -22,6 +22,7 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from gateway.admin.time_slices import TimeSlices
+from gateway.configuration.sections import Log
 from gateway.logs import debugging
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import make_observer
@@ -56,13 +57,14 @@ def _run(setup: Setup, channel: socket.socket) -> None:
 
     reactor: Any = found
 
-    threshold = _begin_logging(setup)
     configuration = setup.configuration.parse()
+    output = PipeOutput(_OUTPUT)
+    threshold = _begin_logging(setup, configuration.log, output)
     counts = SharedCounts(setup.memory, setup.slot)
     place = Place(configuration.node.id, setup.number, setup.folder, setup.sockets, counts)
     worker = Worker(configuration, reactor, {}, threshold, place)
     slices = partial(TimeSlices, reactor, monotonic)
-    control = Control(worker, reactor, slices, partial(_stop, reactor))
+    control = Control(worker, reactor, slices, partial(_stop, reactor), output.take_dropped)
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.stop))
     reactor.adoptStreamConnection(channel.fileno(), socket.AF_UNIX, _factory(control))
     if not setup.is_first:
@@ -71,12 +73,9 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     reactor.run(installSignalHandlers=False)
 
 
-def _begin_logging(setup: Setup) -> LevelFilter:
+def _begin_logging(setup: Setup, log: Log, output: PipeOutput) -> LevelFilter:
     unraisable.install()
-    log = setup.configuration.parse().log
-    lines = make_observer(
-        log.format, PipeOutput(_OUTPUT), log.lines_per_s, monotonic, setup.is_journal
-    )
+    lines = make_observer(log.format, output, log.lines_per_s, monotonic, setup.is_journal)
     threshold = LevelFilter(lines, setup.level)
     debugging.enabled = setup.level == "debug"
     globalLogBeginner.beginLoggingTo([threshold], redirectStandardIO=False)

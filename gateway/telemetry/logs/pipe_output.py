@@ -1,4 +1,4 @@
-"""The output for a worker's log lines: a pipe to the supervisor that never blocks."""
+"""The output for a worker's log lines: a socket or pipe to the supervisor. Writing never blocks."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ class PipeOutput:
             self.dropped += 1
         else:
             self._rest = rest
+
+    def take_dropped(self) -> int:
+        """The number of lines dropped since the last call."""
+        count, self.dropped = self.dropped, 0
+        return count
 
     def flush(self) -> None:
         """Nothing is buffered."""

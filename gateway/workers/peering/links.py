@@ -10,9 +10,10 @@ If the connection is lost, the worker has ended, and its sessions with it: their
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import BadRequest, UnknownSession
+from gateway.listeners.ordered_responses import PendingResponse
 from gateway.protocols.commands import Kind
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.peering import (
@@ -41,7 +43,7 @@ from gateway.protocols.peering import (
     connection_and_session,
     frame,
 )
-from gateway.transport import EagerUnixServer
+from gateway.transport import adopt_unix_connection
 from gateway.tunnels.ids import PREFIX_BYTES
 from gateway.workers.peering.batch import Batch
 
@@ -52,19 +54,17 @@ _REQUESTS: Final = 1 << 32
 _HIGH_WATER_BYTES: Final = 1024 * 1024
 
 
-class PendingResponse(Reply, Protocol):
-    """``blocks``: whether later requests of the connection have to wait for it."""
-
-    blocks: bool
-
-
 @final
 @implementer(IProtocol, IPushProducer)
 class PeerLink:
-    """The connection to one other worker. ``is_full``: whether more commands have to wait."""
+    """The connection to one other worker. ``is_full``: whether more commands have to wait.
 
-    def __init__(self, lost: Callable[[PeerLink], None]) -> None:
+    ``counts["forwarded"]`` is increased by each command. ``lost`` is called when the connection is lost.
+    """
+
+    def __init__(self, lost: Callable[[PeerLink], None], counts: Counter[str]) -> None:
         self._lost = lost
+        self._counts = counts
         self._transport: Any = None
         self._batch = Batch(None)
         self._reader = FrameReader()
@@ -122,6 +122,7 @@ class PeerLink:
     ) -> int:
         """Forward a command; returns the number of the request, for ``expect``."""
         request = self._next_request() % _REQUESTS
+        self._counts["forwarded"] += 1
         if self._transport is not None:
             head = command_head(request, session_id, kind, number, len(body), source, flags, via)
             self._batch.write_two(head, body)
@@ -233,9 +234,8 @@ class Peers:
         self._reactor = reactor
         self._path_of = path_of
         self._links: dict[bytes, PeerLink] = {}
-        # Commands for sessions of unknown or ended workers.
-        self.unknown = 0
-        self.forwarded = 0
+        # Of commands: forwarded ones, and those of workers that do not exist.
+        self.counts = Counter(forwarded=0, unknown_worker=0)
 
     def find(self, session_id: bytes) -> RemoteSession:
         """The session of another worker. Raises UnknownSession if that worker does not exist."""
@@ -243,7 +243,6 @@ class Peers:
         link = self._links.get(prefix)
         if link is None:
             link = self._connect(prefix)
-        self.forwarded += 1
         return RemoteSession(link, session_id)
 
     def close(self) -> None:
@@ -254,13 +253,11 @@ class Peers:
         path = self._path_of(prefix)
         connection = None if path is None else _connect(path)
         if connection is None:
-            self.unknown += 1
+            self.counts["unknown_worker"] += 1
             raise UnknownSession("no such session, and no such worker")
-        link = PeerLink(self._forget)
-        make: Any = EagerUnixServer
-        transport = make(connection, link, None, None, 0, self._reactor)
+        link = PeerLink(self._forget, self.counts)
         self._links[prefix] = link
-        link.makeConnection(transport)
+        adopt_unix_connection(connection, link, self._reactor)
         return link
 
     def _forget(self, lost: PeerLink) -> None:

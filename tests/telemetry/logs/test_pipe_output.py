@@ -27,4 +27,5 @@ def test_lines_arrive_whole_and_what_does_not_fit_is_dropped() -> None:
     found = received.decode().splitlines(keepends=True)
     assert found[-1] == "the last one\n"
     assert found[:-1] == lines[: len(found) - 1]
-    assert len(found) - 1 == len(lines) - output.dropped
+    assert len(found) - 1 == len(lines) - output.take_dropped()
+    assert output.take_dropped() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ class TwoWorkers:
         self.here = Gateway()
         self.here.clock = self.here.service.clock = self.owner.clock
         self.there, self.back = Pipe(), Pipe()
-        self.link = PeerLink(lambda link: None)
+        self.counts = Counter[str]()
+        self.link = PeerLink(lambda link: None, self.counts)
         self.served = PeerConnection(self.owner.sessions, self.owner.clock)
         self.there.reader, self.back.reader = self.served, self.link
         self.link.makeConnection(self.there)
@@ -111,6 +113,7 @@ def test_sends_go_up_in_order_and_once_over_both_workers(two: TwoWorkers) -> Non
     two.post(wire, b"send", 1, b"two ")
     two.post(wire, b"send", 2, b"three")
     assert b"".join(two.upstream.received) == b"one two three"
+    assert two.counts == {"forwarded": 3}
     assert len(bodies(wire)) == 3
 
 
