@@ -19,7 +19,6 @@ from gateway.supervisor import succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.versions import version_of
-from gateway.workers.worker import Worker
 
 _log = Logger()
 
@@ -39,12 +38,12 @@ class Reloader:
 
     def __init__(
         self,
-        gateway: Worker | Supervisor,
+        supervisor: Supervisor,
         reactor: Any,
         systemd: SystemdNotify,
         twistd: Mapping[str, Any],
     ) -> None:
-        self._gateway = gateway
+        self._supervisor = supervisor
         self._reactor = reactor
         self._systemd = systemd
         self._twistd = twistd
@@ -75,22 +74,25 @@ class Reloader:
                     await self._replace_program()
         finally:
             self._is_reloading = False
-            self._systemd.ready(self._gateway.status)
+            self._systemd.ready(self._supervisor.status)
 
     async def _reload_once(self) -> bool:
         """Returns whether it succeeded."""
         try:
-            await self._gateway.reload()
+            await self._supervisor.reload(self._replaces or self._is_upgrade)
         except (GatewayError, OSError):
             # It has been logged already.
             return False
         return True
 
+    @property
+    def _is_upgrade(self) -> bool:
+        return version_of(_PACKAGE) != self._version
+
     async def _replace_program(self) -> None:
         """Replace the program, if that is due, unless another reload is."""
-        supervisor = self._gateway
-        is_wanted = self._replaces or version_of(_PACKAGE) != self._version
-        if not (isinstance(supervisor, Supervisor) and is_wanted):
+        supervisor = self._supervisor
+        if not (self._replaces or self._is_upgrade):
             return
         cause = succession.obstacle(self._twistd)
         if cause:

@@ -45,16 +45,15 @@ from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.reloading import Reloader, accept_signals
-from gateway.supervisor import succession
+from gateway.supervisor import configured_files, succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import Output, make_observer
 from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.versions import version_of
-from gateway.workers import configured_files, proxy_loops
+from gateway.workers import proxy_loops
 from gateway.workers.setup import ConfigurationText
-from gateway.workers.worker import Worker
 
 # Errors with a cause outside this program. Their text is enough; a traceback would obscure it.
 _EXPECTED = (GatewayError, CannotListenError, OSError)
@@ -75,16 +74,24 @@ _workers_log = Logger()
 class Options(usage.Options):
     """The options of ``twistd rtmpt-gateway``; ``configuration`` is the result of parsing them."""
 
-    synopsis = "[--config FILE | [--listen ADDRESS]... [--upstream SERVER]...] [--check]"
+    synopsis = (
+        "[--config FILE | [--listen ADDRESS]... [--upstream SERVER]... [--workers N]] [--check]"
+    )
     longdesc = (
         "Accepts RTMPT, RTMPTS, RTMPS and RTMP in front of RTMP servers. Configure it with a file, or "
-        "with --listen and --upstream. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
+        "with --listen, --upstream and --workers. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
         "systemd:NAME. A SERVER is HOST or HOST:PORT; sessions are distributed over all servers. Without "
         "a server the embedded origin is used, a small live RTMP server."
     )
     optFlags: ClassVar[list[list[str | None]]] = [["check", None, _CHECK]]
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["config", "c", None, "Configuration file (TOML)."]
+        ["config", "c", None, "Configuration file (TOML)."],
+        [
+            "workers",
+            "w",
+            None,
+            'Number of worker processes, or "auto" for one a core, the default.',
+        ],
     ]
 
     def __init__(self) -> None:
@@ -140,9 +147,15 @@ class Options(usage.Options):
 
     def _read_text(self) -> ConfigurationText:
         if self["config"] is None:
-            return ConfigurationText(listen=tuple(self.listen), upstream=tuple(self.upstream))
-        if self.listen or self.upstream:
-            raise usage.UsageError("--config cannot be combined with --listen or --upstream")
+            return ConfigurationText(
+                listen=tuple(self.listen),
+                upstream=tuple(self.upstream),
+                workers=self["workers"] or "",
+            )
+        if self.listen or self.upstream or self["workers"]:
+            raise usage.UsageError(
+                "--config cannot be combined with --listen, --upstream or --workers"
+            )
         # twistd as a daemon changes its working directory before a reload.
         path = self._path or Path(self["config"])
         self._path = path.absolute()
@@ -157,7 +170,7 @@ class GatewayService(service.Service):
     def __init__(
         self,
         configuration: Config,
-        gateway: Worker | Supervisor,
+        supervisor: Supervisor,
         reactor: IReactorCore,
         exit_with: Callable[[int], None],
         observer: LevelFilter | None = None,
@@ -166,10 +179,10 @@ class GatewayService(service.Service):
         self._observer = observer
         self._configuration = configuration
         self._reactor = reactor
-        self._gateway = gateway
+        self._supervisor = supervisor
         self._exit_with = exit_with
         self._systemd = SystemdNotify(os.environ)
-        self._reloader = Reloader(gateway, reactor, self._systemd, twistd)
+        self._reloader = Reloader(supervisor, reactor, self._systemd, twistd)
         self._status = LoopingCall(self._report)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -204,8 +217,7 @@ class GatewayService(service.Service):
         # A signal handler can interrupt any code, so the reactor calls ``reload`` between events.
         later = IReactorFromThreads(self._reactor).callFromThread
         signal(SIGHUP, lambda *_: later(self._reloader.reload))
-        if isinstance(self._gateway, Supervisor):
-            signal(SIGUSR2, lambda *_: later(self._reloader.reload, True))
+        signal(SIGUSR2, lambda *_: later(self._reloader.reload, True))
         # A reactor that does not run yet cannot be stopped if the start fails.
         self._reactor.callWhenRunning(self._begin)
 
@@ -219,22 +231,22 @@ class GatewayService(service.Service):
         later = IReactorFromThreads(self._reactor).callFromThread
         # The reactor's own handlers have no effect while it is stopping.
         for number in (SIGTERM, SIGINT):
-            signal(number, lambda *_: later(self._gateway.hurry))
+            signal(number, lambda *_: later(self._supervisor.hurry))
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._gateway.stop()
+        await self._supervisor.stop()
         if self._status.running:
             self._status.stop()
         self._log.info("stopped")
 
     def _bind(self) -> None:
         """Open the listening sockets; raises GatewayError."""
-        self._gateway.bind()
+        self._supervisor.bind()
 
     async def _start(self) -> None:
         """Start accepting clients. An exception ends twistd."""
-        await self._gateway.start()
+        await self._supervisor.start()
         # Objects made at the start are permanent. Without this, each full collection would traverse them,
         # which stops the event loop for about 11 ms.
         gc.collect()
@@ -242,12 +254,12 @@ class GatewayService(service.Service):
         if not self.running:
             # Stopped in the meantime.
             return
-        self._systemd.ready(self._gateway.status)
+        self._systemd.ready(self._supervisor.status)
         self._status.start(self._systemd.watchdog_s / 3 or _STATUS_S, now=False)
 
     def _report(self) -> None:
-        if self._gateway.is_alive:
-            self._systemd.alive(self._gateway.status)
+        if self._supervisor.is_alive:
+            self._systemd.alive(self._supervisor.status)
 
     def _refuse_to_start(self, message: str) -> None:
         """Report the error in the log and on standard error, once if both are the same file."""
@@ -280,26 +292,16 @@ def makeService(options: Options) -> service.IService:
     configuration = options.configuration
     output = _output(options.parent)
     observer = None if output is None else _observer(configuration.log, output)
-    gateway = _gateway(options, reactor, observer, output)
-    return GatewayService(
-        *(configuration, gateway, IReactorCore(reactor), exit_with, observer),
-        options.parent or {},
-    )
-
-
-def _gateway(
-    options: Options, reactor: Any, observer: LevelFilter | None, output: Output | None
-) -> Worker | Supervisor:
     environment = dict(os.environ)
-    state = succession.take_state(environment)
-    # The program of a supervisor is replaced by a supervisor's, also if there is one worker only now.
-    if options.configuration.workers == 1 and state is None:
-        return Worker(options.configuration, reactor, environment, observer)
-    return Supervisor(
-        *(options.configuration, options.text, reactor, environment, observer, options.read),
+    supervisor = Supervisor(
+        *(configuration, options.text, reactor, environment, observer, options.read),
         _log_line if output is None else partial(_write_line, output),
         observer is not None and observer.is_on_output and _is_journal(),
-        state,
+        succession.take_state(environment),
+    )
+    return GatewayService(
+        *(configuration, supervisor, IReactorCore(reactor), exit_with, observer),
+        options.parent or {},
     )
 
 

@@ -117,11 +117,13 @@ class EagerWrites:
     last_bytes = _LAST_OF_CLIENT_BYTES
     # The number of the last error of a call.
     _cause: int | None = None
+    _holds_writes = False
 
     # Of tcp.Connection
     socket: socket.socket
     protocol: Any
     abortConnection: Any
+    stopWriting: Any
     connected: int
     disconnecting: int
     dataBuffer: bytes
@@ -208,6 +210,21 @@ class EagerWrites:
             sent = 0
         if sent < len(first) + len(second):
             self.write((first + second)[sent:])
+
+    def hold_writes(self, on: bool) -> None:
+        """Buffer all writes, or send what was buffered."""
+        self._holds_writes = on
+        if not on:
+            if self.connected:
+                self.startWriting()
+            return
+        # So that ``write`` queues.
+        self._tempDataBuffer.append(b"")
+        self.stopWriting()
+
+    def startWriting(self) -> None:
+        if not self._holds_writes:
+            super().startWriting()  # type: ignore[misc]
 
     def abort_now(self) -> None:
         """Abort the connection before any data that is written to other connections from now on.

@@ -50,14 +50,15 @@ ALLOWED: dict[str, set[str]] = {
     },
     # Starts workers, and makes them one gateway.
     "gateway.supervisor": {
-        *("gateway.admin", "gateway.configuration", "gateway.errors", "gateway.logs"),
-        "gateway.listeners.ports",
-        *("gateway.protocols", "gateway.telemetry", "gateway.transport"),
+        *("gateway.addresses", "gateway.admin", "gateway.configuration", "gateway.errors"),
+        *("gateway.listeners.certificate_file", "gateway.listeners.certificates"),
+        *("gateway.listeners.ports", "gateway.logs"),
+        *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
         *("gateway.tunnels.ids", "gateway.workers"),
     },
     "gateway.reloading": {
         *("gateway.errors", "gateway.supervisor", "gateway.systemd_notify"),
-        *("gateway.telemetry.versions", "gateway.workers"),
+        "gateway.telemetry.versions",
     },
     "gateway.service": {"gateway"},
 }

@@ -334,14 +334,15 @@ from twisted.internet import defer, reactor
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.service import GatewayService, exit_with
-from gateway.workers.worker import Worker
+from gateway.supervisor.supervisor import Supervisor
+from gateway.workers.setup import ConfigurationText
 
 class Failing(GatewayService):
 {methods}
 
 application = Application("failing")
-worker = Worker(Config(), reactor, {{}})
-Failing(Config(), worker, reactor, exit_with).setServiceParent(application)
+supervisor = Supervisor(Config(), ConfigurationText(), reactor, {{}}, None, lambda: None, print)
+Failing(Config(), supervisor, reactor, exit_with).setServiceParent(application)
 """
 FAIL_TO_BIND = """
     def _bind(self):

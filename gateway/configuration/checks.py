@@ -71,11 +71,6 @@ def _check_workers(config: Config) -> Iterator[Problem]:
             ("workers",),
             "the embedded origin runs in one worker only; set workers = 1, or add an [[upstream]]",
         )
-    if config.workers != 1 and config.tunnel.replace_publisher:
-        yield Problem(
-            ("tunnel", "replace_publisher"),
-            "a worker knows the publishers of its own sessions only; set workers = 1",
-        )
 
 
 def _check_tls(config: Config) -> Iterator[Problem]:

@@ -49,11 +49,15 @@ def from_document(name: str, document: Mapping[str, object]) -> Config:
     return _load(Source(name), document)
 
 
-def from_options(listen: Sequence[str], upstream: Sequence[str]) -> Config:
-    """Configure listeners and upstream servers only. Raises ConfigurationError as ``from_file``."""
+def from_options(listen: Sequence[str], upstream: Sequence[str], workers: str = "") -> Config:
+    """Configure listeners, upstream servers and the number of workers only. Raises ConfigurationError as
+    ``from_file``.
+    """
     document: dict[str, object] = {
         "listener": [{"address": address} for address in listen or [DEFAULT_LISTEN]]
     }
+    if workers:
+        document["workers"] = int(workers) if workers.isdecimal() else workers
     if upstream:
         document["upstream"] = [{"servers": list(upstream)}]
     return _load(Source("command line", place_in_options), document)

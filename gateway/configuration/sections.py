@@ -15,7 +15,7 @@ from gateway.configuration.values import (
     DEFAULT_CONGESTION_CONTROL,
     DEFAULT_NODE,
     LATENCIES,
-    ONE_WORKER,
+    ONE_WORKER_A_CORE,
     AbsolutePath,
     CongestionControl,
     Host,
@@ -149,7 +149,7 @@ class Origin:
 class Config:
     """The whole configuration. ``source`` reports problems that are found later."""
 
-    workers: WorkerCount = ONE_WORKER
+    workers: WorkerCount = ONE_WORKER_A_CORE
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
     tls: Tls = Tls()

@@ -43,7 +43,7 @@ SecondPublisher = Literal["refuse", "replace"]
 # The system's own.
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
 DEFAULT_NODE: Final = NodeId("00")
-ONE_WORKER: Final = WorkerCount(1)
+ONE_WORKER_A_CORE: Final = WorkerCount(0)
 # Two generations of them must fit into the shared memory.
 _MOST_WORKERS: Final = 32
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)

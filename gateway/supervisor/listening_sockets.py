@@ -11,13 +11,16 @@ from typing import Any, final
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 
+from gateway.addresses import TcpAddress
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
-from gateway.listeners.ports import adopt
+from gateway.listeners.ports import SocketOptions, address_of, adopt, listen
 from gateway.supervisor.succession import HandedOverSocket
 from gateway.supervisor.worker_process import inheritable_copy
-from gateway.workers.client_listeners import open_listener
+
+_log = Logger()
 
 # Address and congestion control, with which a socket is opened; and how many listeners with the same come
 # before: several can have port 0.
@@ -93,8 +96,15 @@ class ListeningSockets:
             self._ports[each.address, each.congestion_control, each.number] = port
 
     def _open(self, configuration: Config, index: int) -> Any:
-        port = open_listener(
-            *(self._reactor, configuration, index, ServerFactory()), self._environment
-        )
+        listener = configuration.listeners[index]
+        with configuration.source.at("listener", index, "address"):
+            port = listen(
+                *(self._reactor, listener.address, ServerFactory(), self._environment),
+                options=SocketOptions(configuration.limits.vanished_s, listener.congestion_control),
+            )
         port.stopReading()
+        is_tcp = isinstance(listener.address, TcpAddress)
+        _log.info(
+            "listening on {address}", address=address_of(port) if is_tcp else listener.address
+        )
         return port

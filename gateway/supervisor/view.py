@@ -44,12 +44,22 @@ class Workers(Protocol):
     """The supervisor's workers, and its own figures."""
 
     draining: bool
-    totals: RetiredTotals
-    restarts: int
     reloads: dict[str, int]
 
     async def reload(self) -> list[str]:
         """Raises GatewayError."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether workers only wait for their sessions to end."""
+
+    @property
+    def totals(self) -> RetiredTotals:
+        """The totals of ended workers."""
+
+    @property
+    def restarts(self) -> int:
+        """The number of workers started in place of failed ones."""
 
     @property
     def running(self) -> Sequence[WorkerProcess]:
@@ -150,9 +160,12 @@ class GatewayView:
         )
 
     async def is_draining(self) -> bool:
-        return self._workers.draining
+        return self._workers.draining or self._workers.is_stopping
 
     async def drain(self, on: bool) -> None:
+        if on != self._workers.draining:
+            words = "no new sessions are taken" if on else "new sessions are taken again"
+            _log.info("{words}, as the operator asked", words=words)
         self._workers.draining = on
         await self._of_each(lambda worker: worker.channel.call("drain", on))
 
@@ -165,6 +178,7 @@ class GatewayView:
     async def set_log_level(self, level: str) -> None:
         if self._threshold is not None:
             self._threshold.level = level
+            _log.info("logging from {least} on, as the operator asked", least=level)
         for worker in self._workers.running:
             worker.channel.tell("log_level", level)
 
@@ -224,17 +238,22 @@ def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth
         latest,
         failures=one.failures + other.failures,
         dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
-        silent_s=max(one.silent_s, other.silent_s),
+        unanswered_s=max(one.unanswered_s, other.unanswered_s),
+        heard_s=min(one.heard_s, other.heard_s),
     )
 
 
-def with_health(families: list[Metric], servers: Iterable[UpstreamHealth]) -> list[Metric]:
-    """``families``, in which servers are up as ``servers`` have it."""
-    up = {server.name: float(server.up) for server in servers}
+def with_health(families: list[Metric], servers: Sequence[UpstreamHealth]) -> list[Metric]:
+    """``families``, in which servers are up and silent as ``servers`` have it."""
+    known = {
+        PREFIX + "upstream_up": {each.name: float(each.up) for each in servers},
+        PREFIX + "upstream_silent_seconds": {each.name: each.silent_s for each in servers},
+    }
     for family in families:
-        if family.name == PREFIX + "upstream_up":
+        if family.name in known:
+            values = known[family.name]
             family.samples = [
-                sample._replace(value=up.get(sample.labels["upstream"], sample.value))
+                sample._replace(value=values.get(sample.labels["upstream"], sample.value))
                 for sample in family.samples
             ]
     return families

@@ -29,7 +29,7 @@ from gateway.errors import GatewayError
 from gateway.supervisor.exit_status import cause_of_end
 from gateway.transport import has_unsent
 from gateway.tunnels.ids import base36
-from gateway.workers.channel import Channel
+from gateway.workers.channel import Channel, Handler
 from gateway.workers.plain_values import family_of, plain_family
 from gateway.workers.setup import Setup
 
@@ -88,12 +88,18 @@ class HandedOver:
 
 @final
 class WorkerProcess:
-    """``ready`` is called back when the worker accepts clients; its errback has a GatewayError if not.
+    """``replace_publisher`` answers the call of that name. ``ready`` is called back when the worker
+    accepts clients; its errback has a GatewayError if not.
     ``gone`` is called back when the process has ended.
     """
 
     def __init__(
-        self, reactor: Any, setup: Setup, node: str, write_line: Callable[[str], object]
+        self,
+        reactor: Any,
+        setup: Setup,
+        node: str,
+        write_line: Callable[[str], object],
+        replace_publisher: Handler,
     ) -> None:
         self.setup = setup
         self.node = node
@@ -118,6 +124,7 @@ class WorkerProcess:
                 "totals": self._has_totals,
             },
             lost=self._channel_lost,
+            calls={"replace_publisher": replace_publisher},
         )
 
     def start(self, memory: int, sockets: Sequence[int]) -> None:
@@ -206,10 +213,14 @@ class WorkerProcess:
 
     @classmethod
     def adopted(
-        cls, reactor: Any, worker: HandedOver, write_line: Callable[[str], object]
+        cls,
+        reactor: Any,
+        worker: HandedOver,
+        write_line: Callable[[str], object],
+        replace_publisher: Handler,
     ) -> WorkerProcess:
         """The worker that this process's former program has handed over."""
-        self = cls(reactor, worker.setup, worker.node, write_line)
+        self = cls(reactor, worker.setup, worker.node, write_line, replace_publisher)
         self.pid = worker.pid
         self.is_ready, self.is_retiring = worker.is_ready, worker.is_retiring
         self.sessions = Counter(worker.sessions)

@@ -174,9 +174,13 @@ class Sessions:
 
     # Called to show sessions
 
-    def silent_s(self, server: str) -> float:
-        """How long a server has sent nothing although sessions wait for it; 0.0 if it answers."""
-        return self._silences.silent_s(server, self._clock())
+    def unanswered_s(self, server: str) -> float:
+        """Seconds since the opening of the server's oldest session without an answer; 0.0 for none."""
+        return self._silences.unanswered_s(server, self._clock())
+
+    def heard_s(self, server: str) -> float:
+        """Seconds since the server is known to have sent data; ``inf`` if it has not."""
+        return self._silences.heard_s(server, self._clock())
 
     def living(self, wanted: SessionFilter = ALL) -> Iterator[Measured]:
         """The matching sessions that are active at the first step. They may end during the iteration."""
@@ -231,6 +235,14 @@ class Sessions:
             return False
         session.dismiss(reason)
         return True
+
+    def hold(self, alias: str) -> Callable[[], None]:
+        """Hold back what an active session sends upstream. Returns the call that releases it."""
+        session = self._group(alias).get(alias)
+        if session is None:
+            return lambda: None
+        session.hold_upstream(True)
+        return lambda: session.hold_upstream(False)
 
     def just_ended(self, wanted: SessionFilter = ALL) -> list[Summary]:
         """The summaries of the stored ended sessions, oldest first."""

@@ -86,6 +86,9 @@ class Measured(Protocol):
     @property
     def counted(self) -> Any: ...
 
+    def hold_upstream(self, on: bool) -> None:
+        """Hold back data for the upstream, or send what was held back."""
+
     def dismiss(self, reason: EndReason) -> None:
         """End the session."""
 

@@ -52,13 +52,20 @@ class OwnCount:
 
 @final
 class Admission:
-    """``buffers_bytes``: limit on the buffers of all sessions. ``living``: the number of this worker's."""
+    """``buffers_bytes``: limit on the buffers of all sessions. ``workers``: the number that share it.
+    ``living``: the number of this worker's sessions.
+    """
 
     def __init__(
-        self, limits: Limits, buffers_bytes: int, counted: SharedCount | None = None
+        self,
+        limits: Limits,
+        buffers_bytes: int,
+        counted: SharedCount | None = None,
+        workers: int = 1,
     ) -> None:
         self._limits = limits
         self._buffers_bytes = buffers_bytes
+        self._workers = workers
         self._counted = counted or OwnCount()
         self.closed = False
         # Set by the operator while no new sessions are accepted.
@@ -95,8 +102,8 @@ class Admission:
 
     @property
     def ended_bytes(self) -> int:
-        """The limit on the stored answers of all ended sessions together."""
-        return self._buffers_bytes // _ENDED_PART
+        """The limit on the stored answers of all ended sessions of this worker together."""
+        return self._buffers_bytes // _ENDED_PART // self._workers
 
     def _share_bytes(self) -> int:
         return self._buffers_bytes // max(1, self._counted.total)

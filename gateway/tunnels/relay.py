@@ -167,6 +167,11 @@ class Relay:
         sides = (self.client, self.upstream)
         return sum(side.transport.unsent for side in sides if side.transport is not None)
 
+    def hold_upstream(self, on: bool) -> None:
+        """Hold back data for the upstream, or send what was held back."""
+        if self.upstream.transport is not None:
+            self.upstream.transport.hold_writes(on)
+
     def dismiss(self, reason: EndReason) -> None:
         """End the relay."""
         self.end(reason)

@@ -185,6 +185,11 @@ class Tunnel:
         """The object with the counters: the session."""
         return self.session
 
+    def hold_upstream(self, on: bool) -> None:
+        """Hold back data for the upstream, or send what was held back."""
+        if self._transport is not None:
+            self._transport.hold_writes(on)
+
     def dismiss(self, reason: EndReason) -> None:
         """End the session."""
         self.session.end(reason, self._clock())

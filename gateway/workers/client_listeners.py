@@ -1,27 +1,24 @@
-"""The listeners for clients: opens their sockets, and creates the protocols of accepted connections.
+"""The listeners for clients: adopts their sockets, and creates the protocols of accepted connections.
 
-``bind`` returns ports that do not accept yet. Connections wait in the kernel's accept queue until
+``adopt`` returns ports that do not accept yet. Connections wait in the kernel's accept queue until
 ``startReading`` is called on the ports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, final
 
-from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger
-
-from gateway.addresses import ListenAddress, TcpAddress
+from gateway.addresses import ListenAddress
 from gateway.configuration.sections import Config
 from gateway.configuration.sections import Listener as ListenerConfig
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.http import HTTPConnection
 from gateway.listeners.http_service import HTTPService
-from gateway.listeners.ports import SocketOptions, address_of, adopt, listen, places_of
+from gateway.listeners.ports import adopt, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.listeners.tls import TLSConnection
 from gateway.protocols.client_address import Proxies
@@ -30,31 +27,10 @@ from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.tunnels.relay import RelayTable
 
-_log = Logger()
-
-
-def open_listener(
-    reactor: Any,
-    configuration: Config,
-    index: int,
-    factory: ServerFactory,
-    environment: Mapping[str, str],
-) -> Any:
-    """Open the socket of a configured listener; returns Twisted's port. Raises ConfigurationError."""
-    listener = configuration.listeners[index]
-    with configuration.source.at("listener", index, "address"):
-        port = listen(
-            *(reactor, listener.address, factory, environment),
-            options=SocketOptions(configuration.limits.vanished_s, listener.congestion_control),
-        )
-    is_tcp = isinstance(listener.address, TcpAddress)
-    _log.info("listening on {address}", address=address_of(port) if is_tcp else listener.address)
-    return port
-
 
 @final
 class ClientListeners:
-    """``states`` is filled by ``bind``, with the listener's configured address as key."""
+    """``states`` is filled by ``adopt``, with the listener's configured address as key."""
 
     def __init__(
         self,
@@ -76,20 +52,8 @@ class ClientListeners:
         # TCP addresses of the open sockets, with the ports that the system has chosen.
         self.addresses: list[ListenAddress] = []
 
-    def bind(self, environment: Mapping[str, str]) -> list[Any]:
-        """Open all sockets; returns Twisted's ports. Raises ConfigurationError."""
-        return [
-            self._started(
-                open_listener(
-                    *(self._reactor, self._configuration, index),
-                    *(Listener(self._new_state(listener)), environment),
-                )
-            )
-            for index, listener in enumerate(self._configuration.listeners)
-        ]
-
     def adopt(self, descriptors: Sequence[int]) -> list[Any]:
-        """As ``bind``, for sockets that the supervisor has opened, one for each listener."""
+        """Adopt the supervisor's sockets, one for each listener; returns Twisted's ports."""
         return [
             self._started(adopt(self._reactor, descriptor, Listener(self._new_state(listener))))
             for listener, descriptor in zip(self._configuration.listeners, descriptors, strict=True)

@@ -10,7 +10,9 @@ from twisted.logger import Logger
 
 from gateway.admin.time_slices import TimeSlices
 from gateway.errors import GatewayError
-from gateway.workers.channel import Channel
+from gateway.logs import repeated
+from gateway.telemetry.replaced_publishers import Name
+from gateway.workers.channel import CallFailed, Channel
 from gateway.workers.plain_values import filter_of, plain, plain_family, query_of
 from gateway.workers.worker import Worker
 
@@ -26,12 +28,14 @@ class Control:
     def __init__(
         self,
         worker: Worker,
+        prefix: str,
         reactor: Any,
         time_slices: Callable[[], TimeSlices],
         ended: Callable[[], object],
         take_dropped: Callable[[], int],
     ) -> None:
         self._worker = worker
+        self._prefix = prefix
         self._view = worker.view
         self._time_slices = time_slices
         self._ended = ended
@@ -44,7 +48,8 @@ class Control:
                 "retire": self.retire,
                 "stop": self.stop,
                 "hurry": worker.hurry,
-                "log_level": self._set_log_level,
+                "log_level": view.set_log_level,
+                "renew_certificates": worker.renew_certificates,
                 "reopen_logs": worker.figures.reopen_logs,
             },
             lost=self._supervisor_lost,
@@ -54,12 +59,17 @@ class Control:
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,
+                "reload_certificates": self._reload_certificates,
+                "replace_publisher": self._replace_publisher,
                 "session": self._session,
                 "sessions": self._sessions,
                 "upstreams": self._upstreams,
             },
             streams={"families": self._families, "session_samples": self._session_samples},
         )
+
+        if worker.figures.publishers is not None:
+            worker.figures.publishers.announce = self._announce_publisher
 
     def report(self) -> None:
         """Tell the supervisor that the event loop runs, how many sessions there are, and how many log lines
@@ -98,10 +108,35 @@ class Control:
             _log.error("the supervisor has ended; the sessions of this worker continue")
             self.retire(self._worker.reload_drain_s)
 
-    def _set_log_level(self, level: str) -> None:
-        Deferred.fromCoroutine(self._view.set_log_level(level))
+    # Publishers
+
+    def _announce_publisher(self, alias: str, name: Name, since: float) -> None:
+        """Have other workers end older publishers before anything more is sent upstream."""
+        release = self._worker.figures.sessions.hold(alias)
+        Deferred.fromCoroutine(self._replace_elsewhere(name, since)).addErrback(
+            lambda failure: _log.failure("older publishers could not be ended", failure)
+        ).addBoth(lambda _: release())
+
+    async def _replace_elsewhere(self, name: Name, since: float) -> None:
+        try:
+            await self.channel.call("replace_publisher", self._prefix, name, since)
+        except CallFailed as error:
+            repeated.warn(
+                _log,
+                "replace_publisher",
+                "older publishers in other workers were not ended: {error}",
+                error=str(error),
+            )
+
+    async def _replace_publisher(self, name: list[str], since: float) -> None:
+        publishers = self._worker.figures.publishers
+        if publishers is not None:
+            publishers.replace_older((name[0], name[1], name[2]), since)
 
     # Calls
+
+    async def _reload_certificates(self) -> None:
+        self._worker.reload_certificates()
 
     async def _recently_ended(self, most: int) -> Any:
         return plain(await self._view.ended(most))

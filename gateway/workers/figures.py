@@ -29,7 +29,6 @@ from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
 from gateway.workers.configured_files import writing_access_log
-from gateway.workers.peering.links import Peers
 
 
 @final
@@ -37,6 +36,7 @@ class WorkerFigures:
     """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
+    ``forwarded``: counts of commands for sessions of other workers, by outcome.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class WorkerFigures:
         buffers_bytes: int,
         connections: ConnectionSet,
         listener_states: Mapping[str, ListenerState],
+        forwarded: Mapping[str, int],
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
@@ -55,12 +56,14 @@ class WorkerFigures:
         self._listener_states = listener_states
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
-        self.peers: Peers | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
         records = _records(self._access)
+        # None if publishers are not replaced.
+        self.publishers: ReplacedPublishers | None = None
         if configuration.tunnel.replace_publisher:
-            records.append(ReplacedPublishers(self._replace))
+            self.publishers = ReplacedPublishers(self._replace, monotonic)
+            records.append(self.publishers)
         self.sessions = Sessions(
             monotonic,
             time,
@@ -84,7 +87,7 @@ class WorkerFigures:
             self.upstream_health,
             self._certificate_ends,
             expected,
-            self._forwarded,
+            lambda: forwarded,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)
@@ -117,13 +120,11 @@ class WorkerFigures:
             UpstreamHealth(
                 *(each.name, each.up, each.due),
                 *(counts.failures[each.name], counts.dials_of(each.name)),
-                *(self.sessions.silent_s(each.name), each.tried_at),
+                each.tried_at,
+                *(self.sessions.unanswered_s(each.name), self.sessions.heard_s(each.name)),
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]
-
-    def _forwarded(self) -> Mapping[str, int]:
-        return {} if self.peers is None else self.peers.counts
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:

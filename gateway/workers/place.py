@@ -22,7 +22,8 @@ _PREFIX: Final = re.compile(rb"[0-9a-z]{4}")
 class Place:
     """``number``: below ``NUMBERS``, unique among running workers. ``folder``: of the workers' sockets.
 
-    ``sockets``: descriptors of the listening sockets, in the configuration's order.
+    ``sockets``: descriptors of the listening sockets, in the configuration's order. ``workers``: the number
+    of workers with the same configuration.
     """
 
     node: str
@@ -30,6 +31,7 @@ class Place:
     folder: str
     sockets: tuple[int, ...]
     counts: SharedCounts
+    workers: int = 1
 
     @property
     def prefix(self) -> str:

@@ -61,10 +61,14 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     output = PipeOutput(_OUTPUT)
     threshold = _begin_logging(setup, configuration.log, output)
     counts = SharedCounts(setup.memory, setup.slot)
-    place = Place(configuration.node.id, setup.number, setup.folder, setup.sockets, counts)
-    worker = Worker(configuration, reactor, {}, threshold, place)
+    place = Place(
+        *(configuration.node.id, setup.number, setup.folder, setup.sockets, counts, setup.workers)
+    )
+    worker = Worker(configuration, reactor, place, threshold)
     slices = partial(TimeSlices, reactor, monotonic)
-    control = Control(worker, reactor, slices, partial(_stop, reactor), output.take_dropped)
+    control = Control(
+        *(worker, place.prefix, reactor, slices, partial(_stop, reactor), output.take_dropped)
+    )
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.stop))
     reactor.adoptStreamConnection(channel.fileno(), socket.AF_UNIX, _factory(control))
     if not setup.is_first:
@@ -75,7 +79,8 @@ def _run(setup: Setup, channel: socket.socket) -> None:
 
 def _begin_logging(setup: Setup, log: Log, output: PipeOutput) -> LevelFilter:
     unraisable.install()
-    lines = make_observer(log.format, output, log.lines_per_s, monotonic, setup.is_journal)
+    lines_per_s = max(1, log.lines_per_s // setup.workers)
+    lines = make_observer(log.format, output, lines_per_s, monotonic, setup.is_journal)
     threshold = LevelFilter(lines, setup.level)
     debugging.enabled = setup.level == "debug"
     globalLogBeginner.beginLoggingTo([threshold], redirectStandardIO=False)

@@ -25,19 +25,20 @@ class ConfigurationText:
     text: str = ""
     listen: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
+    workers: str = ""
 
     def parse(self) -> Config:
         """Raises ConfigurationError."""
         if self.name:
             return loading.from_text(self.name, self.text)
-        return loading.from_options(self.listen, self.upstream)
+        return loading.from_options(self.listen, self.upstream, self.workers)
 
 
 @frozen
 class Setup:
     """``sockets`` and ``memory``: descriptors in the worker. ``level``: of its log. ``is_journal``: whether
     the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat what it
-    says at its start.
+    says at its start. ``workers``: their number in its generation.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Setup:
     level: str
     is_journal: bool
     is_first: bool = True
+    workers: int = 1
 
     def line(self) -> bytes:
         """It as a line."""

@@ -1,4 +1,4 @@
-"""The admin server's interface to one worker in this process.
+"""Answers the supervisor's calls for this worker's part of what the admin server shows.
 
 Long tasks are split into time slices, between which the reactor runs.
 """
@@ -6,7 +6,7 @@ Long tasks are split into time slices, between which the reactor runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, final
 
 from prometheus_client.core import Metric
@@ -28,21 +28,19 @@ _log = Logger()
 
 @final
 class WorkerView:
-    """``time_slices`` returns those of one piece of work; ``threshold`` is the log's, if it is ours."""
+    """``time_slices`` returns those of one piece of work; ``threshold`` has the log's level."""
 
     def __init__(
         self,
         figures: WorkerFigures,
         admission: Admission,
-        threshold: LevelFilter | None,
+        threshold: LevelFilter,
         time_slices: Callable[[], TimeSlices],
-        reload: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._figures = figures
         self._admission = admission
         self._threshold = threshold
         self._time_slices = time_slices
-        self._reload = reload
 
     async def families(self) -> list[Metric]:
         time_slices = self._time_slices()
@@ -52,10 +50,6 @@ class WorkerView:
                 found.append(family)
             await time_slices.yield_to_reactor()
         return found
-
-    async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
-        for piece in self._figures.session_metrics.exposition(accept, wanted):
-            yield piece
 
     async def session_samples(
         self, accept: str, wanted: SessionFilter
@@ -101,22 +95,8 @@ class WorkerView:
     async def busy_share(self) -> float:
         return self._figures.loop.busy_share
 
-    async def is_draining(self) -> bool:
-        return self._admission.draining or self._admission.closed
-
     async def drain(self, on: bool) -> None:
-        if on != self._admission.draining:
-            self._admission.draining = on
-            words = "no new sessions are taken" if on else "new sessions are taken again"
-            _log.info("{words}, as the operator asked", words=words)
+        self._admission.draining = on
 
-    async def reload(self) -> list[str]:
-        return await self._reload()
-
-    async def log_level(self) -> str | None:
-        return self._threshold.level if self._threshold is not None else None
-
-    async def set_log_level(self, level: str) -> None:
-        if self._threshold is not None:
-            self._threshold.level = level
-            _log.info("logging from {least} on, as the operator asked", least=level)
+    def set_log_level(self, level: str) -> None:
+        self._threshold.level = level

@@ -1,8 +1,8 @@
 """One worker: a process's share of the gateway, with its sessions, listeners, backends and timers.
 
-Life cycle: ``bind`` while the process may still be root, ``start`` once the reactor runs, ``stop`` at the
-end; ``hurry`` shortens the wait of ``stop``. ``retire`` ends a worker that others have replaced: it accepts
-no more connections, and continues with those it has.
+Life cycle: ``bind``, ``start`` once the reactor runs, ``stop`` at the end; ``hurry`` shortens the wait of
+``stop``. ``retire`` ends a worker that others have replaced: it accepts no more connections, and continues
+with those it has.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from gateway.addresses import UnixAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
-from gateway.errors import GatewayError
-from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
@@ -38,7 +36,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
-from gateway.workers import admin, configured_files, open_file_limit
+from gateway.workers import configured_files, open_file_limit
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
@@ -56,8 +54,6 @@ _SWEEP_S = 0.05
 # For what may be less exact: shares of the buffers, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
-# How often certificate files are checked for changes, with one stat of each.
-_RENEWAL_S = 60.0
 # The limit on incomplete request bodies, as a share of the limit on all sessions' buffers.
 _BODIES_SHARE = 0.25
 # Other workers run as the same user.
@@ -66,37 +62,30 @@ _PEER_SOCKET_MODE = 0o600
 
 @final
 class Worker:
-    """``environment`` names the sockets that systemd passed. ``threshold`` has the log level; it is None if
-    twistd's options select another log observer. ``place``: among several workers; None for a single one.
-    """
+    """``place``: what distinguishes it from the other workers. ``threshold`` has the log level."""
 
     def __init__(
-        self,
-        configuration: Config,
-        reactor: Any,
-        environment: dict[str, str],
-        threshold: LevelFilter | None = None,
-        place: Place | None = None,
+        self, configuration: Config, reactor: Any, place: Place, threshold: LevelFilter
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor
-        self._environment = environment
+        self._place = place
         limits = configuration.limits
         self._buffers_bytes = _memory_bytes(limits.buffers_share)
-        self._place = place
-        counts = None if place is None else place.counts
-        self._connections = ConnectionSet(limits, counts and counts.connections)
-        self._admission = Admission(limits, self._buffers_bytes, counts and counts.sessions)
+        self._connections = ConnectionSet(limits, place.counts.connections)
+        self._admission = Admission(
+            limits, self._buffers_bytes, place.counts.sessions, place.workers
+        )
         listener_states: dict[str, ListenerState] = {}
+        self._peers = Peers(reactor, place.path_of)
         self.figures = WorkerFigures(
-            configuration, _SWEEP_S, self._buffers_bytes, self._connections, listener_states
+            *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
+            *(listener_states, self._peers.counts),
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
-        ids = SessionIds(configuration.node.id, place.number if place else 0, os.urandom)
-        self._peers = Peers(reactor, place.path_of) if place else None
-        self.figures.peers = self._peers
+        ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
         self._listeners = ClientListeners(
@@ -113,7 +102,6 @@ class Worker:
             self._admission,
             threshold,
             partial(TimeSlices, reactor, monotonic),
-            self.reload,
         )
         self._heap = HeapTrimmer(resident_bytes, find_trim())
         # Twisted's ports of all listening sockets, and that for other workers.
@@ -138,7 +126,7 @@ class Worker:
             telemetry.measure,
             tunnel.streamed_answers,
             tunnel.answer_s,
-            None if self._peers is None else self._peers.find,
+            self._peers.find,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -162,33 +150,16 @@ class Worker:
             monotonic,
             self._call_soon,
             None if web is None else Website(web, limits, monotonic),
-            bodies_bytes=int(self._buffers_bytes * _BODIES_SHARE),
-            serials=count(self._place.first_connection if self._place else 0),
+            bodies_bytes=int(self._buffers_bytes * _BODIES_SHARE) // self._place.workers,
+            serials=count(self._place.first_connection),
         )
 
     def bind(self) -> None:
-        """Open the listening sockets, or adopt the supervisor's. Raises ConfigurationError."""
-        configuration = self._configuration
-        if self._place is not None:
-            open_file_limit.raise_limit(configuration.limits)
-            self._ports += self._listeners.adopt(self._place.sockets)
-            for port in self._ports:
-                port.leaves_to_others = self._place.counts.has_share
-            return
-        for warning in configured_files.warnings(configuration):
-            _log.warn("{warning}", warning=warning)
-        open_file_limit.raise_limit(configuration.limits)
-        self._ports += self._listeners.bind(self._environment)
-        if configuration.admin is not None:
-            self._ports.append(
-                admin.bind(
-                    configuration.admin,
-                    configuration.source,
-                    self.view,
-                    self._reactor,
-                    self._environment,
-                )
-            )
+        """Adopt the supervisor's listening sockets."""
+        open_file_limit.raise_limit(self._configuration.limits)
+        self._ports += self._listeners.adopt(self._place.sockets)
+        for port in self._ports:
+            port.leaves_to_others = self._place.counts.has_share
 
     async def start(self) -> None:
         """Resolve the servers' names, then accept connections.
@@ -197,32 +168,27 @@ class Worker:
         """
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
-        if self._place is not None:
-            self._listen_for_peers(self._place)
+        self._listen_for_peers()
         dispatch_directly(self._reactor)
         self._every(_SWEEP_S, self._sweep)
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
         for look_up in self._backends.look_ups():
             self._every(_LOOK_UP_S, partial(_run, look_up))
-        if self._certificates is not None:
-            self._every(_RENEWAL_S, partial(_renew, self._certificates))
         for port in self._ports:
             port.startReading()
-        if self._place is not None:
-            self._place.counts.set_accepting(True)
+        self._place.counts.set_accepting(True)
 
-    def _listen_for_peers(self, place: Place) -> None:
+    def _listen_for_peers(self) -> None:
         server = PeerServer(self._sessions, monotonic)
-        path = UnixAddress(place.socket_path)
+        path = UnixAddress(self._place.socket_path)
         self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
 
     async def retire(self, seconds: float) -> None:
         """Accept no more connections. Returns when no connection and no session is left, or after
         ``seconds``; ``stop`` ends what is left then.
         """
-        if self._place is not None:
-            self._place.counts.set_accepting(False)
+        self._place.counts.set_accepting(False)
         await self._close_ports()
         retired: Deferred[None] = Deferred()
         self._retired = retired
@@ -258,8 +224,7 @@ class Worker:
         self._relays.end_all(EndReason.DRAINED)
         self.figures.close()
         self._backends.close()
-        if self._peers is not None:
-            self._peers.close()
+        self._peers.close()
 
     def hurry(self) -> None:
         """Stop waiting for sessions to end by themselves."""
@@ -287,16 +252,6 @@ class Worker:
         if deadline.active():
             deadline.cancel()
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it works: its event loop runs, or this would not be called."""
-        return True
-
-    @property
-    def status(self) -> str:
-        """One line for the operator."""
-        return f"{self._admission.living} sessions"
-
     def sessions_by_protocol(self) -> dict[str, int]:
         """The number of active sessions."""
         found: Counter[str] = Counter()
@@ -309,25 +264,15 @@ class Worker:
         """How long sessions may continue in a worker that has been replaced."""
         return self._configuration.limits.reload_drain_s
 
-    async def reload(self) -> list[str]:
-        """Reload certificates and reopen rotated log files. Returns the names of what was reloaded.
+    def reload_certificates(self) -> None:
+        """Read the certificates again. Raises ConfigurationError, after which the old ones stay in use."""
+        if self._certificates is not None:
+            self._certificates.reload(time())
 
-        Raises GatewayError, after which the old certificates stay in use. Logs both.
-        """
-        done = []
-        try:
-            if self.figures.reopen_logs():
-                done.append("access log")
-            if self._certificates is not None:
-                self._certificates.reload(time())
-                done.append("certificates")
-        except (GatewayError, OSError) as error:
-            faults = "; ".join(str(error).splitlines())
-            _log.error("the old certificates stay in use: {faults}", faults=faults)
-            raise
-        names = " and ".join(done) or "nothing"
-        _log.info("reloaded {names}; other changes need a restart", names=names)
-        return done
+    def renew_certificates(self) -> None:
+        """Read renewed certificates. The supervisor reports those that cannot be used."""
+        if self._certificates is not None:
+            self._certificates.renew(time())
 
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
@@ -359,19 +304,6 @@ class Worker:
 
 def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
     return Deferred.fromCoroutine(call())
-
-
-def _renew(certificates: CertificateStore) -> None:
-    """Reload certificates whose files have changed."""
-    renewal = certificates.renew(time())
-    if renewal.renewed:
-        _log.info("certificates renewed: {files}", files=", ".join(renewal.renewed))
-    if renewal.faults:
-        _log.warn(
-            "renewed certificates cannot be used: {faults}; the old ones stay in use, and the files are"
-            " read again every minute",
-            faults="; ".join(renewal.faults),
-        )
 
 
 def _memory_bytes(share: float) -> int:

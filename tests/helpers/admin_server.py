@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast, final
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address
@@ -26,10 +26,11 @@ from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.measurement.latency import Estimate
 from gateway.telemetry.measurement.tcp_info import TcpInfo
+from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
-from tests.helpers.fabricated_telemetry import Node, health
+from tests.helpers.fabricated_telemetry import Node, health, session_exposition
 
 
 class Figures:
@@ -44,6 +45,38 @@ class Figures:
 
     def upstream_health(self) -> list[UpstreamHealth]:
         return self.servers
+
+
+@final
+class OneWorker:
+    """A gateway of one worker in this process."""
+
+    def __init__(self, server: AdminServer, time_slices: Callable[[], TimeSlices]) -> None:
+        self._server = server
+        self.worker: Any = WorkerView(
+            cast(Any, server.figures), server.admission, server.threshold, time_slices
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.worker, name)
+
+    async def session_metrics(self, accept: str, wanted: SessionFilter) -> AsyncIterator[bytes]:
+        for piece in session_exposition(self._server.figures.session_metrics, accept, wanted):
+            yield piece
+
+    async def is_draining(self) -> bool:
+        return self._server.admission.draining
+
+    async def reload(self) -> list[str]:
+        if isinstance(self._server.reloads, Exception):
+            raise self._server.reloads
+        return self._server.reloads
+
+    async def log_level(self) -> str | None:
+        return self._server.threshold.level if self._server.threshold is not None else None
+
+    async def set_log_level(self, level: str) -> None:
+        self.worker.set_log_level(level)
 
 
 class Transport(StringTransport):
@@ -87,22 +120,14 @@ class AdminServer:
         self.logged: list[Any] = []
         self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
-        view: Any = WorkerView
         self.reloads: list[str] | Exception = ["certificates"]
-        self.view: WorkerView = view(
-            *(self.figures, self.admission, self.threshold, time_slices, self._reload)
-        )
+        self.view: Any = OneWorker(self, time_slices)
         wall_now = self.node.sessions.wall_now
         self.watching = EventStreams(self.view, time_slices, self.reactor.seconds, wall_now)
         self.endpoints = Endpoints(self.view, self.watching, Page())
         self.site = Site(
             self.reactor, AccessControl(*guard, **guards), self.endpoints.answer, time_slices
         )
-
-    async def _reload(self) -> list[str]:
-        if isinstance(self.reloads, Exception):
-            raise self.reloads
-        return self.reloads
 
     def connect(self) -> tuple[Any, Transport]:
         protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))

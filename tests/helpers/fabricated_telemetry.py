@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -10,10 +11,15 @@ from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.session import Session
+from gateway.telemetry.exposition.session_collector import (
+    FAMILY_COUNT,
+    SessionCollector,
+    assembled,
+)
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.measurement.event_loop import Loop
-from gateway.telemetry.sessions import Sessions
+from gateway.telemetry.sessions import ALL, SessionFilter, Sessions
 from gateway.tunnels.tunnel import Tunnel
 
 HOSTILE = b'evil"} 1\\\x7f\xff'
@@ -70,3 +76,14 @@ def health() -> list[UpstreamHealth]:
     dials = [0] * 74
     dials[20] = 3
     return [UpstreamHealth("media:1935", True, True, 2, dials)]
+
+
+def session_exposition(
+    collector: SessionCollector, accept: str = "", wanted: SessionFilter = ALL
+) -> Iterator[bytes]:
+    """The exposition of one worker's sessions, as the supervisor assembles it."""
+    texts: list[list[bytes]] = [[] for _ in range(FAMILY_COUNT)]
+    for index, text in collector.samples(accept, wanted):
+        texts[index].append(text)
+        yield b""
+    yield from assembled(texts, accept)

@@ -20,7 +20,7 @@ from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish,
 from tests.helpers.interop.clips import Packet
 from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession, SessionEnded
-from tests.helpers.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.programs import Programs, needs, until
 from tests.helpers.interop.servers import LOOPBACK, ROOT, run_nginx, start_gateway
 from tests.interop.conftest import Upstream
 
@@ -134,7 +134,7 @@ def test_no_command_of_200_sessions_is_lost_and_a_stopped_node_takes_its_own_alo
         session.finish()
     stopped = nodes[0]
     stopped.program.send(signal.SIGKILL)
-    for worker in children_of(stopped.program):
+    for worker in stopped.program.children:
         os.kill(worker, signal.SIGKILL)
     for session in sessions[1::2]:
         if session.id.startswith(stopped.name):
@@ -151,11 +151,6 @@ def test_no_command_of_200_sessions_is_lost_and_a_stopped_node_takes_its_own_alo
     assert {session.id[:2] for session in newer} == {nodes[1].name}
     for session in newer:
         session.finish()
-
-
-def children_of(program: Program) -> list[int]:
-    text = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text()
-    return [int(pid) for pid in text.split()]
 
 
 @pytest.mark.parametrize("target", ["/send/zz00none/1", "/idle/aa00none/1", "/close/bb"])

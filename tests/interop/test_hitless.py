@@ -191,6 +191,8 @@ def test_media_of_ffmpeg_is_exact_over_reloads_and_an_upgrade(
     publisher = publish(programs, clip, source)
     for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
         before = gateway.log.count("reloaded configuration")
+        with file.open("a") as configuration:
+            configuration.write("# changed\n")
         gateway.send(number)
         _until_reloaded(gateway, before)
     assert publisher.ends(30) == 0

@@ -10,7 +10,7 @@ import pytest
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.text import exposition
-from tests.helpers.fabricated_telemetry import Node, health
+from tests.helpers.fabricated_telemetry import Node, health, session_exposition
 from tests.helpers.interop.programs import Programs, needs
 from tests.helpers.interop.watched import start_watched_gateway
 
@@ -46,4 +46,4 @@ def test_promtool_finds_nothing_to_say_about_the_aggregates(node: Node) -> None:
 
 
 def test_promtool_finds_nothing_to_say_about_single_sessions(node: Node) -> None:
-    check(SessionCollector(node.sessions, 1000).exposition())
+    check(session_exposition(SessionCollector(node.sessions, 1000)))

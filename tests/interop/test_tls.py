@@ -92,7 +92,7 @@ def test_renewed_certificates_are_taken_and_no_session_notices(gateway, authorit
 
 
 # A minute in the gateway.
-_SOON = "from gateway.workers import worker; worker._RENEWAL_S = 0.2"
+_SOON = "from gateway.supervisor import supervisor; supervisor.RENEWAL_S = 0.2\n"
 
 
 def write_apart(authority: Authority, chain: Path, key: Path) -> None:
@@ -261,9 +261,9 @@ def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None
         path.write_bytes(path.read_bytes()[:300])
     else:
         path.write_bytes(authority.alone(NAME))
-    rest = gateway.hang_up("the old certificates stay in use: ")
+    rest = gateway.hang_up("the old configuration stays in use: ")
     assert "a.pem: " in rest
-    assert gateway.program.log.count("the old certificates stay in use") == 1
+    assert gateway.program.log.count("the old configuration stays in use") == 1
     assert "Traceback" not in gateway.program.log
     assert serial(gateway, authority, NAME) == before
     authority.certify("a.pem", NAME)

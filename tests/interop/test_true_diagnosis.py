@@ -7,6 +7,7 @@ still is a real one, stopped by a signal.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path as File
 from time import sleep
@@ -122,7 +123,8 @@ def test_a_media_server_that_stands_still_is_not_plainly_up(
     until(early.packets, "the player plays")
     assert silent_s(gateway) == 0
     (lived_through,) = gateway.sessions()
-    origin.send(signal.SIGSTOP)
+    (worker,) = origin.children
+    os.kill(worker, signal.SIGSTOP)
     try:
         FFmpegPlayer(programs, source)
         until(lambda: silent_s(gateway) >= SILENT_S, "the server is silent", _NOTICED_S)
@@ -130,7 +132,7 @@ def test_a_media_server_that_stands_still_is_not_plainly_up(
         found = diagnosis_of(gateway, waiting[0]["alias"])
         assert found["cause"] == "server", found
     finally:
-        origin.send(signal.SIGCONT)
+        os.kill(worker, signal.SIGCONT)
     until(lambda: not silent_s(gateway), "the server answers again", _NOTICED_S)
     assert lived_through["alias"] in [each["alias"] for each in gateway.sessions()]
     for session in gateway.sessions():

@@ -434,17 +434,20 @@ class Poller:
 
 @contextmanager
 def on_one_core(program: Program) -> Iterator[None]:
-    """Keep this thread and ``program`` together. A scheduler that moves either of them in the middle of it
-    makes more of a difference than anything that is measured here: they wake each other for each poll."""
+    """Keep this thread and the worker of ``program`` together. A scheduler that moves either of them in the
+    middle of it makes more of a difference than anything that is measured here: they wake each other for
+    each poll.
+    """
     usable = os.sched_getaffinity(0)
     core = {min(usable)}
-    os.sched_setaffinity(program.pid, core)
+    (worker,) = program.children
+    os.sched_setaffinity(worker, core)
     os.sched_setaffinity(0, core)
     try:
         yield
     finally:
         os.sched_setaffinity(0, usable)
-        os.sched_setaffinity(program.pid, usable)
+        os.sched_setaffinity(worker, usable)
 
 
 def test_a_tunnel_keeps_its_pace_beside_a_download(

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.interop.clients import publish, url
 from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession, SessionEnded
-from tests.helpers.interop.programs import Program, Programs, until
-from tests.helpers.interop.servers import LOOPBACK, start_gateway
+from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.servers import LOOPBACK, run_gateway, start_gateway
+from tests.interop.conftest import Upstream
 
 _CONFIGURATION = """workers = 2
 [[listener]]
@@ -82,8 +84,14 @@ class Gateway:
         found: list[Any] = json.loads(self.get("/sessions?limit=1000"))["sessions"]
         return found
 
+    def change_configuration(self) -> None:
+        """With the same configuration, a reload replaces no worker."""
+        with self.file.open("a") as file:
+            file.write("# changed\n")
+
     def reload(self) -> None:
         before = self.program.log.count("reloaded configuration")
+        self.change_configuration()
         self.program.send(signal.SIGHUP)
         until(lambda: self.program.log.count("reloaded configuration") > before, "it has reloaded")
 
@@ -101,12 +109,7 @@ class Gateway:
 
     @property
     def worker_pids(self) -> list[int]:
-        return children_of(self.program)
-
-
-def children_of(program: Program) -> list[int]:
-    text = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text()
-    return [int(pid) for pid in text.split()]
+        return self.program.children
 
 
 @pytest.fixture
@@ -177,6 +180,8 @@ def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
 
 
 def test_the_admin_server_reloads_and_says_what_is_wrong(gateway: Gateway) -> None:
+    assert gateway.post_reload() == (200, {"reloaded": ["certificates"]})
+    gateway.change_configuration()
     assert gateway.post_reload() == (200, {"reloaded": ["configuration"]})
     gateway.configure(more="[tunnel]\nlatency = 17\n")
     status, problem = gateway.post_reload()
@@ -392,7 +397,7 @@ def test_a_start_that_fails_in_a_worker_is_one_line(programs: Programs, tmp_path
     file.write_text(
         'workers = 2\n[[listener]]\naddress = "127.0.0.1:0"\n[[upstream]]\nservers = ["no.such.invalid"]\n'
     )
-    gateway, _ = start_gateway(programs, "--config", str(file))
+    gateway = run_gateway(programs, "--config", str(file))
     assert gateway.ends(30) == 1
     assert "Traceback" not in gateway.log
     lines = [line for line in gateway.log.splitlines() if "no.such.invalid" in line]
@@ -413,3 +418,29 @@ def test_connections_spread_evenly(gateway: Gateway) -> None:
 
 def sockets_of(folder: Path) -> int:
     return sum(str(each.readlink()).startswith("socket:") for each in folder.iterdir())
+
+
+def test_a_publisher_that_returns_to_another_worker_replaces_its_older_session(
+    programs: Programs, nginx: Upstream, tmp_path: Path, stream: str, clip: Path
+) -> None:
+    """nginx-rtmp refuses a second publisher, so the older one must have ended before."""
+    file = tmp_path / "replacing.toml"
+    file.write_text(
+        f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[upstream]]\nservers = ["{nginx.server}"]\n'
+        "[tunnel]\nreplace_publisher = true\n"
+    )
+    gateway, port = start_gateway(programs, "--config", str(file))
+    for number, protocol in enumerate(("rtmpt", "rtmp", "rtmpt", "rtmp")):
+        publish(programs, clip, url(protocol, port, stream), in_a_loop=True)
+        until(lambda number=number: gateway.log.count(" publishes ") == number + 1, "it publishes")
+        # Its worker retires with it, and the next publisher comes to another one.
+        with file.open("a") as configuration:
+            configuration.write("# changed\n")
+        gateway.send(signal.SIGHUP)
+        until(
+            lambda number=number: gateway.log.count("reloaded configuration") == number + 1,
+            "it has reloaded",
+        )
+        assert gateway.log.count("replaced by") == number
+    sleep(1)
+    assert gateway.log.count(" ended: ") == gateway.log.count("replaced by") == 3

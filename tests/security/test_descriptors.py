@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -105,7 +106,7 @@ class Gateway:
             self.port, self.admin = one.getsockname()[1], other.getsockname()[1]
         file = folder / "gateway.toml"
         file.write_text(
-            f'[[listener]]\naddress = "127.0.0.1:{self.port}"\n'
+            f'workers = 1\n[[listener]]\naddress = "127.0.0.1:{self.port}"\n'
             f'[[upstream]]\nservers = ["127.0.0.1:{upstream}"]\n'
             f'[admin]\naddress = "127.0.0.1:{self.admin}"\n'
             "[limits]\nunused_session_s = 300\nsilent_session_s = 300\nfirst_bytes_s = 300\n"
@@ -125,9 +126,11 @@ class Gateway:
                 stderr=log,
             )
         deadline = time.monotonic() + 20
-        while "admin server on" not in self.log or self.ask("/healthz") is None:
+        while self.ask("/healthz") is None:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.05)
+        pid = self.process.pid
+        self.worker = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
     @property
     def log(self) -> str:
@@ -151,7 +154,7 @@ class Gateway:
         return float(found[1])
 
     def processor_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def is_idle(self) -> bool:
@@ -163,6 +166,8 @@ class Gateway:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        # Without its supervisor it would go on with its sessions.
+        os.kill(self.worker, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ from twisted.internet.task import Clock
 from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
-from gateway.supervisor import supervisor as module
-from gateway.supervisor.supervisor import Supervisor, worker_count
+from gateway.supervisor import generations, supervisor
+from gateway.supervisor.generations import worker_count
+from gateway.supervisor.supervisor import Supervisor
 from gateway.workers.setup import ConfigurationText
 
 TEXT = ConfigurationText(listen=("127.0.0.1:0",), upstream=("media",))
+CHANGED = ConfigurationText(listen=("127.0.0.1:0",), upstream=("other",))
 
 
 class FakeWorker:
@@ -23,7 +25,7 @@ class FakeWorker:
 
     made: list[FakeWorker]
 
-    def __init__(self, reactor: Any, setup: Any, node: str, write_line: Any) -> None:
+    def __init__(self, reactor: Any, setup: Any, node: str, *calls: Any) -> None:
         self.setup = setup
         self.prefix = f"{node}{setup.number:02}"
         self.ready: Deferred[None] = Deferred()
@@ -35,6 +37,7 @@ class FakeWorker:
         self.sessions: dict[str, int] = {}
         self.channel = self
         self.told: list[str] = []
+        self.called: list[tuple[Any, ...]] = []
         self.made.append(self)
 
     def start(self, memory: int, sockets: list[int]) -> None:
@@ -42,6 +45,9 @@ class FakeWorker:
 
     def tell(self, event: str) -> None:
         self.told.append(event)
+
+    async def call(self, name: str, *values: Any) -> None:
+        self.called.append((name, *values))
 
     def retire(self, seconds: float) -> None:
         self.retired_s = seconds
@@ -67,11 +73,12 @@ class Started:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         FakeWorker.made = []
-        monkeypatch.setattr(module, "WorkerProcess", FakeWorker)
-        monkeypatch.setattr(module, "worker_count", lambda configuration: 2)
+        monkeypatch.setattr(generations, "WorkerProcess", FakeWorker)
+        monkeypatch.setattr(generations, "worker_count", lambda configuration: 2)
         self.clock = Clock()
+        self.text = TEXT
         self.supervisor = Supervisor(
-            TEXT.parse(), TEXT, self.clock, {}, None, lambda: (TEXT.parse(), TEXT), print
+            TEXT.parse(), TEXT, self.clock, {}, None, lambda: (self.text.parse(), self.text), print
         )
         Deferred.fromCoroutine(self.supervisor.start())
         for worker in self.workers:
@@ -81,8 +88,9 @@ class Started:
     def workers(self) -> list[FakeWorker]:
         return FakeWorker.made
 
-    def reload(self) -> list[Any]:
+    def reload(self, text: ConfigurationText = CHANGED) -> list[Any]:
         """The outcome, once there is one."""
+        self.text = text
         outcome: list[Any] = []
         Deferred.fromCoroutine(self.supervisor.reload()).addBoth(outcome.append)
         return outcome
@@ -91,8 +99,10 @@ class Started:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     # The sockets would need a reactor.
-    monkeypatch.setattr(module.ListeningSockets, "open", lambda self, configuration: [])
-    monkeypatch.setattr(module.ListeningSockets, "close_others", lambda self, configurations: None)
+    monkeypatch.setattr(supervisor.ListeningSockets, "open", lambda self, configuration: [])
+    monkeypatch.setattr(
+        supervisor.ListeningSockets, "close_others", lambda self, configurations: None
+    )
     return Started(monkeypatch)
 
 
@@ -105,6 +115,26 @@ def test_the_old_workers_retire_once_all_new_ones_are_ready(started: Started) ->
     new[1].begins()
     assert outcome == [["configuration"]]
     assert [worker.retired_s for worker in old] == [43_200.0, 43_200.0]
+
+
+def test_the_workers_stay_and_renew_certificates_if_the_configuration_is_the_same(
+    started: Started,
+) -> None:
+    assert started.reload(TEXT) == [["certificates"]]
+    assert [worker.called for worker in started.workers] == [[("reload_certificates",)]] * 2
+    assert started.supervisor.reloads == {"succeeded": 1, "failed": 0}
+
+
+def test_workers_are_replaced_without_a_change_if_that_is_asked_for(started: Started) -> None:
+    Deferred.fromCoroutine(started.supervisor.reload(replaces_workers=True))
+    assert len(started.workers) == 4
+
+
+def test_older_publishers_are_ended_in_other_workers_that_run(started: Started) -> None:
+    one, other = started.workers
+    calls = started.supervisor.generations.tell_others(one.prefix, "replace_publisher", "it", 5.0)
+    Deferred.fromCoroutine(calls)
+    assert (one.called, other.called) == ([], [("replace_publisher", "it", 5.0)])
 
 
 def test_clients_of_a_new_worker_are_not_cut_if_another_one_cannot_start(started: Started) -> None:
@@ -120,7 +150,8 @@ def test_clients_of_a_new_worker_are_not_cut_if_another_one_cannot_start(started
 
 
 def test_a_reload_waits_for_the_one_before(started: Started) -> None:
-    first, second = started.reload(), started.reload()
+    first = started.reload(CHANGED)
+    second = started.reload(TEXT)
     assert len(started.workers) == 4
     for worker in started.workers[2:4]:
         worker.begins()

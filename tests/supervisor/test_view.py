@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import pytest
 from prometheus_client.core import GaugeMetricFamily
 
 from gateway.supervisor.view import merged_health, with_health
@@ -9,8 +12,12 @@ from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.sources import UpstreamHealth
 
 
-def health(up: bool, tried_at: float, failures: int = 0, silent_s: float = 0.0) -> UpstreamHealth:
-    return UpstreamHealth("media:1935", up, up, failures, [1, 0, 2], silent_s, tried_at)
+def health(
+    up: bool, tried_at: float, failures: int = 0, unanswered_s: float = 0.0, heard_s: float = inf
+) -> UpstreamHealth:
+    return UpstreamHealth(
+        *("media:1935", up, up, failures, [1, 0, 2]), tried_at, unanswered_s, heard_s
+    )
 
 
 def test_the_last_connect_shows_whether_a_server_is_up() -> None:
@@ -27,9 +34,22 @@ def test_a_worker_that_has_not_tried_knows_nothing() -> None:
     assert not server.up
 
 
-def test_failures_and_dials_add_up_and_the_longest_silence_counts() -> None:
-    (server,) = merged_health([[health(True, 1, 2, 3.0)], [health(True, 2, 3, 1.0)]])
-    assert (server.failures, server.dials, server.silent_s) == (5, [2, 0, 4], 3.0)
+def test_failures_and_dials_add_up() -> None:
+    (server,) = merged_health([[health(True, 1, 2)], [health(True, 2, 3)]])
+    assert (server.failures, server.dials) == (5, [2, 0, 4])
+
+
+@pytest.mark.parametrize(
+    ("heard_s", "silent_s"),
+    [((inf, inf), 8.0), ((9.0, inf), 8.0), ((inf, 7.0), 0.0), ((7.0, 30.0), 0.0)],
+)
+def test_a_server_is_silent_if_no_worker_has_heard_it_since(
+    heard_s: tuple[float, float], silent_s: float
+) -> None:
+    one = health(True, 1, unanswered_s=8.0, heard_s=heard_s[0])
+    other = health(True, 2, unanswered_s=5.0, heard_s=heard_s[1])
+    (server,) = merged_health([[one], [other]])
+    assert server.silent_s == silent_s
 
 
 def test_servers_that_some_workers_have_only_are_kept() -> None:
@@ -38,8 +58,9 @@ def test_servers_that_some_workers_have_only_are_kept() -> None:
     assert names == ["media:1935", "other:1935"]
 
 
-def test_the_metric_says_the_same() -> None:
-    family = GaugeMetricFamily(PREFIX + "upstream_up", "Up.", labels=["upstream"])
+@pytest.mark.parametrize(("name", "value"), [("upstream_up", 1), ("upstream_silent_seconds", 8)])
+def test_the_metrics_say_the_same(name: str, value: float) -> None:
+    family = GaugeMetricFamily(PREFIX + name, "Help.", labels=["upstream"])
     family.add_metric(["media:1935"], 0)
-    (found,) = with_health([family], [health(True, 1)])
-    assert [sample.value for sample in found.samples] == [1]
+    (found,) = with_health([family], [health(True, 1, unanswered_s=8.0)])
+    assert [sample.value for sample in found.samples] == [value]

@@ -150,16 +150,8 @@ class SessionCollector:
         self._sessions = sessions
         self._most = most
 
-    def exposition(self, accept: str = "", wanted: SessionFilter = ALL) -> Iterator[bytes]:
-        """The text in pieces, some of them empty. The caller may process other events after each."""
-        texts: list[list[bytes]] = [[] for _ in _FAMILIES]
-        for index, text in self.samples(accept, wanted):
-            texts[index].append(text)
-            yield b""
-        yield from assembled(texts, accept)
-
     def samples(self, accept: str, wanted: SessionFilter = ALL) -> Iterator[tuple[int, bytes]]:
-        """Texts of samples, each with the index of its family: not yet in the order of an exposition."""
+        """Texts of samples, each with the index of its family, for ``assembled``."""
         writer = Writer(accept)
         ended = self._sessions.just_ended(wanted)[: self._most]
         found = islice(chain(ended, self._sessions.summaries(wanted)), self._most)
@@ -170,7 +162,7 @@ class SessionCollector:
 
 
 def assembled(texts: Sequence[Sequence[bytes]], accept: str) -> Iterator[bytes]:
-    """The exposition with these texts for each family."""
+    """The exposition in pieces, with these texts for each family."""
     writer = Writer(accept)
     for (name, kind, help_text, values), text in zip(_FAMILIES, texts, strict=True):
         yield writer.family(_family(name, kind, help_text, (), values))

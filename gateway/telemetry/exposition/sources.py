@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 
 from attrs import define, frozen
 
 from gateway.protocols.limits import Limits
 from gateway.telemetry.exposition.labels import NOTHING_EXPECTED, Expected
+from gateway.telemetry.measurement.silence import silent_s
 
 
 @frozen
@@ -15,9 +17,9 @@ class UpstreamHealth:
     """The state of an upstream server. ``dials``: connection durations, as counts by bucket.
 
     ``up``: whether the last connection succeeded; true before the first one. ``due``: whether the server is
-    used in turn, and not avoided after failures. ``silent_s``: for how long it has sent nothing although
-    sessions wait for it; 0.0 if it answers. ``tried_at``: when it was last connected to, in seconds of the
-    machine's monotonic clock; 0.0 for never.
+    used in turn, and not avoided after failures. ``tried_at``: when it was last connected to, in seconds of
+    the machine's monotonic clock; 0.0 for never. ``unanswered_s`` and ``heard_s``: as in
+    measurement/silence.py.
     """
 
     name: str
@@ -25,8 +27,14 @@ class UpstreamHealth:
     due: bool
     failures: int
     dials: Sequence[int]
-    silent_s: float = 0.0
     tried_at: float = 0.0
+    unanswered_s: float = 0.0
+    heard_s: float = inf
+
+    @property
+    def silent_s(self) -> float:
+        """For how long it has sent nothing although sessions wait for it; 0.0 if it answers."""
+        return silent_s(self.unanswered_s, self.heard_s)
 
 
 @define

@@ -12,6 +12,7 @@ handshake was answered.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Final, final
 
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES
@@ -30,6 +31,14 @@ def unanswered_s(counted: Any, opened_at: float, now: float) -> float:
     if counted.bytes_down or counted.bytes_up < _HELLO_BYTES:
         return 0.0
     return now - opened_at
+
+
+def silent_s(unanswered_s: float, heard_s: float) -> float:
+    """Seconds since a server became silent; 0.0 if it is not known to be. The arguments are those of
+    ``Silences``, or of several: the longest ``unanswered_s`` and the shortest ``heard_s``.
+    """
+    is_silent = unanswered_s >= SILENT_S and unanswered_s < heard_s
+    return unanswered_s if is_silent else 0.0
 
 
 @final
@@ -59,8 +68,12 @@ class Silences:
             if self._unanswered.get(server, (now, now))[0] < heard_at:
                 del self._unanswered[server]
 
-    def silent_s(self, server: str, now: float) -> float:
-        """Seconds since ``server`` became silent; 0.0 if it is not known to be."""
+    def unanswered_s(self, server: str, now: float) -> float:
+        """Seconds since the opening of the oldest unanswered session; 0.0 if there is none."""
         since, seen_at = self._unanswered.get(server, (now, now))
-        is_known = now - seen_at <= _STALE_S and since > self._heard_at.get(server, 0.0)
-        return now - since if is_known and now - since >= SILENT_S else 0.0
+        return now - since if now - seen_at <= _STALE_S else 0.0
+
+    def heard_s(self, server: str, now: float) -> float:
+        """Seconds since ``server`` is known to have sent data; ``inf`` if it has not."""
+        heard_at = self._heard_at.get(server)
+        return inf if heard_at is None else now - heard_at

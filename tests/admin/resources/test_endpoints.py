@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from time import thread_time
-from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -188,8 +187,7 @@ def test_the_log_level_is_changed(server: AdminServer) -> None:
 
 
 def test_a_log_that_is_twistds_is_not_ours_to_change(server: AdminServer) -> None:
-    view: Any = server.view
-    view._threshold = None
+    server.threshold = None
     assert server.ask("GET", "/log-level").status == 409
     assert server.ask("PUT", "/log-level", b'{"level": "info"}').status == 409
 

@@ -20,7 +20,7 @@ from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import exposition
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
-from tests.helpers.fabricated_telemetry import LIMITS, Node, health
+from tests.helpers.fabricated_telemetry import LIMITS, Node, health, session_exposition
 from tests.helpers.interop.servers import LOOPBACK
 
 _PROTOCOLS = ("rtmpt", "rtmpts", "rtmp", "rtmps")
@@ -48,7 +48,7 @@ def pages() -> dict[str, str]:
         socket.create_connection(listening.getsockname()) as connection,
     ):
         node = _busy_node(_Transport(connection))
-        sessions = SessionCollector(node.sessions, 1000).exposition()
+        sessions = session_exposition(SessionCollector(node.sessions, 1000))
         return {
             "/metrics": b"".join(exposition(node.metrics.families())).decode(),
             "/metrics/sessions": b"".join(sessions).decode(),

@@ -86,6 +86,12 @@ class Program:
         return self._process.pid
 
     @property
+    def children(self) -> list[int]:
+        """The ids of the processes that it has started, such as a gateway's workers."""
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import ssl
@@ -78,7 +79,7 @@ def start(programs: Programs, certificates: Sequence[Path], server: str, more: s
     """Start it in front of ``server``, or else its own origin; ``more`` is configuration besides."""
     paths = ", ".join(f'"{path}"' for path in certificates)
     plain = _LISTENER.format(loopback=LOOPBACK)
-    text = f"{plain}{plain}tls = true\n{plain}[tls]\ncertificates = [{paths}]\n{more}"
+    text = f"workers = 1\n{plain}{plain}tls = true\n{plain}[tls]\ncertificates = [{paths}]\n{more}"
     upstream = f'[[upstream]]\nservers = ["{server}"]\n' if server else ""
     return start_configured(programs, text + upstream, 3)
 
@@ -86,15 +87,18 @@ def start(programs: Programs, certificates: Sequence[Path], server: str, more: s
 def start_configured(
     programs: Programs, configuration: str, listeners: int, before: str = ""
 ) -> Gateway:
-    """Start it with this configuration; ``before`` is Python to run in its process first."""
-    file = programs.new_folder("configuration") / "gateway.toml"
+    """Start it with this configuration; ``before`` is Python that each of its processes runs first."""
+    folder = programs.new_folder("configuration")
+    file = folder / "gateway.toml"
     file.write_text(configuration)
+    (folder / "sitecustomize.py").write_text(before)
     program = programs.start(
         sys.executable,
-        *("-c", f"{before}\nfrom twisted.scripts.twistd import run; run()"),
+        *("-c", "from twisted.scripts.twistd import run; run()"),
         *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(file)),
-        environment={"PYTHONPATH": str(ROOT)},
+        environment={"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))},
     )
+    program.says("ready: ")
     ports = until(
         lambda: _ports(program, listeners) or not program.running, "the gateway listens", 30
     )

@@ -50,15 +50,26 @@ ANY_PORT = ("--listen", f"{LOOPBACK}:0")
 
 
 def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
-    """Start the gateway, until it listens; and the port, which its options leave to the system."""
-    gateway = programs.start(
+    """Start the gateway, until it listens; and the port, which its options leave to the system.
+
+    It has one worker, unless a configuration file says otherwise: processes are slow to start.
+    """
+    if "--config" not in options:
+        options = (*options, "--workers", "1")
+    gateway = run_gateway(programs, *options)
+    gateway.says("ready: ")
+    return gateway, port_said(gateway, f"listening on {LOOPBACK}:")
+
+
+def run_gateway(programs: Programs, *options: str) -> Program:
+    """Start the gateway, and do not wait."""
+    return programs.start(
         sys.executable,
         "-c",
         "from twisted.scripts.twistd import run; run()",
         *("--nodaemon", "--pidfile=", "rtmpt-gateway", *options),
         environment={"PYTHONPATH": str(ROOT)},
     )
-    return gateway, port_said(gateway, f"listening on {LOOPBACK}:")
 
 
 def port_said(program: Program, words: str) -> int:

@@ -13,6 +13,7 @@ from tests.helpers.interop.programs import Program, Programs, until
 from tests.helpers.interop.servers import LOOPBACK, port_said, start_gateway
 
 _CONFIGURATION = f"""
+workers = 1
 [[listener]]
 address = "{LOOPBACK}:0"
 [admin]

@@ -46,6 +46,7 @@ http {{
 """
 
 _GATEWAY_CONFIGURATION = """
+workers = 1
 [[listener]]
 address = "{loopback}:0"
 [website]
@@ -70,7 +71,9 @@ class WebGateway:
 
     @property
     def pid(self) -> int:
-        return self.program._process.pid
+        """The process of its only worker."""
+        (pid,) = self.program.children
+        return pid
 
     @property
     def memory_bytes(self) -> int:
@@ -96,7 +99,7 @@ def start_web_gateway(programs: Programs, port: int) -> WebGateway:
         environment={"PYTHONPATH": str(ROOT)},
     )
     listening = int(gateway.says(f"listening on {LOOPBACK}:"))
-    gateway.says("other HTTP requests are forwarded to")
+    gateway.says("ready: ")
     return WebGateway(gateway, listening)
 
 

@@ -25,7 +25,7 @@ from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import Writer, exposition
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.sessions import SessionFilter
-from tests.helpers.fabricated_telemetry import HOSTILE, LIMITS, Node, health
+from tests.helpers.fabricated_telemetry import HOSTILE, LIMITS, Node, health, session_exposition
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 READERS = {"": read_text, OPEN_METRICS: read_open_metrics}
@@ -122,7 +122,7 @@ def test_the_sessions_of_many_slices_are_in_families_of_one_head_each() -> None:
     node = Node()
     for _ in range(23):
         node.open()
-    text = text_of(SessionCollector(node.sessions, 1000).exposition())
+    text = text_of(session_exposition(SessionCollector(node.sessions, 1000)))
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads)) > 10
     assert len({labels for name, labels in samples(text) if name == "session_info"}) == 23
@@ -266,7 +266,7 @@ def test_the_figures_of_several_workers_add_up(node: Node) -> None:
 
 @pytest.mark.parametrize("accept", READERS)
 def test_single_sessions_have_their_figures_by_alias(node: Node, accept: str) -> None:
-    text = text_of(SessionCollector(node.sessions, 1000).exposition(accept))
+    text = text_of(session_exposition(SessionCollector(node.sessions, 1000), accept))
     found = samples(text, accept)
     label = {"session": "n100-1"}
     p95 = value(
@@ -282,18 +282,20 @@ def test_single_sessions_have_their_figures_by_alias(node: Node, accept: str) ->
 
 def test_an_ended_session_is_shown_once_more_and_then_gone(node: Node) -> None:
     metrics = SessionCollector(node.sessions, 1000)
-    assert 'session="n100-2"' not in text_of(metrics.exposition("", SessionFilter("n100-1")))
-    assert 'session="n100-2"' in text_of(metrics.exposition())
-    assert 'session="n100-2"' not in text_of(metrics.exposition())
+    assert 'session="n100-2"' not in text_of(
+        session_exposition(metrics, "", SessionFilter("n100-1"))
+    )
+    assert 'session="n100-2"' in text_of(session_exposition(metrics))
+    assert 'session="n100-2"' not in text_of(session_exposition(metrics))
 
 
 def test_a_cap_bounds_how_many_sessions_are_shown() -> None:
     node = Node()
     for _ in range(30):
         node.open()
-    text = text_of(SessionCollector(node.sessions, 10).exposition())
+    text = text_of(session_exposition(SessionCollector(node.sessions, 10)))
     assert text.count(f"\n{PREFIX}session_info{{") == 10
-    assert text_of(SessionCollector(node.sessions, 10).exposition()) == text
+    assert text_of(session_exposition(SessionCollector(node.sessions, 10))) == text
 
 
 @pytest.mark.alone
@@ -342,7 +344,7 @@ def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> N
     sessions = SessionCollector(node.sessions, 5000)
     gc.collect()
     before = gc.get_stats()[0]["collections"]
-    for _ in sessions.exposition():
+    for _ in session_exposition(sessions):
         pass
     assert gc.get_stats()[0]["collections"] - before < 10
 

@@ -14,7 +14,7 @@ import pytest
 from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
-from gateway.workers import configured_files
+from gateway.supervisor import configured_files
 from tests.helpers.certificate_makers import DAY, issue
 
 NOW = datetime.now(UTC)

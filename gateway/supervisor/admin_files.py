@@ -1,41 +1,24 @@
-"""The admin server: opens its socket, and reads its token and certificates.
+"""The files that [admin] names: token, certificate, and authorities of client certificates.
 
-``bind`` is called while the process may still be root, so the token and key files may be readable by root
-only.
+They are read while the process may still be root, so they may be readable by root only.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_IROTH, S_IWOTH
-from time import monotonic, time
-from typing import Any, cast
+from time import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import crypto
-from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
-from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.ssl import Certificate
 
-from gateway.addresses import TcpAddress, UnixAddress
-from gateway.admin.http.access_control import AccessControl
-from gateway.admin.http.server import Site
-from gateway.admin.resources.endpoints import Endpoints
-from gateway.admin.resources.event_streams import EventStreams
-from gateway.admin.resources.gateway_interface import Gateway
-from gateway.admin.status_page.page import Page
-from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.problems import Source
 from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
-from gateway.listeners.ports import address_of, adopt, listen
 from gateway.regular_files import read_regular_file
-
-_log = Logger()
 
 # 128 bits, if they are random.
 _LEAST_TOKEN_BYTES = 16
@@ -43,37 +26,6 @@ _LEAST_TOKEN_BYTES = 16
 _MOST_TOKEN_BYTES = 1024
 # The certificates of all public authorities together have about 200 KiB.
 _MOST_AUTHORITIES_BYTES = 4 * 1024 * 1024
-# For the members of the gateway's group only.
-_SOCKET_MODE = 0o660
-
-
-def bind(
-    settings: Admin,
-    source: Source,
-    gateway: Gateway,
-    reactor: Any,
-    environment: Mapping[str, str],
-    descriptor: int | None = None,
-) -> Any:
-    """Open the admin server, on the listening socket ``descriptor`` if that is given, which is closed then.
-    Returns Twisted's IListeningPort. Raises ConfigurationError.
-    """
-    guard = _guard(settings, token(settings, source))
-    site = _site(guard, gateway, lambda: TimeSlices(reactor, monotonic), reactor)
-    factory: Any = site
-    shown = certificate(settings, source)
-    if shown is not None:
-        factory = TLSMemoryBIOFactory(_tls(shown, authorities(settings, source)), False, site)
-    if descriptor is not None:
-        port = adopt(reactor, descriptor, factory)
-        os.close(descriptor)
-        return port
-    with source.at("admin", "address"):
-        port = listen(reactor, settings.address, factory, environment, _SOCKET_MODE)
-    is_tcp = isinstance(settings.address, TcpAddress)
-    address = address_of(port) if is_tcp else settings.address
-    _log.info("admin server on {address}", address=address)
-    return port
 
 
 def token(settings: Admin, source: Source) -> bytes:
@@ -100,20 +52,6 @@ def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
         return read_authorities(Path(settings.client_authorities))
 
 
-def _guard(settings: Admin, token: bytes) -> AccessControl:
-    # Browsers cannot connect to UNIX sockets. On public addresses, a page that resolves its name to this
-    # one has neither token nor certificate.
-    any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
-    return AccessControl(token, settings.hosts, any_host)
-
-
-def _site(
-    guard: AccessControl, gateway: Gateway, time_slices: Callable[[], TimeSlices], reactor: Any
-) -> Site:
-    endpoints = Endpoints(gateway, EventStreams(gateway, time_slices, monotonic, time), Page())
-    return Site(reactor, guard, endpoints.answer, time_slices)
-
-
 def read_token(path: Path) -> bytes:
     """Read a token file, without surrounding white space. Raises ConfigurationError."""
     try:
@@ -134,22 +72,6 @@ def read_token(path: Path) -> bytes:
             "make one with: openssl rand -hex 24"
         )
     return token
-
-
-def _tls(file: CertificateFile, authorities: list[Certificate] | None) -> CertificateOptions:
-    """TLS 1.2 or later with the server's certificate, and client certificates if required."""
-    chain = [crypto.X509.from_cryptography(each) for each in file.chain]
-    trusted = None if authorities is None else trustRootFromCertificates(authorities)
-    # The checks of the file permit only types that OpenSSL supports.
-    key = crypto.PKey.from_cryptography_key(cast(Any, file.key))
-    return CertificateOptions(
-        privateKey=key,
-        certificate=chain[0],
-        extraCertChain=chain[1:],
-        trustRoot=trusted,
-        # Without it, clients that use ALPN (curl, browsers, Prometheus) are refused in the handshake.
-        acceptableProtocols=[b"http/1.1"],
-    )
 
 
 def read_authorities(path: Path) -> list[Certificate]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.workers.admin import read_authorities, read_token
+from gateway.supervisor.admin_files import read_authorities, read_token
 from tests.helpers.certificate_makers import issue
 
 TOKEN = "0123456789abcdef"

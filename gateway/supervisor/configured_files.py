@@ -1,0 +1,69 @@
+"""Checks of the files that the configuration names: certificates, token, authorities, access log.
+
+They run for ``--check``, at the start and before a reload, with the functions that later read the files
+again for use. Each line has the key's place in the configuration, and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from stat import S_IROTH
+
+from gateway.configuration.problems import KeyPath
+from gateway.configuration.sections import Config
+from gateway.errors import ConfigurationError
+from gateway.listeners.ports import check_congestion_control
+from gateway.supervisor import admin_files
+from gateway.telemetry.logs.access_log import check_path
+from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
+
+
+def check(configuration: Config, now: float) -> None:
+    """Read all files. Raises ConfigurationError with one line for each fault."""
+    faults = []
+    for read in _reads(configuration, now):
+        try:
+            read()
+        except ConfigurationError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+
+
+def warnings(configuration: Config) -> Iterator[str]:
+    """Faults of files that passed ``check`` which do not prevent the start."""
+    places: dict[KeyPath, str] = {
+        ("tls", *place): paths.key for paths, _, place in certificate_files(configuration.tls)
+    }
+    if configuration.admin is not None and configuration.admin.certificate is not None:
+        places["admin", "certificate"] = configuration.admin.certificate
+    for place, path in places.items():
+        if Path(path).stat().st_mode & S_IROTH:
+            cause = f"{path}: its private key is readable by all users; chmod o-r it"
+            yield configuration.source.line(place, cause)
+
+
+def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
+    yield partial(certificates, configuration, now)
+    settings = configuration.admin
+    if settings is not None:
+        for read in (admin_files.token, admin_files.certificate, admin_files.authorities):
+            yield partial(read, settings, configuration.source)
+    yield partial(_check_access_log, configuration)
+    for index, listener in enumerate(configuration.listeners):
+        if listener.congestion_control:
+            yield partial(_check_congestion_control, configuration, index)
+
+
+def _check_congestion_control(configuration: Config, index: int) -> None:
+    with configuration.source.at("listener", index, "congestion_control"):
+        check_congestion_control(configuration.listeners[index].congestion_control)
+
+
+def _check_access_log(configuration: Config) -> None:
+    path = configuration.log.access
+    if path is not None:
+        with writing_access_log(configuration):
+            check_path(Path(path))
