@@ -19,18 +19,13 @@ from gateway.configuration.sections import Admin, Config, Node, Tunnel
 from gateway.configuration.structuring import attributes_of, key_of
 from gateway.configuration.values import LATENCIES
 from gateway.protocols.limits import Limits
+from tests.helpers.example_configuration import EXAMPLE, enable_all
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "etc/rtmpt-gateway.toml"
 UNIT = ROOT / "deploy/systemd/rtmpt-gateway.service"
 
 
 # --- etc/rtmpt-gateway.toml ---
-
-
-def enable_all(text: str) -> str:
-    """The example with its disabled settings enabled: "#" without a space behind it."""
-    return re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
 
 
 @pytest.fixture

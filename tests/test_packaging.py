@@ -71,6 +71,7 @@ def imported_packages() -> set[str]:
         **{name: name for name in ("attrs", "cattrs", "httptools", "twisted")},
         "OpenSSL": "pyopenssl",
         "prometheus_client": "prometheus-client",
+        "tomli_w": "tomli-w",
         "zope": "twisted",  # Twisted requires zope.interface
     }
     found = set()

@@ -1,8 +1,8 @@
-"""Types of single configuration values, and the parsers that validate them.
+"""Types of single configuration values, the parsers that validate them, and the writers.
 
 A parser takes a value as ``tomllib`` returns it, and returns it in the form that the program uses. It
 raises ValueError, with the value and what was expected. Types that have no parser here, such as numbers and
-literals, are validated by structuring.py.
+literals, are validated by structuring.py. A writer returns the value that its parser takes.
 """
 
 from __future__ import annotations
@@ -119,4 +119,11 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
     WorkerCount: parse_worker_count,
+}
+
+# None stands for a value that is not set. Types without a writer have the same form in the program.
+WRITERS: Final[Mapping[Any, Callable[[Any], object]]] = {
+    **dict.fromkeys((ListenAddress, ServerAddress, WebServerAddress, Network), str),
+    CongestionControl: lambda name: name or None,
+    WorkerCount: lambda count: count or "auto",
 }
