@@ -1,0 +1,58 @@
+"""``rtmpt-gateway run`` with real processes: signals, and the replacement of the supervisor's program."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from tests.helpers.interop.echo import echo_server
+from tests.helpers.interop.numbered import NumberedSession
+from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.servers import LOOPBACK, ROOT, port_said
+
+
+def start(programs: Programs, *words: str) -> Program:
+    return programs.start(
+        *(sys.executable, "-c", "from gateway.command import main; main()", "run", *words),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_supervisors_program_is_replaced_in_its_process(
+    programs: Programs, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    with echo_server() as echo:
+        file.write_text(
+            f'workers = 2\n[[listener]]\naddress = "{LOOPBACK}:0"\n'
+            f'[[upstream]]\nservers = ["{LOOPBACK}:{echo}"]\n'
+        )
+        gateway = start(programs, str(file))
+        port = port_said(gateway, f"listening on {LOOPBACK}:")
+        sessions = [NumberedSession(port, keeps=number % 2 == 0) for number in range(4)]
+        for session in sessions:
+            session.step()
+        gateway.send(signal.SIGUSR2)
+        gateway.says("the supervisor continues")
+        for session in sessions:
+            session.step()
+            session.finish()
+        # The process that was started is still the gateway.
+        gateway.send(signal.SIGTERM)
+        assert gateway.ends(20) == -signal.SIGTERM
+    assert "Traceback" not in gateway.log
+
+
+def test_options_replace_a_file_and_a_signal_ends_it(programs: Programs) -> None:
+    with echo_server() as echo:
+        gateway = start(
+            programs,
+            *("--listen", f"{LOOPBACK}:0", "--upstream", f"{LOOPBACK}:{echo}"),
+            *("--reactor", "poll"),
+        )
+        session = NumberedSession(port_said(gateway, f"listening on {LOOPBACK}:"), keeps=True)
+        session.step()
+        session.finish()
+        gateway.send(signal.SIGTERM)
+        assert gateway.ends(20) == -signal.SIGTERM
