@@ -45,7 +45,7 @@ DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
 DEFAULT_NODE: Final = NodeId("00")
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
 # Two generations of them must fit into the shared memory.
-_MOST_WORKERS: Final = 32
+MOST_WORKERS: Final = 32
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 # PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
 LATENCIES: Final[Mapping[str, Latency]] = {
@@ -55,6 +55,10 @@ LATENCIES: Final[Mapping[str, Latency]] = {
 }
 # RootEncoder abandons a request after 5 s; it would take a gateway with longer holds for a dead one.
 LONGEST_HOLD_S: Final = 4.0
+HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
+# At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
+CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
+NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
 
 
 def parse_latency(value: Any) -> Latency:
@@ -76,7 +80,7 @@ def parse_path(value: object) -> AbsolutePath:
 
 def parse_host(value: object) -> Host:
     """A host name, an IPv4 address, or an IPv6 address in brackets."""
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", value):
+    if isinstance(value, str) and HOST_NAME.fullmatch(value):
         return Host(value.lower())
     raise ValueError(
         f'{quoted(value)}: expected a host name without a port, such as "admin.example.org"'
@@ -84,15 +88,15 @@ def parse_host(value: object) -> Host:
 
 
 def parse_congestion_control(value: object) -> CongestionControl:
-    """A name within TCP_CA_NAME_MAX (the kernel's include/net/tcp.h). Only the kernel knows which exist."""
-    if isinstance(value, str) and re.fullmatch(r"[a-z0-9_-]{1,15}", value):
+    """A name of ``CONGESTION_CONTROL_NAME``. Only the kernel knows which exist."""
+    if isinstance(value, str) and CONGESTION_CONTROL_NAME.fullmatch(value):
         return CongestionControl(value)
     raise ValueError(f'{quoted(value)}: expected a name, such as "bbr" or "cubic"')
 
 
 def parse_node_id(value: object) -> NodeId:
     """Two lower-case letters or digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9a-z]{2}", value):
+    if isinstance(value, str) and NODE_NAME.fullmatch(value):
         return NodeId(value)
     raise ValueError(
         f'{quoted(value)}: expected two characters of 0-9 and a-z in quotes, such as "00"'
@@ -103,9 +107,9 @@ def parse_worker_count(value: object) -> WorkerCount:
     """A number, or "auto" for one a core."""
     if value == "auto":
         return WorkerCount(0)
-    if type(value) is int and 1 <= value <= _MOST_WORKERS:  # not a bool, which is an int
+    if type(value) is int and 1 <= value <= MOST_WORKERS:  # not a bool, which is an int
         return WorkerCount(value)
-    raise ValueError(f'{quoted(value)}: expected 1 to {_MOST_WORKERS}, or "auto" for one a core')
+    raise ValueError(f'{quoted(value)}: expected 1 to {MOST_WORKERS}, or "auto" for one a core')
 
 
 PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
