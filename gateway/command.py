@@ -90,7 +90,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reactor",
         metavar="NAME",
-        help="Twisted's event loop, of twistd --help-reactors; workers use the default one",
+        help="reactor to use, one of twistd --help-reactors; workers use the default one",
     )
 
 
