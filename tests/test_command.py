@@ -63,7 +63,8 @@ def process(*words: str, folder: Path, output: int = subprocess.PIPE) -> Result:
     done = subprocess.run(
         [sys.executable, "-c", "from gateway.command import main; main()", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # With the buffer that it has outside of tests.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.PIPE,

@@ -44,7 +44,7 @@ def test_the_supervisors_program_is_replaced_in_its_process(
     assert "Traceback" not in gateway.log
 
 
-def test_options_replace_a_file_and_a_signal_ends_it(programs: Programs) -> None:
+def test_options_replace_a_file_and_a_signal_ends_it(programs: Programs, tmp_path: Path) -> None:
     with echo_server() as echo:
         gateway = start(
             programs,
@@ -54,5 +54,6 @@ def test_options_replace_a_file_and_a_signal_ends_it(programs: Programs) -> None
         session = NumberedSession(port_said(gateway, f"listening on {LOOPBACK}:"), keeps=True)
         session.step()
         session.finish()
+        assert not list(tmp_path.rglob("*.pid"))
         gateway.send(signal.SIGTERM)
         assert gateway.ends(20) == -signal.SIGTERM
