@@ -1,4 +1,4 @@
-"""The example configuration and the systemd unit."""
+"""The example configuration, and systemd's unit and user."""
 
 from __future__ import annotations
 
@@ -157,9 +157,26 @@ def test_systemd_analyze_reports_no_problem_of_the_unit(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     # It checks that the programs exist, which is only so where the gateway is installed.
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/rtmpt-gateway/bin/twistd", "/bin/true"))
+    copy.write_text(UNIT.read_text().replace("/usr/lib/rtmpt-gateway/bin/twistd", "/bin/true"))
     done = subprocess.run(
         [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60
     )
     assert UNIT.name not in done.stderr
     assert done.returncode == 0, done.stderr
+
+
+# --- deploy/systemd/rtmpt-gateway.conf ---
+
+
+def test_sysusers_creates_the_user_of_the_unit(unit: ConfigParser, tmp_path: Path) -> None:
+    sysusers = shutil.which("systemd-sysusers")
+    if sysusers is None:
+        pytest.skip("systemd-sysusers is not installed")
+    (tmp_path / "etc").mkdir()
+    command = [sysusers, f"--root={tmp_path}", UNIT.with_suffix(".conf")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    for kind, file in (("User", "passwd"), ("Group", "group")):
+        names = {
+            line.partition(":")[0] for line in (tmp_path / "etc" / file).read_text().splitlines()
+        }
+        assert names == {unit["Service"][kind]}
