@@ -84,7 +84,7 @@ def imported_packages() -> set[str]:
     return {distributions.get(name, name) for name in found - {"gateway"} - STANDARD}
 
 
-@pytest.mark.parametrize("script", ["run", "test", ".ci/run"])
+@pytest.mark.parametrize("script", ["run", "test", ".ci/run", "deploy/debian/build"])
 def test_a_script_is_executable_and_valid_for_its_shell(script: str) -> None:
     path = ROOT / script
     shell = path.read_text().partition("\n")[0].split("/")[-1].split()[-1]
