@@ -34,12 +34,14 @@ trusted = ["127.0.0.0/8"]
 servers = ["127.0.0.1:{upstream}"]
 [admin]
 address = "127.0.0.1:0"
+token_file = "{token}"
 [limits]
 drain_s = 1.0
 """
 _NODES = ("aa", "bb")
 _ADDRESSES = ("10.0.0.5", "10.0.0.6")
 _SESSIONS = 200
+_TOKEN = "token-of-the-admin-servers"
 
 
 class Node:
@@ -48,7 +50,10 @@ class Node:
     def __init__(self, programs: Programs, folder: Path, name: str, upstream: int) -> None:
         self.name = name
         file = folder / f"{name}.toml"
-        file.write_text(_GATEWAY.format(node=name, upstream=upstream))
+        token = folder / f"{name}.token"
+        token.write_text(_TOKEN)
+        token.chmod(0o600)
+        file.write_text(_GATEWAY.format(node=name, upstream=upstream, token=token))
         self.program, self.port = start_gateway(programs, "--config", str(file))
         self.admin = int(self.program.says(f"admin server on {LOOPBACK}:"))
         self.program.says("media servers: ")
@@ -69,7 +74,11 @@ def haproxy(programs: Programs, nodes: list[Node]) -> int:
         os.set_inheritable(listening.fileno(), True)
         file = programs.new_folder("haproxy") / "haproxy.cfg"
         file.write_text(text.replace("bind :80\n", f"bind fd@{listening.fileno()}\n"))
-        programs.start("haproxy", "-db", "-f", str(file), pass_fds=[listening.fileno()])
+        programs.start(
+            *("haproxy", "-db", "-f", str(file)),
+            environment={"GATEWAY_TOKEN": _TOKEN},
+            pass_fds=[listening.fileno()],
+        )
         port: int = listening.getsockname()[1]
         return port
 
