@@ -84,14 +84,15 @@ make_project() {
 }
 
 # Provide the program $1 of PyPI, version $2, beside the project's own in .venv/bin, unless that is done
-# already. It has an environment of its own, since what it needs may not go with what the project needs.
+# already. $3 is the name of its package, if it has another. It has an environment of its own, since what it
+# needs may not go with what the project needs.
 make_tool() {
     place=".venv/tools/$1"
     [ "$(cat "$place/installed" 2> /dev/null)" = "$2" ] && return
     echo "installing $1 into $place" >&2
     .venv/bin/python -m venv --clear "$place" &&
         "$place/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-            "$1==$2" < /dev/null &&
+            "${3:-$1}==$2" < /dev/null &&
         ln -sf "../tools/$1/bin/$1" ".venv/bin/$1" &&
         echo "$2" > "$place/installed"
 }
