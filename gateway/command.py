@@ -88,6 +88,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="without a file: forward sessions to this RTMP server; may be repeated",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="without a file: number of worker processes, or auto for one a core, the default",
+    )
+    parser.add_argument(
         "--reactor",
         metavar="NAME",
         help="reactor to use, one of twistd --help-reactors; workers use the default one",
@@ -120,9 +125,10 @@ def _run(arguments: _Arguments) -> None:
     chosen = [
         *(word for address in arguments.listen for word in ("--listen", address)),
         *(word for server in arguments.upstream for word in ("--upstream", server)),
+        *(("--workers", arguments.workers) if arguments.workers else ()),
     ]
     if chosen and arguments.file is not None:
-        arguments.parser.error("--listen and --upstream cannot be combined with FILE")
+        arguments.parser.error("--listen, --upstream and --workers cannot be combined with FILE")
     reactor = ["--reactor", arguments.reactor] if arguments.reactor else []
     _run_twistd(
         arguments,

@@ -118,7 +118,8 @@ def test_without_a_file_the_installed_one_is_used(run: Run, name: str) -> None:
 
 def test_the_installed_file_is_that_of_the_unit() -> None:
     unit = (ROOT / "deploy/systemd/rtmpt-gateway.service").read_text()
-    assert f"--config {DEFAULT_FILE}\n" in unit
+    assert f" check {DEFAULT_FILE}\n" in unit
+    assert f" run {DEFAULT_FILE}\n" in unit
 
 
 # --- config ---
@@ -169,6 +170,9 @@ def test_version_prints_what_twistds_option_prints(run: Run) -> None:
     assert re.fullmatch(r"rtmpt-gateway \d+\.\S+, Twisted \d+\.\S+\n", result.output)
 
 
+_NOT_WITH_A_FILE = "--listen, --upstream and --workers cannot be combined with FILE"
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
@@ -180,8 +184,9 @@ def test_version_prints_what_twistds_option_prints(run: Run) -> None:
         (["config", "--js"], "unrecognized arguments: --js"),
         (["config", "--schema", "--json"], "argument --json: not allowed with argument --schema"),
         (["config", "--schema", "a"], "--schema: FILE is not used; remove it"),
-        (["run", "a", "--listen", "b"], "--listen and --upstream cannot be combined with FILE"),
-        (["run", "a", "--upstream", "b"], "--listen and --upstream cannot be combined with FILE"),
+        (["run", "a", "--listen", "b"], _NOT_WITH_A_FILE),
+        (["run", "a", "--upstream", "b"], _NOT_WITH_A_FILE),
+        (["run", "a", "--workers", "2"], _NOT_WITH_A_FILE),
         (["run", "--listen"], "argument --listen: expected one argument"),
     ],
 )

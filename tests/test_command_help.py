@@ -60,7 +60,7 @@ def run(*words: str) -> str:
 
 def test_the_parser_has_the_commands() -> None:
     assert set(COMMANDS) == {"check", "config", "run", "version"}
-    assert set(OPTIONS["run"]) == {"--help", "--listen", "--upstream", "--reactor"}
+    assert set(OPTIONS["run"]) == {"--help", "--listen", "--upstream", "--workers", "--reactor"}
 
 
 # --- The manual page ---

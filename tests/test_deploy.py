@@ -102,13 +102,11 @@ def unit() -> ConfigParser:
 
 def test_the_unit_checks_the_file_that_it_starts_with(unit: ConfigParser) -> None:
     check, start = unit["Service"]["ExecStartPre"], unit["Service"]["ExecStart"]
-    assert " --check " in check
-    assert check.rpartition("--config ")[2] == start.rpartition("--config ")[2]
-    assert check.split()[0] == start.split()[0]
+    assert check.replace(" check ", " run ") == start
 
 
 def test_the_unit_runs_the_gateway_in_the_foreground(unit: ConfigParser) -> None:
-    assert "--nodaemon" in unit["Service"]["ExecStart"]
+    assert "/rtmpt-gateway run " in unit["Service"]["ExecStart"]
     assert unit["Service"]["Type"] in {"exec", "notify", "notify-reload"}
 
 
@@ -157,7 +155,9 @@ def test_systemd_analyze_reports_no_problem_of_the_unit(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     # It checks that the programs exist, which is only so where the gateway is installed.
     copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/usr/lib/rtmpt-gateway/bin/twistd", "/bin/true"))
+    copy.write_text(
+        UNIT.read_text().replace("/usr/lib/rtmpt-gateway/bin/rtmpt-gateway", "/bin/true")
+    )
     done = subprocess.run(
         [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60
     )

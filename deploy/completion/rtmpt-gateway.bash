@@ -5,7 +5,7 @@ _rtmpt_gateway() {
     local word="${COMP_WORDS[COMP_CWORD]}" words=""
     COMPREPLY=()
     case "${COMP_WORDS[COMP_CWORD - 1]}" in
-        --listen | --upstream | --reactor)
+        --listen | --upstream | --workers | --reactor)
             compopt +o default    # no file names
             return
             ;;
@@ -16,7 +16,7 @@ _rtmpt_gateway() {
         case "${COMP_WORDS[1]}" in
             check | version) words="--help" ;;
             config) words="--help --json --schema" ;;
-            run) words="--help --listen --upstream --reactor" ;;
+            run) words="--help --listen --upstream --workers --reactor" ;;
         esac
     fi
     # Without words bash completes file names.

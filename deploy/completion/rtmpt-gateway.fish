@@ -12,4 +12,5 @@ complete -c rtmpt-gateway -n '__fish_seen_subcommand_from config' -l json -d 'pr
 complete -c rtmpt-gateway -n '__fish_seen_subcommand_from config' -l schema -d 'print the JSON schema of configurations, for editors'
 complete -c rtmpt-gateway -n '__fish_seen_subcommand_from run' -x -l listen -d 'without a file: accept clients on this address; may be repeated'
 complete -c rtmpt-gateway -n '__fish_seen_subcommand_from run' -x -l upstream -d 'without a file: forward sessions to this RTMP server; may be repeated'
+complete -c rtmpt-gateway -n '__fish_seen_subcommand_from run' -x -l workers -d 'without a file: number of worker processes, or auto for one a core, the default'
 complete -c rtmpt-gateway -n '__fish_seen_subcommand_from run' -x -l reactor -d 'reactor to use, one of twistd --help-reactors; workers use the default one'

@@ -29,6 +29,7 @@ case $state in
                 _arguments $help $file \
                     '*--listen[without a file: accept clients on this address; may be repeated]:address:' \
                     '*--upstream[without a file: forward sessions to this RTMP server; may be repeated]:server:' \
+                    '--workers[without a file: number of worker processes, or auto for one a core, the default]:number:' \
                     '--reactor[reactor to use, one of twistd --help-reactors; workers use the default one]:name:'
                 ;;
             version) _arguments $help ;;

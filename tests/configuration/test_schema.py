@@ -191,7 +191,7 @@ def test_a_description_ends_with_the_remark_behind_the_key() -> None:
 
 def test_every_key_has_a_description_and_its_default() -> None:
     assert all(key["description"] for key in KEYS.values())
-    assert KEYS["workers",]["default"] == 1
+    assert KEYS["workers",]["default"] == "auto"
     assert KEYS["limits", "head_bytes"]["default"] == 32768
     assert KEYS["admin", "address"]["default"] == "127.0.0.1:9935"
     without = {".".join(path) for path, key in KEYS.items() if "default" not in key}

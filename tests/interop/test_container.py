@@ -35,7 +35,7 @@ def test_the_image_runs_as_a_user_and_gets_the_signals() -> None:
     assert last("STOPSIGNAL") == "SIGTERM"
     # A list: with a shell between, signals would not arrive.
     assert last("ENTRYPOINT").startswith("[")
-    assert "--nodaemon" in last("ENTRYPOINT")
+    assert last("CMD").startswith('["run", ')
 
 
 def test_the_port_is_that_of_the_configuration() -> None:

@@ -19,6 +19,8 @@ from tests.helpers.interop.numbered import NumberedSession
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.servers import LOOPBACK, ROOT, port_said
 
+pytestmark = pytest.mark.package
+
 _USER = "rtmpt-gateway"
 _FILE = "/etc/rtmpt-gateway/rtmpt-gateway.toml"
 _LOGS = "/var/log/rtmpt-gateway"
@@ -130,7 +132,7 @@ def optional_files(root: Path) -> set[Path]:
     places = {
         "deploy/man/rtmpt-gateway.1": "usr/share/man/man1/rtmpt-gateway.1.gz",
         "deploy/completion/rtmpt-gateway.bash": "usr/share/bash-completion/completions/rtmpt-gateway",
-        "deploy/completion/_rtmpt-gateway": "usr/share/zsh/vendor-completions/_rtmpt-gateway",
+        "deploy/completion/rtmpt-gateway.zsh": "usr/share/zsh/vendor-completions/_rtmpt-gateway",
         "deploy/completion/rtmpt-gateway.fish": (
             "usr/share/fish/vendor_completions.d/rtmpt-gateway.fish"
         ),
@@ -223,12 +225,12 @@ def rotate(root: DebianRoot, gateway: Program) -> None:
     """Rotate with the installed configuration: the gateway's user owns the folder of the logs."""
     log = root.path / _LOGS[1:] / "access.log"
     until(log.exists, "the access log has been opened")
-    reloads = gateway.log.count("reloaded configuration")
+    reloads = gateway.log.count("reloaded ")
     root.run(
         *("logrotate", "--force", "--state", "/run/logrotate.state", "--verbose"),
         "/etc/logrotate.d/rtmpt-gateway",
     )
-    until(lambda: gateway.log.count("reloaded configuration") > reloads, "it has reloaded")
+    until(lambda: gateway.log.count("reloaded ") > reloads, "it has reloaded")
     assert log.with_name("access.log.1").exists()
     assert log.stat().st_mode & 0o777 in {0o644, 0o640}
 

@@ -87,7 +87,9 @@ class DebianRoot:
 
     def _enter(self, *command: str) -> tuple[str, ...]:
         pid = str(self._holder.pid)
-        return (needs("nsenter"), "--target", pid, "--mount", "--root", "--wdns=/", *command)
+        enter = (needs("nsenter"), "--target", pid, "--mount", "--root", "--wdns=/")
+        # The package's modules, not the checkout's.
+        return (*enter, "env", "--unset=PYTHONPATH", *command)
 
     def pretend_systemd(self) -> None:
         """Have maintainer scripts find a running systemd, whose commands are recorded."""
