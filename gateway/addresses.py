@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from attrs import frozen
 
 RTMP_PORT = 1935
+PEER_PORT = 1936
 HTTP_PORT = 80
 
 Network = IPv4Network | IPv6Network
@@ -134,6 +135,11 @@ def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
 def parse_website(text: object) -> ServerAddress:
     """Parse the website's server: as ``parse_server``, with port 80 as default. Raises ValueError."""
     return parse_server(text, HTTP_PORT)
+
+
+def parse_peer(text: object) -> ServerAddress:
+    """Parse another node's address: as ``parse_server``, with port 1936 as default. Raises ValueError."""
+    return parse_server(text, PEER_PORT)
 
 
 def parse_network(text: object) -> Network:

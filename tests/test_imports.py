@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.supervisor": {
         *("gateway.addresses", "gateway.admin", "gateway.configuration", "gateway.errors"),
         *("gateway.listeners.certificate_file", "gateway.listeners.certificates"),
-        *("gateway.listeners.ports", "gateway.logs"),
+        *("gateway.listeners.mutual_tls", "gateway.listeners.ports", "gateway.logs"),
         *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
         *("gateway.tunnels.ids", "gateway.workers"),
     },

@@ -27,6 +27,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "site.pem": key + chain + root,
         "fullchain.pem": chain + root,
         "privkey.pem": key,
+        "node.pem": key + chain + root,
+        "nodes.pem": root,
     }.items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
@@ -47,7 +49,7 @@ def test_each_configuration_is_valid(text: str, certificate: Path, tmp_path: Pat
 
 
 def test_the_recipes_are_there() -> None:
-    assert len(CONFIGURATIONS) == 9
+    assert len(CONFIGURATIONS) == 10
 
 
 def test_the_trial_configuration_is_valid() -> None:

@@ -138,6 +138,23 @@ def _check_admin(config: Config) -> Iterator[Problem]:
         )
 
 
+def _check_peers(config: Config) -> Iterator[Problem]:
+    node = config.node
+    if node.address is None and not config.peers:
+        return
+    for key in ("certificate", "authorities"):
+        if getattr(node, key) is None:
+            yield Problem(("node", key), "is required for peers, which authenticate each other")
+    nodes = [peer.node for peer in config.peers]
+    for index, peer in enumerate(nodes):
+        if peer == node.id:
+            yield Problem(
+                ("peer", index, "node"), f"{quoted(peer)} is this node itself; name another one"
+            )
+    for index, peer in _repeated(nodes):
+        yield Problem(("peer", index, "node"), f"{quoted(peer)} is listed twice; remove one")
+
+
 def _check_limits(config: Config) -> Iterator[Problem]:
     limits = config.limits
     for attribute in attrs.fields(Limits):
@@ -169,6 +186,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_proxy_protocol,
     _check_upstreams,
     _check_admin,
+    _check_peers,
     _check_limits,
 )
 

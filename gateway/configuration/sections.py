@@ -22,7 +22,9 @@ from gateway.configuration.values import (
     Latency,
     LogFormat,
     LogLevel,
+    NodeAddress,
     NodeId,
+    PeerAddress,
     SecondPublisher,
     WebServerAddress,
     WorkerCount,
@@ -133,9 +135,23 @@ class Log:
 
 @frozen
 class Node:
-    """``[node]``: the identity of this gateway in a group of gateways."""
+    """``[node]``: the identity of this gateway in a group of gateways.
+
+    ``address`` is where other nodes connect, with certificates that ``authorities`` have signed.
+    """
 
     id: NodeId = DEFAULT_NODE
+    address: NodeAddress | None = None
+    certificate: AbsolutePath | None = None
+    authorities: AbsolutePath | None = None
+
+
+@frozen
+class Peer:
+    """``[[peer]]``: another node of the group."""
+
+    node: NodeId
+    address: PeerAddress
 
 
 @frozen
@@ -157,6 +173,7 @@ class Config:
     tunnel: Tunnel = Tunnel()
     admin: Admin | None = None
     node: Node = Node()
+    peers: tuple[Peer, ...] = field(default=(), metadata={"key": "peer"})
     origin: Origin = Origin()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()

@@ -15,8 +15,10 @@ from gateway.addresses import (
     ListenAddress,
     Network,
     ServerAddress,
+    TcpAddress,
     parse_listen_address,
     parse_network,
+    parse_peer,
     parse_server,
     parse_website,
     quoted,
@@ -30,6 +32,10 @@ AbsolutePath = NewType("AbsolutePath", str)
 Host = NewType("Host", str)
 # The website's server: its default port is 80.
 WebServerAddress = NewType("WebServerAddress", ServerAddress)
+# Where other nodes connect: no UNIX socket, and none of systemd's.
+NodeAddress = NewType("NodeAddress", TcpAddress)
+# Another node's address: its default port is 1936.
+PeerAddress = NewType("PeerAddress", ServerAddress)
 # The name of a congestion control algorithm of the kernel.
 CongestionControl = NewType("CongestionControl", str)
 # The first two characters of every session id.
@@ -103,6 +109,13 @@ def parse_node_id(value: object) -> NodeId:
     )
 
 
+def parse_node_address(value: object) -> NodeAddress:
+    address = parse_listen_address(value)
+    if isinstance(address, TcpAddress):
+        return NodeAddress(address)
+    raise ValueError(f'{quoted(value)}: expected "IPV4:PORT" or "[IPV6]:PORT"')
+
+
 def parse_worker_count(value: object) -> WorkerCount:
     """A number, or "auto" for one a core."""
     if value == "auto":
@@ -116,6 +129,8 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     ListenAddress: parse_listen_address,
     ServerAddress: parse_server,
     WebServerAddress: parse_website,
+    NodeAddress: parse_node_address,
+    PeerAddress: parse_peer,
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
@@ -127,7 +142,9 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
 
 # None stands for a value that is not set. Types without a writer have the same form in the program.
 WRITERS: Final[Mapping[Any, Callable[[Any], object]]] = {
-    **dict.fromkeys((ListenAddress, ServerAddress, WebServerAddress, Network), str),
+    **dict.fromkeys(
+        (ListenAddress, ServerAddress, WebServerAddress, NodeAddress, PeerAddress, Network), str
+    ),
     CongestionControl: lambda name: name or None,
     WorkerCount: lambda count: count or "auto",
 }

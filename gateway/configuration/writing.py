@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import attrs
 import tomli_w
@@ -35,6 +36,9 @@ def written(value: Any, kind: Any) -> Any:
     """The plain value of an attribute of type ``kind``; None if it is not set."""
     if value is None:
         return None
+    if get_origin(kind) in (Union, UnionType):
+        # What may be not set, and is.
+        kind = next((each for each in get_args(kind) if each in WRITERS), kind)
     if kind in WRITERS:
         return WRITERS[kind](value)
     if get_origin(kind) is tuple:

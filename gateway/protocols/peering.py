@@ -1,4 +1,5 @@
-"""Frames between two workers of one gateway: commands of sessions that the other worker owns, and answers.
+"""Frames between two workers, of one gateway or of two: commands of sessions that the other one owns, and
+answers.
 
 A connection begins with ``GREETING`` from the worker that forwards commands. Then, in both directions:
 
@@ -38,6 +39,8 @@ UNKNOWN: Final = 17
 MALFORMED: Final = 18
 # The answer is withheld: later requests of the connection have to wait for it.
 KEEPING: Final = 19
+# The greeting of a worker of another node was accepted.
+ACCEPTED: Final = 20
 
 # Flags of a command. No further bytes have arrived behind it, so an idle's answer may be held.
 MAY_HOLD: Final = 1
@@ -146,6 +149,11 @@ class FrameReader:
         # Pieces of a frame that lacks ``_wanted`` bytes, so that a large body is joined once.
         self._pieces: list[bytes] = []
         self._wanted = len(greeting) or _HEAD_BYTES
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the greeting has been received."""
+        return not self._greeting
 
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that are complete. Raises OutOfStep."""

@@ -9,23 +9,19 @@ from pathlib import Path
 from stat import S_IROTH, S_IWOTH
 from time import time
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import crypto
 from twisted.internet.ssl import Certificate
 
 from gateway.configuration.problems import Source
 from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
+from gateway.listeners.mutual_tls import read_authorities
 from gateway.regular_files import read_regular_file
 
 # 128 bits, if they are random.
 _LEAST_TOKEN_BYTES = 16
 # A larger file is not a token, but a wrong path.
 _MOST_TOKEN_BYTES = 1024
-# The certificates of all public authorities together have about 200 KiB.
-_MOST_AUTHORITIES_BYTES = 4 * 1024 * 1024
 
 
 def token(settings: Admin, source: Source) -> bytes:
@@ -72,34 +68,3 @@ def read_token(path: Path) -> bytes:
             "make one with: openssl rand -hex 24"
         )
     return token
-
-
-def read_authorities(path: Path) -> list[Certificate]:
-    """Read the certificates of authorities from a PEM file. Raises ConfigurationError."""
-    try:
-        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ConfigurationError(
-            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
-        ) from None
-    found = [
-        Certificate.load(each.public_bytes(Encoding.DER), crypto.FILETYPE_ASN1)
-        for each in read
-        if _is_authority(each)
-    ]
-    if not found:
-        raise ConfigurationError(
-            f"{path}: no certificate of an authority in it; name those that sign the clients'"
-        )
-    return found
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    """Whether it may sign certificates. Self-issued ones of X.509 version 1 have no such extension."""
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return certificate.issuer == certificate.subject
-    return constraints.ca

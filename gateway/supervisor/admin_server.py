@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from time import monotonic, time
-from typing import Any, cast, final
+from typing import Any, final
 
 from attrs import frozen
-from OpenSSL import crypto
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -23,7 +21,7 @@ from gateway.admin.resources.gateway_interface import Gateway
 from gateway.admin.status_page.page import Page
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Admin, Config
-from gateway.listeners.certificate_file import CertificateFile
+from gateway.listeners.mutual_tls import server_options
 from gateway.listeners.ports import address_of, adopt, listen
 from gateway.supervisor.admin_files import authorities, certificate, token
 from gateway.supervisor.worker_process import inheritable_copy
@@ -119,7 +117,9 @@ class AdminServer:
         shown = certificate(settings, source)
         if shown is None:
             return site
-        return TLSMemoryBIOFactory(_tls(shown, authorities(settings, source)), False, site)
+        return TLSMemoryBIOFactory(
+            server_options(shown, authorities(settings, source)), False, site
+        )
 
     def _time_slices(self) -> TimeSlices:
         return TimeSlices(self._reactor, monotonic)
@@ -130,19 +130,3 @@ def _access_control(settings: Admin, token: bytes) -> AccessControl:
     # one has neither token nor certificate.
     any_host = isinstance(settings.address, UnixAddress) or not settings.is_private
     return AccessControl(token, settings.hosts, any_host)
-
-
-def _tls(file: CertificateFile, authorities: list[Certificate] | None) -> CertificateOptions:
-    """TLS 1.2 or later with the server's certificate, and client certificates if required."""
-    chain = [crypto.X509.from_cryptography(each) for each in file.chain]
-    trusted = None if authorities is None else trustRootFromCertificates(authorities)
-    # The checks of the file permit only types that OpenSSL supports.
-    key = crypto.PKey.from_cryptography_key(cast(Any, file.key))
-    return CertificateOptions(
-        privateKey=key,
-        certificate=chain[0],
-        extraCertChain=chain[1:],
-        trustRoot=trusted,
-        # Without it, clients that use ALPN (curl, browsers, Prometheus) are refused in the handshake.
-        acceptableProtocols=[b"http/1.1"],
-    )

@@ -18,6 +18,7 @@ from gateway.listeners.ports import check_congestion_control
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
+from gateway.workers.peering.nodes import NodeTls
 
 
 def check(configuration: Config, now: float) -> None:
@@ -51,6 +52,8 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
     if settings is not None:
         for read in (admin_files.token, admin_files.certificate, admin_files.authorities):
             yield partial(read, settings, configuration.source)
+    if configuration.node.certificate is not None and configuration.node.authorities is not None:
+        yield partial(NodeTls, configuration)
     yield partial(_check_access_log, configuration)
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:

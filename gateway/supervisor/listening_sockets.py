@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from gateway.addresses import TcpAddress
+from gateway.addresses import ListenAddress, TcpAddress
+from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.ports import SocketOptions, address_of, adopt, listen
@@ -27,12 +28,23 @@ _log = Logger()
 Key = tuple[str, str, int]
 
 
+def listeners_of(configuration: Config) -> list[tuple[KeyPath, ListenAddress, str]]:
+    """Key path, address and congestion control of each listener. The last is for other nodes, if any."""
+    found: list[tuple[KeyPath, ListenAddress, str]] = [
+        (("listener", index), listener.address, listener.congestion_control)
+        for index, listener in enumerate(configuration.listeners)
+    ]
+    if configuration.node.address is not None:
+        found.append((("node",), configuration.node.address, ""))
+    return found
+
+
 def keys_of(configuration: Config) -> list[Key]:
-    """The key of each listener."""
+    """The key of each of ``listeners_of``."""
     seen: Counter[tuple[str, str]] = Counter()
     keys: list[Key] = []
-    for listener in configuration.listeners:
-        pair = str(listener.address), listener.congestion_control
+    for _, address, congestion_control in listeners_of(configuration):
+        pair = str(address), congestion_control
         keys.append((*pair, seen[pair]))
         seen[pair] += 1
     return keys
@@ -48,7 +60,7 @@ class ListeningSockets:
         self._ports: dict[Key, Any] = {}
 
     def open(self, configuration: Config) -> list[Any]:
-        """One port for each listener: those that are open already, and new ones.
+        """One port for each of ``listeners_of``: those that are open already, and new ones.
 
         Raises ConfigurationError, with no new one left open.
         """
@@ -96,15 +108,16 @@ class ListeningSockets:
             self._ports[each.address, each.congestion_control, each.number] = port
 
     def _open(self, configuration: Config, index: int) -> Any:
-        listener = configuration.listeners[index]
-        with configuration.source.at("listener", index, "address"):
+        path, address, congestion_control = listeners_of(configuration)[index]
+        with configuration.source.at(*path, "address"):
             port = listen(
-                *(self._reactor, listener.address, ServerFactory(), self._environment),
-                options=SocketOptions(configuration.limits.vanished_s, listener.congestion_control),
+                *(self._reactor, address, ServerFactory(), self._environment),
+                options=SocketOptions(configuration.limits.vanished_s, congestion_control),
             )
         port.stopReading()
-        is_tcp = isinstance(listener.address, TcpAddress)
         _log.info(
-            "listening on {address}", address=address_of(port) if is_tcp else listener.address
+            "{for_nodes}listening on {address}",
+            for_nodes="for other nodes, " if path == ("node",) else "",
+            address=address_of(port) if isinstance(address, TcpAddress) else address,
         )
         return port

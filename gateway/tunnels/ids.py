@@ -16,6 +16,7 @@ from typing import final
 
 _RANDOM_BYTES = 16
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+NODE_BYTES = 2
 PREFIX_BYTES = 4
 
 

@@ -29,6 +29,7 @@ from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
 from gateway.workers.configured_files import writing_access_log
+from gateway.workers.peering.nodes import Nodes
 
 
 @final
@@ -56,6 +57,8 @@ class WorkerFigures:
         self._listener_states = listener_states
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
+        # None before the worker has set it.
+        self.nodes: Nodes | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
         records = _records(self._access)
@@ -88,6 +91,7 @@ class WorkerFigures:
             self._certificate_ends,
             expected,
             lambda: forwarded,
+            self._node_states,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)
@@ -125,6 +129,9 @@ class WorkerFigures:
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]
+
+    def _node_states(self) -> Mapping[str, bool]:
+        return {} if self.nodes is None else self.nodes.states
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:

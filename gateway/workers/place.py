@@ -13,7 +13,7 @@ from gateway.workers.shared_counts import SharedCounts
 
 # A worker's number has two digits in session ids.
 NUMBERS: Final = 36 * 36
-# Connections are numbered by each worker from here, so that no two workers use the same number.
+# Each worker numbers its connections from here, so that no two workers of all nodes use the same number.
 _CONNECTIONS_EACH: Final = 1 << 40
 _PREFIX: Final = re.compile(rb"[0-9a-z]{4}")
 
@@ -45,7 +45,7 @@ class Place:
 
     @property
     def first_connection(self) -> int:
-        return self.number * _CONNECTIONS_EACH
+        return (int(self.node, 36) * NUMBERS + self.number) * _CONNECTIONS_EACH
 
     def path_of(self, prefix: bytes) -> str | None:
         """The socket of the worker whose sessions have this prefix; None if it is not one of this node's

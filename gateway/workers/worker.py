@@ -23,10 +23,11 @@ from gateway.addresses import UnixAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
+from gateway.errors import UnknownSession
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
-from gateway.listeners.ports import listen
+from gateway.listeners.ports import adopt, listen
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.logs import repeated
 from gateway.protocols.reasons import EndReason
@@ -41,7 +42,8 @@ from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
-from gateway.workers.peering.links import Peers
+from gateway.workers.peering.links import PeerLink, Peers
+from gateway.workers.peering.nodes import Nodes
 from gateway.workers.peering.owner import PeerServer
 from gateway.workers.place import Place
 from gateway.workers.view import WorkerView
@@ -77,7 +79,7 @@ class Worker:
             limits, self._buffers_bytes, place.counts.sessions, place.workers
         )
         listener_states: dict[str, ListenerState] = {}
-        self._peers = Peers(reactor, place.path_of)
+        self._peers = Peers(reactor, place.path_of, self._link_to_node)
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
             *(listener_states, self._peers.counts),
@@ -87,6 +89,10 @@ class Worker:
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
+        self._nodes = Nodes(
+            *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
+        )
+        self.figures.nodes = self._nodes
         self._relays = self._make_relays(ids)
         self._listeners = ClientListeners(
             configuration,
@@ -107,6 +113,8 @@ class Worker:
         # Twisted's ports of all listening sockets, and that for other workers.
         self._ports: list[Any] = []
         self._peer_port: Any = None
+        # The one of ``_ports`` that other nodes connect to.
+        self._node_port: Any = None
         self._timers: list[LoopingCall] = []
         # Called back when nothing is left to do; None except while ``retire`` waits for that.
         self._retired: Deferred[None] | None = None
@@ -157,7 +165,12 @@ class Worker:
     def bind(self) -> None:
         """Adopt the supervisor's listening sockets."""
         open_file_limit.raise_limit(self._configuration.limits)
-        self._ports += self._listeners.adopt(self._place.sockets)
+        own = len(self._configuration.listeners)
+        self._ports += self._listeners.adopt(self._place.sockets[:own])
+        for socket in self._place.sockets[own:]:
+            self._node_port = adopt(self._reactor, socket, self._nodes.factory())
+            self._node_port.stopReading()
+            self._ports.append(self._node_port)
         for port in self._ports:
             port.leaves_to_others = self._place.counts.has_share
 
@@ -169,6 +182,7 @@ class Worker:
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
         self._listen_for_peers()
+        self._nodes.start(self._node_port)
         dispatch_directly(self._reactor)
         self._every(_SWEEP_S, self._sweep)
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
@@ -179,8 +193,18 @@ class Worker:
             port.startReading()
         self._place.counts.set_accepting(True)
 
+    def _link_to_node(self, prefix: bytes) -> PeerLink | None:
+        return self._nodes.link_to(prefix)
+
+    def _find_here(self, session_id: bytes) -> Any:
+        """The session of this worker, or of another worker of this node. Raises UnknownSession."""
+        try:
+            return self._sessions.find_own(session_id)
+        except UnknownSession:
+            return self._peers.find_here(session_id)
+
     def _listen_for_peers(self) -> None:
-        server = PeerServer(self._sessions, monotonic)
+        server = PeerServer(self._sessions.find_own, monotonic)
         path = UnixAddress(self._place.socket_path)
         self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
 
@@ -225,6 +249,7 @@ class Worker:
         self.figures.close()
         self._backends.close()
         self._peers.close()
+        self._nodes.close()
 
     def hurry(self) -> None:
         """Stop waiting for sessions to end by themselves."""
@@ -268,6 +293,7 @@ class Worker:
         """Read the certificates again. Raises ConfigurationError, after which the old ones stay in use."""
         if self._certificates is not None:
             self._certificates.reload(time())
+        self._nodes.reload()
 
     def renew_certificates(self) -> None:
         """Read renewed certificates. The supervisor reports those that cannot be used."""

@@ -108,3 +108,43 @@ def test_contradicting_keys_are_refused(file: Path, text: str, problem: str) -> 
 def test_listeners_that_do_not_overlap_are_valid(file: Path, addresses: tuple[str, ...]) -> None:
     text = "".join(f'[[listener]]\naddress = "{address}"\n' for address in addresses)
     assert tuple(str(each.address) for each in load(file, text).listeners) == addresses
+
+
+NODE = '[node]\nid = "aa"\naddress = "127.0.0.1:1936"\n'
+FILES = 'certificate = "/node.pem"\nauthorities = "/nodes.pem"\n'
+PEER = '[[peer]]\nnode = "bb"\naddress = "10.0.0.2"\n'
+
+
+def test_a_peer_has_a_default_port(file: Path) -> None:
+    config = load(file, LISTENER + NODE + FILES + PEER)
+    assert str(config.peers[0].address) == "10.0.0.2:1936"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            NODE,
+            [
+                '[node], key "certificate": is required for peers, which authenticate each other',
+                '[node], key "authorities": is required for peers, which authenticate each other',
+            ],
+        ),
+        (
+            NODE + FILES + PEER.replace("bb", "aa"),
+            ['[[peer]] 1, key "node": "aa" is this node itself; name another one'],
+        ),
+        (
+            NODE + FILES + PEER + PEER,
+            ['[[peer]] 2, key "node": "bb" is listed twice; remove one'],
+        ),
+        (
+            NODE.replace("127.0.0.1:1936", "unix:/run/nodes") + FILES,
+            ['[node], key "address": "unix:/run/nodes": expected "IPV4:PORT" or "[IPV6]:PORT"'],
+        ),
+    ],
+)
+def test_peers_need_certificates_and_nodes_of_their_own(
+    file: Path, text: str, found: list[str]
+) -> None:
+    assert problems(file, LISTENER + text) == found

@@ -199,4 +199,5 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
         *("upstream.servers", "tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
+        *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),
     }

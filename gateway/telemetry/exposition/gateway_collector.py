@@ -45,6 +45,7 @@ class GatewayCollector(Collector):
         yield self._certificates()
         yield from self._event_loop()
         yield from self._forwarded()
+        yield from self._nodes()
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",
@@ -141,6 +142,19 @@ class GatewayCollector(Collector):
             for outcome, count in counts.items():
                 family.add_metric([outcome], count)
             yield family
+
+    def _nodes(self) -> Iterator[Metric]:
+        states = self._sources.nodes()
+        if states:
+            up = GaugeMetricFamily(
+                PREFIX + "peer_up",
+                "Whether the other node of the group is connected, so that commands of its sessions can be"
+                " forwarded.",
+                labels=["node"],
+            )
+            for node, is_connected in states.items():
+                up.add_metric([node], is_connected)
+            yield up
 
     def _event_loop(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(

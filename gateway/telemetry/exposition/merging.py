@@ -14,6 +14,7 @@ _Merge = Callable[[float, float], float]
 # All other samples are added.
 _MERGES: Final[dict[str, _Merge]] = {
     PREFIX + "upstream_up": min,
+    PREFIX + "peer_up": min,
     PREFIX + "upstream_silent_seconds": max,
     PREFIX + "tls_certificate_expiry_timestamp_seconds": min,
     PREFIX + "event_loop_busy_ratio": max,

@@ -44,7 +44,7 @@ class Sources:
     ``listener_states``: the address of each listener, and the counts of its connections
     (listeners/protocol_detection.py). ``certificates``: their names and expiry times, in seconds since
     1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
-    of other workers, by outcome; empty if there are none.
+    of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
     """
 
     limits: Limits
@@ -55,3 +55,4 @@ class Sources:
     certificates: Callable[[], Iterable[tuple[str, float]]] = lambda: ()
     expected: Expected = NOTHING_EXPECTED
     forwarded: Callable[[], Mapping[str, int]] = dict
+    nodes: Callable[[], Mapping[str, bool]] = dict

@@ -12,12 +12,15 @@ from gateway.transport import JOIN_BYTES
 class Batch:
     """The frames for one connection. Frames of clients that were read in the same iteration are one write,
     and wake the other worker once.
+
+    ``joined_bytes``: bodies of this size and less are copied behind their head. TLS copies all.
     """
 
-    __slots__ = ("_frames", "_transport")
+    __slots__ = ("_frames", "_joined_bytes", "_transport")
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, joined_bytes: float = JOIN_BYTES) -> None:
         self._transport = transport
+        self._joined_bytes = joined_bytes
         self._frames: list[bytes] = []
 
     def write(self, frame: bytes) -> None:
@@ -27,7 +30,7 @@ class Batch:
 
     def write_two(self, head: bytes, body: bytes) -> None:
         """Write a frame that consists of two parts. A large one is not copied."""
-        if len(body) <= JOIN_BYTES:
+        if len(body) <= self._joined_bytes:
             self.write(head + body)
         else:
             self._flush()

@@ -25,6 +25,7 @@ from gateway.listeners.ordered_responses import PendingResponse
 from gateway.protocols.commands import Kind
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.peering import (
+    ACCEPTED,
     ANSWER,
     CARRIED,
     CLIENT_VANISHED,
@@ -43,7 +44,7 @@ from gateway.protocols.peering import (
     connection_and_session,
     frame,
 )
-from gateway.transport import adopt_unix_connection
+from gateway.transport import JOIN_BYTES, adopt_unix_connection
 from gateway.tunnels.ids import PREFIX_BYTES
 from gateway.workers.peering.batch import Batch
 
@@ -59,12 +60,21 @@ _HIGH_WATER_BYTES: Final = 1024 * 1024
 class PeerLink:
     """The connection to one other worker. ``is_full``: whether more commands have to wait.
 
-    ``counts["forwarded"]`` is increased by each command. ``lost`` is called when the connection is lost.
+    ``counts["forwarded"]`` is increased by each command. ``lost`` is called when the connection is lost,
+    ``accepted`` when a worker of another node has accepted it. ``joined_bytes``: as in ``Batch``.
     """
 
-    def __init__(self, lost: Callable[[PeerLink], None], counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        lost: Callable[[PeerLink], None],
+        counts: Counter[str],
+        accepted: Callable[[PeerLink], None] | None = None,
+        joined_bytes: float = JOIN_BYTES,
+    ) -> None:
         self._lost = lost
         self._counts = counts
+        self._accepted = accepted
+        self._joined_bytes = joined_bytes
         self._transport: Any = None
         self._batch = Batch(None)
         self._reader = FrameReader()
@@ -76,7 +86,7 @@ class PeerLink:
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
-        self._batch = Batch(transport)
+        self._batch = Batch(transport, self._joined_bytes)
         transport.high_water_bytes = _HIGH_WATER_BYTES
         transport.registerProducer(self, True)
         transport.write(GREETING)
@@ -153,6 +163,10 @@ class PeerLink:
             if request in self._replies:
                 self._replies[request].blocks = True
             return
+        if type_ == ACCEPTED:
+            if self._accepted is not None:
+                self._accepted(self)
+            return
         reply = self._replies.pop(request, None)
         if reply is None:
             return
@@ -224,21 +238,32 @@ class RemoteSession:
 
 @final
 class Peers:
-    """The links to other workers, connected when they are first needed.
+    """The links to other workers of this node, connected when they are first needed.
 
     ``path_of`` returns the path of a worker's socket from the prefix of its session ids, or None if the
-    prefix is not one of this node's workers.
+    prefix is not one of this node's workers. ``link_to_node`` returns the link to another node, or None.
     """
 
-    def __init__(self, reactor: Any, path_of: Callable[[bytes], str | None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path_of: Callable[[bytes], str | None],
+        link_to_node: Callable[[bytes], PeerLink | None] = lambda prefix: None,
+    ) -> None:
         self._reactor = reactor
         self._path_of = path_of
+        self._link_to_node = link_to_node
         self._links: dict[bytes, PeerLink] = {}
         # Of commands: forwarded ones, and those of workers that do not exist.
         self.counts = Counter(forwarded=0, unknown_worker=0)
 
     def find(self, session_id: bytes) -> RemoteSession:
-        """The session of another worker. Raises UnknownSession if that worker does not exist."""
+        """The session of another worker or node. Raises UnknownSession if there is none such."""
+        link = self._link_to_node(session_id[:PREFIX_BYTES])
+        return self.find_here(session_id) if link is None else RemoteSession(link, session_id)
+
+    def find_here(self, session_id: bytes) -> RemoteSession:
+        """The session of another worker of this node. Raises UnknownSession if there is no such worker."""
         prefix = session_id[:PREFIX_BYTES]
         link = self._links.get(prefix)
         if link is None:

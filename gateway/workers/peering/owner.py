@@ -1,10 +1,13 @@
-"""Executes commands that other workers forward to their session's owner: this worker."""
+"""Executes commands that other workers forward to their session's owner: this worker.
+
+A command of another node can reach any worker of this node, which forwards it once more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import ServerFactory
@@ -14,6 +17,7 @@ from zope.interface import implementer
 
 from gateway.errors import RequestRefused, UnknownSession
 from gateway.protocols.peering import (
+    ACCEPTED,
     ANSWER,
     CARRIED,
     CLIENT_VANISHED,
@@ -35,17 +39,10 @@ from gateway.protocols.peering import (
     read_command,
     read_connection_and_session,
 )
-from gateway.protocols.session import Session
+from gateway.transport import JOIN_BYTES
 from gateway.workers.peering.batch import Batch
 
 _log = Logger()
-
-
-class OwnSessions(Protocol):
-    """This worker's sessions."""
-
-    def find_own(self, session_id: bytes) -> Session:
-        """Raises UnknownSession."""
 
 
 @final
@@ -57,7 +54,7 @@ class _PeerReply:
     may_stream = False
     round_trip_s = 0.0
 
-    def __init__(self, connection: PeerConnection, request: int, session: Session) -> None:
+    def __init__(self, connection: PeerConnection, request: int, session: Any) -> None:
         self._connection = connection
         self._request = request
         self.session = session
@@ -80,15 +77,42 @@ class _PeerReply:
     def mark_idle(self) -> None:
         """Only called after ``finish``."""
 
+    @property
+    def blocks(self) -> bool:
+        """Whether later requests of the connection have to wait for this answer."""
+        return False
+
+    @blocks.setter
+    def blocks(self, on: bool) -> None:
+        # Set by the link to the session's worker.
+        if on:
+            self._connection.keep(self._request)
+
 
 @final
 @implementer(IProtocol)
 class PeerConnection:
-    """The connection from another worker."""
+    """The connection from another worker.
 
-    def __init__(self, sessions: OwnSessions, clock: Callable[[], float]) -> None:
-        self._sessions = sessions
+    ``find`` returns the session of an id, or raises UnknownSession. ``joined_bytes``: as in ``Batch``.
+    ``lost`` is called when the connection is lost. ``says_accepted``: whether the greeting is answered, so
+    that a worker of another node knows that it was authenticated.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[bytes], Any],
+        clock: Callable[[], float],
+        joined_bytes: float = JOIN_BYTES,
+        lost: Callable[[PeerConnection], object] | None = None,
+        says_accepted: bool = False,
+    ) -> None:
+        self._find = find
         self._clock = clock
+        self._joined_bytes = joined_bytes
+        self._lost_connection = lost
+        self._says_accepted = says_accepted
+        self._is_accepted = False
         self._reader = FrameReader(GREETING)
         self._transport: Any = None
         self._batch = Batch(None)
@@ -98,7 +122,7 @@ class PeerConnection:
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
-        self._batch = Batch(transport)
+        self._batch = Batch(transport, self._joined_bytes)
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
@@ -108,6 +132,10 @@ class PeerConnection:
         try:
             for type_, request, payload in self._reader.receive(data):
                 self._received(type_, request, payload, now)
+            if not self._is_accepted and self._reader.is_greeted:
+                self._is_accepted = True
+                if self._says_accepted:
+                    self._batch.write(frame(ACCEPTED, 0))
         except OutOfStep as error:
             _log.error("another worker's commands make no sense: {error}", error=error)
             self._transport.abortConnection()
@@ -118,6 +146,17 @@ class PeerConnection:
         pending, self._pending = self._pending, {}
         for reply in pending.values():
             reply.session.forget(reply, now)
+        if self._lost_connection is not None:
+            self._lost_connection(self)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the greeting has been received."""
+        return self._is_accepted
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abortConnection()
 
     # Replies call
 
@@ -130,6 +169,11 @@ class PeerConnection:
         if self._transport is not None:
             self._batch.write(frame(MALFORMED if error.closes else UNKNOWN, request))
 
+    def keep(self, request: int) -> None:
+        """The answer is withheld."""
+        if self._transport is not None:
+            self._batch.write(frame(KEEPING, request))
+
     # Frames
 
     def _received(self, type_: int, request: int, payload: bytes, now: float) -> None:
@@ -141,14 +185,14 @@ class PeerConnection:
                 reply.session.forget(reply, now)
         elif type_ == RELEASE:
             with suppress(UnknownSession):
-                self._sessions.find_own(payload).release(now)
+                self._find(payload).release(now)
         else:
             self._lost(type_, payload, now)
 
     def _lost(self, type_: int, payload: bytes, now: float) -> None:
         source, session_id = read_connection_and_session(payload)
         with suppress(UnknownSession):
-            session = self._sessions.find_own(session_id)
+            session = self._find(session_id)
             if type_ == SOURCE_LOST:
                 session.source_lost(source)
             elif type_ == CLIENT_VANISHED:
@@ -157,7 +201,7 @@ class PeerConnection:
     def _execute(self, request: int, payload: bytes, now: float) -> None:
         session_id, kind, number, body, source, flags, via = read_command(payload)
         try:
-            session = self._sessions.find_own(session_id)
+            session = self._find(session_id)
             if flags & CARRIED:
                 session.carried_by(None, via or None, bool(flags & SHARED))
             if flags & NUMBERED:
@@ -173,7 +217,7 @@ class PeerConnection:
             return
         reply = self._pending[request] = _PeerReply(self, request, session)
         if session.is_keeping:
-            self._batch.write(frame(KEEPING, request))
+            self.keep(request)
         session.wait(number, reply, now)
 
     def _answer(self, request: int, body: bytes) -> None:
@@ -183,12 +227,12 @@ class PeerConnection:
 
 @final
 class PeerServer(ServerFactory):
-    """The server for other workers' connections."""
+    """The server for connections of this node's other workers."""
 
-    def __init__(self, sessions: OwnSessions, clock: Callable[[], float]) -> None:
-        self._sessions = sessions
+    def __init__(self, find: Callable[[bytes], Any], clock: Callable[[], float]) -> None:
+        self._find = find
         self._clock = clock
         self.noisy = False
 
     def buildProtocol(self, addr: Any) -> Any:
-        return PeerConnection(self._sessions, self._clock)
+        return PeerConnection(self._find, self._clock)

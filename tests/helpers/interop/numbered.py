@@ -13,10 +13,13 @@ class SessionEnded(Exception):
 
 
 class NumberedSession:
-    """``keeps``: whether its commands use one connection; otherwise each opens a new one."""
+    """``keeps``: whether its commands use one connection; otherwise each opens a new one.
 
-    def __init__(self, port: int, keeps: bool) -> None:
-        self._port = port
+    ``other_port``: where every other command goes; 0 for none.
+    """
+
+    def __init__(self, port: int, keeps: bool, other_port: int = 0) -> None:
+        self._ports = port, other_port or port
         self._keeps = keeps
         self._connection: http.client.HTTPConnection | None = None
         self._number = 0
@@ -30,6 +33,11 @@ class NumberedSession:
     def worker(self) -> str:
         """The prefix of the worker that owns it."""
         return self.id[:4]
+
+    def move(self, port: int) -> None:
+        """Send all further commands there."""
+        self.drop()
+        self._ports = port, port
 
     def step(self) -> None:
         """Send the next numbers, and take what has come back."""
@@ -60,7 +68,8 @@ class NumberedSession:
 
     def _post(self, target: str, body: bytes) -> bytes:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+            port = self._ports[self._number % 2]
+            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         self._connection.request("POST", target, body)
         response = self._connection.getresponse()
         answer = response.read()

@@ -55,7 +55,7 @@ class TwoWorkers:
         self.there, self.back = Pipe(), Pipe()
         self.counts = Counter[str]()
         self.link = PeerLink(lambda link: None, self.counts)
-        self.served = PeerConnection(self.owner.sessions, self.owner.clock)
+        self.served = PeerConnection(self.owner.sessions.find_own, self.owner.clock)
         self.there.reader, self.back.reader = self.served, self.link
         self.link.makeConnection(self.there)
         self.served.makeConnection(self.back)
