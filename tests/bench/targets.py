@@ -159,12 +159,25 @@ def _process(command: Sequence[str], port: int, cores: Cores, folder: Path) -> I
     cores.place_target(process.pid)
     try:
         _await_port(name, process, port)
-        yield process.pid
+        yield _working_process(process.pid)
     except Exception:
         print(f"the end of {name}'s log:\n{_tail(log)}", file=sys.stderr)
         raise
     finally:
         _stop(process)
+
+
+def _working_process(pid: int) -> int:
+    """The gateway's only worker, since it runs on one core; the process itself for other programs."""
+    give_up_at = time.monotonic() + _START_S
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    program = Path(f"/proc/{pid}/cmdline").read_bytes()
+    while b"rtmpt-gateway" in program and time.monotonic() < give_up_at:
+        found = children.read_text().split()
+        if found:
+            return int(found[0])
+        time.sleep(0.01)
+    return pid
 
 
 def _await_port(name: str, process: subprocess.Popen[bytes], port: int) -> None:

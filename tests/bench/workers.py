@@ -1,10 +1,14 @@
-"""What it costs that a command reaches another worker than its session's own.
+"""What two workers do more than one, and what it costs that a command reaches the wrong one.
 
     python -m tests.bench.workers
 
-A gateway of two workers answers polls of sessions that one worker owns, on connections of that worker and
-of the other one: one poll at a time, and all sessions at once. The figures are ratios of one run, since
-both processes and the clients share the machine; the least of the rounds is the least disturbed.
+First, gateways of one and of two workers answer polls, and echo sends of 16 KiB, of sessions at their own
+workers. Workers and clients share the machine's two cores, so the figure is the processor time of the
+workers for each command: twice the work of one worker is possible if it is the same with two.
+
+Then a gateway of two workers answers polls of sessions that one worker owns, on connections of that worker
+and of the other one: one poll at a time, and all sessions at once. The figures are ratios of one run; the
+least of the rounds is the least disturbed.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from time import monotonic, perf_counter
 from tests.helpers.interop.echo import echo_server
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_CONFIGURATION = """workers = 2
+_CONFIGURATION = """workers = {workers}
 [[listener]]
 address = "127.0.0.1:{port}"
 [[upstream]]
@@ -35,6 +39,7 @@ latency = 0
 _SESSIONS = 20
 _ROUNDS = 5
 _POLLS = 2000
+_SENT = bytes(16 * 1024)
 _FLAT_OUT_S = 2.0
 _START_S = 30.0
 
@@ -58,9 +63,12 @@ class Client:
 
 
 class Poller:
-    """Polls a session on a connection."""
+    """Polls a session on a connection, or sends ``body``."""
 
-    def __init__(self, session: Client, connection: Client, numbers: dict[bytes, int]) -> None:
+    def __init__(
+        self, session: Client, connection: Client, numbers: dict[bytes, int], body: bytes = b""
+    ) -> None:
+        self._body = body
         self._session_id = session.session_id
         self._numbers = numbers
         self.socket = connection.socket
@@ -68,12 +76,23 @@ class Poller:
     def send(self) -> None:
         number = self._numbers[self._session_id]
         self._numbers[self._session_id] = number + 1
-        target = b"/idle/%b/%d" % (self._session_id, number)
-        self.socket.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % target)
+        target = b"/%b/%b/%d" % (b"send" if self._body else b"idle", self._session_id, number)
+        body = self._body or b"\0"
+        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (target, len(body))
+        self.socket.sendall(head + body)
+
+    def receive(self) -> None:
+        """Take the whole answer."""
+        answer = self.socket.recv(65536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        left = length - len(body)
+        while left:
+            left -= len(self.socket.recv(left))
 
 
 class Gateway:
-    """The processor time of both workers."""
+    """The processor time of its workers."""
 
     def __init__(self, pid: int) -> None:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -84,27 +103,27 @@ class Gateway:
 
 
 @contextmanager
-def running() -> Iterator[tuple[int, Gateway]]:
-    """Yields the port of a gateway of two workers."""
+def running(workers: int = 2) -> Iterator[tuple[int, Gateway]]:
+    """Yields the port of a gateway of that many workers."""
     with echo_server() as upstream, tempfile.TemporaryDirectory() as folder:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         file = Path(folder, "gateway.toml")
-        file.write_text(_CONFIGURATION.format(port=port, upstream=upstream))
+        file.write_text(_CONFIGURATION.format(workers=workers, port=port, upstream=upstream))
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
         command += ["-n", "--pidfile=", "rtmpt-gateway", "--config", str(file)]
         environment = os.environ | {"PYTHONPATH": str(_CHECKOUT)}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         try:
-            _await_open(port)
+            _await_open(port, workers)
             yield port, Gateway(process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def _await_open(port: int) -> None:
-    """Wait until both workers accept clients."""
+def _await_open(port: int, workers: int) -> None:
+    """Wait until all workers accept clients."""
     give_up_at = monotonic() + _START_S
     seen = set()
     while monotonic() < give_up_at:
@@ -115,7 +134,7 @@ def _await_open(port: int) -> None:
         seen |= {client.worker for client in clients}
         for client in clients:
             client.socket.close()
-        if len(seen) == 2:
+        if len(seen) == workers:
             return
     raise SystemExit("the gateway did not start")
 
@@ -128,7 +147,7 @@ def one_at_a_time(pollers: Sequence[Poller], gateway: Gateway) -> tuple[float, f
         poller = pollers[number % len(pollers)]
         began = perf_counter()
         poller.send()
-        poller.socket.recv(65536)
+        poller.receive()
         times.append(perf_counter() - began)
     return median(times), (gateway.processor_s() - before) / _POLLS
 
@@ -144,16 +163,36 @@ def flat_out(pollers: Sequence[Poller], gateway: Gateway) -> tuple[float, float]
         end = began + _FLAT_OUT_S
         while monotonic() < end:
             for key, _ in selector.select():
-                key.data.socket.recv(65536)
+                key.data.receive()
                 key.data.send()
                 polls += 1
         took = monotonic() - began
         for poller in pollers:
-            poller.socket.recv(65536)
+            poller.receive()
     return took * len(pollers) / polls, (gateway.processor_s() - before) / polls
 
 
+def compare_numbers() -> None:
+    """Print the processor time of a command with one worker and with two."""
+    for name, body in (("polls", b""), ("sends of 16 KiB", _SENT)):
+        least: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(_ROUNDS):
+            for workers, found in least.items():
+                with running(workers) as (port, gateway):
+                    clients = [Client(port) for _ in range(_SESSIONS)]
+                    numbers = dict.fromkeys((client.session_id for client in clients), 0)
+                    pollers = [Poller(each, each, numbers, body) for each in clients]
+                    found.append(flat_out(pollers, gateway)[1])
+        one, two = median(least[1]), median(least[2])
+        print(
+            f"{name}: {1 / one:,.0f} a processor second with one worker, {1 / two:,.0f} with two:"
+            f" two cores do {2 * one / two:.2f} times the work of one",
+            flush=True,
+        )
+
+
 def main() -> None:
+    compare_numbers()
     with running() as (port, gateway):
         clients = [Client(port) for _ in range(4 * _SESSIONS)]
         workers = sorted({client.worker for client in clients})
