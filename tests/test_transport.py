@@ -331,6 +331,37 @@ def test_unsent_shrinks_as_the_kernel_takes(turning: Turning, make) -> None:
     assert 150_000 < transport.unsent <= before + 300_000 - len(peer.received)
 
 
+def test_held_writes_are_sent_in_order_once_they_are_released(turning: Turning, make) -> None:
+    speaker, peer = make()
+    transport = speaker.transport
+    transport.write(b"before ")
+    transport.hold_writes(True)
+    transport.write(b"held ")
+    transport.write(b"too ")
+    peer.read_until(7)
+    assert transport.unsent == 9
+    assert bytes(peer.received) == b"before "
+    transport.hold_writes(False)
+    transport.write(b"after")
+    peer.read_until(21)
+    assert bytes(peer.received) == b"before held too after"
+    assert transport.unsent == 0
+
+
+def test_a_connection_that_ends_while_writes_are_held_sends_them_first(
+    turning: Turning, make
+) -> None:
+    speaker, peer = make()
+    transport = speaker.transport
+    transport.hold_writes(True)
+    transport.write(b"held")
+    transport.loseConnection()
+    transport.hold_writes(False)
+    peer.read_until(4)
+    turning.until(lambda: bool(speaker.lost))
+    assert bytes(peer.received) == b"held"
+
+
 def test_the_kernel_keeps_little_for_a_client_that_does_not_read(accept) -> None:
     speaker, _ = accept(send_buffer=None)
     speaker.transport.write(bytes(16 * MUCH))

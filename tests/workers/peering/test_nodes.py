@@ -1,0 +1,68 @@
+"""The server for other nodes' connections; tests/interop/test_peers.py has the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from gateway.protocols.peering import ACCEPTED, GREETING, frame
+from gateway.workers.peering import batch, nodes
+from gateway.workers.peering.nodes import NodeServer
+
+
+class Transport(StringTransport):
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> NodeServer:
+    monkeypatch.setattr(batch, "at_end_of_iteration", lambda call: call())
+    return NodeServer(lambda session_id: None, clock.seconds, clock)
+
+
+def connect(server: NodeServer) -> tuple[Any, Transport]:
+    connection, transport = server.buildProtocol(None), Transport()
+    connection.makeConnection(transport)
+    return connection, transport
+
+
+def test_a_connection_without_a_greeting_is_closed_after_ten_seconds(
+    server: NodeServer, clock: Clock
+) -> None:
+    _, transport = connect(server)
+    clock.advance(9.9)
+    assert not transport.aborted
+    clock.advance(0.2)
+    assert transport.aborted
+
+
+def test_a_greeting_is_answered_and_the_connection_stays(server: NodeServer, clock: Clock) -> None:
+    connection, transport = connect(server)
+    connection.dataReceived(GREETING[:5])
+    assert transport.value() == b""
+    connection.dataReceived(GREETING[5:])
+    assert transport.value() == frame(ACCEPTED, 0)
+    clock.advance(20)
+    assert not transport.aborted
+
+
+def test_the_number_of_connections_is_bounded(
+    server: NodeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_MOST_CONNECTIONS", 2)
+    first, _ = connect(server)
+    connect(server)
+    assert server.buildProtocol(None) is None
+    first.connectionLost(None)
+    assert server.buildProtocol(None) is not None
