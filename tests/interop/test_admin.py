@@ -62,7 +62,7 @@ def test_a_unix_socket_is_for_the_gateways_own(programs: Programs, tmp_path: Pat
     assert answer.endswith(b"ok\n")
 
 
-def test_nothing_of_it_is_on_the_clients_ports(programs: Programs) -> None:
+def test_the_admin_server_is_not_reachable_on_the_clients_ports(programs: Programs) -> None:
     gateway = start_watched_gateway(programs)
     with closing(HTTPConnection(LOOPBACK, gateway.port, timeout=_WAIT_S)) as connection:
         for path in (*ROUTES, "/sessions/0000-1"):

@@ -69,7 +69,7 @@ def prometheus(lasting_programs: Programs) -> Iterator[Prometheus]:
         prometheus.program.stop()
 
 
-def test_it_matches_the_output_of_its_script() -> None:
+def test_the_dashboard_is_the_output_of_its_script() -> None:
     made = runpy.run_path(str(FOLDER / "make_dashboard.py"))["text"]()
     assert (FOLDER / "rtmpt-gateway.json").read_text() == made, "run make_dashboard.py again"
 
@@ -86,7 +86,7 @@ def test_every_expression_finds_something(prometheus: Prometheus, expressions: l
         until(lambda asked=expression: prometheus.query(asked), expression, _ANSWERED_S)
 
 
-def test_it_asks_for_nothing_that_the_gateway_or_the_rules_do_not_have(
+def test_the_dashboard_uses_only_metrics_that_exist(
     programs: Programs, prometheus: Prometheus, expressions: list[str]
 ) -> None:
     gateway = start_watched_gateway(programs)

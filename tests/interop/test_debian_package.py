@@ -141,7 +141,7 @@ def optional_files(root: Path) -> set[Path]:
     return {root / place for source, place in places.items() if (ROOT / source).exists()}
 
 
-def test_it_installs_serves_upgrades_without_cutting_a_session_and_purges(
+def test_the_package_installs_serves_upgrades_without_cutting_a_session_and_purges(
     package: Path, root: DebianRoot, upstream: int, tmp_path: Path
 ) -> None:
     root.pretend_systemd()

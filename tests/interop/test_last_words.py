@@ -104,7 +104,7 @@ def end_with(words: bytes, server: socket.socket, first: bytes) -> None:
         until(lambda: all_is_taken(upstream), "the gateway's kernel has all")
 
 
-def test_an_upstreams_last_words_are_not_lost_over_a_send_that_fails(
+def test_an_upstreams_last_data_is_not_lost_when_a_send_fails(
     client: socket.socket, server: socket.socket
 ) -> None:
     session = ask(client, b"/open/1", b"\0")[1].strip()

@@ -145,9 +145,7 @@ def test_a_node_with_a_certificate_of_another_authority_is_not_connected(
     assert "Traceback" not in one.program.log + other.program.log
 
 
-def test_a_stranger_without_a_certificate_is_told_nothing(
-    group: Group, authority: Authority
-) -> None:
+def test_a_node_without_a_certificate_gets_no_answer(group: Group, authority: Authority) -> None:
     one = group.start("a0", authority)
     session = NumberedSession(one.port, keeps=True)
     with socket.create_connection((LOOPBACK, group.ports["a0"]), 10) as connection:

@@ -49,7 +49,7 @@ def let_wait(end_to_end: Path, said: bytes, seconds: float) -> None:
     end_to_end.client.answer()
 
 
-def test_nothing_delays_a_session_that_nothing_delays(programs: Programs) -> None:
+def test_an_undelayed_session_is_diagnosed_as_undelayed(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         for _ in range(_ROUNDS):

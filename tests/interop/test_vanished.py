@@ -165,7 +165,7 @@ def _acting(gateway: Gateway) -> dict[str, int]:
     return found
 
 
-def test_a_session_that_is_silent_goes_on(programs: Programs, authority: Authority) -> None:
+def test_a_session_without_data_continues(programs: Programs, authority: Authority) -> None:
     """A paused player: no byte in either direction, for longer than a vanished peer is given."""
     with socket.create_server((LOOPBACK, 0)) as server:
         more = f'[[upstream]]\nservers = ["{LOOPBACK}:{server.getsockname()[1]}"]\n'

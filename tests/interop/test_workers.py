@@ -179,7 +179,7 @@ def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
     assert gateway.metrics()['rtmpt_gateway_reloads_total{outcome="failed"}'] == 1
 
 
-def test_the_admin_server_reloads_and_says_what_is_wrong(gateway: Gateway) -> None:
+def test_the_admin_server_reloads_and_reports_errors(gateway: Gateway) -> None:
     assert gateway.post_reload() == (200, {"reloaded": ["certificates"]})
     gateway.change_configuration()
     assert gateway.post_reload() == (200, {"reloaded": ["configuration"]})

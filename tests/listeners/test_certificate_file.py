@@ -112,18 +112,18 @@ def test_without_alternative_names_the_common_name_counts(tmp_path: Path) -> Non
     assert read(tmp_path, OTHER.pem, OTHER.key_pem).names == ("Other",)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "missing.pem"
     with pytest.raises(ConfigurationError, match=r"missing\.pem: cannot be read: No such file"):
         read_certificate_file(str(path), NOW_S)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_certificate_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         read_certificate_file(str(tmp_path), NOW_S)
 
 
-def test_a_device_is_not_read() -> None:
+def test_a_device_is_refused_as_a_certificate_file() -> None:
     with pytest.raises(ConfigurationError, match="/dev/zero: cannot be read: not a regular file"):
         read_certificate_file("/dev/zero", NOW_S)
 

@@ -87,7 +87,7 @@ def test_the_server_name_chooses_exact_then_wildcard_then_first(
     assert site.shown_to(certificates, asked) == {shown}
 
 
-def test_of_two_files_with_a_name_the_first_is_taken(site: Site) -> None:
+def test_the_first_certificate_with_a_name_is_used(site: Site) -> None:
     paths = [
         site.write("1.pem", "default.example"),
         site.write("2.pem", "a.example", "second.example"),
@@ -97,7 +97,7 @@ def test_of_two_files_with_a_name_the_first_is_taken(site: Site) -> None:
     assert certificates.context_for("a.example") is certificates.context_for("second.example")
 
 
-def test_a_client_that_checks_gets_through(site: Site) -> None:
+def test_a_client_that_verifies_the_certificate_can_connect(site: Site) -> None:
     paths = [site.write("1.pem", "first.example"), site.write("2.pem", "*.b.example")]
     certificates = load(paths)
     client, server = handshake(certificates.front, site.client(), "tv.b.example")
@@ -203,7 +203,7 @@ def answer(context: ssl.SSLContext, said: bytes) -> bytes:
 @pytest.mark.parametrize(
     "name", [b"\xff" * 60, b"\xff.example", "b\u00fccher.example".encode(), b"a..b", b"." * 9]
 )
-def test_a_server_name_that_is_none_gets_the_first_certificate(
+def test_an_invalid_server_name_gets_the_first_certificate(
     site: Site, name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ignored = Ignored(monkeypatch)
@@ -256,7 +256,7 @@ def pair(site: Site, tmp_path: Path) -> Pair:
     return made
 
 
-def test_unchanged_files_are_not_read_again(pair: Pair) -> None:
+def test_unchanged_certificate_files_are_not_read_again(pair: Pair) -> None:
     store = CertificateStore([pair.paths], NOW_S)
     before = store.current
     # At this time, they would be refused as expired.
@@ -299,7 +299,7 @@ def test_half_renewed_files_keep_the_old_certificate_with_one_warning(
     assert pair.site.shown_to(store.current, None) == {"new.example"}
 
 
-def test_another_state_that_does_not_fit_is_another_warning(pair: Pair) -> None:
+def test_each_new_state_of_files_that_do_not_match_is_a_new_warning(pair: Pair) -> None:
     store = CertificateStore([pair.paths], NOW_S)
     for name in ("one.example", "two.example"):
         pair.renew(name, key=False)

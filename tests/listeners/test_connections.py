@@ -30,7 +30,7 @@ class Leaving(Speaker):
         self.connections.remove(self)
 
 
-def test_there_is_room_for_as_many_connections_as_the_cap_and_no_more() -> None:
+def test_connections_are_accepted_up_to_the_limit() -> None:
     connections = ConnectionSet(Limits(connections=2))
     for number in range(2):
         assert connections.has_room(f"192.0.2.{number}")
@@ -40,7 +40,7 @@ def test_there_is_room_for_as_many_connections_as_the_cap_and_no_more() -> None:
     assert len(connections) == 2
 
 
-def test_there_is_room_for_as_many_of_one_address_as_the_cap_and_no_more() -> None:
+def test_connections_of_one_address_are_accepted_up_to_its_limit() -> None:
     connections = ConnectionSet(Limits(connections_per_address=2))
     for _ in range(2):
         assert connections.has_room("192.0.2.1")
@@ -49,7 +49,7 @@ def test_there_is_room_for_as_many_of_one_address_as_the_cap_and_no_more() -> No
     assert connections.has_room("192.0.2.2")
 
 
-def test_before_an_address_is_known_only_the_cap_for_all_counts() -> None:
+def test_before_an_address_is_known_only_the_limit_on_all_connections_applies() -> None:
     connections = ConnectionSet(Limits(connections=2, connections_per_address=1))
     Speaker(connections, "192.0.2.1")
     assert connections.has_room()
@@ -58,7 +58,7 @@ def test_before_an_address_is_known_only_the_cap_for_all_counts() -> None:
 
 
 @pytest.mark.parametrize("cap", ["connections", "connections_per_address"])
-def test_a_connection_that_is_gone_makes_room_for_one(cap: str) -> None:
+def test_a_closed_connection_no_longer_counts_toward_the_limit(cap: str) -> None:
     connections = ConnectionSet(Limits(**{cap: 1}))
     for _ in range(3):
         assert connections.has_room("192.0.2.1")
@@ -78,7 +78,7 @@ def test_an_address_without_connections_is_not_remembered() -> None:
     assert not connections._counted._per_address
 
 
-def test_those_whose_deadline_has_come_expire_and_no_others() -> None:
+def test_connections_expire_at_their_deadline_and_not_before() -> None:
     connections = ConnectionSet(Limits())
     past, now, later = (Speaker(connections, "a", deadline) for deadline in (9.0, 10.0, 10.1))
     connections.sweep(10.0)
@@ -101,7 +101,7 @@ class Failing(Speaker):
         raise ZeroDivisionError
 
 
-def test_a_fault_of_one_does_not_keep_the_others_from_their_deadlines() -> None:
+def test_a_failing_connection_does_not_delay_the_deadlines_of_others() -> None:
     connections = ConnectionSet(Limits())
     speakers = [
         (Failing if number % 2 else Speaker)(connections, "a", deadline=1.0) for number in range(8)
@@ -110,7 +110,7 @@ def test_a_fault_of_one_does_not_keep_the_others_from_their_deadlines() -> None:
     assert [speaker.expired for speaker in speakers] == [[1.0]] * 8
 
 
-def test_a_connection_that_is_not_there_cannot_be_removed() -> None:
+def test_an_unknown_connection_cannot_be_removed() -> None:
     """Or its address would be counted down for somebody else's connection."""
     connections = ConnectionSet(Limits())
     gone, there = (Speaker(connections, "a") for _ in range(2))

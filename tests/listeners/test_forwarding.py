@@ -274,13 +274,13 @@ def test_a_request_ends_a_hold_before_it(wire, server, gateway) -> None:
     assert server.wire.sent == HEAD_UP
 
 
-def test_without_a_website_it_is_404(gateway) -> None:
+def test_without_a_website_other_requests_get_404(gateway) -> None:
     wire = gateway.accept()
     wire.arrive(GET + POST + b"hello")
     assert b"".join(wire.writes) == NOT_FOUND * 2
 
 
-def test_the_server_is_told_about_tls(gateway, server) -> None:
+def test_the_server_is_told_whether_the_client_used_tls(gateway, server) -> None:
     wire = accept(gateway, secure=True)
     wire.arrive(GET)
     assert b"X-Forwarded-Proto: https\r\n" in server.wire.sent
@@ -296,7 +296,7 @@ def test_an_upload_streams_as_it_comes(wire, server) -> None:
     assert server.wire.sent == b"llo"
 
 
-def test_a_chunked_upload_is_chunked_anew(wire, server) -> None:
+def test_a_chunked_upload_is_forwarded_in_new_chunks(wire, server) -> None:
     wire.arrive(UPLOAD + b"2;x=y\r\nhe\r\n3\r\nllo\r\n")
     assert server.wire.sent.endswith(b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
     wire.arrive(b"0\r\nX-Sum: a\r\n\r\n")
@@ -315,7 +315,7 @@ def test_an_endless_upload_is_limited_by_the_servers_reading(wire, server, gatew
     assert wire.reading
 
 
-def test_the_server_does_not_hear_of_a_body_that_never_comes(wire, server, gateway) -> None:
+def test_no_request_is_forwarded_before_its_body_begins(wire, server, gateway) -> None:
     wire.arrive(POST)
     assert server.wires == []
     gateway.passes(gateway.limits.body_s)
@@ -335,7 +335,7 @@ def test_a_slow_upload_is_cut_off_and_a_steady_one_is_not(wire, server, gateway)
     assert server.wire.aborted
 
 
-def test_a_client_that_expects_100_gets_the_servers(wire, server) -> None:
+def test_a_client_that_expects_100_gets_the_servers_interim_response(wire, server) -> None:
     wire.arrive(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
     assert server.wire.sent.endswith(b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     server.wire.arrive(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -362,7 +362,7 @@ def test_a_1_0_client_gets_no_interim_response(wire, server) -> None:
     assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_events_leave_the_moment_they_come(wire, server) -> None:
+def test_server_sent_events_are_forwarded_immediately(wire, server) -> None:
     wire.arrive(GET)
     server.wire.arrive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert wire.sent == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -403,7 +403,7 @@ def test_a_download_is_read_no_faster_than_it_is_taken(wire, server, gateway) ->
     assert server.wire.reading
 
 
-def test_a_client_that_takes_nothing_is_cut_off_and_a_slow_one_is_not(
+def test_a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not(
     wire, server, gateway
 ) -> None:
     wire.arrive(GET)
@@ -419,7 +419,7 @@ def test_a_client_that_takes_nothing_is_cut_off_and_a_slow_one_is_not(
     assert server.wire.aborted
 
 
-def test_a_last_answer_is_not_cut_off_while_it_is_taken(wire, server, gateway) -> None:
+def test_a_last_response_is_not_cut_while_the_client_reads_it(wire, server, gateway) -> None:
     wire.arrive(GET_10)
     wire.acknowledged_late = 50_000
     server.wire.arrive(OK)
@@ -465,7 +465,7 @@ def test_the_next_address_is_tried_and_the_one_that_was_reached_first_from_then_
     assert server.hosts == ["198.51.100.1", "198.51.100.2", "198.51.100.2"]
 
 
-def test_an_unknown_name_is_a_mistake_of_the_configuration(gateway) -> None:
+def test_an_unknown_host_name_is_a_configuration_error(gateway) -> None:
     web = WebsiteConnections(Names([]), ServerAddress("web", 80), gateway.limits, gateway.clock)
     failures: list[Failure] = []
     Deferred.fromCoroutine(web.look_up()).addErrback(failures.append)
@@ -476,7 +476,7 @@ def test_an_unknown_name_is_a_mistake_of_the_configuration(gateway) -> None:
 @pytest.mark.parametrize(
     "answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 101 No\r\n\r\n", b"", b"HTTP/1"]
 )
-def test_nonsense_is_502(wire, server, answer) -> None:
+def test_a_malformed_response_of_the_server_is_502(wire, server, answer) -> None:
     wire.arrive(GET)
     if answer:
         server.wire.arrive(answer)
@@ -533,7 +533,7 @@ def test_a_stalled_response_is_aborted(wire, server, gateway) -> None:
     assert wire.aborted
 
 
-def test_a_server_that_takes_nothing_is_504(wire, server, gateway) -> None:
+def test_a_server_that_reads_nothing_is_504(wire, server, gateway) -> None:
     wire.arrive(POST.replace(b" 5", b" 900000") + b"a")
     server.wire.room = 0
     wire.arrive(b"a" * 100_000)
@@ -738,7 +738,7 @@ def test_a_half_closed_side_still_receives(wire, server) -> None:
     assert not server.wire.aborted
 
 
-def test_the_server_may_end_first(wire, server) -> None:
+def test_a_websocket_may_be_closed_by_the_server(wire, server) -> None:
     upgrade(wire, server)
     server.wire.end()
     assert wire.write_closed
@@ -750,7 +750,7 @@ def test_the_server_may_end_first(wire, server) -> None:
     assert not server.wire.aborted
 
 
-def test_a_side_that_is_lost_takes_the_other_with_it(gateway, server) -> None:
+def test_a_lost_side_of_a_websocket_closes_the_other_side(gateway, server) -> None:
     wire = accept(gateway)
     upgrade(wire, server)
     wire.breaks()

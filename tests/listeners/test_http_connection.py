@@ -115,7 +115,7 @@ def test_a_send_goes_up_and_its_answer_has_upstream_data(wire: Wire, session, fi
 
 
 @pytest.mark.parametrize("body", [None, b"", b"\0"])
-def test_an_idle_is_held_until_the_upstream_speaks(wire: Wire, session, body) -> None:
+def test_an_idle_is_held_until_the_upstream_sends_data(wire: Wire, session, body) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/idle/%b/0" % session_id, body))
     assert answers(wire) == []
@@ -571,7 +571,9 @@ def test_the_same_send_while_the_last_connection_stands_goes_up_too(
     assert try_again(gateway, wire, lambda wire: None) == 2 * _COMMAND
 
 
-def test_a_connection_that_was_ours_to_close_was_not_lost(gateway: Gateway, wire: Wire) -> None:
+def test_a_connection_closed_by_the_gateway_does_not_count_as_lost(
+    gateway: Gateway, wire: Wire
+) -> None:
     assert try_again(gateway, wire, Wire.lose, b"Connection: close") == 2 * _COMMAND
 
 
@@ -959,7 +961,7 @@ def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_a_line_end_behind_a_body_is_nothing(gateway: Gateway, wire: Wire, session, apart) -> None:
+def test_a_line_end_behind_a_body_is_ignored(gateway: Gateway, wire: Wire, session, apart) -> None:
     """RFC 9112, 2.2: old clients send one."""
     session_id, upstream = session
     idle = request(b"/idle/%b/0" % session_id, b"\0")
@@ -1130,13 +1132,13 @@ def test_a_client_that_half_closes_gets_its_response_and_a_close(
     assert answers(wire) == [(404, b"")]
 
 
-def test_a_lost_connection_is_counted_no_more(gateway: Gateway, wire: Wire) -> None:
+def test_a_lost_connection_no_longer_counts_toward_the_limit(gateway: Gateway, wire: Wire) -> None:
     assert len(gateway.connections) == 1
     wire.lose()
     assert len(gateway.connections) == 0
 
 
-def test_an_upstreams_last_words_are_answered_and_then_404(wire: Wire, session) -> None:
+def test_the_upstreams_last_data_is_answered_and_then_404(wire: Wire, session) -> None:
     session_id, upstream = session
     upstream.says(b"bye")
     upstream.closes()

@@ -199,7 +199,7 @@ def test_anything_else_is_closed_without_an_answer(words: bytes) -> None:
 
 @pytest.mark.parametrize(("inside", "name"), [(HTTP, "http"), (RTMP, "rtmp")])
 @pytest.mark.parametrize("step", [1, 1 << 20])
-def test_inside_tls_it_is_decided_again(secure, authority, inside, name, step) -> None:
+def test_the_protocol_inside_tls_is_detected_again(secure, authority, inside, name, step) -> None:
     line = secure.accept()
     client = TLSClient(authority, line)
 
@@ -228,7 +228,9 @@ def test_http_inside_tls_is_known_to_be_secure(secure: Doorway, authority: trust
 
 
 @pytest.mark.parametrize("words", [HTTP, RTMP])
-def test_a_listener_with_certificates_takes_all_else_too(secure: Doorway, words: bytes) -> None:
+def test_a_listener_with_certificates_accepts_plain_protocols_too(
+    secure: Doorway, words: bytes
+) -> None:
     line = secure.accept()
     line.says(words)
     assert (secure.http or secure.relayed)[0].received == words

@@ -43,7 +43,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("answers", "field"), FIELDS)
-def test_an_answer_is_this_to_the_letter(answers: ResponseHeads, field: bytes) -> None:
+def test_a_response_head_has_exactly_these_bytes(answers: ResponseHeads, field: bytes) -> None:
     before = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\nCache-Control: no-cache\r\n"
         + field
@@ -59,7 +59,7 @@ def test_an_answer_is_this_to_the_letter(answers: ResponseHeads, field: bytes) -
     ("error", "status"), REFUSALS.items(), ids=lambda part: getattr(part, "__name__", None)
 )
 @pytest.mark.parametrize(("answers", "field"), FIELDS)
-def test_a_refusal_is_its_status_and_nothing_else(
+def test_a_refusal_is_a_status_with_an_empty_body(
     error: type[RequestRefused], status: int, answers: ResponseHeads, field: bytes
 ) -> None:
     sent = answers.refusal(error("what only the operator may know"))

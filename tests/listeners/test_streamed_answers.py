@@ -103,7 +103,7 @@ def chunks_of(body: bytes) -> list[bytes]:
 # Framing
 
 
-def test_ffmpeg_gets_chunks_as_the_upstream_speaks(ffmpeg: Player) -> None:
+def test_ffmpeg_gets_a_chunk_for_each_piece_of_upstream_data(ffmpeg: Player) -> None:
     head, _, first = ffmpeg.start().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nTransfer-Encoding: chunked" in head
@@ -278,7 +278,7 @@ def test_a_client_that_vanishes_between_answers_ends_its_session(ffmpeg: Player)
     assert ffmpeg.reason is EndReason.CLIENT_VANISHED
 
 
-def test_a_client_that_went_on_elsewhere_has_not_vanished() -> None:
+def test_a_client_that_continued_on_another_connection_has_not_vanished() -> None:
     gateway = Gateway()
     player = Player(gateway, "ffmpeg")
     first, player.wire = player.wire, gateway.accept()

@@ -215,14 +215,14 @@ def test_an_answer_is_one_write_and_one_record(joined) -> None:
     assert client.hears() == b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000)
 
 
-def test_nothing_written_is_no_record(joined) -> None:
+def test_an_empty_write_sends_no_record(joined) -> None:
     server, _ = joined
     before = len(server.line.received)
     server.above.transport.write(b"")
     assert len(server.line.received) == before
 
 
-def test_all_else_is_asked_of_the_transport_below(joined) -> None:
+def test_other_attributes_are_those_of_the_transport_below(joined) -> None:
     server, _ = joined
     transport = server.above.transport
     transport.high_water_bytes = 7
@@ -265,7 +265,7 @@ def test_much_data_passes_under_back_pressure_in_both_directions(
 # --- How it ends ---
 
 
-def test_a_goodbye_is_the_end_of_the_clients_words_and_it_still_listens(joined) -> None:
+def test_a_close_notify_ends_the_clients_data_and_it_still_receives(joined) -> None:
     server, client = joined
     server.line.says(client.encrypted(b"last words"))
     client.says_goodbye()
@@ -290,7 +290,7 @@ def test_data_and_close_notify_in_one_segment_are_both_processed(joined) -> None
     assert (server.above.received, server.above.ends) == (b"last words", 1)
 
 
-def test_an_end_without_goodbye_is_an_end(joined) -> None:
+def test_a_connection_that_ends_without_close_notify_is_closed(joined) -> None:
     server, client = joined
     client.says(b"last words")
     server.line.ends()
@@ -316,7 +316,7 @@ def test_data_after_close_notify_is_discarded(joined) -> None:
     assert (server.above.received, server.above.ends, server.above.losses) == (b"", 1, [])
 
 
-def test_our_goodbye_comes_after_our_last_words(joined) -> None:
+def test_close_notify_is_sent_after_the_last_data(joined) -> None:
     server, client = joined
     server.above.transport.write(b"last words")
     server.above.transport.loseConnection()

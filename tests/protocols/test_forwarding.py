@@ -179,7 +179,7 @@ def test_the_list_of_a_trusted_proxy_is_kept_and_added_to() -> None:
     assert fields[b"x-forwarded-proto"] == b"https"
 
 
-def test_the_lists_of_anybody_else_are_replaced() -> None:
+def test_address_lists_of_untrusted_peers_are_replaced() -> None:
     fields = sent(
         get(
             b"X-Forwarded-For: 198.51.100.1",
@@ -295,7 +295,7 @@ def test_an_accepted_upgrade_is_sent_to_the_client() -> None:
     )
 
 
-def test_an_upgrade_to_something_else_is_none() -> None:
+def test_an_upgrade_to_another_protocol_is_not_forwarded() -> None:
     assert not accepts_upgrade(
         get(*UPGRADE), response(b"HTTP/1.1 101 Switching Protocols", b"Upgrade: h2c")
     )

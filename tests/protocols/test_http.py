@@ -167,7 +167,7 @@ def test_names_come_in_lower_case_and_values_without_the_space_around_them() -> 
         (b"1.0", (b"keep-alive, close",), False),  # RFC 9112, 9.3: close decides
     ],
 )
-def test_whether_a_connection_stays(version, connection, persistent) -> None:
+def test_whether_a_connection_persists(version, connection, persistent) -> None:
     reader = RequestReader(Limits())
     lines = (b"Connection: " + value for value in connection)
     reader.receive(asked(b"POST / HTTP/" + version, b"Host: a", *lines))
@@ -289,14 +289,14 @@ def test_a_malformed_request_is_refused_and_nothing_after_it_is_seen(malformed: 
 
 
 @pytest.mark.parametrize("malformed", _SHORT, ids=lambda malformed: malformed.name)
-def test_it_is_refused_byte_by_byte_too(malformed: Malformed) -> None:
+def test_a_malformed_request_is_refused_byte_by_byte_too(malformed: Malformed) -> None:
     outcome = read(byte_by_byte(malformed.wire + NEXT))
     assert outcome.requests == ()
     assert outcome.refused is not None
 
 
 @pytest.mark.parametrize("malformed", _SHORT, ids=lambda malformed: malformed.name)
-def test_it_is_refused_behind_a_request_that_is_in_order(malformed: Malformed) -> None:
+def test_a_malformed_request_is_refused_behind_a_valid_one(malformed: Malformed) -> None:
     before = post(b"Content-Length: 1", body=b"a")
     if malformed.wire[:1] in b"\r\n":
         before = b""

@@ -36,7 +36,9 @@ def test_a_network_holds_its_addresses(network: str, inside: list[str], outside:
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 32))
-def test_ipv4_in_ipv6s_clothes_is_the_same_address(address: IPv4Address, prefix: int) -> None:
+def test_an_ipv4_address_mapped_to_ipv6_is_the_same_address(
+    address: IPv4Address, prefix: int
+) -> None:
     held = networks(str(ip_network((address, prefix), strict=False)))
     mapped = IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
     assert held.holds(str(address))
@@ -52,7 +54,7 @@ def test_any_other_address_matches_as_in_ipaddress(
     assert Networks.of([network]).holds(str(address)) == (address in network)
 
 
-def test_no_networks_hold_nothing() -> None:
+def test_an_empty_list_of_networks_has_no_address() -> None:
     assert not networks()
     assert not networks().holds("192.0.2.1")
 

@@ -123,7 +123,7 @@ def byte_by_byte(wire: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 @pytest.mark.parametrize("cut", [lambda wire: [wire], byte_by_byte], ids=["whole", "bytes"])
-def test_an_answer_is_understood(vector: Vector, cut) -> None:
+def test_a_valid_response_is_parsed(vector: Vector, cut) -> None:
     reader, (head,), body = read(cut(vector.wire), vector.to_head)
     assert (head.status, head.framing, body) == (vector.status, vector.framing, vector.body)
     assert reader.ended
@@ -141,7 +141,7 @@ def test_bytes_behind_an_answer_are_no_part_of_it_and_spoil_the_connection(vecto
 
 
 @pytest.mark.parametrize("wire", NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_is_refused_whole_and_byte_by_byte(wire: bytes) -> None:
+def test_a_malformed_response_is_refused_whole_and_byte_by_byte(wire: bytes) -> None:
     for pieces in ([wire], byte_by_byte(wire)):
         with pytest.raises(BadResponse):
             read(pieces)
@@ -197,7 +197,7 @@ def test_after_an_upgrade_the_rest_is_not_parsed() -> None:
     assert (head.status, reader.buffer) == (101, b"\x81\x00")
 
 
-def test_begun_is_any_byte_at_all() -> None:
+def test_a_response_has_begun_with_its_first_byte() -> None:
     reader = ResponseReader(Limits(), to_head=False)
     assert not reader.begun
     reader.receive(b"H")

@@ -40,7 +40,7 @@ def ffmpeg() -> Conversation:
         (b"\x00", 1, REQUEST, Meaning.ITSELF),
     ],
 )
-def test_a_send_on_a_new_connection_is_interpreted(
+def test_a_send_on_a_new_connection_is_checked_for_a_retry(
     last_body: bytes, left_out: int, body: bytes, meaning: Meaning
 ) -> None:
     assert lost_after(last_body).meaning(left_out, body) is meaning
@@ -62,7 +62,7 @@ def test_without_a_lost_connection_the_same_body_is_meant_twice(left_out: int) -
 
 
 @pytest.mark.parametrize("left_out", [0, 1])
-def test_a_lone_00_never_means_itself(left_out: int) -> None:
+def test_a_single_byte_00_on_a_new_connection_is_never_data(left_out: int) -> None:
     retries = lost_after(b"\x00")
     retries.source_lost = False
     assert retries.meaning(left_out, b"\x00") is not Meaning.ITSELF

@@ -28,7 +28,7 @@ def talk() -> Conversation:
 # The upstream ends
 
 
-def test_the_upstreams_last_words_are_delivered_and_then_every_command_is_refused(
+def test_the_upstreams_last_data_is_delivered_and_then_every_command_is_refused(
     talk: Conversation,
 ) -> None:
     talk.say(b"last words")
@@ -42,7 +42,7 @@ def test_the_upstreams_last_words_are_delivered_and_then_every_command_is_refuse
     assert talk.send(3).status == 404
 
 
-def test_last_words_longer_than_an_answer_are_delivered_whole(talk: Conversation) -> None:
+def test_last_data_longer_than_an_answer_is_delivered_whole(talk: Conversation) -> None:
     said = b"".join(b"%05d" % number for number in range(2000))
     talk.say(said)
     talk.upstream_ends()
@@ -56,7 +56,7 @@ def test_last_words_longer_than_an_answer_are_delivered_whole(talk: Conversation
     assert number == 4
 
 
-def test_the_last_answer_can_be_had_again_after_the_end(talk: Conversation) -> None:
+def test_the_last_answer_is_repeated_after_the_end(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends()
     talk.idle(1)
@@ -65,7 +65,7 @@ def test_the_last_answer_can_be_had_again_after_the_end(talk: Conversation) -> N
     assert talk.idle(2).status == 404
 
 
-def test_with_nothing_more_to_say_the_end_comes_at_once_and_refuses_the_held_idle(
+def test_without_undelivered_data_the_session_ends_at_once_and_refuses_the_held_idle(
     talk: Conversation,
 ) -> None:
     held = talk.idle(1)
@@ -75,7 +75,7 @@ def test_with_nothing_more_to_say_the_end_comes_at_once_and_refuses_the_held_idl
     assert talk.upstream.ends == [EndReason.UPSTREAM_LOST]
 
 
-def test_a_kept_send_gets_the_last_words(talk: Conversation) -> None:
+def test_a_withheld_send_gets_the_last_data(talk: Conversation) -> None:
     talk.fill()
     kept = talk.send(1)
     talk.say(b"last words")
@@ -84,7 +84,7 @@ def test_a_kept_send_gets_the_last_words(talk: Conversation) -> None:
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_an_early_command_gets_the_last_words_in_its_turn(talk: Conversation) -> None:
+def test_an_early_command_gets_the_last_data_in_its_turn(talk: Conversation) -> None:
     early = talk.idle(2)
     said = bytes(range(256)) * 20
     talk.say(said)
@@ -102,7 +102,9 @@ def test_commands_behind_the_last_data_are_refused(talk: Conversation) -> None:
     assert behind.status == 404
 
 
-def test_an_orphan_gets_the_last_words_when_it_is_repeated(talk: Conversation) -> None:
+def test_a_command_whose_connection_was_lost_gets_the_last_data_when_it_is_repeated(
+    talk: Conversation,
+) -> None:
     talk.cut(talk.idle(1))
     talk.say(b"last words")
     talk.upstream_ends()
@@ -207,14 +209,14 @@ def test_a_session_whose_client_goes_silent_ends(talk: Conversation) -> None:
     assert talk.ended is EndReason.CLIENT_SILENT
 
 
-def test_upstream_bytes_are_no_sign_of_the_client(talk: Conversation) -> None:
+def test_upstream_data_does_not_restart_the_clients_timeout(talk: Conversation) -> None:
     for _ in range(30):
         talk.later(1.0)
         talk.say(b"words")
     assert talk.ended is EndReason.CLIENT_SILENT
 
 
-def test_each_command_gives_the_client_its_time_again(talk: Conversation) -> None:
+def test_each_command_restarts_the_clients_timeout(talk: Conversation) -> None:
     for number in range(1, 10):
         talk.later(talk.limits.silent_session_s - 0.01)
         assert talk.send(number).status == 200
@@ -276,7 +278,7 @@ POSITIONS = [
 
 
 @pytest.mark.parametrize("take", POSITIONS)
-def test_no_position_lasts_for_ever(take: Callable[[Conversation], None]) -> None:
+def test_every_state_has_a_deadline(take: Callable[[Conversation], None]) -> None:
     talk = Conversation()
     take(talk)
     talk.later(LONGEST_S)
@@ -359,7 +361,7 @@ class _WatchedBody(bytearray):
     """A body that can be watched, as plain bytes cannot."""
 
 
-def test_an_end_frees_the_window() -> None:
+def test_the_end_of_a_session_frees_the_window() -> None:
     talk = Conversation()
     talk.send(0)
     watched = [_WatchedBody(b"early"), _WatchedBody(b"early too")]
@@ -385,7 +387,7 @@ def test_an_end_frees_unanswered_data_and_keeps_no_later_data() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
-def test_an_end_frees_the_replies(talk: Conversation) -> None:
+def test_the_end_of_a_session_frees_the_replies(talk: Conversation) -> None:
     talk.fill()
     watch = weakref.ref(talk.send(1))
     gc.collect()

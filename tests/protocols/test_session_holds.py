@@ -20,7 +20,7 @@ def talk() -> Conversation:
 # What holds, and what ends a hold
 
 
-def test_an_idle_with_nothing_to_say_is_held_until_the_upstream_speaks(talk: Conversation) -> None:
+def test_an_idle_without_data_is_held_until_the_upstream_sends_some(talk: Conversation) -> None:
     held = talk.idle(1)
     assert held.waits
     talk.say(b"words")
@@ -29,7 +29,7 @@ def test_an_idle_with_nothing_to_say_is_held_until_the_upstream_speaks(talk: Con
     assert talk.send(2).body == b"\x01"
 
 
-def test_an_idle_is_answered_at_once_when_there_is_something_to_say(talk: Conversation) -> None:
+def test_an_idle_is_answered_at_once_when_there_is_data(talk: Conversation) -> None:
     talk.say(b"words")
     assert talk.idle(1).body == b"\x01words"
 
@@ -118,7 +118,7 @@ def test_an_early_idle_with_no_command_behind_it_is_held_in_its_turn(
     assert early.body == b"\x01"
 
 
-def test_a_held_idle_is_not_silence(talk: Conversation) -> None:
+def test_a_held_idle_does_not_count_as_a_silent_client(talk: Conversation) -> None:
     for number in range(1, 400):
         held = talk.idle(number)
         talk.later(0.25)
@@ -135,7 +135,7 @@ def test_a_held_idle_repeated_is_answered_on_both_connections(talk: Conversation
     assert first.body == again.body == b"\x01"
 
 
-def test_data_is_not_spent_on_an_idle_whose_connection_died(talk: Conversation) -> None:
+def test_no_data_is_used_for_an_idle_whose_connection_was_lost(talk: Conversation) -> None:
     held = talk.idle(1)
     talk.cut(held)
     talk.say(b"words")
@@ -152,7 +152,7 @@ def test_the_repetition_of_an_orphan_gets_the_data_that_came_meanwhile(talk: Con
     assert talk.send(2).body == b"\x01"
 
 
-def test_the_repetition_of_an_orphan_gives_the_client_its_time_again(talk: Conversation) -> None:
+def test_a_repeated_idle_restarts_the_clients_timeout(talk: Conversation) -> None:
     talk.cut(talk.idle(1))
     talk.later(talk.limits.silent_session_s - 1)
     talk.say(b"words")

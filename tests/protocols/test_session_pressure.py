@@ -63,7 +63,7 @@ def test_an_idle_is_answered_while_the_upstream_is_full(talk: Conversation) -> N
     assert talk.idle(1).body == b"\x01words"
 
 
-def test_nothing_after_a_kept_answer_takes_effect(talk: Conversation) -> None:
+def test_no_command_takes_effect_behind_a_withheld_answer(talk: Conversation) -> None:
     talk.fill()
     kept, behind, idle = talk.send(1, b"1"), talk.send(2, b"2"), talk.idle(3)
     talk.say(b"words")
@@ -169,7 +169,7 @@ def test_an_upstream_that_takes_slowly_is_waited_for(talk: Conversation) -> None
     assert talk.ended is EndReason.UPSTREAM_STALLED
 
 
-def test_a_kept_answer_leaves_at_its_deadline_when_the_client_must_read_first(
+def test_a_withheld_answer_is_sent_at_its_deadline_when_the_client_must_read_first(
     talk: Conversation,
 ) -> None:
     talk.fill()

@@ -319,7 +319,7 @@ def test_a_paused_play_keeps_its_declared_answer() -> None:
 # Ends
 
 
-def test_the_upstreams_end_leaves_nothing_unsaid() -> None:
+def test_all_received_data_is_sent_when_the_upstream_ends() -> None:
     talk, reply = streaming(CHUNKED)
     talk.say(b"-last")
     talk.upstream_ends()
@@ -334,7 +334,7 @@ def test_the_upstreams_end_ends_a_declared_answer_with_its_connection() -> None:
     assert (reply.streamed, reply.finished) == (b"\x01first-last", False)
 
 
-def test_the_upstreams_last_words_wait_for_a_slow_client() -> None:
+def test_the_upstreams_last_data_waits_for_a_slow_client() -> None:
     talk, reply = streaming(CHUNKED)
     reply.takes = False
     talk.say(b"-taken")
@@ -531,7 +531,7 @@ def test_the_policy_follows_client_configuration_and_proxies(
     assert (policy.framing, policy.cause) == (framing, cause)
 
 
-def test_always_ignores_changing_connections() -> None:
+def test_streamed_answers_always_ignores_changing_connections() -> None:
     policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0)
     talk = playing(policy)
     for _ in range(3):

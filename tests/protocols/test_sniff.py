@@ -43,7 +43,7 @@ DECIDED = [
 
 
 @pytest.mark.parametrize(("first", "deciding", "speech"), DECIDED)
-def test_a_speech_is_known_at_its_deciding_byte_and_not_before(
+def test_a_protocol_is_detected_at_its_deciding_byte_and_not_before(
     first: bytes, deciding: int, speech: Speech
 ) -> None:
     assert [speech_of(first[:count]) for count in range(deciding)] == [None] * deciding
@@ -51,7 +51,7 @@ def test_a_speech_is_known_at_its_deciding_byte_and_not_before(
     assert speech_of(first) is speech
 
 
-def test_no_bytes_decide_nothing() -> None:
+def test_an_empty_buffer_detects_no_protocol() -> None:
     assert speech_of(b"") is None
 
 
@@ -68,11 +68,11 @@ def test_segmentation_never_changes_the_messages(first: bytes) -> None:
 
 
 @given(st.binary(min_size=DECIDING_BYTES))
-def test_a_handful_of_bytes_always_decides(first: bytes) -> None:
+def test_every_protocol_is_detected_within_a_few_bytes(first: bytes) -> None:
     assert speech_of(first) is not None
 
 
 @given(st.integers(0, 255))
-def test_each_first_byte_belongs_to_one_speech_at_most(byte: int) -> None:
+def test_each_first_byte_belongs_to_one_protocol_at_most(byte: int) -> None:
     later = {speech_of(bytes([byte]) + rest) for rest in (b"", b"OST ", CLIENT_HELLO[1:])}
     assert len(later - {None, Speech.UNKNOWN}) <= 1

@@ -140,7 +140,7 @@ def test_a_fault_of_chain_or_key_is_reported_with_its_place(
     assert line.startswith(f"{place}{pem} with the key {key}: its private key belongs to none")
 
 
-def test_of_separate_files_only_the_key_must_not_be_readable_by_all(pem: Path, key: Path) -> None:
+def test_a_key_in_a_separate_file_must_not_be_readable_by_all(pem: Path, key: Path) -> None:
     pem.chmod(0o644)
     assert list(configured_files.warnings(separate(pem, key))) == []
     key.chmod(0o644)

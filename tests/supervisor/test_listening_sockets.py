@@ -65,7 +65,7 @@ def test_a_listener_that_goes_is_closed_and_clients_of_the_others_wait(
     assert sockets.of(old) == [kept]
 
 
-def test_nothing_stays_open_of_a_configuration_that_cannot_be_used(
+def test_no_socket_of_an_unusable_configuration_stays_open(
     sockets: ListeningSockets, taken_port: int
 ) -> None:
     wrong = configuration("127.0.0.1:0", f"127.0.0.1:{taken_port}")
@@ -74,7 +74,7 @@ def test_nothing_stays_open_of_a_configuration_that_cannot_be_used(
     assert sockets.of(wrong) == []
 
 
-def test_they_are_handed_over_to_a_successor(sockets: ListeningSockets) -> None:
+def test_listening_sockets_are_handed_over_to_a_successor(sockets: ListeningSockets) -> None:
     (port,) = sockets.open(configuration("127.0.0.1:0"))
     handed_over = sockets.hand_over()
     assert all(os.get_inheritable(each.descriptor) for each in handed_over)

@@ -52,7 +52,7 @@ def test_a_server_is_silent_if_no_worker_has_heard_it_since(
     assert server.silent_s == silent_s
 
 
-def test_servers_that_some_workers_have_only_are_kept() -> None:
+def test_servers_that_only_some_workers_know_are_listed() -> None:
     other = UpstreamHealth("other:1935", True, True, 0, [0, 0, 0])
     names = [server.name for server in merged_health([[health(True, 1)], [health(True, 1), other]])]
     assert names == ["media:1935", "other:1935"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.supervisor.worker_folder import WorkerFolder
 
 
-def test_only_its_user_may_enter_it(tmp_path: Path) -> None:
+def test_only_the_gateways_user_may_enter_the_workers_folder(tmp_path: Path) -> None:
     (tmp_path / "workers").mkdir(mode=0o755)
     for environment in ({"RUNTIME_DIRECTORY": str(tmp_path)}, {}):
         folder = WorkerFolder.make(environment)

@@ -62,7 +62,7 @@ def test_a_publisher_that_has_ended_is_not_replaced(bench: Bench) -> None:
     assert bench.replaced == []
 
 
-def test_other_workers_are_told_of_each_publisher_and_its_time(bench: Bench) -> None:
+def test_each_publisher_is_announced_to_other_workers_with_its_time(bench: Bench) -> None:
     bench.publishers.stream_began(publisher("n-1"))
     assert bench.announced == [("n-1", NAME, 100.0)]
 

@@ -94,7 +94,7 @@ def test_a_session_that_is_not_read_stops_reading_and_begins_again(joined: Joine
 @pytest.mark.parametrize(
     ("clean", "reason"), [(True, EndReason.UPSTREAM_CLOSED), (False, EndReason.UPSTREAM_LOST)]
 )
-def test_the_upstreams_end_ends_the_session_after_its_last_words(
+def test_the_upstreams_end_ends_the_session_after_its_last_data(
     joined: Joined, clean: bool, reason: EndReason
 ) -> None:
     joined.transport.say(b"last words")

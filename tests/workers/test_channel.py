@@ -94,7 +94,7 @@ def test_events_are_received_and_unknown_ones_ignored() -> None:
 @pytest.mark.parametrize(
     ("name", "cause"), [("refuse", "not now"), ("unknown", "unknown"), ("fail", "oops")]
 )
-def test_a_call_that_fails_says_why(name: str, cause: str) -> None:
+def test_a_failed_call_has_the_reason(name: str, cause: str) -> None:
     pair = Pair(calls={"refuse": refuse, "fail": fail})
     failure = pair.result_of(pair.one.call(name))
     assert failure.check(CallFailed)

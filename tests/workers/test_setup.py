@@ -15,7 +15,7 @@ SETUP = Setup(
 )
 
 
-def test_it_is_read_back_and_what_follows_is_left_on_the_channel() -> None:
+def test_a_setup_is_read_back_and_later_bytes_are_left_on_the_channel() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)

@@ -21,7 +21,7 @@ def check(guard: AccessControl, method: str = "GET", scheme: str = "http", **fie
     "host",
     ["localhost", "LOCALHOST:1", "127.0.0.1:9935", "127.8.9.1", "[::1]:9935", "named.example"],
 )
-def test_this_machines_names_and_those_of_the_operator_are_ours(host: str) -> None:
+def test_host_names_of_this_machine_and_configured_ones_are_accepted(host: str) -> None:
     check(AccessControl(hosts=["named.example"]), host=host)
 
 
@@ -39,7 +39,7 @@ def test_this_machines_names_and_those_of_the_operator_are_ours(host: str) -> No
         *("localhost/", "local host", "0.0.0.0:9935", "2130706433"),
     ],
 )
-def test_a_name_that_is_not_ours_is_refused_whatever_is_asked(host: str) -> None:
+def test_a_foreign_host_name_is_refused_for_every_path(host: str) -> None:
     with pytest.raises(WrongHost):
         check(AccessControl(), host=host)
     check(AccessControl(any_host=True), host=host)

@@ -95,7 +95,7 @@ def test_a_busy_gateway_is_the_first_cause() -> None:
     assert diagnose(summary(), busy_share=0.5).cause is Cause.NONE
 
 
-def test_nothing_measured_is_not_nothing_wrong() -> None:
+def test_a_session_without_measurements_is_not_diagnosed_as_undelayed() -> None:
     found = diagnose(summary(latencies={}, tcp=None))
     assert found.cause is Cause.UNKNOWN
     assert found.delay_s == 0
@@ -129,11 +129,11 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
         ("it lets 400 ms pass", {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}}),
     ],
 )
-def test_the_diagnosis_has_these_words(words: str, changes: dict[str, Any]) -> None:
+def test_a_diagnosis_is_described_in_these_words(words: str, changes: dict[str, Any]) -> None:
     assert words in " ".join(diagnose(summary(**changes)).notes)
 
 
-def test_a_client_cannot_speak_through_the_words() -> None:
+def test_a_clients_text_cannot_imitate_the_diagnosis() -> None:
     found = diagnose(
         summary(
             proxies=("{delay} {0.__class__}",), latencies={"downstream_wait": 1.0, "poll_gap": 1.0}
@@ -157,7 +157,7 @@ def test_a_sudden_wait_is_distinguished_from_a_steady_one() -> None:
     assert "sudden" not in " ".join(diagnose(steady).notes)
 
 
-def test_there_are_words_for_every_reason_not_to_stream() -> None:
+def test_every_reason_not_to_stream_has_a_description() -> None:
     for delivery in Delivery:
         notes = diagnose(summary(streaming=delivery.value)).notes
         assert sum("answers are" in note for note in notes) == 1

@@ -26,7 +26,9 @@ def test_the_process_is_alive(server: AdminServer) -> None:
     assert (answer.status, answer.body) == (200, b"ok\n")
 
 
-def test_it_is_ready_while_an_upstream_is_up_and_it_does_not_drain(server: AdminServer) -> None:
+def test_the_gateway_is_ready_while_an_upstream_is_up_and_it_does_not_drain(
+    server: AdminServer,
+) -> None:
     assert server.ask("GET", "/readyz").status == 200
     server.ask("POST", "/drain")
     drained = server.ask("GET", "/readyz")
@@ -38,7 +40,7 @@ def test_it_is_ready_while_an_upstream_is_up_and_it_does_not_drain(server: Admin
     assert server.ask("GET", "/readyz").status == 503
 
 
-def test_it_is_ready_while_an_upstream_is_due_to_be_tried(
+def test_the_gateway_is_ready_while_an_upstream_is_due_to_be_tried(
     server: AdminServer,
 ) -> None:
     server.figures.servers = [media_server(up=False, due=True)]
@@ -60,7 +62,7 @@ def test_a_reload_names_what_was_reloaded(server: AdminServer) -> None:
     assert server.ask("POST", "/reload").json == {"reloaded": ["certificates"]}
 
 
-def test_a_reload_that_fails_says_why(server: AdminServer) -> None:
+def test_a_failed_reload_answers_with_the_reason(server: AdminServer) -> None:
     server.reloads = ConfigurationError("gateway.toml: line 3: not TOML")
     answer = server.ask("POST", "/reload")
     assert answer.status == 422
@@ -186,7 +188,7 @@ def test_the_log_level_is_changed(server: AdminServer) -> None:
     assert server.ask("PUT", "/log-level", b'{"level": "loud"}').status == 400
 
 
-def test_a_log_that_is_twistds_is_not_ours_to_change(server: AdminServer) -> None:
+def test_the_level_of_a_log_that_twistd_configures_cannot_be_changed(server: AdminServer) -> None:
     server.threshold = None
     assert server.ask("GET", "/log-level").status == 409
     assert server.ask("PUT", "/log-level", b'{"level": "info"}').status == 409
@@ -203,7 +205,7 @@ def test_every_response_forbids_caching_and_framing(server: AdminServer) -> None
         assert "Access-Control-Allow-Origin" not in fields
 
 
-def test_of_thousands_of_sessions_those_asked_for_are_listed(server: AdminServer) -> None:
+def test_a_query_lists_the_matching_sessions_of_thousands(server: AdminServer) -> None:
     for _ in range(2000):
         server.node.open()
     found = server.ask("GET", "/sessions?limit=1000")

@@ -15,7 +15,7 @@ from gateway.telemetry.measurement.latency import Estimate
 from tests.helpers.admin_server import summary
 
 
-def test_it_describes_every_path_and_method_and_no_other() -> None:
+def test_the_openapi_document_describes_every_path_and_method_and_no_other() -> None:
     described = {
         path: {method.upper() for method in item if method != "parameters"}
         for path, item in document()["paths"].items()

@@ -126,7 +126,7 @@ def test_a_body_that_names_no_level_is_refused(body: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_reading(text: bytes) -> None:
+def test_no_query_string_raises_an_unexpected_error(text: bytes) -> None:
     try:
         query = session_query(parse_query(text, SESSION_PARAMETERS))
     except BadParameter:

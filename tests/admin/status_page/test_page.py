@@ -30,7 +30,7 @@ def test_its_policy_allows_its_own_script_and_style_alone() -> None:
     assert "unsafe" not in policy
 
 
-def test_it_fetches_nothing_from_outside() -> None:
+def test_the_status_page_loads_nothing_from_other_hosts() -> None:
     addresses = set(re.findall(r"[a-z]+://[^\s\"'<>]+", body()))
     # SVG's name, which nobody fetches.
     assert addresses == {"http://www.w3.org/2000/svg"}
@@ -49,12 +49,12 @@ def test_its_script_makes_no_markup_of_strings() -> None:
         assert ingress not in script, ingress
 
 
-def test_it_has_no_handlers_or_styles_in_its_markup() -> None:
+def test_the_status_page_has_no_inline_handlers_or_styles() -> None:
     markup = (FOLDER / "page.html").read_text()
     assert not re.search(r"\s(on[a-z]+|style)=", markup)
 
 
-def test_it_has_words_for_every_reason_and_refusal() -> None:
+def test_the_status_page_describes_every_end_reason_and_refusal() -> None:
     script = (FOLDER / "page.js").read_text()
     for name, known in (
         ("REASONS", {reason.value for reason in EndReason}),

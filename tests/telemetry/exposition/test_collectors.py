@@ -73,7 +73,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("accept", READERS)
-def test_both_forms_are_read_by_prometheus_own_client_and_say_the_same(node, accept: str) -> None:
+def test_prometheus_client_reads_the_same_values_from_both_formats(node, accept: str) -> None:
     found = samples(text_of(exposition(node.metrics.families(), accept)), accept)
     where = {"listener": "0.0.0.0:80", "upstream": "media:1935"}
     assert value(found, "bytes_total", protocol="rtmpt", direction="up", **where) == 10

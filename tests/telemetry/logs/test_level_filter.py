@@ -27,7 +27,7 @@ def test_events_of_at_least_the_level_pass(least: str, passed: list[str]) -> Non
     assert [event["log_level"].name for event in seen] == passed
 
 
-def test_it_changes_while_it_runs_and_an_event_without_level_is_information() -> None:
+def test_the_level_changes_at_run_time_and_an_event_without_level_is_info() -> None:
     seen: list[Any] = []
     threshold = LevelFilter(seen.append, "info")
     threshold({})

@@ -106,7 +106,7 @@ def test_refused_opens_are_warnings_by_cause() -> None:
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
-def test_each_reason_has_words(reason: EndReason) -> None:
+def test_every_end_reason_has_a_description(reason: EndReason) -> None:
     words = reason_in_words(reason.value)
     assert words
     assert "_" not in words
@@ -128,7 +128,7 @@ def test_each_reason_has_words(reason: EndReason) -> None:
         (90061, "25 h 1 min"),
     ],
 )
-def test_durations_are_put_into_words(seconds: float, words: str) -> None:
+def test_durations_are_formatted_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
@@ -146,9 +146,9 @@ def test_durations_are_put_into_words(seconds: float, words: str) -> None:
         (10**16, "10000 TB"),
     ],
 )
-def test_sizes_are_put_into_words(count: int, words: str) -> None:
+def test_sizes_are_formatted_in_words(count: int, words: str) -> None:
     assert size(count) == words
 
 
-def test_quotes_in_a_clients_words_are_marked() -> None:
+def test_quotes_in_a_clients_text_are_escaped() -> None:
     assert in_quotes('a" by RTMPS') == '"a\\" by RTMPS"'

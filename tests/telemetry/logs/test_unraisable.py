@@ -18,7 +18,7 @@ class Failing:
         raise ValueError("in a finalizer")
 
 
-def test_they_are_counted_and_handed_to_the_log(
+def test_unraisable_exceptions_are_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", None)

@@ -80,7 +80,7 @@ def test_the_timers_fill_it_every_ten_seconds_and_not_at_birth() -> None:
     assert node.sessions.history("n100-2") is None
 
 
-def test_nothing_is_sampled_where_telemetry_is_off() -> None:
+def test_no_history_is_sampled_without_telemetry() -> None:
     node = Node(enabled=False)
     node.open()
     run(node, SLICE_S)

@@ -78,7 +78,7 @@ def test_the_older_slice_counts_until_it_is_a_minute_old(first, second, third) -
     assert sum(totals) == len(first) + len(second) + len(third)
 
 
-def test_nothing_is_known_before_the_first_value_and_a_minute_after_the_last() -> None:
+def test_there_is_no_estimate_before_the_first_value_and_a_minute_after_the_last() -> None:
     latency = SlidingMinute([0] * BUCKETS)
     assert latency.estimate() == NOTHING
     latency.add(0.2)

@@ -46,7 +46,7 @@ def test_the_oldest_of_the_unanswered_counts() -> None:
     assert silent(silences, "a", 20.0) == 10
 
 
-def test_a_server_that_speaks_to_another_session_is_not_silent() -> None:
+def test_a_server_that_sends_data_to_another_session_is_not_silent() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 10.0, 15.0)
     silences.look("a", counted(down=5000), figures(down=4000), 1.0, 16.0)

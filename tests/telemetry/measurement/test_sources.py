@@ -42,7 +42,7 @@ def test_the_kernels_round_trip_time_is_read(accepted: socket.socket) -> None:
     assert info.retransmits == 0
 
 
-def test_it_is_the_same_as_other_programs_read(accepted: socket.socket) -> None:
+def test_the_kernels_figures_are_those_that_other_programs_read(accepted: socket.socket) -> None:
     ss = shutil.which("ss")
     if ss is None:
         pytest.skip("ss is not installed")
