@@ -21,43 +21,6 @@ from gateway.telemetry.measurement.tcp_info import TcpInfo, read_tcp_info
 _CLIENT_CHARACTERS: Final = 128
 
 
-class Counted(Protocol):
-    """The counters of a session: a tunnel's session, or a relay."""
-
-    bytes_up: Any
-    bytes_down: Any
-    sends: Any
-    holds: Any
-    empty_answers: Any
-    filled_answers: Any
-    repeats: Any
-    early: Any
-
-    @property
-    def idles(self) -> int: ...
-
-    @property
-    def closes(self) -> int: ...
-
-    streamed_answers: Any
-    streamed_bytes: Any
-    streamed_s: Any
-
-    @property
-    def streaming(self) -> str:
-        """Whether answers are streamed, and if not, why (protocols/stream_policy.py, Delivery)."""
-
-    @property
-    def moments(self) -> tuple[int, int]:
-        """The number of pieces sent up and down, whose delays are measured."""
-
-    @property
-    def position(self) -> str: ...
-
-    @property
-    def buffered_bytes(self) -> int: ...
-
-
 class Measured(Protocol):
     """The properties of a tunnel or relay that are shown."""
 
