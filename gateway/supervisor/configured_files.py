@@ -18,7 +18,7 @@ from gateway.listeners.ports import check_congestion_control
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
-from gateway.workers.peering.nodes import NodeTls
+from gateway.workers.peering.node_tls import NodeTls
 
 
 def check(configuration: Config, now: float) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from pathlib import Path
-from time import time
 from typing import Any, Final, final
 
 from twisted.application.internet import ClientService, backoffPolicy
@@ -25,11 +23,10 @@ from zope.interface import implementer
 
 from gateway.configuration.sections import Config, Peer
 from gateway.errors import UnknownSession
-from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
-from gateway.listeners.mutual_tls import client_options, read_authorities, server_options
 from gateway.logs import repeated
 from gateway.tunnels.ids import NODE_BYTES
 from gateway.workers.peering.links import PeerLink
+from gateway.workers.peering.node_tls import NodeTls
 from gateway.workers.peering.owner import PeerConnection
 
 _log = Logger()
@@ -41,34 +38,6 @@ _LONGEST_PAUSE_S: Final = 15.0
 _GREETING_S: Final = 10.0
 # Workers of all other nodes together, and connections of strangers before their handshake fails.
 _MOST_CONNECTIONS: Final = 1024
-
-
-@final
-class NodeTls:
-    """The certificate of this node, and the authorities of all. Raises ConfigurationError."""
-
-    def __init__(self, configuration: Config) -> None:
-        self._configuration = configuration
-        self._certificate: CertificateFile
-        self._authorities: list[Any]
-        self.reload()
-
-    def reload(self) -> None:
-        """Read the files again. Raises ConfigurationError, after which the old ones stay in use."""
-        node, source = self._configuration.node, self._configuration.source
-        if node.certificate is None or node.authorities is None:
-            raise RuntimeError("the configuration has been checked")
-        with source.at("node", "certificate"):
-            certificate = read_certificate_file(node.certificate, time())
-        with source.at("node", "authorities"):
-            authorities = read_authorities(Path(node.authorities))
-        self._certificate, self._authorities = certificate, authorities
-
-    def for_server(self) -> Any:
-        return server_options(self._certificate, self._authorities)
-
-    def for_client(self, host: str) -> Any:
-        return client_options(self._certificate, self._authorities, host)
 
 
 @final
