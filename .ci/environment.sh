@@ -2,7 +2,7 @@
 # What ./run, ./test and .ci/run have in common: a Python, its .venv, and packages of the system.
 # To be sourced with the checkout as the current folder. POSIX sh.
 
-# Without compiled files, each of the gateway's processes takes half a second longer to start.
+# Without compiled files, each of the gateway's processes takes longer to start.
 unset PYTHONDONTWRITEBYTECODE
 
 fail() {
@@ -91,7 +91,7 @@ make_tool() {
     [ "$(cat "$place/installed" 2> /dev/null)" = "$2" ] && return
     echo "installing $1 into $place" >&2
     .venv/bin/python -m venv --clear "$place" &&
-        "$place/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        env -u PYTHONPATH "$place/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
             "${3:-$1}==$2" < /dev/null &&
         ln -sf "../tools/$1/bin/$1" ".venv/bin/$1" &&
         echo "$2" > "$place/installed"

@@ -51,6 +51,8 @@ class Reloader:
         self._is_reloading = False
         # What has been asked for since the last reload began.
         self._is_due = self._replaces = False
+        # Also after a reload that the admin server has asked for.
+        supervisor.upgraded = self.reload
 
     def reload(self, replaces_program: bool = False) -> None:
         """Reload what can be reloaded. What is invalid is logged and not used.
@@ -79,20 +81,16 @@ class Reloader:
     async def _reload_once(self) -> bool:
         """Returns whether it succeeded."""
         try:
-            await self._supervisor.reload(self._replaces or self._is_upgrade)
+            await self._supervisor.reload(self._replaces)
         except (GatewayError, OSError):
             # It has been logged already.
             return False
         return True
 
-    @property
-    def _is_upgrade(self) -> bool:
-        return version_of(_PACKAGE) != self._version
-
     async def _replace_program(self) -> None:
         """Replace the program, if that is due, unless another reload is."""
         supervisor = self._supervisor
-        if not (self._replaces or self._is_upgrade):
+        if not self._replaces and version_of(_PACKAGE) == self._version:
             return
         cause = succession.obstacle(self._twistd)
         if cause:

@@ -73,7 +73,7 @@ class PausingPort:
     The connection stays in the accept queue and the port readable, so that without a pause the reactor
     would retry in every iteration.
 
-    ``leaves_to_others``: whether another worker should take the next connection; None for a single worker.
+    ``leaves_to_others``: whether another worker should take the next connection; None if no other accepts.
     Then this one pauses briefly, and takes what is still there.
     """
 

@@ -1,6 +1,6 @@
 """The set of a worker's client connections: deadlines, and limits in total and for each client address.
 
-The limits are those of all workers together, if ``SharedCount`` counts the connections of all.
+The limits are those of all workers together, whose connections ``SharedCount`` counts.
 
 The connections of all listeners are in one set, because the limits and the sweep are the worker's. A
 connection is in the set from its acceptance until it is lost, whatever its protocol.
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from gateway.descriptors import CAUSES, descriptors
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
-from gateway.tunnels.admission import OwnCount, SharedCount
+from gateway.tunnels.admission import SharedCount
 
 _log = Logger()
 
@@ -36,10 +36,10 @@ class Connection(Protocol):
 class ConnectionSet:
     """All client connections of a worker."""
 
-    def __init__(self, limits: Limits, counted: SharedCount | None = None) -> None:
+    def __init__(self, limits: Limits, counted: SharedCount) -> None:
         self._limits = limits
         self._connections: set[Connection] = set()
-        self._counted = counted or OwnCount()
+        self._counted = counted
 
     def __len__(self) -> int:
         return len(self._connections)

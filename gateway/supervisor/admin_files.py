@@ -1,6 +1,6 @@
 """The files that [admin] names: token, certificate, and authorities of client certificates.
 
-They are read while the process may still be root, so they may be readable by root only.
+They are read at the start and by each reload, so the gateway's user must be able to read them.
 """
 
 from __future__ import annotations

@@ -46,11 +46,14 @@ _DEAD_S: Final = 30.0
 
 @define
 class Generation:
-    """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration."""
+    """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration.
+    ``version``: of the gateway that was installed when it started.
+    """
 
     configuration: Config
     text: ConfigurationText
     sockets: list[Any]
+    version: str
     workers: list[WorkerProcess] = field(factory=list)
     is_current: bool = True
 
@@ -82,6 +85,7 @@ class Generations:
         # That of the last worker.
         self.number = 0
         self.draining = False
+        # Whether workers only wait for their sessions to end.
         self.is_stopping = False
         self.totals = RetiredTotals()
         self.restarts = 0
@@ -155,6 +159,7 @@ class Generations:
                 each.text,
                 each.is_current,
                 [worker.hand_over() for worker in each.workers if not worker.has_ended],
+                each.version,
             )
             for each in self._generations
         ]
@@ -165,7 +170,8 @@ class Generations:
             # The file may have changed. Workers that fail are replaced by ones with the same configuration.
             configuration = each.text.parse() if each.is_current else Config()
             generation = Generation(
-                *(configuration, each.text, sockets.of(configuration)), is_current=each.is_current
+                *(configuration, each.text, sockets.of(configuration), each.version),
+                is_current=each.is_current,
             )
             self._generations.append(generation)
             for worker in each.workers:

@@ -44,6 +44,7 @@ class HandedOverGeneration:
     text: ConfigurationText
     is_current: bool
     workers: list[HandedOver]
+    version: str = ""
 
 
 @frozen

@@ -25,11 +25,9 @@ from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
 from gateway.supervisor.generations import Generation, Generations
 from gateway.supervisor.listening_sockets import ListeningSockets
-from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.succession import State
 from gateway.supervisor.view import GatewayView
 from gateway.supervisor.worker_folder import WorkerFolder
-from gateway.supervisor.worker_process import WorkerProcess
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.versions import version_of
 from gateway.workers.plain_values import family_of, plain_family
@@ -41,6 +39,7 @@ _log = Logger()
 # A worker that has not reported for so long is late; systemd is not told then that the gateway is alive.
 _LATE_S: Final = 10.0
 _LOOK_S: Final = 1.0
+_PACKAGE: Final = "rtmpt-gateway"
 
 
 @final
@@ -72,12 +71,13 @@ class Supervisor:
         os.set_inheritable(self._memory, False)
         self._sockets = ListeningSockets(reactor, environment)
         self.generations = Generations(reactor, self._memory, threshold, is_journal, write_line)
-        self._admin = AdminServer(GatewayView(self, threshold), reactor, environment)
+        view = GatewayView(self.generations, self, threshold)
+        self._admin = AdminServer(view, reactor, environment)
         if state is not None:
             # The file may have changed since its workers started.
             text = next(each.text for each in state.generations if each.is_current)
             configuration = text.parse()
-        self._first = Generation(configuration, text, [])
+        self._first = Generation(configuration, text, [], version_of(_PACKAGE))
         self._first_admin = Prepared(None)
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
@@ -88,48 +88,22 @@ class Supervisor:
             LoopingCall(self._renewal.look): RENEWAL_S,
         }
         self.reloads = {"succeeded": 0, "failed": 0}
-
-    # For the service and the admin server
-
-    @property
-    def running(self) -> list[WorkerProcess]:
-        """All workers that have started, those that retire included."""
-        return self.generations.running
-
-    @property
-    def totals(self) -> RetiredTotals:
-        return self.generations.totals
-
-    @property
-    def restarts(self) -> int:
-        """The number of workers started in place of failed ones."""
-        return self.generations.restarts
-
-    @property
-    def draining(self) -> bool:
-        """Whether workers refuse new sessions, those that start later included."""
-        return self.generations.draining
-
-    @draining.setter
-    def draining(self, on: bool) -> None:
-        self.generations.draining = on
-
-    @property
-    def is_stopping(self) -> bool:
-        return self.generations.is_stopping
+        # Called when a reload has started workers of another version than this program's.
+        self.upgraded: Callable[[], object] = _ignore
 
     @property
     def is_alive(self) -> bool:
         """Whether the event loops of all workers run."""
         now = self._reactor.seconds()
-        return all(now - worker.alive_at < _LATE_S for worker in self.running)
+        return all(now - worker.alive_at < _LATE_S for worker in self.generations.running)
 
     @property
     def status(self) -> str:
         """One line for the operator."""
-        retiring = sum(worker.is_retiring for worker in self.running)
+        running = self.generations.running
+        retiring = sum(worker.is_retiring for worker in running)
         ending = f", and {retiring} that are ending" if retiring else ""
-        workers = _workers(len(self.running) - retiring)
+        workers = _workers(len(running) - retiring)
         return f"{self.generations.sessions} sessions in {workers}{ending}"
 
     # Life cycle, called by the service
@@ -139,8 +113,7 @@ class Supervisor:
         configuration = self._first.configuration
         if self._state is not None:
             self._sockets.adopt(self._state.sockets)
-        for warning in configured_files.warnings(configuration):
-            _log.warn("{warning}", warning=warning)
+        _warn(configuration)
         self._first.sockets = self._sockets.open(configuration)
         admin = -1 if self._state is None else self._state.admin
         self._first_admin = self._admin.prepare(configuration, admin)
@@ -162,7 +135,7 @@ class Supervisor:
         else:
             self._adopt(self._state)
         self._admin.use(self._first_admin)
-        _log.info("ready: {workers}", workers=_workers(len(self.running)))
+        _log.info("ready: {workers}", workers=_workers(len(self.generations.running)))
         current = self.generations.current
         self._renewal.watch(self._first.configuration if current is None else current.configuration)
         for timer, seconds in self._timers.items():
@@ -193,8 +166,8 @@ class Supervisor:
     async def reload(self, replaces_workers: bool = False) -> list[str]:
         """Read the configuration again, and use it. Returns the names of what was reloaded.
 
-        Workers are replaced if it has changed, or if that is asked for. Raises GatewayError, after which
-        nothing has changed. Logs both.
+        Workers are replaced if it has changed, if another version of the gateway is installed, or if that
+        is asked for. Raises GatewayError, after which nothing has changed. Logs both.
         """
         await self._changing.acquire()
         try:
@@ -209,9 +182,10 @@ class Supervisor:
         self._tell_all("reopen_logs")
         try:
             configuration, text = self._read()
+            new = Generation(configuration, text, [], version_of(_PACKAGE))
             current = self.generations.current
-            if replaces_workers or current is None or current.text != text:
-                done = await self._replace_workers(configuration, text)
+            if replaces_workers or current is None or not _are_alike(current, new):
+                done = await self._replace_workers(new, current or self._first)
             else:
                 done = await self._renew_files(current)
         except Exception as error:
@@ -223,13 +197,13 @@ class Supervisor:
         _log.info("reloaded {names}", names=" and ".join(done))
         return done
 
-    async def _replace_workers(self, configuration: Config, text: ConfigurationText) -> list[str]:
-        current = self.generations.current
-        old = self._first.configuration if current is None else current.configuration
+    async def _replace_workers(self, new: Generation, old: Generation) -> list[str]:
+        configuration = new.configuration
         admin = self._admin.prepare(configuration)
+        _warn(configuration)
         try:
-            sockets = self._sockets.open(configuration)
-            await self.generations.start(Generation(configuration, text, sockets))
+            new.sockets = self._sockets.open(configuration)
+            await self.generations.start(new)
         except Exception:
             self._admin.discard(admin)
             raise
@@ -239,23 +213,28 @@ class Supervisor:
             )
         self._admin.use(admin)
         self._renewal.watch(configuration)
-        if configuration.log.level != old.log.level and self._threshold is not None:
-            self._threshold.level = configuration.log.level
+        level = configuration.log.level
+        if level != old.configuration.log.level and self._threshold is not None:
+            self._threshold.level = level
+        if new.version != self._first.version:
+            self.upgraded()
         return ["configuration"]
 
     async def _renew_files(self, current: Generation) -> list[str]:
         """The configuration is the same: read the files again that it names."""
         configuration = current.configuration
         admin = self._admin.prepare(configuration)
-        for worker in current.workers:
-            await worker.channel.call("reload_certificates")
+        # One that is starting reads them then.
+        for worker in self.generations.running:
+            if worker in current.workers:
+                await worker.channel.call("reload_certificates")
         self._admin.use(admin)
         self._renewal.watch(configuration)
         log = [] if configuration.log.access is None else ["access log"]
         return [*log, "certificates"]
 
     def _tell_all(self, event: str) -> None:
-        for worker in self.running:
+        for worker in self.generations.running:
             worker.channel.tell(event)
 
     def _look_after(self) -> None:
@@ -296,13 +275,25 @@ class Supervisor:
         generations.draining, generations.restarts = state.draining, state.restarts
         generations.totals.families = [family_of(each) for each in state.totals]
         generations.adopt(state.generations, self._sockets)
-        self.reloads = state.reloads
+        self.reloads.update(state.reloads)
         if self._threshold is not None and state.level:
             self._threshold.level = state.level
         self._state = None
-        _log.info(
-            "the supervisor continues as version {version}", version=version_of("rtmpt-gateway")
-        )
+        _log.info("the supervisor continues as version {version}", version=self._first.version)
+
+
+def _ignore() -> None:
+    """The ``upgraded`` of a supervisor whose program is never replaced."""
+
+
+def _are_alike(one: Generation, other: Generation) -> bool:
+    """Whether workers of both would be the same."""
+    return one.text == other.text and one.version == other.version
+
+
+def _warn(configuration: Config) -> None:
+    for warning in configured_files.warnings(configuration):
+        _log.warn("{warning}", warning=warning)
 
 
 def _workers(count: int) -> str:

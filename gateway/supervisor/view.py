@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from gateway.admin.resources.gateway_interface import Selection, merged
 from gateway.admin.resources.queries import SessionQuery
 from gateway.logs import repeated
-from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.generations import Generations
 from gateway.supervisor.worker_process import WorkerProcess
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.merging import merged as merged_families
@@ -40,38 +40,24 @@ _Result = TypeVar("_Result")
 _LIST_S: Final = 5.0
 
 
-class Workers(Protocol):
-    """The supervisor's workers, and its own figures."""
+class Reloads(Protocol):
+    """Reloads of the configuration. ``reloads``: their number by outcome."""
 
-    draining: bool
     reloads: dict[str, int]
 
     async def reload(self) -> list[str]:
         """Raises GatewayError."""
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether workers only wait for their sessions to end."""
-
-    @property
-    def totals(self) -> RetiredTotals:
-        """The totals of ended workers."""
-
-    @property
-    def restarts(self) -> int:
-        """The number of workers started in place of failed ones."""
-
-    @property
-    def running(self) -> Sequence[WorkerProcess]:
-        """All workers that have started, those that retire included."""
 
 
 @final
 class GatewayView:
     """Implements admin/resources/gateway_interface.py. ``threshold``: the log's, if it is the gateway's."""
 
-    def __init__(self, workers: Workers, threshold: LevelFilter | None) -> None:
+    def __init__(
+        self, workers: Generations, reloads: Reloads, threshold: LevelFilter | None
+    ) -> None:
         self._workers = workers
+        self._reloads = reloads
         self._threshold = threshold
         self._unanswered = 0
 
@@ -97,7 +83,7 @@ class GatewayView:
         reloads = CounterMetricFamily(
             PREFIX + "reloads", "Reloads of the configuration by outcome.", labels=["outcome"]
         )
-        for outcome, number in self._workers.reloads.items():
+        for outcome, number in self._reloads.reloads.items():
             reloads.add_metric([outcome], number)
         return [
             states,
@@ -170,7 +156,7 @@ class GatewayView:
         await self._of_each(lambda worker: worker.channel.call("drain", on))
 
     async def reload(self) -> list[str]:
-        return await self._workers.reload()
+        return await self._reloads.reload()
 
     async def log_level(self) -> str | None:
         return self._threshold.level if self._threshold is not None else None

@@ -1,6 +1,6 @@
 """Limits on the number of sessions, in total and for each client address, tunnelled or relayed.
 
-The limits are those of all workers together, if ``SharedCount`` counts the sessions of all.
+The limits are those of all workers together, whose sessions ``SharedCount`` counts.
 
 The limit on all buffers is kept here too: each session gets an equal share, and new sessions are refused
 when the share would be too small to be useful.
@@ -8,7 +8,6 @@ when the share would be too small to be useful.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Protocol, final
 
 from gateway.errors import CapacityReached, Draining
@@ -33,24 +32,6 @@ class SharedCount(Protocol):
 
 
 @final
-class OwnCount:
-    """The sessions of a worker that is the only one."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._per_address: Counter[str] = Counter()
-
-    def of_address(self, address: str) -> int:
-        return self._per_address[address]
-
-    def add(self, address: str, number: int) -> None:
-        self.total += number
-        self._per_address[address] += number
-        if not self._per_address[address]:
-            del self._per_address[address]
-
-
-@final
 class Admission:
     """``buffers_bytes``: limit on the buffers of all sessions. ``workers``: the number that share it.
     ``living``: the number of this worker's sessions.
@@ -60,13 +41,13 @@ class Admission:
         self,
         limits: Limits,
         buffers_bytes: int,
-        counted: SharedCount | None = None,
+        counted: SharedCount,
         workers: int = 1,
     ) -> None:
         self._limits = limits
         self._buffers_bytes = buffers_bytes
         self._workers = workers
-        self._counted = counted or OwnCount()
+        self._counted = counted
         self.closed = False
         # Set by the operator while no new sessions are accepted.
         self.draining = False

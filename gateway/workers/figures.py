@@ -5,7 +5,7 @@ The admin server uses ``sessions`` for single sessions, and the collectors for P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, thread_time, time
 from typing import final
@@ -29,7 +29,6 @@ from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.pool import Pool
 from gateway.workers.configured_files import writing_access_log
-from gateway.workers.peering.nodes import Nodes
 
 
 @final
@@ -37,7 +36,8 @@ class WorkerFigures:
     """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
-    ``forwarded``: counts of commands for sessions of other workers, by outcome.
+    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``node_states``: whether
+    each other node is connected.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class WorkerFigures:
         connections: ConnectionSet,
         listener_states: Mapping[str, ListenerState],
         forwarded: Mapping[str, int],
+        node_states: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
@@ -57,23 +58,14 @@ class WorkerFigures:
         self._listener_states = listener_states
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
-        # None before the worker has set it.
-        self.nodes: Nodes | None = None
         self.upstreams = UpstreamCounts()
         self.loop = Loop(sweep_s, thread_time)
-        records = _records(self._access)
+        replaces = configuration.tunnel.replace_publisher
         # None if publishers are not replaced.
-        self.publishers: ReplacedPublishers | None = None
-        if configuration.tunnel.replace_publisher:
-            self.publishers = ReplacedPublishers(self._replace, monotonic)
-            records.append(self.publishers)
+        self.publishers = ReplacedPublishers(self._replace, monotonic) if replaces else None
         self.sessions = Sessions(
-            monotonic,
-            time,
-            records,
-            settings.enabled,
-            settings.media,
-            settings.session_series,
+            *(monotonic, time, _observers(self._access, self.publishers)),
+            *(settings.enabled, settings.media, settings.session_series),
         )
         expected = expected_of(configuration)
         if settings.enabled:
@@ -83,15 +75,12 @@ class WorkerFigures:
             configuration.limits,
             buffers_bytes,
             connections.__len__,
-            lambda: [
-                (listener, listener_state.counts)
-                for listener, listener_state in self._listener_states.items()
-            ],
+            self._listener_counts,
             self.upstream_health,
             self._certificate_ends,
             expected,
             lambda: forwarded,
-            self._node_states,
+            node_states,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)
@@ -130,8 +119,8 @@ class WorkerFigures:
             for each in (self.pool.health() if self.pool is not None else ())
         ]
 
-    def _node_states(self) -> Mapping[str, bool]:
-        return {} if self.nodes is None else self.nodes.states
+    def _listener_counts(self) -> list[tuple[str, Mapping[str, int]]]:
+        return [(name, state.counts) for name, state in self._listener_states.items()]
 
     def _certificate_ends(self) -> list[tuple[str, float]]:
         if self.certificates is None:
@@ -139,9 +128,11 @@ class WorkerFigures:
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
 
 
-def _records(access: AccessLog | None) -> list[SessionObserver]:
-    records: list[SessionObserver] = [SessionStartLog(), SessionEndLog(), RefusalLog()]
-    return records if access is None else [*records, access]
+def _observers(*configured: SessionObserver | None) -> list[SessionObserver]:
+    return [
+        *(SessionStartLog(), SessionEndLog(), RefusalLog()),
+        *(each for each in configured if each is not None),
+    ]
 
 
 def expected_of(configuration: Config) -> Expected:

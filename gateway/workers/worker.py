@@ -80,35 +80,25 @@ class Worker:
         )
         listener_states: dict[str, ListenerState] = {}
         self._peers = Peers(reactor, place.path_of, self._link_to_node)
+        self._nodes = Nodes(
+            *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
+        )
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
-            *(listener_states, self._peers.counts),
+            *(listener_states, self._peers.counts, lambda: self._nodes.states),
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
-        self._nodes = Nodes(
-            *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
-        )
-        self.figures.nodes = self._nodes
         self._relays = self._make_relays(ids)
         self._listeners = ClientListeners(
-            configuration,
-            reactor,
-            listener_states,
-            self._connections,
-            self._make_http_service(),
-            self._relays,
-            self._certificates,
+            *(configuration, reactor, listener_states, self._connections),
+            *(self._make_http_service(), self._relays, self._certificates),
         )
-        self.view = WorkerView(
-            self.figures,
-            self._admission,
-            threshold,
-            partial(TimeSlices, reactor, monotonic),
-        )
+        slices = partial(TimeSlices, reactor, monotonic)
+        self.view = WorkerView(self.figures, self._admission, threshold, slices)
         self._heap = HeapTrimmer(resident_bytes, find_trim())
         # Twisted's ports of all listening sockets, and that for other workers.
         self._ports: list[Any] = []

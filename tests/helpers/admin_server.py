@@ -31,6 +31,7 @@ from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
 from tests.helpers.fabricated_telemetry import Node, health, session_exposition
+from tests.helpers.own_count import OwnCount
 
 
 class Figures:
@@ -116,7 +117,7 @@ class AdminServer:
         self.reactor = Clock()
         self.node = Node()
         self.figures = Figures(self.node)
-        self.admission = Admission(Limits(), 1 << 30)
+        self.admission = Admission(Limits(), 1 << 30, OwnCount())
         self.logged: list[Any] = []
         self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)

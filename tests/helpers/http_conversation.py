@@ -24,6 +24,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import SessionTable
 from gateway.tunnels.tunnel import Tunnel
+from tests.helpers.own_count import OwnCount
 
 HOLD_S = 0.5
 
@@ -216,14 +217,14 @@ class Gateway:
         self.limits = limits
         self.clock = Clock()
         self.records = Sessions(self.clock, self.clock)
-        self.connections = ConnectionSet(limits)
+        self.connections = ConnectionSet(limits, OwnCount())
         self.upstreams: list[Upstream] = []
         self.refuses = False
         self.dialling = False
         self.dials: list[Deferred[None]] = []
         self.soon: list[Callable[[], None]] = []
         self._made = 0
-        self.admission = Admission(limits, 1 << 30)
+        self.admission = Admission(limits, 1 << 30, OwnCount())
         self.sessions = SessionTable(
             limits,
             hold_s,

@@ -145,6 +145,7 @@ def test_the_package_installs_serves_upgrades_without_cutting_a_session_and_purg
     package: Path, root: DebianRoot, upstream: int, tmp_path: Path
 ) -> None:
     root.pretend_systemd()
+    root.pretend_editor()
     before = root.changed_files()
     install(root, package)
     check_installation(root)
@@ -153,6 +154,8 @@ def test_the_package_installs_serves_upgrades_without_cutting_a_session_and_purg
     session = NumberedSession(port, keeps=True)
     session.step()
     rotate(root, gateway)
+    session.step()
+    run_commands_of_the_readme(root, gateway)
     session.step()
 
     install(root, newer(package, tmp_path))
@@ -219,6 +222,25 @@ def start(root: DebianRoot) -> tuple[Program, int]:
     port = port_said(gateway, f"listening on {LOOPBACK}:")
     (root.path / "run/gateway.pid").write_text(f"{gateway.pid}\n")
     return gateway, port
+
+
+def run_commands_of_the_readme(root: DebianRoot, gateway: Program) -> None:
+    """Those of "Run it for real" for Debian: the first two build and install, as has been done."""
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"(?m)^    apt-get install debhelper.*\n(?:    .*\n)+", text)
+    assert block is not None
+    build, installs, *others = (line.strip() for line in block[0].splitlines())
+    assert "deploy/debian/build /tmp/packages" in build
+    assert "/tmp/packages/rtmpt-gateway_*.deb" in installs
+    assert len(others) == 4
+    root.systemctl_calls()
+    reloads = gateway.log.count("reloaded ")
+    for line in others:
+        root.run("sh", "-ec", line)
+    until(lambda: gateway.log.count("reloaded ") > reloads, "it has reloaded")
+    assert root.systemctl_calls() == [
+        f"{command} rtmpt-gateway" for command in ("enable --now", "status", "reload")
+    ]
 
 
 def rotate(root: DebianRoot, gateway: Program) -> None:

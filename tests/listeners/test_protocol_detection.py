@@ -20,6 +20,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from tests.helpers.line import Line
 from tests.helpers.logged import logged
+from tests.helpers.own_count import OwnCount
 
 HTTP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 RTMP = b"\x03" + bytes(1536)
@@ -74,7 +75,7 @@ class Doorway:
 
     def __init__(self, limits: Limits = LIMITS, **settings: Any) -> None:
         self.now = 1000.0
-        self.connections = ConnectionSet(limits)
+        self.connections = ConnectionSet(limits, OwnCount())
         self.http: list[Taker] = []
         self.relayed: list[Relayed] = []
         self.refuses_relays = False

@@ -125,6 +125,32 @@ def test_the_workers_stay_and_renew_certificates_if_the_configuration_is_the_sam
     assert started.supervisor.reloads == {"succeeded": 1, "failed": 0}
 
 
+def test_a_worker_that_is_starting_does_not_make_a_reload_of_certificates_fail(
+    started: Started,
+) -> None:
+    started.workers[1].ends()
+    started.clock.advance(0.2)
+    assert started.reload(TEXT) == [["certificates"]]
+    called = [worker.called for worker in started.workers]
+    assert called == [[("reload_certificates",)], [], []]
+
+
+def test_another_version_replaces_workers_and_reports_the_upgrade(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrades: list[str] = []
+    started.supervisor.upgraded = lambda: upgrades.append("upgraded")
+    monkeypatch.setattr(supervisor, "version_of", lambda package: "999")
+    outcome = started.reload(TEXT)
+    assert len(started.workers) == 4
+    for worker in started.workers[2:]:
+        worker.begins()
+    assert (outcome, upgrades) == ([["configuration"]], ["upgraded"])
+    # The new workers are of that version.
+    assert started.reload(TEXT) == [["certificates"]]
+    assert (len(started.workers), upgrades) == (4, ["upgraded"])
+
+
 def test_workers_are_replaced_without_a_change_if_that_is_asked_for(started: Started) -> None:
     Deferred.fromCoroutine(started.supervisor.reload(replaces_workers=True))
     assert len(started.workers) == 4

@@ -14,6 +14,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
 from gateway.tunnels.relay_connection import RelayConnection
 from tests.helpers.line import Line
+from tests.helpers.own_count import OwnCount
 from tests.protocols.rtmp.test_passive import conversation
 from tests.telemetry.test_truth import EndToEnd
 from tests.tunnels.test_relay import Waiting
@@ -67,7 +68,7 @@ class Bench:
         self.client, self.upstream = Line(), Line()
         table = RelayTable(
             Limits(),
-            Admission(Limits(), 1 << 30),
+            Admission(Limits(), 1 << 30, OwnCount()),
             lambda: "0000-1",
             self._connect,
             lambda: 0.0,

@@ -19,6 +19,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay import Relay, RelayTable
 from gateway.tunnels.relay_connection import RelayConnection
 from tests.helpers.line import Line
+from tests.helpers.own_count import OwnCount
 
 HANDSHAKE = b"\x03" + bytes(1536)
 MARK = 128 * 1024
@@ -43,7 +44,7 @@ class Bench:
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.now = 1000.0
-        self.admission = Admission(limits, 1 << 30)
+        self.admission = Admission(limits, 1 << 30, OwnCount())
         self.opened: list[Relay] = []
         self.ends: list[EndReason] = []
         self.refused: list[tuple[RequestRefused, str]] = []

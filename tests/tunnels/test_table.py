@@ -26,6 +26,7 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.table import Opening, SessionTable
 from gateway.tunnels.tunnel import Tunnel
+from tests.helpers.own_count import OwnCount
 from tests.helpers.session_recording import Reply
 from tests.tunnels.upstream import UpstreamTransport
 
@@ -73,7 +74,7 @@ class Node:
         self.dialling: list[tuple[Tunnel, Deferred[str]]] = []
         self.transports: list[UpstreamTransport] = []
         secrets = iter(range(1, 10_000))
-        self.admission = Admission(self.limits, buffers_bytes)
+        self.admission = Admission(self.limits, buffers_bytes, OwnCount())
         self.table = SessionTable(
             self.limits,
             0.25,
@@ -351,7 +352,7 @@ def test_no_session_is_opened_without_buffers_for_it() -> None:
 
 
 def test_an_address_without_sessions_is_not_remembered() -> None:
-    admission = Admission(Limits(), 1024 * MIB)
+    admission = Admission(Limits(), 1024 * MIB, OwnCount())
     tracemalloc.start()
     try:
         for number in range(2000):

@@ -66,7 +66,7 @@ class PeerLink:
 
     def __init__(
         self,
-        lost: Callable[[PeerLink], None],
+        lost: Callable[[PeerLink, Failure], None],
         counts: Counter[str],
         accepted: Callable[[PeerLink], None] | None = None,
         joined_bytes: float = JOIN_BYTES,
@@ -104,7 +104,7 @@ class PeerLink:
 
     def connectionLost(self, reason: Failure) -> None:
         self._transport = None
-        self._lost(self)
+        self._lost(self, reason)
         replies, self._replies = self._replies, {}
         for reply in replies.values():
             reply.refuse(UnknownSession("the session's worker has ended"))
@@ -285,7 +285,7 @@ class Peers:
         adopt_unix_connection(connection, link, self._reactor)
         return link
 
-    def _forget(self, lost: PeerLink) -> None:
+    def _forget(self, lost: PeerLink, reason: Failure) -> None:
         self._links = {prefix: link for prefix, link in self._links.items() if link is not lost}
 
 

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.configuration.sections import Config, Peer
@@ -43,17 +44,23 @@ _MOST_CONNECTIONS: Final = 1024
 @final
 @implementer(IStreamClientEndpoint)
 class _NodeEndpoint:
-    """Connects with the files that have been read last."""
+    """Connects with the files that have been read last. ``failed`` is called with a failure's reason."""
 
-    def __init__(self, reactor: Any, peer: Peer, tls: NodeTls) -> None:
+    def __init__(
+        self, reactor: Any, peer: Peer, tls: NodeTls, failed: Callable[[Failure], object]
+    ) -> None:
         self._endpoint = HostnameEndpoint(reactor, peer.address.host, peer.address.port)
         self._host = peer.address.host
         self._tls = tls
+        self._failed = failed
 
     def connect(self, protocolFactory: Any) -> Any:
-        return wrapClientTLS(self._tls.for_client(self._host), self._endpoint).connect(
-            protocolFactory
-        )
+        endpoint = wrapClientTLS(self._tls.for_client(self._host), self._endpoint)
+        return endpoint.connect(protocolFactory).addErrback(self._report)
+
+    def _report(self, reason: Failure) -> Failure:
+        self._failed(reason)
+        return reason
 
 
 @final
@@ -64,10 +71,11 @@ class NodeLink:
         self.node = peer.node
         self._counts = counts
         self.link: PeerLink | None = None
+        self._is_closing = False
         factory: Any = Factory.forProtocol(self._make_link)
         factory.noisy = False
         self._service = ClientService(
-            _NodeEndpoint(reactor, peer, tls),
+            _NodeEndpoint(reactor, peer, tls, self._failed),
             factory,
             retryPolicy=backoffPolicy(_FIRST_PAUSE_S, _LONGEST_PAUSE_S),
             clock=reactor,
@@ -77,6 +85,7 @@ class NodeLink:
         self._service.startService()
 
     def close(self) -> None:
+        self._is_closing = True
         self._service.stopService()
 
     def _make_link(self) -> PeerLink:
@@ -86,14 +95,20 @@ class NodeLink:
         self.link = link
         _log.info("connected to node {node}", node=self.node)
 
-    def _lost(self, link: PeerLink) -> None:
+    def _lost(self, link: PeerLink, reason: Failure) -> None:
         if self.link is link:
             self.link = None
+        self._failed(reason)
+
+    def _failed(self, reason: Failure) -> None:
+        if self._is_closing:
+            return
         repeated.warn(
             _log,
             f"node {self.node}",
-            "no connection to node {node}: its sessions' commands get 404 here until it is connected again",
+            "no connection to node {node}: {cause}; commands of its sessions get 404 here meanwhile",
             node=self.node,
+            cause=reason.getErrorMessage(),
         )
 
 
@@ -107,20 +122,27 @@ class NodeServer(ServerFactory):
         self._find = find
         self._clock = clock
         self._reactor = reactor
-        self._connections: set[PeerConnection] = set()
+        # Each with the call that closes it if it has not sent its greeting.
+        self._connections: dict[PeerConnection, Any] = {}
         self.noisy = False
 
     def buildProtocol(self, addr: Any) -> Any:
         if len(self._connections) >= _MOST_CONNECTIONS:
             return None
-        connection = PeerConnection(self._find, self._clock, inf, self._connections.discard, True)
-        self._connections.add(connection)
-        self._reactor.callLater(_GREETING_S, self._expire, connection)
+        connection = PeerConnection(self._find, self._clock, inf, self._forget, True)
+        self._connections[connection] = self._reactor.callLater(
+            _GREETING_S, self._expire, connection
+        )
         return connection
 
     def close(self) -> None:
         for connection in tuple(self._connections):
             connection.abort()
+
+    def _forget(self, connection: PeerConnection) -> None:
+        deadline = self._connections.pop(connection)
+        if deadline.active():
+            deadline.cancel()
 
     def _expire(self, connection: PeerConnection) -> None:
         if not connection.is_accepted:

@@ -29,7 +29,7 @@ _SYSTEMCTL: Final = """#!/bin/sh
 echo "$*" >> /run/systemctl.log
 case "$*" in
     *is-active*) test -e /run/gateway.pid ;;
-    "reload rtmpt-gateway.service") kill -HUP "$(cat /run/gateway.pid)" ;;
+    "reload rtmpt-gateway" | "reload rtmpt-gateway.service") kill -HUP "$(cat /run/gateway.pid)" ;;
 esac
 """
 
@@ -98,6 +98,13 @@ class DebianRoot:
         systemctl.unlink(missing_ok=True)
         systemctl.write_text(_SYSTEMCTL)
         systemctl.chmod(0o755)
+
+    def pretend_editor(self) -> None:
+        """Have ``editor`` end at once."""
+        editor = self.path / "usr/bin/editor"
+        editor.unlink(missing_ok=True)
+        editor.write_text("#!/bin/sh\n")
+        editor.chmod(0o755)
 
     def systemctl_calls(self) -> list[str]:
         """Those since the last call."""

@@ -54,7 +54,7 @@ class TwoWorkers:
         self.here.clock = self.here.service.clock = self.owner.clock
         self.there, self.back = Pipe(), Pipe()
         self.counts = Counter[str]()
-        self.link = PeerLink(lambda link: None, self.counts)
+        self.link = PeerLink(lambda *_: None, self.counts)
         self.served = PeerConnection(self.owner.sessions.find_own, self.owner.clock)
         self.there.reader, self.back.reader = self.served, self.link
         self.link.makeConnection(self.there)

@@ -57,6 +57,12 @@ def test_a_greeting_is_answered_and_the_connection_stays(server: NodeServer, clo
     assert not transport.aborted
 
 
+def test_a_closed_connection_leaves_no_timer(server: NodeServer, clock: Clock) -> None:
+    connection, _ = connect(server)
+    connection.connectionLost(None)
+    assert clock.getDelayedCalls() == []
+
+
 def test_the_number_of_connections_is_bounded(
     server: NodeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
