@@ -80,23 +80,25 @@ class Control:
     # Events
 
     def retire(self, seconds: float) -> None:
-        """The worker has been replaced, or has lost its supervisor: end it with its last session."""
+        """The worker has been replaced: end it with its last session."""
         self._end(seconds)
 
     def stop(self) -> None:
         """The gateway stops."""
         self._end(None)
 
-    def _end(self, retire_s: float | None) -> None:
+    def _end(self, retire_s: float | None, awaits_successor: bool = False) -> None:
         if self._is_ending:
             self._worker.hurry()
             return
         self._is_ending = True
-        Deferred.fromCoroutine(self._finish(retire_s)).addErrback(
+        Deferred.fromCoroutine(self._finish(retire_s, awaits_successor)).addErrback(
             lambda failure: _log.failure("the worker could not end in order", failure)
         ).addBoth(lambda _: self._ended())
 
-    async def _finish(self, retire_s: float | None) -> None:
+    async def _finish(self, retire_s: float | None, awaits_successor: bool) -> None:
+        if awaits_successor:
+            await self._worker.await_successor()
         if retire_s is not None:
             await self._worker.retire(retire_s)
         await self._worker.stop()
@@ -106,7 +108,7 @@ class Control:
     def _supervisor_lost(self) -> None:
         if not self._is_ending:
             _log.error("the supervisor has ended; the sessions of this worker continue")
-            self.retire(self._worker.reload_drain_s)
+            self._end(self._worker.reload_drain_s, awaits_successor=True)
 
     # Publishers
 

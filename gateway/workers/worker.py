@@ -2,7 +2,7 @@
 
 Life cycle: ``bind``, ``start`` once the reactor runs, ``stop`` at the end; ``hurry`` shortens the wait of
 ``stop``. ``retire`` ends a worker that others have replaced: it accepts no more connections, and continues
-with those it has.
+with those it has. ``await_successor`` comes before that if the supervisor was killed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from time import monotonic, time
 from typing import Any, final
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from gateway.addresses import UnixAddress
+from gateway.addresses import SystemdAddress, UnixAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
@@ -46,6 +46,7 @@ from gateway.workers.peering.links import PeerLink, Peers
 from gateway.workers.peering.nodes import Nodes
 from gateway.workers.peering.owner import PeerServer
 from gateway.workers.place import Place
+from gateway.workers.successor import Successor
 from gateway.workers.view import WorkerView
 
 _log = Logger()
@@ -56,6 +57,9 @@ _SWEEP_S = 0.05
 # For what may be less exact: shares of the buffers, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
 _LOOK_UP_S = 60.0
+# How often a worker without supervisor looks for the next one, and for how long.
+_SUCCESSOR_POLL_S = 0.25
+_SUCCESSOR_S = 60.0
 # The limit on incomplete request bodies, as a share of the limit on all sessions' buffers.
 _BODIES_SHARE = 0.25
 # Other workers run as the same user.
@@ -106,6 +110,7 @@ class Worker:
         # The one of ``_ports`` that other nodes connect to.
         self._node_port: Any = None
         self._timers: list[LoopingCall] = []
+        self._is_hurried = False
         # Called back when nothing is left to do; None except while ``retire`` waits for that.
         self._retired: Deferred[None] | None = None
         # Called back when the last session has ended; None except while ``stop`` waits for that.
@@ -198,12 +203,39 @@ class Worker:
         path = UnixAddress(self._place.socket_path)
         self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
 
+    async def await_successor(self) -> None:
+        """Accept connections on systemd's sockets until the next supervisor's workers do, or for a minute.
+
+        The other sockets are closed, because the next supervisor must open them.
+        """
+        successor = Successor(self._place.folder)
+        await self._close_ports(self._opened_by_supervisor())
+        end = self._reactor.seconds() + _SUCCESSOR_S
+        while self._ports and not self._is_hurried and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _SUCCESSOR_POLL_S)
+            if successor.has_started():
+                return
+
+    def _opened_by_supervisor(self) -> list[Any]:
+        """The ports whose sockets systemd has not passed."""
+        configuration = self._configuration
+        addresses = [each.address for each in configuration.listeners]
+        if configuration.node.address is not None:
+            addresses.append(configuration.node.address)
+        return [
+            port
+            for port, address in zip(self._ports, addresses, strict=False)
+            if not isinstance(address, SystemdAddress)
+        ]
+
     async def retire(self, seconds: float) -> None:
         """Accept no more connections. Returns when no connection and no session is left, or after
         ``seconds``; ``stop`` ends what is left then.
         """
         self._place.counts.set_accepting(False)
-        await self._close_ports()
+        await self._close_ports(self._ports)
+        if self._is_hurried:
+            return
         retired: Deferred[None] = Deferred()
         self._retired = retired
         deadline = self._reactor.callLater(seconds, self._end_retirement)
@@ -216,8 +248,8 @@ class Worker:
         if retired is not None:
             retired.callback(None)
 
-    async def _close_ports(self) -> None:
-        ports, self._ports = self._ports, []
+    async def _close_ports(self, ports: list[Any]) -> None:
+        self._ports = [port for port in self._ports if port not in ports]
         await DeferredList([port.stopListening() for port in ports if port.connected])
 
     async def stop(self) -> None:
@@ -233,7 +265,7 @@ class Worker:
         self._ports += self._backends.ports
         if self._peer_port is not None:
             self._ports.append(self._peer_port)
-        await self._close_ports()
+        await self._close_ports(self._ports)
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
         self.figures.close()
@@ -242,7 +274,8 @@ class Worker:
         self._nodes.close()
 
     def hurry(self) -> None:
-        """Stop waiting for sessions to end by themselves."""
+        """Stop waiting for sessions to end by themselves, or for another supervisor."""
+        self._is_hurried = True
         self._end_retirement()
         drained, self._drained = self._drained, None
         if drained is not None:

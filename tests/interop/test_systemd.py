@@ -88,6 +88,13 @@ def test_signals_during_a_reload_and_an_upgrade_are_neither_lost_nor_fatal(
     assert "Traceback" not in gateway.log
 
 
+def opened_elsewhere(port: int, old: set[str]) -> bool:
+    """Whether a new session is in none of the old workers."""
+    session = NumberedSession(port, keeps=False)
+    session.finish()
+    return session.worker not in old
+
+
 def test_sessions_survive_a_killed_supervisor_and_its_successor(
     systemd: Systemd, configuration: Path
 ) -> None:
@@ -96,14 +103,15 @@ def test_sessions_survive_a_killed_supervisor_and_its_successor(
     sessions = [NumberedSession(systemd.port, keeps=number % 2 == 0) for number in range(10)]
     for session in sessions:
         session.step()
+    old = {session.worker for session in sessions}
     first.kill()
+    # The workers accept on systemd's socket until those of the next supervisor do.
+    between = NumberedSession(systemd.port, keeps=False)
+    assert between.worker in old
     second = systemd.start(configuration)
-    # No open is refused in between; clients wait in the socket that systemd keeps.
-    newer = NumberedSession(systemd.port, keeps=True)
     systemd.hears("READY=1")
-    assert newer.worker not in {session.worker for session in sessions}
-    for session in sessions:
+    until(lambda: opened_elsewhere(systemd.port, old), "new sessions open in new workers")
+    for session in [*sessions, between]:
         session.step()
-    for session in [*sessions, newer]:
         session.finish()
     assert "Traceback" not in first.log + second.log
