@@ -1,6 +1,6 @@
-"""Reloads, upgrades and killed supervisors under load: no session is cut, no open refused, no byte lost.
+"""Reloads, upgrades and killed processes under load: no session is cut, no open refused, no byte lost.
 
-python -m tests.interop.test_hitless SECONDS     the same for longer, with memory, descriptors and processes
+python -m tests.interop.test_hitless     with 4 publishers and players, 250 other sessions and 20 reloads
 """
 
 from __future__ import annotations
@@ -8,142 +8,30 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from itertools import count
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
 from time import monotonic, sleep
 
 import pytest
 
-from tests.helpers.interop.as_systemd import Systemd
 from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
-from tests.helpers.interop.clips import Packet
-from tests.helpers.interop.echo import echo_server
-from tests.helpers.interop.numbered import NumberedSession
+from tests.helpers.interop.clips import Packet, make_clip, packets_of_media
+from tests.helpers.interop.echo import EchoServer, echo_server
+from tests.helpers.interop.hitless import Habits, Load, MediaLoop, Service
 from tests.helpers.interop.programs import Program, Programs
-from tests.helpers.interop.servers import start_gateway
+from tests.helpers.interop.servers import start_gateway, start_nginx
+from tests.helpers.interop.tap import Tap
 from tests.interop.conftest import Upstream
 
 _CONFIGURATION = """workers = 2
 [[listener]]
-address = "{listener}"
+address = "127.0.0.1:0"
 [[upstream]]
-servers = [{servers}]
-[tunnel]
-latency = {latency}
-[limits]
-drain_s = 5.0
-sessions_per_address = 5000
-connections_per_address = 5000
+servers = ["{server}"]
 """
-_STEP_PAUSE_S = 0.05
 _LONGEST_OPEN_S = 0.5
-
-
-class Client(Thread):
-    """Sessions one after another, each of some steps, until it is told to stop."""
-
-    def __init__(self, port: int, keeps: bool, over: Event, steps: int) -> None:
-        super().__init__(daemon=True)
-        self._port = port
-        self._keeps = keeps
-        self._over = over
-        self._steps = steps
-        self.sessions = 0
-        self.slowest_open_s = 0.0
-        self.failure: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            while not self._over.is_set():
-                self._run_session()
-        except BaseException as failure:
-            self.failure = failure
-
-    def _run_session(self) -> None:
-        session = NumberedSession(self._port, self._keeps)
-        self.slowest_open_s = max(self.slowest_open_s, session.opened_in_s)
-        for _ in range(self._steps):
-            session.step()
-            if self._over.wait(_STEP_PAUSE_S):
-                break
-        session.finish()
-        self.sessions += 1
-
-
-class Load:
-    """Clients over kept connections, with long sessions, and over a new connection for each command."""
-
-    def __init__(self, port: int, kept: int, new: int) -> None:
-        self._over = Event()
-        self.clients = [
-            *(Client(port, True, self._over, 10_000) for _ in range(kept // 2)),
-            *(Client(port, True, self._over, 20) for _ in range(kept - kept // 2)),
-            *(Client(port, False, self._over, 20) for _ in range(new)),
-        ]
-
-    def finish(self) -> None:
-        """All sessions end in order, and none has lost a byte."""
-        self._over.set()
-        for client in self.clients:
-            client.join(60)
-            assert client.failure is None, client.failure
-            assert not client.is_alive()
-
-    @property
-    def slowest_open_s(self) -> float:
-        return max(client.slowest_open_s for client in self.clients)
-
-
-class Service:
-    """A gateway as systemd runs it, whose configuration changes with every reload."""
-
-    def __init__(self, programs: Programs, folder: Path, upstreams: list[int]) -> None:
-        self._systemd = Systemd(programs, folder)
-        self._file = folder / "gateway.toml"
-        self._upstreams = upstreams
-        self._versions = count()
-        self.port = self._systemd.port
-        self._configure()
-        self._start()
-
-    def close(self) -> None:
-        self._systemd.close()
-
-    def reload(self) -> None:
-        self._configure()
-        self._signal(signal.SIGHUP)
-
-    def upgrade(self) -> None:
-        self._configure()
-        self._signal(signal.SIGUSR2)
-
-    def kill_supervisor(self) -> None:
-        self.program.kill()
-        self._start()
-
-    def _start(self) -> None:
-        self.program = self._systemd.start(self._file)
-        self._systemd.hears("READY=1")
-
-    def _signal(self, number: int) -> None:
-        self.program.send(number)
-        self._systemd.hears("RELOADING=1")
-        self._systemd.hears("READY=1")
-
-    def _configure(self) -> None:
-        version = next(self._versions)
-        # Other servers, in another order, and another latency each time.
-        chosen = self._upstreams[version % 2 :]
-        text = _CONFIGURATION.format(
-            listener="systemd:http",
-            servers=", ".join(f'"127.0.0.1:{port}"' for port in chosen),
-            latency=0.1 + version % 3 / 10,
-        )
-        self._file.write_text(text)
+_RELOADS = 20
 
 
 @pytest.fixture
@@ -153,22 +41,36 @@ def echoes() -> Iterator[list[int]]:
 
 
 @pytest.mark.alone
-def test_nothing_is_lost_over_reloads_an_upgrade_and_a_killed_supervisor(
+def test_nothing_is_lost_over_reloads_an_upgrade_and_killed_processes(
     programs: Programs, tmp_path: Path, echoes: list[int]
 ) -> None:
     with closing(Service(programs, tmp_path, echoes)) as service:
-        load = Load(service.port, kept=40, new=10)
+        load = Load(
+            service,
+            {
+                Habits(keeps=True, steps=10_000): 15,
+                Habits(keeps=True): 15,
+                Habits(keeps=False): 10,
+                Habits(keeps=True, cuts=True): 5,
+                Habits(keeps=True, tls=True): 5,
+            },
+        )
         sleep(0.5)
-        for change in (service.reload, service.reload, service.upgrade, service.reload):
+        for change in (service.reload, service.upgrade, service.reload):
             change()
             sleep(0.3)
-        assert load.slowest_open_s < _LONGEST_OPEN_S
-        # Clients wait in the socket until its successor has started.
         service.kill_supervisor()
         sleep(0.3)
         service.reload()
+        assert load.sessions["finished"]
+        assert not load.sessions["killed"]
+        assert load.slowest_open_s < _LONGEST_OPEN_S
+        service.kill_worker()
+        sleep(0.3)
+        load.open_no_more()
+        service.drain()
         load.finish()
-        assert sum(client.sessions for client in load.clients) > len(load.clients)
+        assert service.program.ends(20) == -signal.SIGTERM
     for log in tmp_path.rglob("log"):
         assert "Traceback" not in log.read_text()
 
@@ -182,8 +84,7 @@ def test_media_of_ffmpeg_is_exact_over_reloads_and_an_upgrade(
     packets: list[Packet],
 ) -> None:
     file = tmp_path / "gateway.toml"
-    server = f'"{nginx.server}"'
-    file.write_text(_CONFIGURATION.format(listener="127.0.0.1:0", servers=server, latency='"low"'))
+    file.write_text(_CONFIGURATION.format(server=nginx.server))
     gateway, port = start_gateway(programs, "--config", str(file))
     source = url("rtmpt", port, stream)
     player = FFmpegPlayer(programs, source)
@@ -212,46 +113,68 @@ def _until_reloaded(gateway: Program, before: int) -> None:
 # The long form
 
 
-def processes_of(root: int) -> list[int]:
-    """The process and its children."""
-    found = Path(f"/proc/{root}/task/{root}/children").read_text().split()
-    return [root, *map(int, found)]
+def everything_at_once() -> None:
+    """Print what became of sessions and media, and the slowest open."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        programs = Programs(folder)
+        stack.callback(programs.stop)
+        _, rtmp_port = start_nginx(programs, folder)
+        tap = stack.enter_context(closing(Tap(rtmp_port)))
+        echoes = [stack.enter_context(closing(EchoServer(tap.port))) for _ in range(2)]
+        ports = [echo.port for echo in echoes]
+        service = stack.enter_context(closing(Service(programs, folder, ports)))
+        pause_s = 0.5
+        load = Load(
+            service,
+            {
+                Habits(keeps=True, steps=10_000, pause_s=pause_s): 100,
+                Habits(keeps=True, pause_s=pause_s): 70,
+                Habits(keeps=True, cuts=True, pause_s=pause_s): 10,
+                Habits(keeps=True, tls=True, pause_s=pause_s): 20,
+                Habits(keeps=False, pause_s=pause_s): 50,
+            },
+        )
+        clip = make_clip(folder / "clip.flv")
+        packets = packets_of_media(clip)
+        loops = [
+            MediaLoop(programs, service.ports["http"], tap, f"s{number}", clip, packets, load.over)
+            for number in range(4)
+        ]
+        _change_everything(service, load, loops)
+        load.open_no_more()
+        service.drain()
+        load.finish()
+        for loop in loops:
+            loop.join(60)
+            assert loop.failure is None, loop.failure
+        _print(load, loops, "at the end")
 
 
-def figures_of(pids: list[int]) -> str:
-    kib = descriptors = zombies = 0
-    for pid in pids:
-        status = Path(f"/proc/{pid}/status").read_text()
-        zombies += "State:\tZ" in status
-        kib += int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0
-        descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    mib = kib // 1024
-    return f"{len(pids)} processes, {zombies} zombies, {mib} MiB, {descriptors} descriptors"
+def _change_everything(service: Service, load: Load, loops: list[MediaLoop]) -> None:
+    sleep(3)
+    for number in range(_RELOADS):
+        service.reload()
+        _print(load, loops, f"reload {number + 1}")
+        sleep(1)
+    service.upgrade()
+    _print(load, loops, "upgrade")
+    service.kill_supervisor()
+    _print(load, loops, "killed supervisor")
+    sleep(3)
+    service.kill_worker()
+    _print(load, loops, "killed worker")
+    sleep(3)
 
 
-def soak(seconds: float) -> None:
-    """Reload every five seconds under load, upgrade every minute, and print figures every ten seconds."""
-    end = monotonic() + seconds
-    with TemporaryDirectory() as folder, echo_server() as one, echo_server() as other:
-        programs = Programs(Path(folder))
-        try:
-            with closing(Service(programs, Path(folder), [one, other])) as service:
-                load = Load(service.port, kept=100, new=20)
-                for number in count(1):
-                    if monotonic() > end:
-                        break
-                    sleep(5)
-                    service.upgrade() if number % 12 == 0 else service.reload()
-                    if number % 2 == 0:
-                        print(figures_of(processes_of(service.program.pid)), flush=True)
-                load.finish()
-                sleep(3)
-                print("at the end:", figures_of(processes_of(service.program.pid)), flush=True)
-                done = sum(client.sessions for client in load.clients)
-                print(f"{done} sessions, slowest open {load.slowest_open_s:.3f} s", flush=True)
-        finally:
-            programs.stop()
+def _print(load: Load, loops: list[MediaLoop], after: str) -> None:
+    played, lost = sum(loop.played for loop in loops), sum(loop.lost for loop in loops)
+    print(
+        f"{after}: sessions {dict(load.sessions)}, clips {played}, clips cut {lost}, "
+        f"slowest open {load.slowest_open_s:.3f} s",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
-    soak(float(sys.argv[1]))
+    sys.exit(everything_at_once())

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
+from threading import Lock, Thread
+from typing import final
+
+# Version 3, with which an RTMP handshake begins.
+_RTMP = b"\x03"
 
 
 class _Echo(socketserver.BaseRequestHandler):
+    server: _Server
+
     def handle(self) -> None:
         # A gateway resets the connection of a session that has ended.
-        with suppress(ConnectionError):
-            while data := self.request.recv(65536):
-                self.request.sendall(data)
+        with suppress(ConnectionError), self.server.kept(self.request):
+            if self.server.rtmp_port and self.request.recv(1, socket.MSG_PEEK) == _RTMP:
+                self._relay()
+            else:
+                _copy(self.request, self.request)
+
+    def _relay(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.rtmp_port)) as upstream:
+            back = Thread(target=_copy, args=(upstream, self.request), daemon=True)
+            back.start()
+            _copy(self.request, upstream)
+            back.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    if sink is not source:
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -21,11 +46,64 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 1024
 
+    def __init__(self, port: int, rtmp_port: int) -> None:
+        self.rtmp_port = rtmp_port
+        self._lock = Lock()
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Echo)
+
+    @contextmanager
+    def kept(self, connection: socket.socket) -> Iterator[None]:
+        with self._lock:
+            self._connections.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections.remove(connection)
+
+    def cut(self) -> int:
+        """Close all connections; returns their number."""
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            return len(self._connections)
+
+
+@final
+class EchoServer:
+    """``cuts``: the number of connections that restarts have cut. ``rtmp_port``: of a server to which RTMP
+    is relayed; 0 for none.
+    """
+
+    def __init__(self, rtmp_port: int = 0) -> None:
+        self.cuts = 0
+        self._rtmp_port = rtmp_port
+        self._server = self._start(0)
+        self.port: int = self._server.server_address[1]
+
+    def restart(self) -> None:
+        """Close the socket and all connections, and open the socket again."""
+        self.close()
+        self._server = self._start(self.port)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self.cuts += self._server.cut()
+
+    def _start(self, port: int) -> _Server:
+        server = _Server(port, self._rtmp_port)
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return server
+
 
 @contextmanager
 def echo_server() -> Iterator[int]:
     """Yields its port."""
-    with _Server(("127.0.0.1", 0), _Echo) as server:
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    server = EchoServer()
+    try:
+        yield server.port
+    finally:
+        server.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import ssl
+from collections.abc import Callable
 from time import monotonic
 
 _GIVES_UP_S = 15.0
@@ -15,14 +17,19 @@ class SessionEnded(Exception):
 class NumberedSession:
     """``keeps``: whether its commands use one connection; otherwise each opens a new one.
 
-    ``other_port``: where every other command goes; 0 for none.
+    ``other_port``: where every other command goes; 0 for none. ``tls``: for a port with TLS.
     """
 
-    def __init__(self, port: int, keeps: bool, other_port: int = 0) -> None:
+    def __init__(
+        self, port: int, keeps: bool, other_port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._ports = port, other_port or port
         self._keeps = keeps
+        self._tls = tls
         self._connection: http.client.HTTPConnection | None = None
         self._number = 0
+        # Whether a command whose connection is lost is repeated.
+        self.repeats: Callable[[], bool] = lambda: False
         self.sent = bytearray()
         self.received = bytearray()
         began = monotonic()
@@ -39,12 +46,15 @@ class NumberedSession:
         self.drop()
         self._ports = port, port
 
-    def step(self) -> None:
-        """Send the next numbers, and take what has come back."""
+    def step(self, cuts: bool = False) -> None:
+        """Send the next numbers, and take what has come back.
+
+        With ``cuts``, the connection is cut in between, and the commands are repeated on another one.
+        """
         data = b"%08d " % self._number * 3
-        self.received += self._command("send", data)[1:]
+        self.received += self._command("send", data, cuts)[1:]
         self.sent += data
-        self.received += self._command("idle", b"\0")[1:]
+        self.received += self._command("idle", b"\0", cuts)[1:]
 
     def finish(self) -> None:
         """Take the rest, and check that all bytes have come back once and in order."""
@@ -61,20 +71,37 @@ class NumberedSession:
             self._connection.close()
             self._connection = None
 
-    def _command(self, name: str, body: bytes) -> bytes:
-        answer = self._post(f"/{name}/{self.id}/{self._number}", body)
+    def _command(self, name: str, body: bytes, cuts: bool = False) -> bytes:
+        target = f"/{name}/{self.id}/{self._number}"
+        if cuts:
+            self._request(target, body)
+            self.drop()
+        try:
+            answer = self._post(target, body)
+        except OSError:
+            if not self.repeats():
+                raise
+            self.drop()
+            answer = self._post(target, body)
         self._number += 1
         return answer
 
     def _post(self, target: str, body: bytes) -> bytes:
-        if self._connection is None:
-            port = self._ports[self._number % 2]
-            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        self._connection.request("POST", target, body)
-        response = self._connection.getresponse()
+        response = self._request(target, body).getresponse()
         answer = response.read()
         if not self._keeps or response.status != 200:
             self.drop()
         if response.status != 200:
             raise SessionEnded(f"{target}: {response.status}")
         return answer
+
+    def _request(self, target: str, body: bytes) -> http.client.HTTPConnection:
+        if self._connection is None:
+            self._connection = self._connect(self._ports[self._number % 2])
+        self._connection.request("POST", target, body)
+        return self._connection
+
+    def _connect(self, port: int) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=self._tls)
