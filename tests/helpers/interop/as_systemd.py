@@ -16,7 +16,7 @@ from tests.helpers.interop.servers import ROOT
 _LAUNCHER: Final = """
 import ctypes, fcntl, os, sys
 descriptors, names, *command = sys.argv[1:]
-copies = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 100) for each in descriptors.split(",")]
+copies = [fcntl.fcntl(int(each), fcntl.F_DUPFD_CLOEXEC, 100) for each in descriptors.split(",")]
 for number, copy in enumerate(copies, 3):
     os.dup2(copy, number, inheritable=True)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": names}

@@ -45,6 +45,7 @@ connections_per_address = 5000
 """
 _FINISH_S: Final = 60.0
 _CLIP_S: Final = 30.0
+_PLAYER_ENDS_S: Final = 10.0
 # What was begun to be opened before is open then.
 _OPENED_S: Final = 0.2
 
@@ -291,12 +292,24 @@ class MediaLoop(Thread):
     def _play(self, stream: str) -> None:
         source = url("rtmpt", self._port, f"live/{stream}")
         player = FFmpegPlayer(self._programs, source)
-        self._tap.plays(stream)
+        until(lambda: self._tap.plays(stream) or not player.program.running, f"{stream} is played")
         publisher = publish(self._programs, self._clip, source)
-        ends = publisher.ends(_CLIP_S), player.program.ends(_CLIP_S)
+        status = publisher.ends(_CLIP_S)
+        is_whole = self._ends(player.program) and status == 0
         got = player.packets()
         assert got == self._packets[: len(got)]
-        if ends == (0, 0) and len(self._packets) - len(got) <= LOST_BY_FFMPEG:
+        if is_whole and len(self._packets) - len(got) <= LOST_BY_FFMPEG:
             self.played += 1
         else:
             self.lost += 1
+
+    @staticmethod
+    def _ends(player: Program) -> bool:
+        """Whether it ends in order soon. The player of a publisher that was cut waits for another."""
+        end = monotonic() + _PLAYER_ENDS_S
+        while player.running and monotonic() < end:
+            sleep(0.1)
+        if player.running:
+            player.kill()
+            return False
+        return player.ends(1) == 0

@@ -73,10 +73,10 @@ class NumberedSession:
 
     def _command(self, name: str, body: bytes, cuts: bool = False) -> bytes:
         target = f"/{name}/{self.id}/{self._number}"
-        if cuts:
-            self._request(target, body)
-            self.drop()
         try:
+            if cuts:
+                self._request(target, body)
+                self.drop()
             answer = self._post(target, body)
         except OSError:
             if not self.repeats():

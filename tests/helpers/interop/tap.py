@@ -56,13 +56,10 @@ class Tap:
         """Wait until the upstream has let ``count`` clients publish."""
         until(lambda: self._count(_PUBLISHING) >= count, f"{count} clients publish")
 
-    def plays(self, name: str) -> None:
-        """Wait until the upstream has let a client play the stream ``name``."""
+    def plays(self, name: str) -> bool:
+        """Whether the upstream has let a client play the stream ``name``."""
         words = name.encode()
-        until(
-            lambda: any(words in link.up and _PLAYING in link.down for link in self.links),
-            f"a client plays {name}",
-        )
+        return any(words in link.up and _PLAYING in link.down for link in self.links)
 
     def _count(self, words: bytes) -> int:
         return sum(words in link.down for link in self.links)
