@@ -48,10 +48,10 @@ class Place:
         return (int(self.node, 36) * NUMBERS + self.number) * _CONNECTIONS_EACH
 
     def path_of(self, prefix: bytes) -> str | None:
-        """The socket of the worker whose sessions have this prefix; None if it is not one of this node's
-        other workers.
+        """Where the socket of the worker whose sessions have this prefix would be; None if no other worker
+        can have it. Before a reload, the node can have had another name.
         """
         name = prefix.decode("latin-1")
-        if not _PREFIX.fullmatch(prefix) or not name.startswith(self.node) or name == self.prefix:
+        if not _PREFIX.fullmatch(prefix) or name == self.prefix:
             return None
         return str(Path(self.folder, name))

@@ -252,6 +252,17 @@ def test_a_rotated_access_log_is_reopened_by_old_and_new_workers(
     assert rotated.read_text().count("\nconnect\t") == 1
 
 
+def test_sessions_survive_a_reload_that_renames_the_node(gateway: Gateway) -> None:
+    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(6)]
+    gateway.configure(more='[node]\nid = "b2"\n')
+    gateway.reload()
+    newer = NumberedSession(gateway.port, keeps=False)
+    assert newer.worker.startswith("b2")
+    for session in [*sessions, newer]:
+        session.step()
+        session.finish()
+
+
 def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> None:
     with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as connection:
         for session_id in ("00zzunknown", "zz01unknown", "0001unknown", "none"):
