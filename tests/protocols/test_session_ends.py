@@ -28,7 +28,7 @@ def talk() -> Conversation:
 # The upstream ends
 
 
-def test_the_upstreams_last_words_are_delivered_and_then_every_command_is_refused(
+def test_the_upstreams_last_data_is_delivered_and_later_commands_get_404(
     talk: Conversation,
 ) -> None:
     talk.say(b"last words")
@@ -42,7 +42,7 @@ def test_the_upstreams_last_words_are_delivered_and_then_every_command_is_refuse
     assert talk.send(3).status == 404
 
 
-def test_last_words_longer_than_an_answer_are_delivered_whole(talk: Conversation) -> None:
+def test_last_data_longer_than_one_answer_is_delivered_completely(talk: Conversation) -> None:
     said = b"".join(b"%05d" % number for number in range(2000))
     talk.say(said)
     talk.upstream_ends()
@@ -56,7 +56,7 @@ def test_last_words_longer_than_an_answer_are_delivered_whole(talk: Conversation
     assert number == 4
 
 
-def test_the_last_answer_can_be_had_again_after_the_end(talk: Conversation) -> None:
+def test_the_last_answer_is_repeated_after_the_session_has_ended(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends()
     talk.idle(1)
@@ -65,7 +65,7 @@ def test_the_last_answer_can_be_had_again_after_the_end(talk: Conversation) -> N
     assert talk.idle(2).status == 404
 
 
-def test_with_nothing_more_to_say_the_end_comes_at_once_and_refuses_the_held_idle(
+def test_an_upstream_that_ends_without_data_ends_the_session_and_its_held_idle_gets_404(
     talk: Conversation,
 ) -> None:
     held = talk.idle(1)
@@ -75,7 +75,7 @@ def test_with_nothing_more_to_say_the_end_comes_at_once_and_refuses_the_held_idl
     assert talk.upstream.ends == [EndReason.UPSTREAM_LOST]
 
 
-def test_a_kept_send_gets_the_last_words(talk: Conversation) -> None:
+def test_the_withheld_answer_to_a_send_carries_the_last_data(talk: Conversation) -> None:
     talk.fill()
     kept = talk.send(1)
     talk.say(b"last words")
@@ -84,7 +84,7 @@ def test_a_kept_send_gets_the_last_words(talk: Conversation) -> None:
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_an_early_command_gets_the_last_words_in_its_turn(talk: Conversation) -> None:
+def test_the_answer_to_an_early_command_carries_the_last_data_in_order(talk: Conversation) -> None:
     early = talk.idle(2)
     said = bytes(range(256)) * 20
     talk.say(said)
@@ -94,7 +94,7 @@ def test_an_early_command_gets_the_last_words_in_its_turn(talk: Conversation) ->
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_commands_behind_the_last_data_are_refused(talk: Conversation) -> None:
+def test_commands_after_the_last_data_get_404(talk: Conversation) -> None:
     behind = talk.idle(2)
     talk.say(b"last words")
     talk.upstream_ends()
@@ -102,7 +102,9 @@ def test_commands_behind_the_last_data_are_refused(talk: Conversation) -> None:
     assert behind.status == 404
 
 
-def test_an_orphan_gets_the_last_words_when_it_is_repeated(talk: Conversation) -> None:
+def test_an_idle_repeated_after_its_connection_was_lost_gets_the_last_data(
+    talk: Conversation,
+) -> None:
     talk.cut(talk.idle(1))
     talk.say(b"last words")
     talk.upstream_ends()
@@ -111,7 +113,7 @@ def test_an_orphan_gets_the_last_words_when_it_is_repeated(talk: Conversation) -
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_client_data_after_the_upstreams_end_is_discarded(talk: Conversation) -> None:
+def test_client_data_after_the_end_of_the_upstream_is_discarded(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends()
     assert talk.send(1, b"late").body == b"\x01last words"
@@ -119,7 +121,9 @@ def test_client_data_after_the_upstreams_end_is_discarded(talk: Conversation) ->
     assert talk.session.bytes_up == 1
 
 
-def test_unfetched_last_data_ends_with_the_upstreams_reason(talk: Conversation) -> None:
+def test_a_session_whose_last_data_is_not_fetched_ends_with_the_upstreams_reason(
+    talk: Conversation,
+) -> None:
     talk.say(b"last words")
     talk.upstream_ends(EndReason.UPSTREAM_LOST)
     talk.later(talk.limits.silent_session_s)
@@ -145,12 +149,12 @@ def test_a_close_is_answered_with_one_zero_byte_and_ends_the_session(talk: Conve
     assert talk.idle(2).status == 404
 
 
-def test_a_close_repeated_is_answered_again(talk: Conversation) -> None:
+def test_a_repeated_close_gets_the_same_answer(talk: Conversation) -> None:
     assert talk.close(1).body == talk.close(1).body == b"\x00"
     assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
 
 
-def test_a_close_without_a_number_takes_effect_at_once_and_again_if_repeated(
+def test_a_close_without_a_number_takes_effect_at_once_and_can_be_repeated(
     talk: Conversation,
 ) -> None:
     held = talk.idle(1)
@@ -159,7 +163,7 @@ def test_a_close_without_a_number_takes_effect_at_once_and_again_if_repeated(
     assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
 
 
-def test_a_close_without_a_number_is_refused_when_the_session_ended_otherwise(
+def test_a_close_without_a_number_gets_404_if_the_upstream_ended_the_session(
     talk: Conversation,
 ) -> None:
     talk.upstream_ends()
@@ -172,7 +176,7 @@ def test_a_close_may_be_the_first_command() -> None:
     assert talk.ended is EndReason.CLIENT_CLOSED
 
 
-def test_a_close_answers_the_held_idle_before_it(talk: Conversation) -> None:
+def test_a_close_ends_the_hold_of_the_idle_before_it(talk: Conversation) -> None:
     held = talk.idle(1)
     talk.close(2)
     assert held.body == b"\x01"
@@ -192,7 +196,7 @@ def test_a_close_waits_for_data_sent_before_it(talk: Conversation) -> None:
 # The clock
 
 
-def test_a_session_never_used_ends_as_abandoned() -> None:
+def test_a_session_without_any_command_ends_as_abandoned() -> None:
     talk = Conversation()
     talk.later(talk.limits.unused_session_s - 0.01)
     assert talk.ended is None
@@ -200,21 +204,21 @@ def test_a_session_never_used_ends_as_abandoned() -> None:
     assert talk.ended is EndReason.ABANDONED
 
 
-def test_a_session_whose_client_goes_silent_ends(talk: Conversation) -> None:
+def test_a_session_without_commands_ends_after_the_silence_limit(talk: Conversation) -> None:
     talk.later(talk.limits.silent_session_s - 0.01)
     assert talk.ended is None
     talk.later(0.01)
     assert talk.ended is EndReason.CLIENT_SILENT
 
 
-def test_upstream_bytes_are_no_sign_of_the_client(talk: Conversation) -> None:
+def test_upstream_data_does_not_extend_the_silence_limit_of_the_client(talk: Conversation) -> None:
     for _ in range(30):
         talk.later(1.0)
         talk.say(b"words")
     assert talk.ended is EndReason.CLIENT_SILENT
 
 
-def test_each_command_gives_the_client_its_time_again(talk: Conversation) -> None:
+def test_each_command_restarts_the_silence_limit(talk: Conversation) -> None:
     for number in range(1, 10):
         talk.later(talk.limits.silent_session_s - 0.01)
         assert talk.send(number).status == 200
@@ -276,7 +280,9 @@ POSITIONS = [
 
 
 @pytest.mark.parametrize("take", POSITIONS)
-def test_no_position_lasts_for_ever(take: Callable[[Conversation], None]) -> None:
+def test_a_session_in_any_state_ends_if_no_command_arrives(
+    take: Callable[[Conversation], None],
+) -> None:
     talk = Conversation()
     take(talk)
     talk.later(LONGEST_S)
@@ -288,7 +294,7 @@ def test_no_position_lasts_for_ever(take: Callable[[Conversation], None]) -> Non
 
 @pytest.mark.parametrize("take", POSITIONS)
 @pytest.mark.parametrize("reason", [EndReason.DRAINED, EndReason.ENDED_BY_OPERATOR])
-def test_an_end_from_outside_happens_once_and_notifies_the_upstream_once(
+def test_a_session_that_is_ended_twice_keeps_the_first_reason_and_notifies_the_upstream_once(
     take: Callable[[Conversation], None], reason: EndReason
 ) -> None:
     talk = Conversation()
@@ -305,7 +311,7 @@ def test_an_end_from_outside_happens_once_and_notifies_the_upstream_once(
     assert talk.session.deadline == talk.now + talk.limits.silent_session_s
 
 
-def test_an_end_refuses_all_pending_replies(talk: Conversation) -> None:
+def test_all_pending_replies_get_404_when_the_session_ends(talk: Conversation) -> None:
     talk.fill()
     waiting = [talk.send(1), talk.send(1), talk.send(2), talk.idle(5)]
     talk.session.end(EndReason.DRAINED, talk.now)
@@ -313,8 +319,8 @@ def test_an_end_refuses_all_pending_replies(talk: Conversation) -> None:
     assert all(str(reply.refusal) == EndReason.DRAINED.value for reply in waiting)
 
 
-def test_a_command_refused_by_an_end_is_refused_again() -> None:
-    """The place that an answer would have taken still holds the one of ten commands before."""
+def test_a_command_that_got_404_at_the_end_gets_404_when_it_is_repeated() -> None:
+    """The slot for the stored answer still has the answer of ten commands before."""
     talk = Conversation(hold_s=0.25)
     for number in range(12):
         talk.say(b"%d" % number)
@@ -325,7 +331,7 @@ def test_a_command_refused_by_an_end_is_refused_again() -> None:
     assert talk.send(11).body == b"\x0111"
 
 
-def test_a_kept_send_that_an_end_refused_is_refused_again_when_repeated() -> None:
+def test_a_withheld_send_that_got_404_at_the_end_gets_404_when_it_is_repeated() -> None:
     talk = Conversation()
     for number in range(12):
         talk.say(b"%d" % number)
@@ -336,7 +342,7 @@ def test_a_kept_send_that_an_end_refused_is_refused_again_when_repeated() -> Non
     assert isinstance(talk.send(12).refusal, NotFound)
 
 
-def test_an_orphan_that_an_end_overtook_is_refused_when_repeated() -> None:
+def test_an_idle_of_a_lost_connection_gets_404_if_it_is_repeated_after_the_end() -> None:
     talk = Conversation()
     for number in range(12):
         talk.say(b"%d" % number)
@@ -346,7 +352,7 @@ def test_an_orphan_that_an_end_overtook_is_refused_when_repeated() -> None:
     assert isinstance(talk.idle(12).refusal, NotFound)
 
 
-def test_a_session_that_ended_before_its_first_command_refuses_it() -> None:
+def test_the_first_command_gets_404_if_the_session_has_already_ended() -> None:
     talk = Conversation()
     talk.upstream_ends()
     for number in (0, 1):
@@ -356,10 +362,10 @@ def test_a_session_that_ended_before_its_first_command_refuses_it() -> None:
 
 
 class _WatchedBody(bytearray):
-    """A body that can be watched, as plain bytes cannot."""
+    """A body that can have weak references, unlike bytes."""
 
 
-def test_an_end_frees_the_window() -> None:
+def test_the_end_of_a_session_frees_the_bodies_of_early_commands() -> None:
     talk = Conversation()
     talk.send(0)
     watched = [_WatchedBody(b"early"), _WatchedBody(b"early too")]
@@ -373,7 +379,7 @@ def test_an_end_frees_the_window() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
-def test_an_end_frees_unanswered_data_and_keeps_no_later_data() -> None:
+def test_the_end_of_a_session_frees_unanswered_data_and_later_data_is_not_stored() -> None:
     talk = Conversation()
     before, after = _WatchedBody(10_000), _WatchedBody(10_000)
     gone = [weakref.ref(before), weakref.ref(after)]
@@ -385,7 +391,7 @@ def test_an_end_frees_unanswered_data_and_keeps_no_later_data() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
-def test_an_end_frees_the_replies(talk: Conversation) -> None:
+def test_the_end_of_a_session_frees_the_pending_replies(talk: Conversation) -> None:
     talk.fill()
     watch = weakref.ref(talk.send(1))
     gc.collect()
@@ -398,7 +404,7 @@ def test_an_end_frees_the_replies(talk: Conversation) -> None:
 # The counters
 
 
-def test_the_counters_count_commands_repeats_and_bytes(talk: Conversation) -> None:
+def test_a_session_counts_its_commands_repetitions_and_bytes(talk: Conversation) -> None:
     talk.say(b"12345")
     talk.send(1, b"abc")
     talk.send(1, b"abc")
