@@ -30,13 +30,15 @@ def admission(allow: str = "", deny: str = "") -> Admission:
         ("::ffff:0:0/96", ["10.1.2.3", "255.255.255.255"], ["::1"]),
     ],
 )
-def test_a_network_holds_its_addresses(network: str, inside: list[str], outside: list[str]) -> None:
+def test_a_network_contains_its_addresses(
+    network: str, inside: list[str], outside: list[str]
+) -> None:
     held = networks(network)
     assert [address for address in inside + outside if held.holds(address)] == inside
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 32))
-def test_ipv4_in_ipv6s_clothes_is_the_same_address(address: IPv4Address, prefix: int) -> None:
+def test_an_ipv4_mapped_ipv6_address_is_the_ipv4_address(address: IPv4Address, prefix: int) -> None:
     held = networks(str(ip_network((address, prefix), strict=False)))
     mapped = IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
     assert held.holds(str(address))
@@ -52,7 +54,7 @@ def test_any_other_address_matches_as_in_ipaddress(
     assert Networks.of([network]).holds(str(address)) == (address in network)
 
 
-def test_no_networks_hold_nothing() -> None:
+def test_an_empty_list_of_networks_contains_no_address() -> None:
     assert not networks()
     assert not networks().holds("192.0.2.1")
 
@@ -85,7 +87,7 @@ def test_deny_has_precedence_and_an_empty_allow_permits_all(
     assert rule.permits("::ffff:192.0.2.1") is permitted
 
 
-def test_a_peer_without_an_address_needs_an_open_listener() -> None:
+def test_a_peer_without_an_address_is_admitted_only_if_the_listener_has_no_rules() -> None:
     assert admission().permits("")
     assert admission(deny="10.0.0.0/8").permits("")
     assert not admission(allow="0.0.0.0/0 ::/0").permits("")

@@ -43,7 +43,7 @@ DECIDED = [
 
 
 @pytest.mark.parametrize(("first", "deciding", "speech"), DECIDED)
-def test_a_speech_is_known_at_its_deciding_byte_and_not_before(
+def test_a_protocol_is_detected_at_its_deciding_byte_and_not_before(
     first: bytes, deciding: int, speech: Speech
 ) -> None:
     assert [speech_of(first[:count]) for count in range(deciding)] == [None] * deciding
@@ -51,7 +51,7 @@ def test_a_speech_is_known_at_its_deciding_byte_and_not_before(
     assert speech_of(first) is speech
 
 
-def test_no_bytes_decide_nothing() -> None:
+def test_no_protocol_is_detected_without_bytes() -> None:
     assert speech_of(b"") is None
 
 
@@ -59,7 +59,7 @@ LIKELY = st.sampled_from(sorted({byte for first, _, _ in DECIDED for byte in fir
 
 
 @given(st.lists(st.integers(0, 255) | LIKELY, max_size=12).map(bytes))
-def test_segmentation_never_changes_the_messages(first: bytes) -> None:
+def test_the_detected_protocol_is_the_same_in_any_segmentation(first: bytes) -> None:
     answers = [speech_of(first[:count]) for count in range(len(first) + 1)]
     decided = [answer for answer in answers if answer is not None]
     assert answers == [None] * (len(answers) - len(decided)) + decided
@@ -68,11 +68,11 @@ def test_segmentation_never_changes_the_messages(first: bytes) -> None:
 
 
 @given(st.binary(min_size=DECIDING_BYTES))
-def test_a_handful_of_bytes_always_decides(first: bytes) -> None:
+def test_the_maximum_number_of_bytes_always_decides_the_protocol(first: bytes) -> None:
     assert speech_of(first) is not None
 
 
 @given(st.integers(0, 255))
-def test_each_first_byte_belongs_to_one_speech_at_most(byte: int) -> None:
+def test_each_first_byte_belongs_to_at_most_one_protocol(byte: int) -> None:
     later = {speech_of(bytes([byte]) + rest) for rest in (b"", b"OST ", CLIENT_HELLO[1:])}
     assert len(later - {None, Speech.UNKNOWN}) <= 1
