@@ -30,7 +30,7 @@ class Leaving(Speaker):
         self.connections.remove(self)
 
 
-def test_there_is_room_for_as_many_connections_as_the_cap_and_no_more() -> None:
+def test_a_connection_over_the_limit_is_refused() -> None:
     connections = ConnectionSet(Limits(connections=2))
     for number in range(2):
         assert connections.has_room(f"192.0.2.{number}")
@@ -40,7 +40,7 @@ def test_there_is_room_for_as_many_connections_as_the_cap_and_no_more() -> None:
     assert len(connections) == 2
 
 
-def test_there_is_room_for_as_many_of_one_address_as_the_cap_and_no_more() -> None:
+def test_a_connection_over_the_limit_of_its_address_is_refused() -> None:
     connections = ConnectionSet(Limits(connections_per_address=2))
     for _ in range(2):
         assert connections.has_room("192.0.2.1")
@@ -49,7 +49,7 @@ def test_there_is_room_for_as_many_of_one_address_as_the_cap_and_no_more() -> No
     assert connections.has_room("192.0.2.2")
 
 
-def test_before_an_address_is_known_only_the_cap_for_all_counts() -> None:
+def test_a_connection_without_a_known_address_counts_only_against_the_limit_on_all() -> None:
     connections = ConnectionSet(Limits(connections=2, connections_per_address=1))
     Speaker(connections, "192.0.2.1")
     assert connections.has_room()
@@ -58,7 +58,7 @@ def test_before_an_address_is_known_only_the_cap_for_all_counts() -> None:
 
 
 @pytest.mark.parametrize("cap", ["connections", "connections_per_address"])
-def test_a_connection_that_is_gone_makes_room_for_one(cap: str) -> None:
+def test_a_closed_connection_makes_room_for_another_connection(cap: str) -> None:
     connections = ConnectionSet(Limits(**{cap: 1}))
     for _ in range(3):
         assert connections.has_room("192.0.2.1")
@@ -68,8 +68,8 @@ def test_a_connection_that_is_gone_makes_room_for_one(cap: str) -> None:
     assert len(connections) == 0
 
 
-def test_an_address_without_connections_is_not_remembered() -> None:
-    """Or every address that ever came would cost memory."""
+def test_an_address_without_connections_is_not_stored() -> None:
+    """Otherwise every address that has ever connected takes memory."""
     connections = ConnectionSet(Limits())
     for number in range(100):
         address = f"192.0.2.{number}"
@@ -78,14 +78,14 @@ def test_an_address_without_connections_is_not_remembered() -> None:
     assert not connections._counted._per_address
 
 
-def test_those_whose_deadline_has_come_expire_and_no_others() -> None:
+def test_a_sweep_expires_only_connections_whose_deadline_has_passed() -> None:
     connections = ConnectionSet(Limits())
     past, now, later = (Speaker(connections, "a", deadline) for deadline in (9.0, 10.0, 10.1))
     connections.sweep(10.0)
     assert (past.expired, now.expired, later.expired) == ([10.0], [10.0], [])
 
 
-def test_a_connection_may_leave_while_all_are_swept() -> None:
+def test_a_connection_may_be_removed_during_a_sweep() -> None:
     connections = ConnectionSet(Limits())
     leaving = [Leaving(connections, "a") for _ in range(3)]
     connections.sweep(1.0)
@@ -94,14 +94,14 @@ def test_a_connection_may_leave_while_all_are_swept() -> None:
 
 
 class Failing(Speaker):
-    """A connection whose deadline finds a fault of ours."""
+    """A connection whose expiry raises an exception."""
 
     def expire(self, now: float) -> None:
         super().expire(now)
         raise ZeroDivisionError
 
 
-def test_a_fault_of_one_does_not_keep_the_others_from_their_deadlines() -> None:
+def test_an_exception_in_one_connection_does_not_prevent_the_expiry_of_others() -> None:
     connections = ConnectionSet(Limits())
     speakers = [
         (Failing if number % 2 else Speaker)(connections, "a", deadline=1.0) for number in range(8)
@@ -110,8 +110,8 @@ def test_a_fault_of_one_does_not_keep_the_others_from_their_deadlines() -> None:
     assert [speaker.expired for speaker in speakers] == [[1.0]] * 8
 
 
-def test_a_connection_that_is_not_there_cannot_be_removed() -> None:
-    """Or its address would be counted down for somebody else's connection."""
+def test_a_connection_that_is_not_in_the_set_cannot_be_removed() -> None:
+    """Otherwise the count of its address is too low for the connections that remain."""
     connections = ConnectionSet(Limits())
     gone, there = (Speaker(connections, "a") for _ in range(2))
     connections.remove(gone)

@@ -30,7 +30,7 @@ def talk() -> Conversation:
 
 
 def heard(talk: Conversation, number: int, answers: int) -> bytes:
-    """The data of the answers to ``count`` idles, beginning with ``number``."""
+    """The data of the answers to ``answers`` idles, beginning with ``number``."""
     return b"".join(
         (talk.idle(number + count, may_hold=False).body or b"\x01")[1:] for count in range(answers)
     )

@@ -252,7 +252,7 @@ def test_a_send_during_a_declared_answer_takes_effect_at_once_and_gets_the_next_
     assert behind.streamed is not None
 
 
-def test_a_send_after_a_declared_answer_is_streamed_without_the_rest_before_it() -> None:
+def test_a_send_after_the_end_of_a_declared_answer_gets_its_answer_without_a_delay() -> None:
     talk, reply = streaming(DECLARED)
     behind = talk.send(2, b"acknowledgement")
     assert reply.length is not None
@@ -502,7 +502,7 @@ def test_a_connection_that_carried_another_session_gets_whole_answers() -> None:
     assert talk.session.streaming == "connections"
 
 
-# Who may have them
+# The policy
 
 VIA = b"Via: 1.1 proxy"
 
