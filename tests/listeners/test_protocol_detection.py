@@ -506,7 +506,7 @@ def test_a_proxy_header_without_a_client_address_leaves_the_proxys_address(heade
 
 
 @pytest.mark.parametrize("words", [HTTP, RTMP, b"PROXY nonsense\r\n", V2[:13] + b"\x99" + V2[14:]])
-def test_a_proxy_header_of_another_address_family_gives_no_client_address(words: bytes) -> None:
+def test_a_connection_without_a_valid_proxy_header_is_aborted_and_counted(words: bytes) -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     line.says(words)

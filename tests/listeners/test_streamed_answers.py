@@ -147,7 +147,9 @@ def test_librtmp_gets_an_answer_with_a_declared_length_that_is_filled(librtmp: P
     assert librtmp.take().endswith(b"\r\n\r\n\x01b")
 
 
-def test_streamed_answers_have_fields_that_ask_proxies_not_to_buffer(ffmpeg: Player) -> None:
+def test_streamed_answers_have_fields_that_ask_proxies_not_to_buffer_or_store(
+    ffmpeg: Player,
+) -> None:
     head = ffmpeg.start().partition(b"\r\n\r\n")[0]
     assert b"\r\nX-Accel-Buffering: no" in head
     assert b"\r\nCache-Control: no-store, no-transform" in head

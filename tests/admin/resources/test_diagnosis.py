@@ -90,12 +90,12 @@ def test_a_delay_is_diagnosed_by_its_cause(
     assert sum(found.parts.values()) == pytest.approx(found.delay_s)
 
 
-def test_a_busy_gateway_is_the_first_cause() -> None:
+def test_a_busy_gateway_is_reported_before_any_other_cause() -> None:
     assert diagnose(summary(round_trip_s=2.0), busy_share=0.9).cause is Cause.GATEWAY
     assert diagnose(summary(), busy_share=0.5).cause is Cause.NONE
 
 
-def test_nothing_measured_is_not_nothing_wrong() -> None:
+def test_a_session_without_measurements_is_not_reported_as_healthy() -> None:
     found = diagnose(summary(latencies={}, tcp=None))
     assert found.cause is Cause.UNKNOWN
     assert found.delay_s == 0
@@ -129,11 +129,11 @@ def test_nothing_measured_is_not_nothing_wrong() -> None:
         ("it lets 400 ms pass", {"latencies": {"downstream_wait": 0.4, "poll_gap": 0.4}}),
     ],
 )
-def test_the_diagnosis_has_these_words(words: str, changes: dict[str, Any]) -> None:
+def test_the_text_of_the_diagnosis_is_exactly_this(words: str, changes: dict[str, Any]) -> None:
     assert words in " ".join(diagnose(summary(**changes)).notes)
 
 
-def test_a_client_cannot_speak_through_the_words() -> None:
+def test_text_from_a_client_does_not_appear_in_the_diagnosis() -> None:
     found = diagnose(
         summary(
             proxies=("{delay} {0.__class__}",), latencies={"downstream_wait": 1.0, "poll_gap": 1.0}
@@ -146,18 +146,18 @@ def test_a_client_cannot_speak_through_the_words() -> None:
     ("seconds", "words"),
     [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (1.44, "1.4 s"), (239, "4 min")],
 )
-def test_times_are_spoken(seconds: float, words: str) -> None:
+def test_times_are_formatted_as_text(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
 
 
-def test_a_sudden_wait_is_distinguished_from_a_steady_one() -> None:
+def test_a_sudden_delay_is_distinguished_from_a_steady_delay() -> None:
     sudden = evolve(summary(), latencies={"downstream_wait": Estimate(0.01, 0.01, 3.0, 3.0, 100)})
     steady = evolve(summary(), latencies={"downstream_wait": Estimate(3.0, 2.8, 3.0, 3.0, 100)})
     assert "sudden, not steady" in " ".join(diagnose(sudden).notes)
     assert "sudden" not in " ".join(diagnose(steady).notes)
 
 
-def test_there_are_words_for_every_reason_not_to_stream() -> None:
+def test_every_reason_against_streaming_has_a_text() -> None:
     for delivery in Delivery:
         notes = diagnose(summary(streaming=delivery.value)).notes
         assert sum("answers are" in note for note in notes) == 1
