@@ -20,7 +20,7 @@ from tests.helpers.fabricated_telemetry import Node
 
 
 class Notes:
-    """A log record that is stored."""
+    """A recorder of session events."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []

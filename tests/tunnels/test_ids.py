@@ -49,7 +49,7 @@ def test_no_two_sessions_of_a_worker_share_an_id_or_an_alias() -> None:
     assert len({alias for _, alias in made}) == 1000
 
 
-def test_an_alias_contains_no_random_bit_of_the_id() -> None:
+def test_an_alias_does_not_contain_the_random_part_of_the_id() -> None:
     session_id, alias = SessionIds("n0", 1, os.urandom).next()
     assert alias.partition("-")[0].encode() == session_id[:4]
     assert session_id[4:] not in alias.encode()

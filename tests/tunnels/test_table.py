@@ -33,7 +33,7 @@ MIB = 1024 * 1024
 
 
 def fields_of(*own: tuple[bytes, bytes]) -> Fields:
-    """The fields of an open command, with ``fields`` added by the client."""
+    """The fields of an open command, with the client's ``own`` fields."""
     return Fields(
         version=1,
         items=((b"host", b"gateway"), *own),

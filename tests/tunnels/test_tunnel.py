@@ -154,7 +154,9 @@ def test_data_of_a_lost_client_is_still_sent_upstream(joined: Joined, reason: En
     assert not joined.transport.disconnected
 
 
-def test_a_closed_tunnel_counts_as_active_while_the_upstream_reads(joined: Joined) -> None:
+def test_still_takes_is_true_only_if_the_upstream_has_read_since_the_last_call(
+    joined: Joined,
+) -> None:
     joined.transport.high_water_bytes = 10_000
     joined.send(0, bytes(5000))
     joined.session.close(joined.now)

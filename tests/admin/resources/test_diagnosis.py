@@ -133,7 +133,7 @@ def test_the_text_of_the_diagnosis_is_exactly_this(words: str, changes: dict[str
     assert words in " ".join(diagnose(summary(**changes)).notes)
 
 
-def test_text_from_a_client_does_not_appear_in_the_diagnosis() -> None:
+def test_braces_in_text_from_a_client_are_not_formatted() -> None:
     found = diagnose(
         summary(
             proxies=("{delay} {0.__class__}",), latencies={"downstream_wait": 1.0, "poll_gap": 1.0}

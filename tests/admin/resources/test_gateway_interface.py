@@ -39,5 +39,5 @@ def test_the_totals_are_sums_over_all_workers() -> None:
     assert found["by_protocol"] == {"rtmpt": 2}
 
 
-def test_the_totals_without_workers_are_empty() -> None:
+def test_the_totals_without_workers_are_zero() -> None:
     assert totals([])["sessions"] == 0

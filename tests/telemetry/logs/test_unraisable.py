@@ -18,7 +18,7 @@ class Failing:
         raise ValueError("in a finalizer")
 
 
-def test_they_are_counted_and_handed_to_the_log(
+def test_unraisable_exceptions_are_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", None)
@@ -34,7 +34,9 @@ def test_they_are_counted_and_handed_to_the_log(
     assert capfd.readouterr().err == ""
 
 
-def test_the_metrics_have_their_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_have_the_number_of_unraisable_exceptions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(unraisable, "count", 7)
     families = {each.name: each for each in Node().metrics.families() if each is not None}
     (sample,) = families[PREFIX + "unraisable_exceptions"].samples
