@@ -51,7 +51,7 @@ _OPEN = (
 )
 
 
-def test_caps_and_rules_are_for_the_address_that_nginx_names(
+def test_limits_and_rules_apply_to_the_client_address_from_nginx(
     programs: Programs, origin: Upstream
 ) -> None:
     configuration = _GATEWAY.format(loopback=LOOPBACK, upstream=origin.server, denied=_DENIED)

@@ -43,7 +43,7 @@ _LONGEST_OPEN_S = 0.5
 
 
 class Client(Thread):
-    """Sessions one after another, each of some steps, until it is told to stop."""
+    """A client that runs sessions of several steps one after another, until it is stopped."""
 
     def __init__(self, port: int, keeps: bool, over: Event, steps: int) -> None:
         super().__init__(daemon=True)
@@ -75,7 +75,7 @@ class Client(Thread):
 
 
 class Load:
-    """Clients over kept connections, with long sessions, and over a new connection for each command."""
+    """Clients with persistent connections, with long sessions, and with a new connection for each command."""
 
     def __init__(self, port: int, kept: int, new: int) -> None:
         self._over = Event()
@@ -86,7 +86,7 @@ class Load:
         ]
 
     def finish(self) -> None:
-        """All sessions end in order, and none has lost a byte."""
+        """End all sessions in order; none may have lost a byte."""
         self._over.set()
         for client in self.clients:
             client.join(60)
@@ -153,7 +153,7 @@ def echoes() -> Iterator[list[int]]:
 
 
 @pytest.mark.alone
-def test_nothing_is_lost_over_reloads_an_upgrade_and_a_killed_supervisor(
+def test_no_session_or_byte_is_lost_during_reloads_an_upgrade_and_a_killed_supervisor(
     programs: Programs, tmp_path: Path, echoes: list[int]
 ) -> None:
     with closing(Service(programs, tmp_path, echoes)) as service:
@@ -173,7 +173,7 @@ def test_nothing_is_lost_over_reloads_an_upgrade_and_a_killed_supervisor(
         assert "Traceback" not in log.read_text()
 
 
-def test_media_of_ffmpeg_is_exact_over_reloads_and_an_upgrade(
+def test_media_of_ffmpeg_is_exact_during_reloads_and_an_upgrade(
     programs: Programs,
     tmp_path: Path,
     nginx: Upstream,

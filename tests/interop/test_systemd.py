@@ -39,7 +39,7 @@ def configuration(tmp_path: Path) -> Iterator[Path]:
         yield file
 
 
-def test_systemd_is_told_of_each_state(systemd: Systemd, configuration: Path) -> None:
+def test_systemd_is_notified_of_each_state(systemd: Systemd, configuration: Path) -> None:
     gateway = systemd.start(configuration)
     assert "STATUS=0 sessions in 2 workers" in systemd.hears("READY=1")
     NumberedSession(systemd.port, keeps=True).finish()

@@ -39,7 +39,7 @@ _QUIETLY = ("-nostdin", "-nostats", "-loglevel", "error")
 
 @frozen
 class Link:
-    """A namespace, and the address of this side as the namespace sees it."""
+    """A namespace, and this side's address in the namespace's network."""
 
     namespace: str
     device: str
@@ -165,8 +165,8 @@ def _acting(gateway: Gateway) -> dict[str, int]:
     return found
 
 
-def test_a_session_that_is_silent_goes_on(programs: Programs, authority: Authority) -> None:
-    """A paused player: no byte in either direction, for longer than a vanished peer is given."""
+def test_a_silent_session_continues(programs: Programs, authority: Authority) -> None:
+    """A paused player: no data in either direction for longer than the limit for vanished peers."""
     with socket.create_server((LOOPBACK, 0)) as server:
         more = f'[[upstream]]\nservers = ["{LOOPBACK}:{server.getsockname()[1]}"]\n'
         gateway = start_gateway(programs, authority, more)

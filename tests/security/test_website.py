@@ -35,7 +35,7 @@ def server(gateway: Gateway) -> Server:
         (GET, b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
     ],
 )
-def test_a_server_connection_is_not_reused_after_a_head_response_with_a_body(
+def test_a_server_connection_is_not_reused_after_a_response_that_must_not_have_a_body(
     gateway: Gateway, server: Server, request_: bytes, answer: bytes
 ) -> None:
     wire = accept(gateway)
