@@ -1,4 +1,4 @@
-"""What it costs that a command reaches another worker than its session's own.
+"""The cost of a command that reaches another worker than its session's.
 
     python -m tests.bench.workers
 

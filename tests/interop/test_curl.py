@@ -18,7 +18,7 @@ _GIVE_UP_S = 10
 # RTMP's version 3 and the client's first block: time, zero, and what should be random.
 _C0_C1 = b"\x03" + bytes(8) + b"r" * 1528
 _S0_S1_S2_BYTES = 1 + 1536 + 1536
-# How long curl waits for "100 Continue" before it sends the body all the same.
+# The time that curl waits for "100 Continue" before it sends the body anyway.
 _CURL_WAITS_S = 1.0
 
 

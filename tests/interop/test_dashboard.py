@@ -23,7 +23,7 @@ from tests.helpers.interop.servers import ROOT
 from tests.helpers.interop.watched import start_watched_gateway
 
 FOLDER = ROOT / "deploy/grafana"
-# What Grafana puts in the place of its variables; its rate interval is four scrapes.
+# The values that Grafana substitutes for its variables; its rate interval is four scrapes.
 _VARIABLES = {
     "$instance": ".*",
     "$session": "n100-5",

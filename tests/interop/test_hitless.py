@@ -75,7 +75,7 @@ class Client(Thread):
 
 
 class Load:
-    """Clients with persistent connections, with long sessions, and with a new connection for each command."""
+    """Clients with persistent connections, long sessions, or a new connection for each command."""
 
     def __init__(self, port: int, kept: int, new: int) -> None:
         self._over = Event()

@@ -48,7 +48,7 @@ def test_every_recording_rule_has_a_result_before_the_first_client(prometheus: P
         until(lambda asked=name: prometheus.query(asked), name, _SEEN_S)
 
 
-def test_the_downstream_wait_of_a_player_has_a_series_only_while_it_plays(
+def test_the_downstream_wait_of_a_player_has_a_series_only_during_its_session(
     programs: Programs, gateway: WatchedGateway, prometheus: Prometheus, stream: str, clip: Path
 ) -> None:
     name = stream.rpartition("/")[2]

@@ -84,9 +84,7 @@ def start_haproxy(programs: Programs, port: int, option: str) -> int:
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
-def test_the_clients_address_is_in_sessions_and_forwarded_requests(
-    programs, authority, origin, option
-) -> None:
+def test_the_clients_address_is_in_forwarded_requests(programs, authority, origin, option) -> None:
     with played(lambda connection: connection.sendall(_OK)) as website:
         gateway = start(programs, authority, origin, website.port)
         port = start_haproxy(programs, gateway.ports[0], option)

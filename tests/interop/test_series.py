@@ -103,7 +103,7 @@ def test_handshakes_and_certificate_expiries_are_exposed(
     assert series(gateway) == before
 
 
-def test_sessions_ended_by_a_drain_are_counted_as_drained(gateway: WatchedGateway) -> None:
+def test_opens_refused_during_a_drain_are_counted_as_draining(gateway: WatchedGateway) -> None:
     gateway.change("POST", "/drain")
     assert opens(gateway) == 503
     refused = 'rtmpt_gateway_opens_refused_total{cause="%s"}'

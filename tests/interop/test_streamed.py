@@ -218,7 +218,7 @@ def _quitting_s(ffmpeg: str, source: str) -> float:
     return monotonic() - began
 
 
-# What the ``ffmpeg`` program does not do
+# Actions that the ``ffmpeg`` program does not support
 
 needs_libavformat = pytest.mark.skipif(
     not seeking_player.is_there(), reason="libavformat is not installed"

@@ -31,7 +31,7 @@ from tests.interop.conftest import Upstream
 
 NAME = "a.example"
 _SCAN_S = 120.0
-# How a client's first record begins.
+# The beginning of a client's first record.
 _HELLO = bytes.fromhex("16030100c8010000c40303")
 
 
@@ -213,7 +213,7 @@ def say_nonsense(connection: socket.socket) -> None:
 
 
 def say_nonsense_inside(connection: socket.socket) -> None:
-    """Send invalid bytes after the handshake, outside of TLS records."""
+    """Send an invalid TLS record after the handshake, past the client's TLS engine."""
     with ssl._create_unverified_context().wrap_socket(connection, server_hostname=NAME) as secure:
         socket.socket.sendall(secure, b"\x17\x03\x03\x00\x20" + bytes(32))
         with pytest.raises((ssl.SSLError, ConnectionError)):

@@ -66,7 +66,7 @@ def test_a_client_that_waits_between_polls_shows_in_the_poll_gap(programs: Progr
 # --- A proxy ---
 
 
-def test_a_proxy_that_delays_shows_in_the_latencies_of_its_side(programs: Programs) -> None:
+def test_a_proxy_that_delays_shows_in_poll_gap_and_client_ping(programs: Programs) -> None:
     with path(programs, MediaServer(), proxy_s=0.1) as end_to_end:
         end_to_end.open()
         end_to_end.shake_hands()
@@ -86,7 +86,7 @@ def test_a_proxy_that_delays_shows_in_the_latencies_of_its_side(programs: Progra
 # --- The media server ---
 
 
-def test_a_media_server_that_answers_late_shows_in_its_latency(programs: Programs) -> None:
+def test_a_media_server_that_answers_late_shows_in_the_upstream_ping(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         end_to_end.shake_hands()
@@ -137,7 +137,7 @@ def test_a_media_server_that_reads_late_shows_in_the_upstream_delay(programs: Pr
     assert delay_s >= 0.6
     found = figures["latencies"]["upstream_delay"]
     assert found["last_s"] == about(delay_s)
-    # It is the middle of the bucket that the last one is in.
+    # The maximum is the middle of the last value's bucket.
     assert found["max_s"] == about(found["last_s"])
     assert found["p50_s"] == 0.0
     assert_in_no_other(delay_s, figures, "upstream_delay")

@@ -118,7 +118,7 @@ def test_rtmpdump_can_play_rtmpe_from_an_rtmpe_upstream(
 
 @pytest.fixture
 def opaque() -> Iterator[tuple[int, list[bytes]]]:
-    """The port of a peer that answers the RTMPE handshake with arbitrary bytes, and the data it received."""
+    """A peer that answers the RTMPE handshake with arbitrary bytes: its port and the received data."""
     heard: list[bytes] = []
 
     def serve() -> None:

@@ -159,7 +159,7 @@ class TLSClient:
         return self._up.read()
 
 
-# --- Who gets it ---
+# --- Protocols ---
 
 
 @pytest.mark.parametrize("step", [1, 3, 10_000])

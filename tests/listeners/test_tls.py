@@ -166,7 +166,7 @@ def joined(
     return server, client
 
 
-# --- What passes ---
+# --- Data ---
 
 
 @both_versions
@@ -264,7 +264,7 @@ def test_large_data_is_delivered_under_back_pressure_in_both_directions(
     assert above.paused == above.resumed > 10
 
 
-# --- How it ends ---
+# --- Ends ---
 
 
 def test_close_notify_ends_the_clients_data_and_the_client_still_receives(joined) -> None:
@@ -375,7 +375,7 @@ def test_a_protocol_may_close_the_connection_while_it_receives_data(joined) -> N
     assert len(server.above.losses) == 1
 
 
-# --- What is no TLS ---
+# --- Invalid TLS ---
 
 
 @pytest.mark.parametrize(

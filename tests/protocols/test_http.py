@@ -83,7 +83,7 @@ def in_chunks(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-# --- What is understood ---
+# --- Valid requests ---
 
 CLIENTS = {
     "ffmpeg": (
@@ -281,7 +281,7 @@ def test_a_damaged_request_has_the_same_result_in_any_segmentation(
     assert read(cut(damaged, places)) == read([damaged])
 
 
-# --- What is refused ---
+# --- Malformed requests ---
 
 
 @pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)

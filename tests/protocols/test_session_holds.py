@@ -17,7 +17,7 @@ def talk() -> Conversation:
     return talk
 
 
-# What holds, and what ends a hold
+# The beginning and the end of a hold
 
 
 def test_an_idle_is_held_until_the_upstream_sends_data(talk: Conversation) -> None:

@@ -18,7 +18,7 @@ from tests.protocols.rtmp.test_passive import conversation
 from tests.telemetry.test_truth import EndToEnd
 from tests.tunnels.test_relay import Waiting
 
-# Whole conversations, nonsense behind a good handshake, RTMPE, and nonsense from the first byte.
+# Whole conversations, invalid data after a valid handshake, RTMPE, and invalid data only.
 STREAMS = st.one_of(
     st.just(conversation()),
     st.binary(min_size=1, max_size=400).map(lambda rest: conversation("play") + rest),

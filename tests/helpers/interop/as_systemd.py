@@ -31,7 +31,7 @@ os.execv(command[0], command)
 
 @final
 class Systemd:
-    """The socket stays open while gateways come and go."""
+    """A substitute for systemd, whose socket stays open while gateways start and stop."""
 
     def __init__(self, programs: Programs, folder: Path) -> None:
         self._programs = programs

@@ -32,14 +32,14 @@ class NumberedSession:
         return self.id[:4]
 
     def step(self) -> None:
-        """Send the next numbers, and take what has come back."""
+        """Send the next numbers, and read the echoed bytes."""
         data = b"%08d " % self._number * 3
         self.received += self._command("send", data)[1:]
         self.sent += data
         self.received += self._command("idle", b"\0")[1:]
 
     def finish(self) -> None:
-        """Take the rest, and check that all bytes have come back once and in order."""
+        """Read the remaining bytes, and check that all have come back once and in order."""
         end = monotonic() + _GIVES_UP_S
         while len(self.received) < len(self.sent) and monotonic() < end:
             self.received += self._command("idle", b"\0")[1:]

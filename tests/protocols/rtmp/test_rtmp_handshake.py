@@ -15,7 +15,7 @@ RANDOM = bytes(index % 251 for index in range(RANDOM_BYTES))
 S1 = b"\x00\x00\x03\xe8" + bytes(4) + RANDOM
 C1 = b"\x00\x00\x00\x07" + b"\x80\x00\x07\x02" + RANDOM[::-1]
 C2 = bytes(BLOCK_BYTES)
-# How a handshake may come: whole, and byte by byte.
+# The segmentations of a handshake: whole, and byte by byte.
 STEPS = pytest.mark.parametrize("step", [1 << 20, 1536, 1])
 
 
