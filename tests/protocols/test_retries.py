@@ -13,7 +13,7 @@ from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.totals import Histograms
 from tests.helpers.session_recording import Conversation
 
-# The delay after which a skipped number is given up; the limit of a gap is fifty times longer.
+# Longer than CLOSE_GRACE_S; the time limit of a gap is fifty times longer.
 MOMENT_S = 0.2
 # A chunk that begins a message of type 20, a command.
 REQUEST = b"\x03" + bytes(6) + b"\x14" + b"\0\0\0\0 play"

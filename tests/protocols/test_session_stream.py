@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or reordered, whatever happens to connections, answers and the upstream.
+"""No data is lost, doubled or reordered when connections, answers or the upstream are lost.
 
 A model client issues commands with increasing numbers. They arrive in any order, more than once, or not
 at all; answers are lost, and connections that wait for one die. The client abandons no command: it repeats

@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or reordered in streamed and whole answers mixed.
+"""No data is lost, doubled or reordered in a mixture of streamed and whole answers.
 
 Model clients read as FFmpeg and librtmp do: one connection, answers in the order of the requests, the bytes
 of a streamed answer as they come. FFmpeg has one request under way. librtmp sends and closes behind an
