@@ -19,7 +19,7 @@ settings.load_profile("suite")
 
 @pytest.fixture(autouse=True)
 def _no_debugging() -> Iterator[None]:
-    """Whether debug lines are made is the process's; no test leaves it on for the next."""
+    """Debug lines are enabled for the whole process; disable them after each test."""
     yield
     debugging.enabled = False
 
@@ -28,7 +28,7 @@ def _no_debugging() -> Iterator[None]:
 def _takes_turns(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """A test marked ``alone`` measures times: no other one runs meanwhile (pytest-xdist)."""
+    """A test marked ``alone`` measures times: no other test runs at the same time (pytest-xdist)."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return

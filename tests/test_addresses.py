@@ -32,7 +32,7 @@ from gateway.addresses import (
         ("unix:/run/rtmpt-gateway/http.sock", UnixAddress("/run/rtmpt-gateway/http.sock")),
     ],
 )
-def test_a_listening_address_is_parsed_and_formatted_alike(
+def test_a_listening_address_is_formatted_as_it_was_parsed(
     text: str, address: ListenAddress
 ) -> None:
     assert parse_listen_address(text) == address
@@ -51,7 +51,7 @@ def test_a_listening_address_is_parsed_and_formatted_alike(
         *(80, None, True, ["0.0.0.0:80"]),
     ],
 )
-def test_an_invalid_listening_address_is_refused_with_the_value(text: object) -> None:
+def test_an_invalid_listening_address_is_refused_with_its_value_in_the_error(text: object) -> None:
     with pytest.raises(ValueError, match=r"expected|number up to 65535|shorter") as refusal:
         parse_listen_address(text)
     assert str(refusal.value).startswith(quoted(text))
@@ -66,7 +66,7 @@ def test_an_invalid_listening_address_is_refused_with_the_value(text: object) ->
         ("localhost:80", '"127.0.0.1:80" (IPv4) or "[::1]:80" (IPv6)'),
     ],
 )
-def test_a_short_form_is_refused_with_the_address_to_write(text: str, forms: str) -> None:
+def test_a_short_form_is_refused_with_the_full_address_in_the_error(text: str, forms: str) -> None:
     with pytest.raises(ValueError, match="such as") as refusal:
         parse_listen_address(text)
     assert str(refusal.value) == (
@@ -76,7 +76,7 @@ def test_a_short_form_is_refused_with_the_address_to_write(text: str, forms: str
         parse_listen_address(form)
 
 
-def test_an_ipv4_mapped_address_is_refused_with_the_ipv4_address() -> None:
+def test_an_ipv4_mapped_address_is_refused_with_the_ipv4_address_in_the_error() -> None:
     with pytest.raises(ValueError, match=r'expected the IPv4 address itself: "192\.0\.2\.1:80"'):
         parse_listen_address("[::ffff:192.0.2.1]:80")
 
@@ -144,7 +144,7 @@ def test_the_default_port_of_a_server_is_1935(text: str, host: str, port: int) -
         *("user@media", "a" * 64, ".".join(["a" * 60] * 5), "media\n:1", 1935, None),
     ],
 )
-def test_an_invalid_server_is_refused_with_the_value(text: object) -> None:
+def test_an_invalid_server_is_refused_with_its_value_in_the_error(text: object) -> None:
     with pytest.raises(ValueError, match=r"expected|number up to 65535|from 1 to 65535") as refusal:
         parse_server(text)
     assert str(refusal.value).startswith(quoted(text))
@@ -161,7 +161,7 @@ def test_an_invalid_server_is_refused_with_the_value(text: object) -> None:
         ("rtmp://", 'leave out "rtmp://"'),
     ],
 )
-def test_a_url_is_refused_with_the_parts_to_leave_out(text: str, advice: str) -> None:
+def test_a_url_is_refused_with_the_parts_to_remove_in_the_error(text: str, advice: str) -> None:
     for parse in (parse_server, parse_website):
         with pytest.raises(ValueError, match="leave out") as refusal:
             parse(text)
@@ -183,7 +183,7 @@ def test_a_network_or_a_single_address_is_parsed(text: str) -> None:
     assert parse_network(text) == ip_network(text)
 
 
-def test_host_bits_are_refused_with_the_network() -> None:
+def test_a_network_with_host_bits_is_refused_with_the_network_in_the_error() -> None:
     with pytest.raises(ValueError, match=r'did you mean "10\.0\.0\.0/8"'):
         parse_network("10.1.2.3/8")
 
@@ -201,6 +201,6 @@ def test_loopback_addresses_are_recognised(host: str, loopback: bool) -> None:
     assert TcpAddress(host, 1).is_loopback is loopback
 
 
-def test_a_quoted_value_is_one_short_line() -> None:
+def test_a_quoted_value_is_shortened_to_one_line() -> None:
     assert quoted("é\n\x1b[31m\x9b\u2028") == '"é\\n\\u001b[31m\\u009b\\u2028"'
     assert len(quoted("x" * 1000)) == 60

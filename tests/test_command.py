@@ -26,7 +26,7 @@ LISTENER = '[[listener]]\naddress = "127.0.0.1:0"\n'
 
 @frozen
 class Result:
-    """What a command has printed, and its exit status; a message of SystemExit is on standard error."""
+    """The output of a command, and its exit status; a message of SystemExit is on standard error."""
 
     output: str
     error: str
@@ -59,7 +59,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def process(*words: str, folder: Path, output: int = subprocess.PIPE) -> Result:
-    """The command in a process of its own."""
+    """Run the command in a separate process."""
     done = subprocess.run(
         [sys.executable, "-c", "from gateway.command import main; main()", *words],
         cwd=folder,
@@ -108,7 +108,7 @@ def test_check_prints_what_twistds_check_prints(
 
 
 @pytest.mark.parametrize("name", ["check", "config", "run"])
-def test_without_a_file_the_installed_one_is_used(run: Run, name: str) -> None:
+def test_the_installed_configuration_is_used_if_no_file_is_given(run: Run, name: str) -> None:
     if Path(DEFAULT_FILE).exists():
         pytest.skip("this machine has a gateway")
     assert run(name) == Result(
@@ -116,7 +116,7 @@ def test_without_a_file_the_installed_one_is_used(run: Run, name: str) -> None:
     )
 
 
-def test_the_installed_file_is_that_of_the_unit() -> None:
+def test_the_installed_configuration_is_the_file_of_the_systemd_unit() -> None:
     unit = (ROOT / "deploy/systemd/rtmpt-gateway.service").read_text()
     assert f" check {DEFAULT_FILE}\n" in unit
     assert f" run {DEFAULT_FILE}\n" in unit
@@ -135,7 +135,7 @@ def test_config_prints_an_equal_configuration(run: Run, file: Path) -> None:
     assert (result.error, result.status) == ("", 0)
 
 
-def test_config_prints_json(run: Run, file: Path) -> None:
+def test_config_can_print_json(run: Run, file: Path) -> None:
     file.write_text(LISTENER)
     printed = json.loads(run("config", "--json", str(file)).output)
     assert printed["listener"][0]["address"] == "127.0.0.1:0"
@@ -154,7 +154,9 @@ def test_config_prints_the_path_of_the_token_and_not_the_token(run: Run, file: P
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
-def test_config_refuses_what_check_refuses(run: Run, file: Path, option: Sequence[str]) -> None:
+def test_config_refuses_the_configurations_that_check_refuses(
+    run: Run, file: Path, option: Sequence[str]
+) -> None:
     file.write_text(f"{LISTENER}adress = 1\n")
     result = run("config", *option, str(file))
     assert result == run("check", str(file))
@@ -190,7 +192,9 @@ _NOT_WITH_A_FILE = "--listen, --upstream and --workers cannot be combined with F
         (["run", "--listen"], "argument --listen: expected one argument"),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_status_2(run: Run, words: list[str], cause: str) -> None:
+def test_a_wrong_argument_exits_with_one_line_and_status_2(
+    run: Run, words: list[str], cause: str
+) -> None:
     result = run(*words)
     assert result.error.startswith(f"rtmpt-gateway: {cause}")
     assert re.search(r"; see rtmpt-gateway ([a-z]+ )?--help\n\Z", result.error)
@@ -198,14 +202,14 @@ def test_a_wrong_argument_is_one_line_and_status_2(run: Run, words: list[str], c
     assert (result.output, result.status) == ("", 2)
 
 
-def test_a_failed_write_is_one_line(tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_in_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         result = process("version", folder=tmp_path, output=full.fileno())
     assert result.error == "rtmpt-gateway: standard output: No space left on device\n"
     assert result.status == 1
 
 
-def test_a_closed_pipe_is_one_line(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_reported_in_one_line(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:

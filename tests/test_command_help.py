@@ -80,7 +80,7 @@ def test_the_manual_has_every_command_and_option() -> None:
     assert described == set(OWN_OPTIONS)
 
 
-def test_the_manual_has_the_file_and_the_signals() -> None:
+def test_the_manual_has_the_configuration_file_and_the_signals() -> None:
     text = MANUAL.read_text()
     assert f".I {DEFAULT_FILE}\n" in text
     for signal in ("SIGHUP", "SIGUSR2", "SIGTERM"):
@@ -107,7 +107,7 @@ def bash_completes(*words: str) -> list[str]:
     return run("bash", "-c", script, "bash", *words).split()
 
 
-def test_bash_accepts_its_file() -> None:
+def test_bash_accepts_the_completion_file() -> None:
     run("bash", "-n", str(BASH))
 
 
@@ -123,7 +123,7 @@ def test_bash_completes_the_options_of_a_command(command: str) -> None:
     assert bash_completes(command, "") == []
 
 
-def test_the_file_of_fish_has_the_texts_of_the_parser() -> None:
+def test_the_completion_file_of_fish_has_the_texts_of_the_parser() -> None:
     text = FISH.read_text()
     assert dict(re.findall(r"-a ([a-z]+) -d '(.*)'\n", text)) == COMMANDS
     described = re.findall(r"from ([a-z]+)' .*-l ([a-z]+) -d '(.*)'\n", text)
@@ -133,13 +133,13 @@ def test_the_file_of_fish_has_the_texts_of_the_parser() -> None:
     assert f"-l help -d '{OWN_OPTIONS['--help']}'\n" in text
 
 
-def test_fish_accepts_its_file_and_completes() -> None:
+def test_fish_accepts_the_completion_file_and_completes() -> None:
     run("fish", "--no-execute", str(FISH))
     offered = run("fish", "-c", f"source {FISH}; complete -C 'rtmpt-gateway config --'")
     assert {line.split("\t")[0] for line in offered.splitlines()} == set(OPTIONS["config"])
 
 
-def test_the_file_of_zsh_has_the_texts_of_the_parser() -> None:
+def test_the_completion_file_of_zsh_has_the_texts_of_the_parser() -> None:
     text = ZSH.read_text()
     assert dict(re.findall(r"^    '([a-z]+):(.*)'$", text, re.MULTILINE)) == COMMANDS
     for command, options in OPTIONS.items():
@@ -149,5 +149,5 @@ def test_the_file_of_zsh_has_the_texts_of_the_parser() -> None:
     assert f"{{-h,--help}}'[{OWN_OPTIONS['--help']}]'" in text
 
 
-def test_zsh_accepts_its_file() -> None:
+def test_zsh_accepts_the_completion_file() -> None:
     run("zsh", "-n", str(ZSH))

@@ -69,7 +69,7 @@ def test_the_example_has_every_key(everything: Path) -> None:
     assert shown == set(keys_of(Config))
 
 
-def test_the_keys_are_read_from_the_classes() -> None:
+def test_keys_of_reads_the_keys_of_nested_classes() -> None:
     keys = set(keys_of(Config))
     assert {("listener", "address"), ("tunnel", "latency"), ("limits", "gap_s")} <= keys
 
@@ -110,7 +110,7 @@ def test_the_unit_runs_the_gateway_in_the_foreground(unit: ConfigParser) -> None
     assert unit["Service"]["Type"] in {"exec", "notify", "notify-reload"}
 
 
-def test_the_unit_exposes_little(tmp_path: Path) -> None:
+def test_the_unit_has_a_low_exposure_level(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
@@ -125,7 +125,7 @@ def test_the_unit_exposes_little(tmp_path: Path) -> None:
     assert float(found[1]) <= 1.6
 
 
-def test_the_units_only_capability_is_to_bind_low_ports(unit: ConfigParser) -> None:
+def test_the_only_capability_of_the_unit_is_to_bind_low_ports(unit: ConfigParser) -> None:
     assert unit["Service"]["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
     assert unit["Service"]["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert unit["Service"]["User"] not in ("", "root")

@@ -11,13 +11,13 @@ from gateway.descriptors import CAUSES, Descriptors
 
 @pytest.fixture
 def lowest_free() -> int:
-    """The number that a descriptor opened now would have."""
+    """The number of the next descriptor that is opened."""
     number = os.open(os.devnull, os.O_RDONLY)
     os.close(number)
     return number
 
 
-def test_without_a_limit_all_may_open_connections() -> None:
+def test_all_connections_are_permitted_if_the_process_has_no_descriptor_limit() -> None:
     assert Descriptors().allow_client()
     assert Descriptors().allow_server()
 
@@ -59,7 +59,7 @@ def test_open_descriptors_are_counted(lowest_free: int) -> None:
         os.close(each)
 
 
-def test_each_cause_has_a_remedy() -> None:
+def test_each_cause_of_exhaustion_has_a_remedy() -> None:
     assert all(
         any(f"; {verb} " in cause for verb in ("raise", "widen", "see"))
         for cause in CAUSES.values()

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.command": {"gateway.configuration", "gateway.service"},
 }
 
-# Who knows nothing of the world: no Twisted, and bytes in, bytes out.
+# Packages without I/O: no Twisted, and bytes in, bytes out.
 PURE = ("gateway.protocols", "gateway.errors")
 PURE_PACKAGES = {"attrs", "httptools"}
 IMPURE_STANDARD = {
@@ -99,7 +99,7 @@ def under(name: str, prefixes: set[str] | tuple[str, ...]) -> bool:
 
 
 def violations(module: str, source: str) -> list[str]:
-    """What the module imports and should not."""
+    """The forbidden imports of the module."""
     room = next((room for room in ALLOWED if under(module, {room})), None)
     if room is None:
         return [] if not list(imports_of(source)) else [f"{module}: is in no room"]
@@ -135,13 +135,13 @@ def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
     assert violations(module_of(path), path.read_text()) == []
 
 
-def test_the_sources_are_found() -> None:
+def test_the_source_files_are_found() -> None:
     assert {"gateway.configuration.sections", "gateway.service", "gateway.protocols.limits"} <= set(
         map(module_of, SOURCES)
     )
 
 
-def test_every_room_of_the_tree_has_a_rule() -> None:
+def test_every_package_of_the_tree_has_a_rule() -> None:
     rooms = {".".join(module_of(path).split(".")[:2]) for path in SOURCES} - {"gateway"}
     assert rooms <= set(ALLOWED)
 
@@ -177,7 +177,7 @@ def test_every_room_of_the_tree_has_a_rule() -> None:
         ),
     ],
 )
-def test_a_forbidden_import_is_caught(module: str, source: str) -> None:
+def test_a_forbidden_import_is_reported(module: str, source: str) -> None:
     assert len(violations(module, source)) == 1
 
 

@@ -29,7 +29,7 @@ class Warned:
         ]
 
 
-def test_repeated_warnings_are_one_line_a_minute_with_their_count() -> None:
+def test_repeated_warnings_give_one_line_a_minute_with_their_count() -> None:
     warned = Warned()
     for number in range(1000):
         warned.warn("full", f"client {number}")
@@ -40,7 +40,7 @@ def test_repeated_warnings_are_one_line_a_minute_with_their_count() -> None:
     assert warned.lines[1:] == ["refused: full, client 999 (the last of 999 in the last minute)"]
 
 
-def test_continuous_warnings_stay_at_one_line_a_minute() -> None:
+def test_continuous_warnings_give_one_line_a_minute() -> None:
     warned = Warned()
     for _ in range(600):
         warned.warn("full")

@@ -31,7 +31,7 @@ def test_setup_cfg_lists_exactly_the_packages_of_the_tree(setup: ConfigParser) -
     assert set(setup["options"]["packages"].split()) == packages_in(ROOT)
 
 
-def test_a_package_that_is_not_listed_is_found(tmp_path: Path) -> None:
+def test_a_package_missing_from_setup_cfg_is_reported(tmp_path: Path) -> None:
     for file in ("gateway/__init__.py", "gateway/new/deep/code.py", "twisted/plugins/plugin.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
@@ -60,7 +60,7 @@ def test_pyproject_leaves_the_metadata_to_setup_cfg() -> None:
     assert "[project]" not in (ROOT / "pyproject.toml").read_text()
 
 
-def test_every_imported_package_is_required(setup: ConfigParser) -> None:
+def test_every_imported_package_is_a_requirement(setup: ConfigParser) -> None:
     lines = setup["options"]["install_requires"].split()
     required = {line.partition(">=")[0].lower() for line in lines}
     assert imported_packages() <= required

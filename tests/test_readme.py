@@ -42,7 +42,9 @@ def check(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
-def test_each_configuration_is_valid(text: str, certificate: Path, tmp_path: Path) -> None:
+def test_each_configuration_in_the_readme_is_valid(
+    text: str, certificate: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text(re.sub(r'"/etc/[^"]*/([a-z]+\.pem)"', rf'"{certificate}/\1"', text))
     check(path)
@@ -56,6 +58,6 @@ def test_the_trial_configuration_is_valid() -> None:
     check(ROOT / "etc" / "try.toml")
 
 
-def test_links_lead_to_files() -> None:
+def test_every_link_of_the_readme_leads_to_a_file() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / link).exists(), link

@@ -107,7 +107,7 @@ def test_a_file_makes_a_configuration(file: Path, option: str) -> None:
         (["--config", "a", "--upstream", "media"], "--config cannot be combined"),
     ],
 )
-def test_an_invalid_option_is_one_line(words: list[str], cause: str) -> None:
+def test_an_invalid_option_exits_with_one_line(words: list[str], cause: str) -> None:
     with pytest.raises(SystemExit) as end:
         parsed(*words)
     line = str(end.value.code)
@@ -142,7 +142,7 @@ def test_help_names_the_limits_of_check(tmp_path: Path) -> None:
     assert "Host names are resolved, and ports opened, only when the gateway starts" in text
 
 
-def test_check_reports_a_valid_file_and_starts_nothing(
+def test_check_reports_a_valid_file_and_starts_no_gateway(
     tmp_path: Path, file: Path, taken_port: int
 ) -> None:
     file.write_text(f'[[listener]]\naddress = "127.0.0.1:{taken_port}"')
@@ -221,7 +221,7 @@ def open_key(tmp_path: Path) -> Path:
     return path
 
 
-def test_check_warns_of_a_key_that_is_readable_by_all_users(
+def test_check_warns_of_a_private_key_that_is_readable_by_all_users(
     tmp_path: Path, file: Path, open_key: Path
 ) -> None:
     file.write_text(f'{LISTENER}tls = true\n[tls]\ncertificates = ["{open_key}"]\n')
@@ -234,7 +234,7 @@ def test_check_warns_of_a_key_that_is_readable_by_all_users(
     assert done.returncode == 0
 
 
-def test_the_start_warns_of_a_key_that_is_readable_by_all_users(
+def test_the_start_warns_of_a_private_key_that_is_readable_by_all_users(
     tmp_path: Path, file: Path, open_key: Path, taken_port: int
 ) -> None:
     file.write_text(
@@ -291,7 +291,7 @@ def test_a_port_in_use_exits_with_one_line(tmp_path: Path, taken_port: int) -> N
         (f'{LISTENER}[admin]\naddress = "{{}}"\n', '[admin], key "address"'),
     ],
 )
-def test_a_port_in_use_is_reported_with_its_place(
+def test_a_port_in_use_is_reported_with_its_place_in_the_configuration(
     tmp_path: Path, file: Path, taken_port: int, text: str, place: str
 ) -> None:
     address = f"127.0.0.1:{taken_port}"
@@ -362,13 +362,13 @@ FAIL_TO_START = """
 
 
 def twistd_failing(folder: Path, methods: str, error: str, *words: str) -> Done:
-    """Run the real twistd with a gateway that fails in a known place."""
+    """Run the real twistd with a gateway that fails at a given point."""
     (folder / "failing.tac").write_text(TAC.format(methods=methods.format(error=error)))
     return twistd(folder, *words, "-y", "failing.tac")
 
 
 @pytest.mark.parametrize("methods", [FAIL_TO_BIND, FAIL_TO_START], ids=["bind", "start"])
-def test_a_failed_start_is_one_line_in_the_log_and_one_on_standard_error(
+def test_a_failed_start_writes_one_line_to_the_log_and_one_to_standard_error(
     tmp_path: Path, methods: str
 ) -> None:
     done = twistd_failing(tmp_path, methods, 'ConfigurationError("no luck")', "-n")

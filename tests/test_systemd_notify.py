@@ -1,4 +1,4 @@
-"""What systemd is told."""
+"""Notifications to systemd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.systemd_notify import SystemdNotify
 def listening(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[str, socket.socket]]:
-    """systemd's socket, and how it is named."""
+    """systemd's notification socket, and its name."""
     is_path = request.param == "path"
     name = str(tmp_path / "notify") if is_path else f"@rtmpt-gateway-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -26,7 +26,7 @@ def listening(
         yield name, receiver
 
 
-def test_each_state_is_one_datagram(listening: tuple[str, socket.socket]) -> None:
+def test_each_state_is_sent_in_one_datagram(listening: tuple[str, socket.socket]) -> None:
     name, receiver = listening
     notify = SystemdNotify({"NOTIFY_SOCKET": name})
     notify.ready("3 sessions")
@@ -41,12 +41,12 @@ def test_each_state_is_one_datagram(listening: tuple[str, socket.socket]) -> Non
     assert receiver.recv(1000) == b"STOPPING=1"
 
 
-def test_nothing_is_sent_without_systemd_or_when_it_is_gone(tmp_path: Path) -> None:
+def test_no_notification_is_sent_without_a_reachable_socket_of_systemd(tmp_path: Path) -> None:
     SystemdNotify({}).ready()
     SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
 
 
-def test_the_watchdog_is_of_this_process_only() -> None:
+def test_the_watchdog_is_used_only_if_its_process_id_is_this_process() -> None:
     own = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
     assert SystemdNotify(own).watchdog_s == 60
     assert SystemdNotify({**own, "WATCHDOG_PID": "1"}).watchdog_s == 0

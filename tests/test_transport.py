@@ -1,7 +1,7 @@
 """The transports with immediate writes, on real loopback sockets and an epoll reactor.
 
-What these tests hold is Twisted's own behaviour: nothing but the moment of the first attempt to send may
-differ. They run for every Twisted that is supported, and so name what is used of its inside.
+These tests check Twisted's own behaviour: only the time of the first attempt to send may differ.
+They run with every supported version of Twisted, and list the internals that are used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MUCH = 1 << 20
 
 
 class Speaker(Protocol):
-    """Remembers what happens to it."""
+    """A protocol that records its events."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -72,7 +72,7 @@ class HalfCloseable(Speaker):
 
 
 class Producer:
-    """Remembers when it was told to stop and to go on."""
+    """A producer that records its pauses and resumptions."""
 
     def __init__(self, transport: Any) -> None:
         self.told: list[str] = []
@@ -115,7 +115,7 @@ class Clients(ClientFactory):
 
 
 class Peer:
-    """The other end: a plain socket that reads when the test says so."""
+    """The peer: a plain socket that reads when the test calls ``read``."""
 
     def __init__(self, turning: Turning, sock: socket.socket) -> None:
         self.turning = turning
@@ -125,7 +125,7 @@ class Peer:
         self.ended = False
 
     def read(self, most: int = MUCH) -> int:
-        """What is there now, up to ``most`` bytes."""
+        """The bytes available now, up to ``most``."""
         try:
             data = self.sock.recv(most)
         except BlockingIOError:
@@ -162,7 +162,7 @@ def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
 
 @pytest.fixture
 def errors() -> Iterator[list[Failure]]:
-    """The failures that are logged; the test takes those it expects."""
+    """The logged failures; the test removes the expected ones."""
     failures: list[Failure] = []
 
     def observe(event: Any) -> None:
@@ -236,7 +236,7 @@ def make(request: pytest.FixtureRequest, accept, dial) -> Callable[..., Pair]:
 
 
 def pattern(size: int, start: int = 0) -> bytes:
-    """Bytes in which a lost, doubled or moved piece shows."""
+    """Bytes in which a lost, doubled or moved piece is detected."""
     unit = b"".join(number.to_bytes(3, "big") for number in range(start, start + size // 3 + 1))
     return unit[:size]
 
@@ -244,7 +244,7 @@ def pattern(size: int, start: int = 0) -> bytes:
 # --- Bytes ---
 
 
-def test_a_small_write_has_left_when_write_returns(make) -> None:
+def test_a_small_write_is_sent_before_write_returns(make) -> None:
     speaker, peer = make()
     speaker.transport.write(b"hello")
     assert peer.read() == 5
@@ -254,7 +254,7 @@ def test_a_small_write_has_left_when_write_returns(make) -> None:
     assert speaker.transport not in speaker.transport.reactor.getWriters()
 
 
-def test_two_large_parts_have_left_when_write_two_returns(turning: Turning, make) -> None:
+def test_two_large_parts_are_sent_before_write_two_returns(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MUCH)
     parts = pattern(100), pattern(20_000, start=1000)
@@ -292,7 +292,7 @@ def test_all_bytes_arrive_in_order_at_a_slow_reader(make) -> None:
 
 
 def fill_kernel(transport: Any) -> bytes:
-    """Leave the kernel no room, and the transport's own buffer empty."""
+    """Fill the kernel's send buffer, and leave the transport's own buffer empty."""
     taken = b""
     with suppress(BlockingIOError):
         while True:
@@ -316,7 +316,7 @@ def test_partly_accepted_writes_are_completed_later(make, size: int, room: int) 
     assert bytes(peer.received) == before + parts[0] + parts[1] + b"last"
 
 
-def test_unsent_shrinks_as_the_kernel_takes(turning: Turning, make) -> None:
+def test_the_unsent_count_shrinks_as_the_kernel_accepts_data(turning: Turning, make) -> None:
     speaker, peer = make()
     transport = speaker.transport
     before = len(fill_kernel(transport))
@@ -368,7 +368,7 @@ def test_the_kernel_keeps_little_for_a_client_that_does_not_read(accept) -> None
     assert 16 * MUCH - speaker.transport.unsent <= MUCH // 2
 
 
-def test_a_read_that_finds_nothing_is_no_end(make) -> None:
+def test_a_read_without_available_data_does_not_end_the_connection(make) -> None:
     speaker, _ = make()
     assert speaker.transport.doRead() is None
     assert speaker.received == []
@@ -388,7 +388,7 @@ _writes = st.lists(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(writes=_writes, high_water=st.sampled_from([0, 1000, READ_BYTES]))
-def test_any_mix_of_writes_arrives_whole_and_in_order(
+def test_the_data_of_any_mix_of_writes_arrives_complete_and_in_order(
     turning: Turning, accept, writes, high_water
 ) -> None:
     speaker, peer = accept()
@@ -449,7 +449,7 @@ def test_a_producer_is_paused_once_and_resumed_once(
         assert producer.told == ["pause", "resume"]
 
 
-def test_as_much_as_the_high_water_does_not_pause_and_one_byte_more_does(make) -> None:
+def test_a_producer_is_paused_when_unsent_data_exceeds_the_high_water_mark(make) -> None:
     speaker, _ = make()
     speaker.transport.high_water_bytes = 1000
     producer = Producer(speaker.transport)
@@ -460,7 +460,7 @@ def test_as_much_as_the_high_water_does_not_pause_and_one_byte_more_does(make) -
     assert producer.told == ["pause"]
 
 
-def test_with_a_high_water_of_0_a_producer_is_paused_at_the_first_unsent_byte(make) -> None:
+def test_a_high_water_mark_of_0_pauses_the_producer_at_the_first_unsent_byte(make) -> None:
     speaker, _ = make()
     speaker.transport.high_water_bytes = 0
     producer = Producer(speaker.transport)
@@ -471,7 +471,7 @@ def test_with_a_high_water_of_0_a_producer_is_paused_at_the_first_unsent_byte(ma
     assert producer.told == ["pause"]
 
 
-def test_a_producer_is_not_resumed_before_all_is_sent(turning: Turning, make) -> None:
+def test_a_producer_is_not_resumed_before_all_data_is_sent(turning: Turning, make) -> None:
     speaker, peer = make()
     transport = speaker.transport
     transport.high_water_bytes = 0
@@ -487,7 +487,7 @@ def test_a_producer_is_not_resumed_before_all_is_sent(turning: Turning, make) ->
     assert not transport.unsent
 
 
-def test_a_producer_may_write_from_resume(turning: Turning, make) -> None:
+def test_a_producer_may_write_while_it_is_resumed(turning: Turning, make) -> None:
     speaker, peer = make()
     transport = speaker.transport
     transport.high_water_bytes = 0
@@ -498,7 +498,7 @@ def test_a_producer_may_write_from_resume(turning: Turning, make) -> None:
     assert bytes(peer.received) == pattern(100_000) + b"last"
 
 
-def test_while_reading_is_stopped_nothing_is_received(turning: Turning, make) -> None:
+def test_no_data_is_received_while_reading_is_stopped(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.stopReading()
     peer.sock.send(b"hello")
@@ -513,7 +513,9 @@ def test_while_reading_is_stopped_nothing_is_received(turning: Turning, make) ->
 
 
 @pytest.mark.parametrize("protocol", [Speaker, HalfCloseable])
-def test_a_peer_that_closes_is_lost_cleanly_and_once(turning: Turning, make, protocol) -> None:
+def test_a_connection_closed_by_its_peer_is_reported_lost_cleanly_and_once(
+    turning: Turning, make, protocol
+) -> None:
     speaker, peer = make(protocol)
     peer.sock.send(b"bye")
     peer.sock.shutdown(socket.SHUT_WR)
@@ -529,7 +531,7 @@ def test_a_peer_that_closes_is_lost_cleanly_and_once(turning: Turning, make, pro
     assert [reason.type for reason in speaker.lost] == [ConnectionDone]
 
 
-def test_half_closing_sends_all_first_and_reads_on(turning: Turning, make) -> None:
+def test_a_half_close_sends_all_data_first_and_reading_continues(turning: Turning, make) -> None:
     speaker, peer = make(HalfCloseable)
     speaker.transport.write(pattern(100_000))
     speaker.transport.loseWriteConnection()
@@ -543,7 +545,7 @@ def test_half_closing_sends_all_first_and_reads_on(turning: Turning, make) -> No
 
 
 @pytest.mark.parametrize("size", [1, 20_000])
-def test_a_write_after_half_closing_is_harmless(turning: Turning, make, size: int) -> None:
+def test_a_write_after_a_half_close_is_discarded(turning: Turning, make, size: int) -> None:
     speaker, peer = make()
     speaker.transport.loseWriteConnection()
     peer.read_to_the_end()
@@ -555,7 +557,7 @@ def test_a_write_after_half_closing_is_harmless(turning: Turning, make, size: in
     assert speaker.transport.unsent == 0
 
 
-def test_closing_sends_all_first(turning: Turning, make) -> None:
+def test_a_close_sends_all_data_first(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.write(pattern(100_000))
     speaker.transport.loseConnection()
@@ -605,7 +607,7 @@ def test_a_closed_connection_reports_no_more_events(turning: Turning, make, ends
     assert speaker.received == []
 
 
-def test_an_error_in_the_last_data_is_logged_and_the_loss_reported(
+def test_an_exception_while_the_last_data_is_received_is_logged_and_the_loss_is_reported(
     turning: Turning, make, errors: list[Failure]
 ) -> None:
     speaker, peer = make()
@@ -624,7 +626,9 @@ def test_an_error_in_the_last_data_is_logged_and_the_loss_reported(
 
 
 @pytest.mark.parametrize("size", [0, 1, 20_000])
-def test_calls_after_the_loss_are_harmless(turning: Turning, make, size: int) -> None:
+def test_calls_after_the_loss_of_a_connection_have_no_effect(
+    turning: Turning, make, size: int
+) -> None:
     speaker, peer = make()
     transport = speaker.transport
     peer.sock.close()
@@ -638,7 +642,9 @@ def test_calls_after_the_loss_are_harmless(turning: Turning, make, size: int) ->
     assert len(speaker.lost) == 1
 
 
-def test_acknowledging_after_the_loss_is_harmless(turning: Turning, make) -> None:
+def test_an_acknowledgement_after_the_loss_of_a_connection_has_no_effect(
+    turning: Turning, make
+) -> None:
     speaker, peer = make()
     transport = speaker.transport
     peer.sock.close()
@@ -646,7 +652,7 @@ def test_acknowledging_after_the_loss_is_harmless(turning: Turning, make) -> Non
     transport.acknowledge_now()
 
 
-def test_a_mark_that_the_application_is_idle_sends_nothing(turning: Turning, make) -> None:
+def test_marking_the_application_as_idle_sends_no_data(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.mark_idle()
     speaker.transport.write(b"data")
@@ -660,7 +666,7 @@ def test_a_mark_that_the_application_is_idle_sends_nothing(turning: Turning, mak
     speaker.transport.mark_idle()
 
 
-def test_a_write_after_an_abort_sends_nothing(turning: Turning, make) -> None:
+def test_a_write_after_an_abort_sends_no_data(turning: Turning, make) -> None:
     speaker, peer = make()
     speaker.transport.abortConnection()
     speaker.transport.write(b"more")
@@ -671,7 +677,7 @@ def test_a_write_after_an_abort_sends_nothing(turning: Turning, make) -> None:
     assert len(speaker.lost) == 1
 
 
-def test_a_dial_that_is_refused_fails(turning: Turning) -> None:
+def test_a_refused_connect_is_reported_as_failed(turning: Turning) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         factory = Clients(Speaker())
@@ -685,7 +691,7 @@ def test_small_packets_are_not_delayed(make) -> None:
     assert speaker.transport.getTcpNoDelay()
 
 
-def test_received_data_is_acknowledged_at_once(make) -> None:
+def test_received_data_is_acknowledged_immediately(make) -> None:
     speaker, _ = make()
     transport = speaker.transport
     transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
@@ -696,7 +702,7 @@ def test_received_data_is_acknowledged_at_once(make) -> None:
 # --- Dispatch ---
 
 
-def test_a_fault_in_a_protocol_ends_its_connection_alone_and_is_logged(
+def test_an_exception_in_a_protocol_ends_only_its_connection_and_is_logged(
     turning: Turning, accept, errors
 ) -> None:
     speaker, peer = accept()
@@ -717,7 +723,7 @@ def test_a_fault_in_a_protocol_ends_its_connection_alone_and_is_logged(
     assert other.lost == []
 
 
-def test_a_fault_at_the_loss_of_one_connection_ends_no_other(
+def test_an_exception_in_connection_lost_does_not_end_other_connections(
     turning: Turning, accept, errors
 ) -> None:
     speaker, peer = accept()
@@ -737,10 +743,8 @@ def test_a_fault_at_the_loss_of_one_connection_ends_no_other(
     turning.until(lambda: b"".join(other.received) == b"bc")
 
 
-def test_a_connection_may_end_another_one_that_is_readable_too(
-    turning: Turning, accept, errors
-) -> None:
-    """Both are in one batch of events; whichever comes first ends the other."""
+def test_a_connection_may_end_another_readable_connection(turning: Turning, accept, errors) -> None:
+    """Both connections are in one batch of events; the first one ends the other."""
     first, first_peer = accept()
     second, second_peer = accept()
     for speaker, victim in ((first, second), (second, first)):
@@ -773,9 +777,9 @@ def test_timed_calls_are_made_while_connections_are_busy(turning: Turning, accep
     turning.until(lambda: made and speaker.received)
 
 
-def test_only_the_epoll_reactor_itself_is_dispatched_directly() -> None:
+def test_only_the_unmodified_epoll_reactor_uses_direct_dispatch() -> None:
     class Another(EPollReactor):
-        """One that may do something else in its loop."""
+        """A subclass, whose loop may be different."""
 
     another = Another()
     selecting = SelectReactor()
@@ -798,11 +802,11 @@ def test_only_the_epoll_reactor_itself_is_dispatched_directly() -> None:
 @pytest.mark.parametrize(
     "name", ["dataBuffer", "offset", "connected", "disconnecting", "_writeDisconnecting"]
 )
-def test_the_internals_of_descriptors_exist(name: str) -> None:
+def test_the_used_internals_of_descriptors_exist(name: str) -> None:
     assert hasattr(abstract.FileDescriptor, name)
 
 
-def test_the_internals_of_connections_exist(make) -> None:
+def test_the_used_internals_of_connections_exist(make) -> None:
     speaker, _ = make()
     transport = speaker.transport
     assert (transport.dataBuffer, transport.offset) == (b"", 0)
@@ -842,7 +846,7 @@ class Closing:
     ("error", "words"),
     [(EMFILE, "no file descriptors are left"), (ENFILE, "connection not accepted: ENFILE")],
 )
-def test_a_storm_without_descriptors_is_one_warning(
+def test_many_connections_without_free_descriptors_cause_one_warning(
     port: Any, error: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
@@ -860,7 +864,7 @@ def test_a_storm_without_descriptors_is_one_warning(
     assert cause.count == (14 if error == EMFILE else 4)
 
 
-def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
+def test_a_reserved_descriptor_that_cannot_be_reopened_causes_one_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
@@ -876,7 +880,7 @@ def test_a_reserved_descriptor_that_cannot_be_had_again_is_one_warning(
 
 
 def test_twisted_calls_the_overridden_methods() -> None:
-    """An override that nobody calls any more would change nothing, and no other test might notice."""
+    """An override that is no longer called has no effect, and other tests may not detect this."""
     assert "_isSendBufferFull" in abstract.FileDescriptor._maybePauseProducer.__code__.co_names
     assert "_makeTransport" in tcp.Connector.connect.__code__.co_names or hasattr(
         tcp.Connector, "_makeTransport"
@@ -886,7 +890,7 @@ def test_twisted_calls_the_overridden_methods() -> None:
     assert EagerWrites._isSendBufferFull is not abstract.FileDescriptor._isSendBufferFull
 
 
-def test_the_internals_of_the_reactor_exist(turning: Turning) -> None:
+def test_the_used_internals_of_the_reactor_exist(turning: Turning) -> None:
     reactor = turning.reactor
     assert callable(reactor._poller.poll)
     assert isinstance(reactor._selectables, dict)
@@ -898,10 +902,10 @@ def test_the_internals_of_the_reactor_exist(turning: Turning) -> None:
 
 
 @pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM])
-def test_a_port_that_cannot_accept_waits_before_it_tries_again(
+def test_a_port_that_cannot_accept_waits_before_the_next_attempt(
     turning: Turning, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The connection stays in the kernel's queue: else the reactor would try in each turn."""
+    """The connection stays in the accept queue; without the wait, the reactor tries in every turn."""
     factory = Servers(Speaker)
     port = EagerPort(0, factory, 50, "127.0.0.1", turning.reactor)
     port.startListening()
@@ -943,7 +947,7 @@ def test_a_port_that_is_closed_while_it_waits_stays_closed(
     assert len(tried) == 1
 
 
-def test_a_client_that_would_take_a_kept_descriptor_fails_and_leaves_none_open(
+def test_a_connect_that_needs_a_reserved_descriptor_fails_and_leaves_no_descriptor_open(
     turning: Turning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptors, "_others_below", 0)

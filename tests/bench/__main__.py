@@ -8,9 +8,9 @@
 
 Run it from the checkout, with the Python that has the gateway's dependencies; it needs haproxy, gcc
 and OpenSSL's headers. The load (media server and clients in one C program, load/main.c) runs on one core,
-what is measured on another. The gateway and what it is compared with take turns, several rounds of each,
-started anew for each, so that luck and what else the machine does meet both; a figure is the median over
-the rounds, with the least and the most.
+the measured program on another. The gateway and its reference alternate for several rounds and are
+restarted for each, so that chance and other load affect both; a figure is the median over the rounds,
+with minimum and maximum.
 
 Every record that travels is numbered and checked byte for byte. The exit status is 1 if one was
 lost, doubled, reordered or changed; 2 if something is missing; and 0 otherwise, whatever the
@@ -36,7 +36,7 @@ from .scenarios import QUICK, QUICK_SLOW, SCENARIOS, Result, Rounds, Scenario
 from .slow_path import can_run, running_path
 from .targets import Bench, CannotRun, RunningTarget, running
 
-# How many runs of a scenario are repeated because other work disturbed them.
+# The number of runs of a scenario that are repeated because of other load.
 _REPEATS = 3
 
 
@@ -147,7 +147,7 @@ def _on_its_path(
     number: int,
     repeats: Iterator[int],
 ) -> Result:
-    """The result on the scenario's path, if it has one: anew for each target, and with the same chances."""
+    """The result on the scenario's path, if any: a new path for each target, with the same losses."""
     if scenario.path is None:
         return _undisturbed(once, target, scenario, repeats)
     with running_path(scenario.path, number, bench.cores) as path:
@@ -160,7 +160,7 @@ def _undisturbed(
     scenario: Scenario,
     repeats: Iterator[int],
 ) -> Result:
-    """The result of a run during which the machine did little else, or the last there may be."""
+    """The result of the first run with little other load, or of the last permitted run."""
     while True:
         result = once(target, scenario.load, scenario.rounds)
         foreign = result.get("foreign", 0.0)
@@ -178,7 +178,7 @@ def _summary(scenario: Scenario, done: Round) -> str:
 
 
 def _notes(generator: Generator, scenario: Scenario, rounds: Sequence[Round]) -> Iterator[str]:
-    """How far the generator was from being what is measured, and whether others disturbed."""
+    """Notes on the generator's spare capacity, and on other load."""
     results = [result for each in rounds for result in (each.contender, each.reference) if result]
     if scenario.ceiling:
         yield _headroom(generator.ceiling(scenario.load, scenario.rounds), rounds)

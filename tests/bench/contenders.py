@@ -1,4 +1,4 @@
-"""Who is measured, and against whom: a program, and how clients speak to it."""
+"""The measured programs and their references: a program, and the protocol of its clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 
 class Program(Enum):
-    """What stands between clients and media server."""
+    """The program between clients and media server."""
 
     GATEWAY = "gateway"
     HAPROXY = "HAProxy"
@@ -16,8 +16,8 @@ class Program(Enum):
 
 @frozen
 class Contender:
-    """``label`` heads its column. ``rtmpt`` and ``tls`` say what clients speak; the media server is always
-    behind plain TCP. ``settings`` is the gateway's configuration beyond addresses and limits."""
+    """``label`` heads its column. ``rtmpt`` and ``tls`` are the clients' protocol; the media server
+    is always behind plain TCP. ``settings`` is the gateway's configuration beyond addresses and limits."""
 
     label: str
     program: Program = Program.GATEWAY

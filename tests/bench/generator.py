@@ -64,7 +64,7 @@ class Generator:
         self._upstream.close()
 
     def run(self, target: RunningTarget, load: Mapping[str, int], rounds: Rounds) -> Result:
-        """One run; adds ``foreign``, the share of a core that others used meanwhile."""
+        """One run; adds ``foreign``, the share of a core that other processes used meanwhile."""
         busy, own, of_target = busy_s(), _children_s(), processor_s(target.pid)
         process = self._start(target, _timed(load, rounds))
         result = _finish(process, rounds.warm_s + rounds.measure_s + _SPARE_S)
@@ -74,7 +74,7 @@ class Generator:
         return result | {"foreign": foreign_s / (rounds.warm_s + rounds.measure_s)}
 
     def memory(self, target: RunningTarget, load: Mapping[str, int], rounds: Rounds) -> Result:
-        """The target's memory for each session, once all are open."""
+        """The target's memory for each session when all sessions are open."""
         self.run(target, {**load, "quiet": 10}, Rounds(1, 0.0, 0.5))
         before_kib = memory_kib(target.pid)
         process = self._start(target, _timed(load, rounds) | {"hold": 1})
@@ -86,7 +86,7 @@ class Generator:
         raise DataDamaged(_complaint(process))
 
     def ceiling(self, load: Mapping[str, int], rounds: Rounds) -> Result:
-        """The same load on an answerer that does next to nothing: what the generator can do."""
+        """The same load on a minimal server: the maximum of the generator."""
         with self._stub() as stub:
             return self.run(stub, {**load, "bare": 1}, rounds)
 

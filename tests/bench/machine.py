@@ -1,4 +1,4 @@
-"""The machine: its cores, its limits, how busy it is, and what it is called in a report."""
+"""The machine: its cores, limits and load, and its description in a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEEDED_FILES = 8192
 
 @frozen
 class Cores:
-    """Where the generator runs, and where what is measured; and whether ahead of other work."""
+    """The cores of the generator and of the target; and whether both run with priority."""
 
     load: int
     target: int
@@ -46,14 +46,14 @@ def choose_cores(real_time: bool) -> Cores:
 
 
 def raise_open_files() -> bool:
-    """Let this process and its children have as many files as they may; whether that is enough."""
+    """Raise the open-file limit of this process and its children. Returns whether it is sufficient."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most >= _NEEDED_FILES
 
 
 def busy_s() -> float:
-    """Processor time that all of the machine has spent, in seconds, what a host took included."""
+    """Processor time that the whole machine has spent, in seconds, including time taken by a host."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _idle, _wait, irq, softirq, stolen = ticks[:8]
     return (user + nice + system + irq + softirq + stolen) / _TICKS_PER_S
@@ -74,7 +74,7 @@ def memory_kib(pid: int) -> int:
 
 
 def description() -> str:
-    """One line for whoever compares figures."""
+    """One line about the machine, for the comparison of figures."""
     return (
         f"{datetime.date.today().isoformat()}, {_processor_model()}, {os.cpu_count()} cores, "
         f"Linux {platform.release()}, Python {platform.python_version()}"

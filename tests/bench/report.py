@@ -1,4 +1,4 @@
-"""From the results of all rounds to a table for a person, or for RESULTS.md."""
+"""Tables from the results of all rounds, for a terminal or for RESULTS.md."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Round:
 
     @property
     def foreign(self) -> float:
-        """The largest share of a core that other work took meanwhile."""
+        """The largest share of a core that other load used meanwhile."""
         return max(result.get("foreign", 0.0) for result in (self.contender, self.reference or {}))
 
 
 @frozen
 class Spread:
-    """What several rounds came to."""
+    """Median, minimum and maximum over several rounds."""
 
     middle: float
     least: float

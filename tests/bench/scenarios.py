@@ -1,7 +1,7 @@
-"""What is measured, as data: each scenario's load, its runs, and the figures read from them.
+"""The scenarios, as data: each scenario's load, its runs, and the figures read from them.
 
-A load is what load/main.c takes as options; it is the same for the contender and its reference, except
-for what their clients speak. A figure is read from the result of one run.
+A load is the options of load/main.c; it is the same for the contender and its reference, except
+for the protocol of their clients. A figure is read from the result of one run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PAUSE_MS = 50
 
 
 class Better(Enum):
-    """How a figure meets its target."""
+    """The comparison of a figure with its target."""
 
     RATIO_AT_MOST = "≤ {:g}x"
     AT_LEAST = "≥ {:,.0f}"
@@ -44,7 +44,7 @@ class Better(Enum):
 
 @frozen
 class Target:
-    """What a figure should come to: its ratio to the reference's, or its own value."""
+    """The target of a figure: its ratio to the reference's figure, or its own value."""
 
     better: Better
     bound: float
@@ -66,7 +66,7 @@ class Figure:
 
 @frozen
 class Rounds:
-    """How often, and how long each time."""
+    """The number of rounds, and the duration of each."""
 
     count: int
     warm_s: float
@@ -77,7 +77,7 @@ class Rounds:
 class Scenario:
     """Something to measure: ``contender``, and ``reference`` under the same load, if there is one.
 
-    ``{sessions}`` in the title stands for how many the load has.
+    ``{sessions}`` in the title is replaced by the number of sessions.
     """
 
     name: str
@@ -143,7 +143,7 @@ _UP = {"flood_up": 20, "records_per_send": 10, "pause_ms": _PAUSE_MS}
 _POLLS = {"quiet": 100, "pause_ms": 0, "spin": 1}
 
 
-# How clients speak: load/load.h, enum program.
+# The protocol of clients: load/load.h, enum program.
 _LIBRTMP = {"program": 1}
 _WHOLE = {"program": 2}
 _VIEWERS = {"play": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}

@@ -3,7 +3,7 @@
     python -m tests.bench.slow_path --delay 0.05 --loss 0.01 [COMMAND...]
 
 makes a namespace joined to this one by two TUN devices, prints this side's address, carries packets
-between the two until it is ended, and removes all of it. Each packet is ``--delay`` seconds on its way and
+between the two until it is ended, and removes all of it. Each packet is delayed by ``--delay`` seconds, and
 lost with probability ``--loss``; ``--rate`` bounds the bits a second of each direction. A command is run in
 the namespace, and its status returned. Needs root and iproute2.
 """

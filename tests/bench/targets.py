@@ -1,4 +1,4 @@
-"""What is measured, running: the gateway or HAProxy, each one process on the core that is kept for it."""
+"""The running target: the gateway or HAProxy, each one process on a reserved core."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RunningTarget:
 
 @frozen
 class Bench:
-    """Where targets run, and what is behind them. ``twistd`` is another Python's, or None."""
+    """The core of the targets and their upstream. ``twistd`` is that of another Python, or None."""
 
     upstream_port: int
     cores: Cores
@@ -77,7 +77,7 @@ class Bench:
 
 @contextmanager
 def running(contender: Contender, bench: Bench) -> Iterator[RunningTarget]:
-    """Start it, and stop it at the end. Raises CannotRun."""
+    """Start the target, and stop it at the end. Raises CannotRun."""
     port = free_port()
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         command = _COMMANDS[contender.program](contender, bench, port, Path(folder))
@@ -115,7 +115,7 @@ _COMMANDS = {Program.GATEWAY: _gateway, Program.HAPROXY: _haproxy}
 
 
 def _certify(folder: Path) -> Path:
-    """A PEM file with a key, its certificate, and the root, which nobody trusts."""
+    """A PEM file with a key, its certificate, and an untrusted root."""
     try:
         import trustme
     except ModuleNotFoundError:

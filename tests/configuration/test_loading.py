@@ -100,14 +100,14 @@ def found_later(found: Config, *place: str | int) -> str:
     return str(refused.value)
 
 
-def test_a_problem_found_later_has_the_place_of_its_key(file: Path) -> None:
+def test_a_problem_found_after_loading_has_the_line_of_its_key(file: Path) -> None:
     place = f'{file}: line 2: [[listener]] 1, key "address": '
     assert found_later(load(file, LISTENER), "listener", 0, "address") == (
         f"{place}no luck\n{place}none at all"
     )
 
 
-def test_a_problem_found_later_names_the_option() -> None:
+def test_a_problem_found_after_loading_names_the_option() -> None:
     found = loading.from_options([], ["media"])
     assert found_later(found, "listener", 0, "address").startswith(
         "command line: --listen: no luck\n"

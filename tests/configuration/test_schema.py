@@ -53,7 +53,7 @@ def keys(
 KEYS = dict(keys(json.loads(FILE.read_text())))
 
 
-def test_the_file_is_what_its_script_generates() -> None:
+def test_the_schema_file_is_the_output_of_its_script() -> None:
     generated = runpy.run_path(str(SCRIPT))["text"]()
     assert FILE.read_text() == generated, "run etc/make_schema.py"
 
@@ -78,7 +78,9 @@ def test_the_example_names_the_schema() -> None:
 
 
 @pytest.mark.parametrize("name", ["rtmpt-gateway.toml", "try.toml"])
-def test_the_examples_are_valid(schema: Draft7Validator, name: str) -> None:
+def test_the_example_configurations_are_valid_in_the_schema(
+    schema: Draft7Validator, name: str
+) -> None:
     schema.validate(tomllib.loads((ROOT / "etc" / name).read_text()))
 
 
@@ -89,7 +91,7 @@ def test_the_example_is_valid_with_every_setting_enabled(
     assert len(KEYS) > 60
 
 
-def test_a_printed_configuration_is_valid(schema: Draft7Validator) -> None:
+def test_a_printed_configuration_is_valid_in_the_schema(schema: Draft7Validator) -> None:
     schema.validate(tomllib.loads(toml_of(loading.from_file(EXAMPLE))))
 
 
@@ -109,7 +111,9 @@ def test_a_printed_configuration_is_valid(schema: Draft7Validator) -> None:
         f'workers = "auto"\n{LISTENER}',
     ],
 )
-def test_a_valid_form_is_valid(schema: Draft7Validator, text: str) -> None:
+def test_each_valid_form_of_a_value_is_valid_in_the_schema(
+    schema: Draft7Validator, text: str
+) -> None:
     document = tomllib.loads(text)
     loading.from_document("valid", document)
     schema.validate(document)
@@ -148,7 +152,7 @@ def test_a_valid_form_is_valid(schema: Draft7Validator, text: str) -> None:
         f"{LISTENER}[limits]\nhed_s = 1",
     ],
 )
-def test_a_wrong_key_or_value_is_invalid(schema: Draft7Validator, text: str) -> None:
+def test_a_wrong_key_or_value_is_invalid_in_the_schema(schema: Draft7Validator, text: str) -> None:
     document = tomllib.loads(text)
     with pytest.raises(ConfigurationError):
         loading.from_document("invalid", document)
@@ -156,7 +160,7 @@ def test_a_wrong_key_or_value_is_invalid(schema: Draft7Validator, text: str) -> 
 
 
 @pytest.mark.parametrize("path", KEYS, ids=".".join)
-def test_a_value_of_a_wrong_type_is_invalid(
+def test_a_value_of_a_wrong_type_is_invalid_in_the_schema(
     schema: Draft7Validator, everything: Document, path: tuple[str, ...]
 ) -> None:
     table: Any = everything

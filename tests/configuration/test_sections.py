@@ -40,7 +40,7 @@ EXAMPLE = """
 # --- Valid keys ---
 
 
-def test_the_designs_example_is_valid(file: Path) -> None:
+def test_the_example_of_the_design_is_valid(file: Path) -> None:
     assert load(file, EXAMPLE) == Config(
         listeners=(
             Listener(TcpAddress("0.0.0.0", 80)),
@@ -92,7 +92,7 @@ def test_a_listener_has_an_address_and_its_networks(file: Path) -> None:
     ("latency", "hold_s"),
     [('"low"', 0.25), ('"medium"', 0.5), ('"high"', 2.0), ("0", 0.0), ("1.5", 1.5), ("4", 4.0)],
 )
-def test_a_latency_is_a_name_or_seconds(file: Path, latency: str, hold_s: float) -> None:
+def test_a_latency_can_be_a_name_or_seconds(file: Path, latency: str, hold_s: float) -> None:
     assert load(file, f"{LISTENER}[tunnel]\nlatency = {latency}").tunnel.hold_s == hold_s
 
 
@@ -102,7 +102,7 @@ def test_several_upstreams_keep_their_order(file: Path) -> None:
     assert servers == [["a:1935", "[::1]:1936"], ["b:1935"]]
 
 
-def test_a_limit_changes_alone_and_an_integer_is_a_valid_duration(file: Path) -> None:
+def test_a_limit_can_be_changed_alone_and_an_integer_is_a_valid_duration(file: Path) -> None:
     limits = load(file, f"{LISTENER}[limits]\nhead_s = 3\nsessions = 5").limits
     assert limits == attrs.evolve(Limits(), head_s=3.0, sessions=5)
     assert isinstance(limits.head_s, float)

@@ -53,7 +53,7 @@ FORMS = """
     [LISTENER, FORMS, EXAMPLE.read_text(), enable_all(EXAMPLE.read_text())],
     ids=["least", "forms", "example", "everything"],
 )
-def test_the_text_gives_an_equal_configuration(file: Path, text: str) -> None:
+def test_a_written_configuration_is_read_back_as_equal(file: Path, text: str) -> None:
     config = load(file, text)
     again = loading.from_text("again", toml_of(config))
     assert again == config
@@ -95,7 +95,7 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
     ]
 
 
-def test_the_document_is_plain_and_has_null_for_keys_that_are_not_set(file: Path) -> None:
+def test_the_json_document_has_plain_values_and_null_for_keys_that_are_not_set(file: Path) -> None:
     document = json.loads(json.dumps(document_of(load(file, FORMS))))
     assert document["website"] == {"server": "127.0.0.1:80"}
     assert document["admin"]["token_file"] is None

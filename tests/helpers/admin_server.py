@@ -35,7 +35,7 @@ from tests.helpers.own_count import OwnCount
 
 
 class Figures:
-    """A worker's telemetry, of sessions that were never opened."""
+    """A worker's telemetry, with fabricated sessions."""
 
     def __init__(self, node: Node) -> None:
         self.loop = node.loop
@@ -81,7 +81,7 @@ class OneWorker:
 
 
 class Transport(StringTransport):
-    """Knows what ``twisted.web`` asks of a connection beside writing."""
+    """A transport with the other methods that ``twisted.web`` calls."""
 
     aborted = False
 
@@ -108,8 +108,8 @@ class Response:
 
 
 class AdminServer:
-    """The whole of it but the socket. Time is the reactor's, and passes when the test says so; ``spends``,
-    if any, tells instead how long work takes."""
+    """The admin server without its socket. The test advances the reactor's time; ``spends``, if any,
+    gives the time that work takes instead."""
 
     def __init__(
         self, *guard: Any, spends: Callable[[], float] | None = None, **guards: Any
@@ -138,7 +138,7 @@ class AdminServer:
         return protocol, transport
 
     def exchange(self, request: bytes) -> bytes:
-        """What is answered to these bytes on a connection of their own."""
+        """Send these bytes on a new connection. Returns the response."""
         protocol, transport = self.connect()
         protocol.dataReceived(request)
         self.let_run()
@@ -174,7 +174,7 @@ def _chunks(body: bytes) -> list[bytes]:
 
 
 def summary(**changes: Any) -> Summary:
-    """A session that nothing delays, but for ``changes``; latencies in seconds."""
+    """A session without delays, except for ``changes``; latencies in seconds."""
     latencies = {
         name: Estimate(value, value, value, value, 10)
         for name, value in changes.pop("latencies", {"downstream_wait": 0.0}).items()

@@ -1,4 +1,4 @@
-"""Telemetry of sessions of all kinds that were never opened."""
+"""Telemetry of fabricated sessions of all kinds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Node:
         return self.now
 
     def open(self, protocol: str = "rtmpt", server: str = "media:1935") -> Tunnel:
-        """A tunnel whose upstream takes all and is nowhere."""
+        """A tunnel whose upstream accepts all data and discards it."""
         self._made += 1
         ingress = Ingress(protocol, "0.0.0.0:80")
         tunnel = Tunnel(
@@ -61,7 +61,7 @@ class Node:
         return tunnel
 
     def talk(self, tunnels: list[Tunnel], rounds: int) -> None:
-        """Sends that are answered with what the upstream said a little earlier."""
+        """Sends that are answered with data which the upstream sent shortly before."""
         random = Random(1)
         for number in range(rounds):
             began = self.now

@@ -1,8 +1,8 @@
 """A client connection in memory, with real sessions and an upstream played by the test.
 
-``Wire`` behaves towards its protocol as ``gateway.transport.EagerServer`` does: it takes a write at once as
-far as there is room, tells its producer when it could not take all, and again when it has; it delivers
-nothing while reading is stopped, and lets a half-closed side still read.
+``Wire`` behaves towards its protocol as ``gateway.transport.EagerServer`` does: a write is accepted at once
+as far as there is room; the producer is paused if data remains, and resumed when all is sent; no data is
+delivered while reading is stopped; a half-closed side still reads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOLD_S = 0.5
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock in seconds that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -168,23 +168,23 @@ class Wire:
     # What the client and the kernel do
 
     def arrive(self, data: bytes) -> None:
-        """Bytes come in; they wait in the kernel while nobody reads."""
+        """Bytes arrive; they wait in the kernel while reading is stopped."""
         self._arrived += data
         self.turn()
 
     @property
     def unread(self) -> int:
-        """How many bytes wait in the kernel."""
+        """The number of bytes that wait in the kernel."""
         return len(self._arrived)
 
     def turn(self) -> None:
-        """A turn of the reactor: what has arrived is delivered, if it is read."""
+        """A turn of the reactor: deliver the received data unless reading is stopped."""
         if self.reading and self._arrived and not self.lost:
             data, self._arrived = self._arrived, b""
             self.protocol.dataReceived(data)
 
     def drain(self, room: float = float("inf")) -> None:
-        """The client reads: all that is unsent leaves, and there is this much room."""
+        """The client reads: all unsent data is sent, and ``room`` bytes are free afterwards."""
         assert not self.aborted
         if self.unsent:
             self.writes.append(self.unsent)
@@ -198,12 +198,12 @@ class Wire:
         self.turn()
 
     def end(self) -> None:
-        """The client says no more, and reads on."""
+        """The client half-closes, and continues to read."""
         self.turn()
         self.protocol.readConnectionLost()
 
     def lose(self) -> None:
-        """The connection is gone, once."""
+        """Report the loss of the connection, once."""
         assert not self.lost
         self.lost = True
         reason = ConnectionAborted() if self.aborted else ConnectionDone()
@@ -260,20 +260,20 @@ class Gateway:
         return wire
 
     def turn(self) -> None:
-        """What was put off is done."""
+        """Run the deferred calls."""
         while self.soon:
             calls, self.soon[:] = list(self.soon), []
             for call in calls:
                 call()
 
     def passes(self, seconds: float) -> None:
-        """Time passes, and the sweep finds what is due."""
+        """Advance the clock, and sweep."""
         self.clock.now += seconds
         self.sessions.sweep(self.clock.now)
         self.connections.sweep(self.clock.now)
         self.turn()
 
     def connects(self) -> None:
-        """The oldest dial has its outcome."""
+        """Complete or fail the oldest pending connect."""
         self.dials.pop(0).callback(None)
         self.turn()

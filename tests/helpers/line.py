@@ -1,7 +1,7 @@
 """A TCP connection in memory, whose transport behaves like ``EagerServer``.
 
-The test plays the peer and its kernel: ``says``, ``reads``, ``ends``, ``resets``. What Twisted would do on
-its next turn is done by ``turn``.
+The test plays the peer and its kernel: ``says``, ``reads``, ``ends``, ``resets``. ``turn`` does the work of
+the reactor's next turn.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Line:
         self.turn()
 
     def reads(self, count: float = float("inf")) -> None:
-        """The peer reads so much of what has been sent to it."""
+        """The peer reads so many of the bytes sent."""
         while count > 0 and self._in_kernel:
             taken = int(min(count, len(self._in_kernel)))
             self.received += self._in_kernel[:taken]
@@ -123,7 +123,7 @@ class Line:
         self.turn()
 
     def ends(self) -> None:
-        """The peer says no more."""
+        """The peer half-closes."""
         self._peer_ended = True
         self.turn()
 
@@ -132,7 +132,7 @@ class Line:
         self._lose(ConnectionLost())
 
     def turn(self) -> None:
-        """A turn of the reactor, and as many more as there is something to do."""
+        """Turns of the reactor, until there is no more work."""
         while True:
             soon, self._soon = self._soon, []
             for call in soon:
@@ -157,7 +157,7 @@ class Line:
         return self.closed or self.aborted
 
     def _send(self) -> None:
-        """The kernel takes what it has room for; without a bound the peer reads it at once."""
+        """The kernel accepts data up to its free space; without a limit the peer reads at once."""
         if self._room == float("inf"):
             self.received += self._unsent
             self._unsent.clear()

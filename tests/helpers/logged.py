@@ -13,7 +13,7 @@ from gateway.logs import debugging
 
 @contextmanager
 def logged(debug: bool = False) -> Iterator[list[str]]:
-    """Level and message of each event inside, of all that goes to Twisted's logger."""
+    """Level and message of each event in Twisted's log inside this context."""
     lines: list[str] = []
 
     @implementer(ILogObserver)

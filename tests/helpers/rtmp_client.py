@@ -33,7 +33,7 @@ def data(payload: bytes, timestamp: int = 0) -> Message:
 
 
 class Client:
-    """Feed it what the server wrote with ``receive``; send what ``hello`` and the calls return."""
+    """Pass the server's bytes to ``receive``; send the bytes that ``hello`` and the calls return."""
 
     def __init__(self) -> None:
         self._handshake = ClientHandshake(0, bytes(RANDOM_BYTES))
@@ -49,7 +49,7 @@ class Client:
         return self._handshake.done
 
     def receive(self, received: bytes) -> bytes:
-        """Take the server's bytes; what is returned is to be sent."""
+        """Read the server's bytes. Returns the bytes to send."""
         answer = b""
         if not self._handshake.done:
             answer = self._handshake.receive(received)

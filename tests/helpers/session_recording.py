@@ -1,7 +1,7 @@
 """A session with recorded upstream and replies, and its client.
 
 A ``Conversation`` is one session with its client, its upstream and its clock. Every command of the client
-gives a ``Reply``, whether its answer came at once or later, so that a test reads the same in both cases.
+gives a ``Reply``, whether its answer arrives at once or later, so that tests of both cases look the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LONGEST_S = 3600.0
 
 
 class RecordingUpstream:
-    """An upstream that takes everything, until a test sets ``high_water_bytes``.
+    """An upstream that accepts all data, until a test sets ``high_water_bytes``.
 
-    It holds the session to its side: ``pause`` and ``resume`` in turn, ``end`` once and nothing after it.
+    It checks the calls of the session: ``pause`` and ``resume`` in turn, ``end`` once and nothing after it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class RecordingUpstream:
 
     @property
     def up(self) -> bytes:
-        """All that was written."""
+        """All written data."""
         return b"".join(self.written)
 
     def write(self, data: bytes) -> None:
@@ -183,11 +183,11 @@ class Conversation:
         )
 
     def cut(self, reply: Reply) -> None:
-        """The connection that waits for ``reply`` dies."""
+        """Lose the connection that waits for ``reply``."""
         self.session.forget(reply, self.now)
 
     def reconnect(self) -> None:
-        """The client's connection is lost, and its next command comes on a new one."""
+        """Lose the client's connection; its next command arrives on a new connection."""
         self.session.source_lost(self.source)
         self.source += 1
 
@@ -197,13 +197,13 @@ class Conversation:
         self.session.upstream_data(data, self.now)
 
     def fill(self) -> None:
-        """The upstream takes no more."""
+        """The upstream accepts no more data."""
         self.upstream.high_water_bytes = 0
         self.upstream.full = True
         self.session.upstream_full()
 
     def drain(self) -> None:
-        """The upstream has taken all, and goes on taking."""
+        """The upstream has accepted all data, and accepts more."""
         self.upstream.unsent, self.upstream.full = 0, False
         self.upstream.high_water_bytes = None
         self.session.upstream_drained(self.now)
@@ -214,7 +214,7 @@ class Conversation:
     # The clock
 
     def later(self, seconds: float) -> None:
-        """Let time pass; what is due is done at its moment, as a sweep without any delay does."""
+        """Advance the time; each deadline runs exactly when it expires, as in a sweep without delay."""
         until = self.now + seconds
         for _ in range(100):
             if self.session.ended or self.session.deadline > until:

@@ -1,6 +1,6 @@
 """Lets tests that measure times run alone, while all others run at the same time in several processes.
 
-Two locks of files that all processes share: every test holds ``running``, shared or, if it runs alone,
+Two file locks that all processes share: every test holds ``running``, shared or, if it runs alone,
 exclusively. ``entrance`` is held while waiting for it, so that no other test begins in the meantime.
 """
 

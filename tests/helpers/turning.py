@@ -22,25 +22,25 @@ class Turning:
         self.reactor: Any = EPollReactor()
 
     def turn(self, wait_s: float = 0.0) -> None:
-        """One turn, as Twisted's main loop takes it: what is raised there is logged and left behind."""
+        """One turn, as in Twisted's main loop: exceptions are logged and do not end the loop."""
         with _log.failuresHandled("The reactor's turn failed"):
             self.reactor.runUntilCurrent()
             self.reactor.doIteration(wait_s)
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Turn until the condition holds; fail when it does not come about."""
+        """Turn until the condition is true; fail after a timeout."""
         end = time.monotonic() + _PATIENCE_S
         while not condition():
             assert time.monotonic() < end, "it did not come about"
             self.turn(0.01)
 
     def settle(self) -> None:
-        """Turn until nothing more is due or ready."""
+        """Turn until no call is due and no descriptor is ready."""
         for _ in range(5):
             self.turn()
 
     def close(self) -> None:
-        """Let go of all that the reactor holds."""
+        """Release the reactor's resources."""
         self.reactor.disconnectAll()
         self.settle()
         for reader in tuple(self.reactor._internalReaders):

@@ -1,6 +1,6 @@
 """Fixtures with real programs: clips, upstreams, the gateway.
 
-Servers that no test breaks are started once and serve all tests, each test on a stream of its own.
+Servers that no test breaks are started once and serve all tests; each test has its own stream.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _names = count()
 
 @frozen
 class Upstream:
-    """An RTMP server, and the tap in front of it that everybody comes through."""
+    """An RTMP server, and the tap in front of it through which all clients connect."""
 
     program: Program
     tap: Tap
@@ -56,7 +56,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the clips; nginx serves it as the application ``vod``."""
+    """The folder of the clips, which nginx serves as the application ``vod``."""
     return tmp_path_factory.mktemp("clips")
 
 
@@ -67,7 +67,7 @@ def clip(clips: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def packets(clip: Path) -> list[Packet]:
-    """What is to arrive of ``clip``."""
+    """The expected packets of ``clip``."""
     return packets_of_media(clip)
 
 
@@ -78,7 +78,7 @@ def sparse_clip(clips: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sparse_packets(sparse_clip: Path) -> list[Packet]:
-    """What is to arrive of ``sparse_clip``."""
+    """The expected packets of ``sparse_clip``."""
     return packets_of_media(sparse_clip)
 
 
@@ -120,13 +120,13 @@ def gateway(programs: Programs, upstream: Upstream) -> int:
 
 @pytest.fixture
 def stream() -> str:
-    """Application and name of a live stream that is this test's own."""
+    """Application and name of a live stream that only this test uses."""
     return f"live/stream{next(_names)}"
 
 
 @pytest.fixture
 def refusing_port() -> Iterator[int]:
-    """A port that nobody listens on, and that nobody else can be given meanwhile."""
+    """A reserved port without a listener."""
     with socket.socket() as bound:
         bound.bind((LOOPBACK, 0))
         yield bound.getsockname()[1]

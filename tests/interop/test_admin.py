@@ -48,7 +48,9 @@ def status(connection: HTTPConnection, path: str = "/healthz", **fields: str) ->
     return answer.status
 
 
-def test_a_unix_socket_is_for_the_gateways_own(programs: Programs, tmp_path: Path) -> None:
+def test_the_unix_socket_of_the_admin_server_permits_only_the_gateways_user_and_group(
+    programs: Programs, tmp_path: Path
+) -> None:
     path = tmp_path / "admin.sock"
     gateway = start(programs, f'address = "unix:{path}"')
     gateway.says(f"admin server on unix:{path}")
@@ -83,7 +85,9 @@ def test_remote_clients_need_the_token(programs: Programs, tmp_path: Path) -> No
     assert _TOKEN not in gateway.log
 
 
-def test_without_a_good_token_nothing_starts(programs: Programs, tmp_path: Path) -> None:
+def test_the_gateway_does_not_start_with_an_invalid_token_file(
+    programs: Programs, tmp_path: Path
+) -> None:
     path = token_file(tmp_path)
     path.chmod(0o644)
     file = tmp_path / "gateway.toml"
@@ -146,7 +150,7 @@ def test_a_stopping_gateway_ends_event_streams_without_log_lines(programs: Progr
         assert word not in gateway.program.log
 
 
-def test_its_description_is_true(programs: Programs) -> None:
+def test_the_openapi_document_agrees_with_the_responses(programs: Programs) -> None:
     if find_spec("schemathesis") is None:
         pytest.skip("schemathesis is not installed")
     gateway = start_watched_gateway(programs)

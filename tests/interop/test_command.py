@@ -44,7 +44,9 @@ def test_the_supervisors_program_is_replaced_in_its_process(
     assert "Traceback" not in gateway.log
 
 
-def test_options_replace_a_file_and_a_signal_ends_it(programs: Programs, tmp_path: Path) -> None:
+def test_run_accepts_options_instead_of_a_file_and_ends_at_a_signal(
+    programs: Programs, tmp_path: Path
+) -> None:
     with echo_server() as echo:
         gateway = start(
             programs,

@@ -19,13 +19,13 @@ FILE = FOLDER / "Containerfile"
 ADMIN = FOLDER / "admin.py"
 
 
-def test_hadolint_finds_no_fault() -> None:
+def test_hadolint_reports_no_problem() -> None:
     done = subprocess.run([needs("hadolint"), FILE], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
 
 def last(instruction: str) -> str:
-    """The words of the last such instruction, which is in force."""
+    """The arguments of the last such instruction, which takes effect."""
     lines = FILE.read_text().replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith(instruction + " ")][-1].partition(" ")[2]
 
@@ -38,7 +38,7 @@ def test_the_image_runs_as_a_user_and_gets_the_signals() -> None:
     assert last("CMD").startswith('["run", ')
 
 
-def test_the_port_is_that_of_the_configuration() -> None:
+def test_the_exposed_port_is_the_port_of_the_configuration() -> None:
     configuration = loading.from_file(FOLDER / "rtmpt-gateway.toml")
     assert [str(each.address) for each in configuration.listeners] == [f"0.0.0.0:{last('EXPOSE')}"]
     assert configuration.admin is not None
@@ -65,13 +65,13 @@ def test_the_health_check_has_the_status_of_the_gateway(programs: Programs, tmp_
     assert "Traceback" not in gone.stderr
 
 
-def test_without_an_admin_server_nothing_is_asked(tmp_path: Path) -> None:
+def test_the_health_check_succeeds_without_an_admin_server(tmp_path: Path) -> None:
     file = tmp_path / "rtmpt-gateway.toml"
     file.write_text("")
     assert ask(file, "GET", "/readyz").returncode == 0
 
 
-def test_the_image_builds() -> None:
+def test_the_image_can_be_built() -> None:
     base = FILE.read_text().partition("ARG BASE=")[2].split()[0]
     for engine in ("podman", "docker"):
         path = shutil.which(engine)

@@ -18,13 +18,13 @@ _GIVE_UP_S = 10
 # RTMP's version 3 and the client's first block: time, zero, and what should be random.
 _C0_C1 = b"\x03" + bytes(8) + b"r" * 1528
 _S0_S1_S2_BYTES = 1 + 1536 + 1536
-# How long curl waits for "100 Continue" before it sends the body all the same.
+# The time that curl waits for "100 Continue" before it sends the body anyway.
 _CURL_WAITS_S = 1.0
 
 
 @frozen
 class Done:
-    """What curl got: all heads as they came, the last body, and what ``--write-out`` was asked for."""
+    """The output of curl: all heads, the last body, and the values of ``--write-out``."""
 
     head: str
     body: bytes
@@ -36,7 +36,7 @@ Curl = Callable[..., Done]
 
 @pytest.fixture
 def upstream(origin: Upstream) -> Upstream:
-    """What is behind the gateway makes no difference here."""
+    """Any one upstream is sufficient for these tests."""
     return origin
 
 
@@ -46,7 +46,7 @@ def curl(programs: Programs) -> Curl:
 
 
 def _curl(programs: Programs, *words: str, data: bytes = b"\x00", write: str = "") -> Done:
-    """POST ``data`` as curl does it with ``words``."""
+    """POST ``data`` with curl and the arguments ``words``."""
     folder = programs.new_folder("curl")
     (folder / "data").write_bytes(data)
     outputs = ["--output", "body"] * sum(word.startswith("http://") for word in words)
@@ -76,7 +76,7 @@ def opened(curl: Curl, gateway: int) -> str:
 
 
 def assert_handshake_is_answered(curl: Curl, gateway: int, session: str, first: Done) -> None:
-    """The upstream has got C0 and C1, whole and once."""
+    """The upstream has received C0 and C1 completely and once."""
     answers = first.body[1:]
     number = 1
     while len(answers) < _S0_S1_S2_BYTES:
@@ -88,7 +88,7 @@ def assert_handshake_is_answered(curl: Curl, gateway: int, session: str, first: 
     assert answers[0] == 3
 
 
-def test_a_body_that_waits_for_100_continue(curl: Curl, gateway: int) -> None:
+def test_a_body_that_waits_for_100_continue_is_sent_upstream(curl: Curl, gateway: int) -> None:
     session = opened(curl, gateway)
     send = curl(
         *("--header", "Expect: 100-continue", at(gateway, f"send/{session}/0")),
@@ -100,14 +100,14 @@ def test_a_body_that_waits_for_100_continue(curl: Curl, gateway: int) -> None:
     assert_handshake_is_answered(curl, gateway, session, send)
 
 
-def test_a_chunked_body(curl: Curl, gateway: int) -> None:
+def test_a_chunked_body_is_sent_upstream(curl: Curl, gateway: int) -> None:
     session = opened(curl, gateway)
     chunked = ("--header", "Transfer-Encoding: chunked")
     send = curl(*chunked, at(gateway, f"send/{session}/0"), data=_C0_C1)
     assert_handshake_is_answered(curl, gateway, session, send)
 
 
-def test_http_1_0_with_keep_alive_stays_on_one_connection(curl: Curl, gateway: int) -> None:
+def test_http_1_0_commands_with_keep_alive_share_one_connection(curl: Curl, gateway: int) -> None:
     session = opened(curl, gateway)
     commands = [at(gateway, f"idle/{session}/{number}") for number in range(3)]
     idles = curl(
@@ -119,27 +119,31 @@ def test_http_1_0_with_keep_alive_stays_on_one_connection(curl: Curl, gateway: i
     assert idles.head.count("Connection: keep-alive\r\n") == 3
 
 
-def test_http_1_0_without_it_ends_the_connection(curl: Curl, gateway: int) -> None:
+def test_an_http_1_0_command_without_keep_alive_closes_the_connection(
+    curl: Curl, gateway: int
+) -> None:
     session = opened(curl, gateway)
     idle = curl("--http1.0", at(gateway, f"idle/{session}/0"))
     assert "Connection: close\r\n" in idle.head
     assert idle.body == b"\x01"
 
 
-def test_the_absolute_form_that_proxies_are_sent(curl: Curl, gateway: int) -> None:
+def test_commands_in_the_absolute_form_for_proxies_are_served(curl: Curl, gateway: int) -> None:
     through = ("--proxy", at(gateway, ""))
     session = curl(*through, "http://media.example/open/1").body.decode().strip()
     send = curl(*through, f"http://media.example/send/{session}/0", data=_C0_C1)
     assert_handshake_is_answered(curl, gateway, session, send)
 
 
-def test_an_unknown_session_is_404_and_empty(curl: Curl, gateway: int) -> None:
+def test_a_command_for_an_unknown_session_gets_404_with_an_empty_body(
+    curl: Curl, gateway: int
+) -> None:
     idle = curl(at(gateway, "idle/nobody/1"))
     assert idle.head.startswith("HTTP/1.1 404 ")
     assert idle.body == b""
 
 
-def test_an_upstream_that_refuses_is_503_and_empty(
+def test_an_open_gets_503_with_an_empty_body_if_the_upstream_refuses(
     curl: Curl, programs: Programs, refusing_port: int
 ) -> None:
     _, port = start_gateway(programs, *ANY_PORT, "--upstream", f"{LOOPBACK}:{refusing_port}")

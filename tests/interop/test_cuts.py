@@ -1,9 +1,9 @@
 """Connections cut during a tunnel, and the data that ffmpeg and rtmpdump still get.
 
-Three things are compared: what the client was told by whole answers with what the upstream said, what the
-upstream was told with what the client said, each byte once; and the packets that the client wrote.
+Three comparisons: the data of whole answers with the data that the upstream sent; the data that the
+upstream received with the data that the client sent, each byte once; and the packets that the client wrote.
 
-What the programs do after a cut (FFmpeg 5.1, rtmpdump 2.4) decides what can be hoped for:
+The behaviour of the programs after a cut (FFmpeg 5.1, rtmpdump 2.4) determines the possible results:
 
 - ffmpeg playing tries once more, on a new connection, what failed before it had the answer's whole head:
   as a send of the next number, whatever it was. It loses the packet at which it was interrupted, since
@@ -68,14 +68,14 @@ def make_cutter(gateway: int) -> Iterator[MakeCutter]:
 
 @frozen
 class Stage:
-    """What the plays below are made of."""
+    """The programs and the stream of one play."""
 
     programs: Programs
     upstream: Upstream
     stream: str
 
     def play(self, make_player: MakePlayer, cutter: Cutter, clip: Path) -> Player:
-        """Have a player get the clip, live and from its beginning, and cut it in the middle."""
+        """Let a player receive the clip live from its beginning, and cut its connection in the middle."""
         player = make_player(self.programs, url("rtmpt", cutter.port, self.stream))
         self.upstream.tap.players(1)
         publish(self.programs, clip, url("rtmp", self.upstream.tap.port, self.stream))
@@ -96,13 +96,13 @@ def stage(programs: Programs, upstream: Upstream, stream: str) -> Stage:
 
 
 def assert_told_exactly(cutter: Cutter, link: TappedLink) -> None:
-    """Client and upstream were told what the other said, in order and once."""
+    """Client and upstream have received each other's data completely, in order and once."""
     assert link.down.startswith(cutter.received())
     assert bytes(link.up) == b"".join(cutter.sent())
 
 
 def assert_all_but_one(got: list[Packet], sent: list[Packet]) -> None:
-    """One packet, ffmpeg's own loss, is missing, and the others are there in order."""
+    """One packet, which ffmpeg itself loses, is missing, and the others are in order."""
     (lost,) = [index for index in range(len(sent)) if got == sent[:index] + sent[index + 1 :]]
     assert 0 < lost < len(sent) - 1
 
@@ -110,7 +110,7 @@ def assert_all_but_one(got: list[Packet], sent: list[Packet]) -> None:
 @each_way
 @pytest.mark.parametrize("moment", BEFORE_WHOLE_HEAD)
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_ffmpeg_plays_on(
+def test_ffmpeg_continues_playing_after_a_cut_before_the_end_of_an_answers_head(
     how: How,
     moment: Moment,
     stage: Stage,
@@ -143,7 +143,7 @@ def test_ffmpeg_continues_when_the_gateway_does_not_notice_the_cut(
 
 @pytest.fixture
 def eager_for_acknowledgements(programs: Programs, clips: Path) -> Iterator[Upstream]:
-    """An upstream that has ffmpeg acknowledge every 10 kB."""
+    """An upstream that makes ffmpeg send an acknowledgement every 10 kB."""
     program, port = start_nginx(programs, clips, window_bytes=20_000)
     with closing(Tap(port)) as tap:
         yield Upstream(program, tap)
@@ -162,7 +162,7 @@ def start_unstreamed(programs: Programs, upstream: Upstream) -> int:
 
 
 @pytest.mark.parametrize("moment", [Moment.IN_REQUEST, Moment.BEFORE_ANSWER])
-def test_commands_of_a_playing_ffmpeg_go_up_once(
+def test_commands_of_a_playing_ffmpeg_are_sent_upstream_once(
     moment: Moment,
     programs: Programs,
     eager_for_acknowledgements: Upstream,
@@ -180,7 +180,7 @@ def test_commands_of_a_playing_ffmpeg_go_up_once(
 
 @each_way
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_ffmpeg_gives_up_in_the_body_of_an_answer(
+def test_ffmpeg_ends_with_correct_data_after_a_cut_in_the_body_of_an_answer(
     how: How,
     stage: Stage,
     make_cutter: MakeCutter,
@@ -198,7 +198,7 @@ def test_ffmpeg_gives_up_in_the_body_of_an_answer(
 
 @pytest.mark.parametrize("moment", list(Moment))
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_rtmpdump_gives_up_with_the_data_received(
+def test_rtmpdump_ends_after_a_cut_with_correct_data(
     moment: Moment,
     stage: Stage,
     make_cutter: MakeCutter,
@@ -215,7 +215,7 @@ def test_rtmpdump_gives_up_with_the_data_received(
 
 
 @pytest.mark.parametrize("moment", [Moment.IN_REQUEST, Moment.BEFORE_ANSWER, Moment.IN_ANSWER_HEAD])
-def test_ffmpeg_that_gives_up_publishing_leaves_nothing_behind(
+def test_data_of_a_publishing_ffmpeg_is_sent_upstream_before_a_cut_ends_the_session(
     moment: Moment,
     programs: Programs,
     upstream: Upstream,
@@ -240,7 +240,7 @@ def test_ffmpeg_that_gives_up_publishing_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_a_client_that_is_gone_is_reaped_with_its_upstream_connection(
+def test_the_session_and_the_upstream_connection_of_a_killed_client_end(
     programs: Programs, upstream: Upstream, stream: str, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "gateway.toml"

@@ -23,7 +23,7 @@ from tests.helpers.interop.servers import ROOT
 from tests.helpers.interop.watched import start_watched_gateway
 
 FOLDER = ROOT / "deploy/grafana"
-# What Grafana puts in the place of its variables; its rate interval is four scrapes.
+# The values that Grafana substitutes for its variables; its rate interval is four scrapes.
 _VARIABLES = {
     "$instance": ".*",
     "$session": "n100-5",
@@ -42,7 +42,7 @@ def dashboard() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def expressions(dashboard: dict[str, Any]) -> list[str]:
-    """All that the dashboard asks, with something in the place of each variable."""
+    """All expressions of the dashboard, with a value for each variable."""
     panels = dashboard["panels"]
     asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     asked += [
@@ -62,7 +62,7 @@ def _filled(expression: str) -> str:
 
 @pytest.fixture(scope="module")
 def prometheus(lasting_programs: Programs) -> Iterator[Prometheus]:
-    """It scrapes a gateway that shows all that there is."""
+    """A Prometheus that scrapes an exposition with all series."""
     with shown(pages()) as port:
         prometheus = start_prometheus(lasting_programs, port)
         yield prometheus
@@ -74,14 +74,14 @@ def test_the_dashboard_is_the_output_of_its_script() -> None:
     assert (FOLDER / "rtmpt-gateway.json").read_text() == made, "run make_dashboard.py again"
 
 
-def test_prometheus_understands_every_expression(
+def test_prometheus_accepts_every_expression(
     prometheus: Prometheus, expressions: list[str]
 ) -> None:
     for expression in expressions:
         assert prometheus.ask("format_query", query=expression)
 
 
-def test_every_expression_finds_something(prometheus: Prometheus, expressions: list[str]) -> None:
+def test_every_expression_has_a_result(prometheus: Prometheus, expressions: list[str]) -> None:
     for expression in expressions:
         until(lambda asked=expression: prometheus.query(asked), expression, _ANSWERED_S)
 
@@ -99,7 +99,7 @@ def test_the_dashboard_uses_only_metrics_that_exist(
 def test_a_prometheus_that_scrapes_a_gateway_answers_every_expression(
     programs: Programs, expressions: list[str]
 ) -> None:
-    """Before the first client too: what is about all sessions is never without data."""
+    """Expressions about all sessions have data even before the first client."""
     prometheus = start_prometheus(programs, start_watched_gateway(programs).admin_port)
     prometheus.scrapes()
     for expression in expressions:
@@ -109,7 +109,7 @@ def test_a_prometheus_that_scrapes_a_gateway_answers_every_expression(
             prometheus.query(expression)
 
 
-def test_every_rule_finds_something_to_record(prometheus: Prometheus) -> None:
+def test_every_recording_rule_has_a_result(prometheus: Prometheus) -> None:
     recorded = [rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"]
     for name in recorded:
         until(lambda asked=name: prometheus.query(asked), name, _ANSWERED_S)
@@ -127,7 +127,7 @@ def test_failed_and_exceeded_values_are_red(dashboard: dict[str, Any]) -> None:
         assert [each["text"] for each in mapping["options"].values()] == ["down", "up"]
 
 
-def test_no_panel_covers_another(dashboard: dict[str, Any]) -> None:
+def test_no_panel_overlaps_another_panel(dashboard: dict[str, Any]) -> None:
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     assert not [pair for pair in combinations(places, 2) if _overlap(*pair)]

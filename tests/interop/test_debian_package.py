@@ -85,7 +85,7 @@ def output_of(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
-def test_lintian_finds_no_fault(package: Path) -> None:
+def test_lintian_reports_no_problem(package: Path) -> None:
     done = subprocess.run(
         [needs("lintian"), "--fail-on=error,warning", package],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_the_package_requires_the_python_that_it_was_built_with(package: Path) -
     assert folder[1] in needed
 
 
-def test_no_file_names_the_folder_of_the_build(package: Path, tmp_path: Path) -> None:
+def test_no_file_contains_the_path_of_the_build_folder(package: Path, tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True, timeout=120)
     found = subprocess.run(
         ["grep", "-rl", "debian/rtmpt-gateway/usr", tmp_path],
@@ -128,7 +128,7 @@ def test_no_file_names_the_folder_of_the_build(package: Path, tmp_path: Path) ->
 
 
 def optional_files(root: Path) -> set[Path]:
-    """Where the package must have files that the checkout has."""
+    """The paths in the package of files that the checkout may have."""
     places = {
         "deploy/man/rtmpt-gateway.1": "usr/share/man/man1/rtmpt-gateway.1.gz",
         "deploy/completion/rtmpt-gateway.bash": "usr/share/bash-completion/completions/rtmpt-gateway",
@@ -213,7 +213,7 @@ def commands(root: DebianRoot) -> tuple[list[str], list[str]]:
 
 
 def start(root: DebianRoot) -> tuple[Program, int]:
-    """Start the gateway by the unit's commands, in the folders that systemd makes; its port."""
+    """Start the gateway by the unit's commands, in the folders that systemd creates. Returns its port."""
     check, command = commands(root)
     for folder in (_LOGS, _RUN):
         root.run("install", "-d", "-o", _USER, "-g", _USER, "-m", "755", folder)
@@ -258,7 +258,7 @@ def rotate(root: DebianRoot, gateway: Program) -> None:
 
 
 def newer(package: Path, folder: Path) -> Path:
-    """The same package with a newer version of the gateway, which is all that a reload looks at."""
+    """The same package with a newer version of the gateway; a reload compares only the version."""
     tree, changed = folder / "newer", folder / "newer.deb"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True, timeout=120)
     (metadata,) = tree.glob(

@@ -28,7 +28,7 @@ _STALL_S = 0.020
 
 
 def request_times(port: int) -> list[float]:
-    """How long each of many requests takes, made as FFmpeg makes them."""
+    """The durations of many requests that are sent as FFmpeg sends them."""
     with socket.create_connection((LOOPBACK, port)) as connection:
         session = _post(connection, "/open/1", b"\x00").decode().strip()
         return [
@@ -69,13 +69,13 @@ def _some(connection: socket.socket) -> bytes:
 
 @pytest.fixture
 def upstream(origin: Upstream) -> Upstream:
-    """What is behind the gateway makes no difference here."""
+    """Any one upstream is sufficient for these tests."""
     return origin
 
 
 @pytest.fixture
 def ordinary_server() -> Iterator[int]:
-    """The port of a server that reads a request to its end, answers it, and knows of no delays."""
+    """The port of a server that answers each complete request, without immediate acknowledgements."""
     with socket.create_server((LOOPBACK, 0)) as listening:
         thread = Thread(target=_serve_one, args=(listening,))
         thread.start()
@@ -100,8 +100,8 @@ def test_a_request_in_two_segments_is_answered_without_delay(gateway: int) -> No
     assert median(request_times(gateway)) < _STALL_S
 
 
-def test_an_ordinary_server_has_the_delay(ordinary_server: int) -> None:
-    """Without this, the test above would prove nothing."""
+def test_a_request_in_two_segments_to_an_ordinary_server_is_delayed(ordinary_server: int) -> None:
+    """Without this delay, the test above proves nothing."""
     assert median(request_times(ordinary_server)) > _STALL_S
 
 

@@ -54,13 +54,15 @@ def status_of_open(gateway: WatchedGateway) -> bytes:
         return client.recv(65536).split(b" ")[1]
 
 
-def test_without_sessions_it_ends_at_once(gateway: WatchedGateway) -> None:
+def test_a_stopping_gateway_without_sessions_ends_at_once(gateway: WatchedGateway) -> None:
     stop(gateway)
     assert gateway.program.ends(_AT_ONCE_S) == _ENDED
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_a_session_goes_on_and_no_other_begins(gateway: WatchedGateway, way: str) -> None:
+def test_a_session_continues_during_a_drain_and_opens_get_503(
+    gateway: WatchedGateway, way: str
+) -> None:
     with published(gateway, way) as talk:
         begin_to_stop(gateway)
         assert not gateway.is_ready
@@ -77,7 +79,9 @@ def test_a_session_goes_on_and_no_other_begins(gateway: WatchedGateway, way: str
 
 @pytest.mark.parametrize("way", _WAYS)
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_all_at_once(gateway: WatchedGateway, way: str, second: int) -> None:
+def test_a_second_signal_ends_all_sessions_at_once(
+    gateway: WatchedGateway, way: str, second: int
+) -> None:
     with published(gateway, way):
         begin_to_stop(gateway)
         gateway.program.send(second)

@@ -44,14 +44,14 @@ http {{
     }}
 }}
 """
-# What a client makes up: nginx appends the true address behind the one, and passes the other on.
+# Forged fields of a client: nginx appends the true address to the first, and forwards the second.
 _OPEN = (
     b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
     b"X-Forwarded-For: 198.51.100.%d\r\nForwarded: for=198.51.100.%d\r\n\r\n\0"
 )
 
 
-def test_caps_and_rules_are_for_the_address_that_nginx_names(
+def test_limits_and_rules_apply_to_the_client_address_from_nginx(
     programs: Programs, origin: Upstream
 ) -> None:
     configuration = _GATEWAY.format(loopback=LOOPBACK, upstream=origin.server, denied=_DENIED)

@@ -17,7 +17,7 @@ _MUCH = bytes(range(256)) * 65536
 
 
 def everything(connection: socket.socket) -> bytes:
-    """What a side says until its end."""
+    """All data that a side sends until its end."""
     pieces = []
     while piece := connection.recv(65536):
         pieces.append(piece)
@@ -38,7 +38,7 @@ def speak_then_listen(connection: socket.socket) -> bytes:
 
 
 class Peer:
-    """An upstream that does as the test says with its one connection, and what it heard."""
+    """An upstream whose one connection the test controls, and the data received on it."""
 
     def __init__(self) -> None:
         self.listening = socket.create_server((LOOPBACK, 0))

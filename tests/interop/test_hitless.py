@@ -75,7 +75,7 @@ def test_nothing_is_lost_over_reloads_an_upgrade_and_killed_processes(
         assert "Traceback" not in log.read_text()
 
 
-def test_media_of_ffmpeg_is_exact_over_reloads_and_an_upgrade(
+def test_media_of_ffmpeg_is_exact_during_reloads_and_an_upgrade(
     programs: Programs,
     tmp_path: Path,
     nginx: Upstream,

@@ -75,7 +75,7 @@ def test_containers_have_no_privileges_and_write_no_image_files(pod: dict[str, A
         assert context["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_selectors_find_the_pods() -> None:
+def test_selectors_match_the_pods() -> None:
     for service, kind in (("rtmpt-gateway", "StatefulSet"), ("rtmpt-balancer", "Deployment")):
         labels = find(kind, service)["spec"]["template"]["metadata"]["labels"]
         assert find("Service", service)["spec"]["selector"] == labels
@@ -84,7 +84,7 @@ def test_selectors_find_the_pods() -> None:
         assert budget["selector"]["matchLabels"] == labels
 
 
-def test_a_pod_may_drain_for_as_long_as_its_configuration_says() -> None:
+def test_the_termination_grace_period_of_a_pod_covers_the_drain() -> None:
     assert (
         _POD["terminationGracePeriodSeconds"]
         > loading.from_text("gateway.yaml", _TOML).limits.drain_s + 10
@@ -99,7 +99,7 @@ def test_haproxy_has_a_backend_for_each_gateway() -> None:
         assert _HAPROXY.count(host) == 2
 
 
-def test_haproxy_replaces_variables_which_it_does_in_double_quotes_only() -> None:
+def test_environment_variables_for_haproxy_are_in_double_quotes() -> None:
     assert "${" not in re.sub(r'"[^"\n]*"', "", _HAPROXY)
 
 
@@ -122,7 +122,7 @@ def test_haproxy_accepts_its_configuration(tmp_path: Path) -> None:
 
 @frozen
 class Pod:
-    """A gateway, with the configuration that its init container makes."""
+    """A gateway, with the configuration that its init container creates."""
 
     number: int
     program: Program
@@ -131,7 +131,7 @@ class Pod:
     file: Path
 
     def ask(self, *words: str) -> int:
-        """Run the command of a probe or hook; its exit status."""
+        """Run the command of a probe or hook. Returns its exit status."""
         command = [sys.executable, ASK, *words, self.file]
         return subprocess.run(command, capture_output=True, timeout=30).returncode
 
@@ -153,7 +153,7 @@ def own_configuration(number: int, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [0, 7, 12])
-def test_a_pods_sessions_begin_with_its_ordinal(number: int, tmp_path: Path) -> None:
+def test_the_session_ids_of_a_pod_begin_with_its_ordinal(number: int, tmp_path: Path) -> None:
     assert (
         loading.from_text("gateway.yaml", own_configuration(number, tmp_path)).node.id
         == f"{number:02}"
@@ -200,7 +200,7 @@ def start(programs: Programs, number: int, folder: Path, token: Path, upstream: 
 
 @pytest.fixture
 def balancer(programs: Programs, pods: list[Pod]) -> int:
-    """HAProxy with the embedded configuration, but the pods' addresses; its port."""
+    """HAProxy with the embedded configuration and the test's pod addresses. Yields its port."""
     needs("haproxy")
     # The machine that tests may allow fewer open files.
     text = _HAPROXY.replace("maxconn 20000", "maxconn 1000")

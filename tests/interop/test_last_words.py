@@ -27,7 +27,7 @@ _PIECE = bytes(range(256)) * 256
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
-    """Where the upstream listens; it takes little at a time."""
+    """The upstream's listening socket, with a small receive buffer."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         listening.bind((LOOPBACK, 0))
@@ -69,7 +69,7 @@ def accepted(server: socket.socket) -> socket.socket:
 
 
 def all_is_taken(connection: socket.socket) -> bool:
-    """Whether the other side's kernel has all that was written."""
+    """Whether the peer's kernel has received all written data."""
     unsent = array("i", [0])
     ioctl(connection, TIOCOUTQ, unsent)
     return not unsent[0]
@@ -95,7 +95,7 @@ def test_data_before_a_close_reaches_a_slow_upstream(
 
 
 def end_with(words: bytes, server: socket.socket, first: bytes) -> None:
-    """Say them once ``first`` has come, and close."""
+    """Send ``words`` after ``first`` has arrived, and close."""
     with closing(accepted(server)) as upstream:
         got = b""
         while len(got) < len(first):
@@ -123,7 +123,7 @@ def test_an_upstreams_last_data_is_not_lost_when_a_send_fails(
     assert got == _OF_SESSION
 
 
-def test_an_upstreams_last_data_is_not_lost_when_the_client_sends(
+def test_the_upstreams_last_data_is_relayed_even_if_the_client_still_sends(
     client: socket.socket, server: socket.socket
 ) -> None:
     client.sendall(_HANDSHAKE)

@@ -30,7 +30,9 @@ _SESSIONS = 40
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_no_line_is_lost_in_a_rotation(programs: Programs, tmp_path: Path, workers: int) -> None:
+def test_no_line_is_lost_during_a_rotation(
+    programs: Programs, tmp_path: Path, workers: int
+) -> None:
     folder = programs.new_folder("logs")
     file = tmp_path / "gateway.toml"
     with echo_server() as upstream:
@@ -83,7 +85,7 @@ def rotate(gateway: Program, folder: Path, scratch: Path) -> None:
 
 
 def adapt(folder: Path, reload: str) -> str:
-    """deploy/logrotate with another folder, of this user, and another way to reload."""
+    """The configuration of deploy/logrotate, with another folder, this user and another reload command."""
     text = (ROOT / "deploy/logrotate/rtmpt-gateway").read_text()
     for old, new in (
         (_FOLDER, str(folder)),

@@ -31,7 +31,7 @@ def gateway(programs: Programs, access: Path) -> WatchedGateway:
 
 
 def records(gateway: WatchedGateway) -> list[dict[str, Any]]:
-    """Those of sessions that have ended."""
+    """The records of ended sessions."""
     lines = [json.loads(line) for line in gateway.program.log.splitlines() if line[-1:] == "}"]
     return [line for line in lines if line["namespace"].endswith("SessionEndLog")]
 
@@ -42,7 +42,7 @@ def entries(access: Path) -> list[dict[str, str]]:
     return [dict(zip(names, line.split("\t"), strict=True)) for line in lines if line[:1] != "#"]
 
 
-def test_a_publisher_leaves_one_record_and_four_lines(
+def test_a_publisher_has_one_log_record_and_four_access_log_lines(
     programs: Programs, gateway: WatchedGateway, access: Path, stream: str, clip: Path
 ) -> None:
     publisher = publish(programs, clip, url("rtmpt", gateway.port, stream), in_real_time=False)
@@ -68,8 +68,8 @@ def test_a_publisher_leaves_one_record_and_four_lines(
     assert int(lines[-1]["cs-bytes"]) == record["bytes_up"]
 
 
-def test_no_session_id_is_written_down(gateway: WatchedGateway, access: Path) -> None:
-    """It is a credential: who has it can send in the session's name."""
+def test_no_session_id_is_logged(gateway: WatchedGateway, access: Path) -> None:
+    """A session id is a credential: with it, anyone can send in the session."""
     with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
         client.sendall(b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         session = client.recv(4096).partition(b"\r\n\r\n")[2].strip().decode()
@@ -96,7 +96,7 @@ def test_a_session_has_a_line_when_its_stream_is_known_and_a_short_one_at_its_en
     )
 
 
-def test_connections_that_are_refused_without_descriptors_are_one_warning(
+def test_connections_refused_for_lack_of_descriptors_cause_one_warning(
     gateway: WatchedGateway,
 ) -> None:
     (pid,) = gateway.program.children

@@ -28,12 +28,12 @@ each_player = pytest.mark.parametrize("make_player", [FFmpegPlayer, RtmpdumpPlay
 
 
 def played(player: Player) -> tuple[int, list[Packet]]:
-    """The exit status of a player that ends by itself, and what it has got."""
+    """The exit status and the packets of a player that ends by itself."""
     return player.program.ends(_PLAYED_S), player.packets()
 
 
 @each_player
-def test_live(
+def test_a_live_stream_over_rtmpt_has_the_same_packets_as_over_rtmp(
     make_player: MakePlayer,
     programs: Programs,
     upstream: Upstream,
@@ -51,7 +51,7 @@ def test_live(
 
 @each_player
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_a_file(
+def test_a_file_over_rtmpt_has_the_same_packets_as_over_rtmp(
     make_player: MakePlayer,
     programs: Programs,
     upstream: Upstream,
@@ -65,7 +65,7 @@ def test_a_file(
     assert tunnelled.packets() == packets
 
 
-def test_live_while_it_is_published_through_the_same_gateway(
+def test_a_live_stream_is_played_and_published_through_the_same_gateway(
     programs: Programs,
     upstream: Upstream,
     gateway: int,

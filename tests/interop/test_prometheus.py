@@ -33,7 +33,7 @@ def prometheus(lasting_programs: Programs, gateway: WatchedGateway) -> Prometheu
 
 
 def p95_of(action: str, stream: str) -> str:
-    """Asks for a session's downstream wait by what its client does, as an operator would."""
+    """The expression for the downstream wait of a session, selected by its stream and action."""
     return (
         'rtmpt_gateway_session_latency_seconds{latency="downstream_wait", statistic="p95"}'
         " * on (job, instance, session) group_left (stream)"
@@ -41,14 +41,14 @@ def p95_of(action: str, stream: str) -> str:
     )
 
 
-def test_every_rule_has_something_to_record_before_the_first_client(prometheus: Prometheus) -> None:
-    """So that the first one of its kind, be it session, refusal or fault, is an increase."""
+def test_every_recording_rule_has_a_result_before_the_first_client(prometheus: Prometheus) -> None:
+    """The first session, refusal or fault is then an increase of an existing series."""
     recorded = [rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"]
     for name in recorded:
         until(lambda asked=name: prometheus.query(asked), name, _SEEN_S)
 
 
-def test_a_players_downstream_wait_is_seen_while_it_plays_and_gone_afterwards(
+def test_the_downstream_wait_of_a_player_has_a_series_only_during_its_session(
     programs: Programs, gateway: WatchedGateway, prometheus: Prometheus, stream: str, clip: Path
 ) -> None:
     name = stream.rpartition("/")[2]
@@ -92,7 +92,7 @@ def test_a_players_downstream_wait_is_seen_while_it_plays_and_gone_afterwards(
     )
 
 
-def test_there_is_nothing_to_tell_of_a_gateway_that_is_well(prometheus: Prometheus) -> None:
+def test_no_alert_fires_for_a_healthy_gateway(prometheus: Prometheus) -> None:
     until(
         lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"},
         "all rules have been evaluated",

@@ -45,7 +45,7 @@ def labels_of(samples: str) -> dict[str, set[frozenset[str]]]:
 
 @pytest.fixture(scope="module")
 def prometheus(lasting_programs: Programs) -> Prometheus:
-    """It has read the rules, and scrapes nobody that is there."""
+    """A Prometheus with the rules, whose target does not exist."""
     return start_prometheus_with(lasting_programs, DEPLOYED / "prometheus.yml")
 
 
@@ -59,11 +59,11 @@ def test_the_rules_are_valid(rules: str) -> None:
 
 
 @pytest.mark.parametrize("cases", sorted(CASES.glob("*.yml")), ids=lambda path: path.stem)
-def test_the_rules_pass_their_cases(cases: Path) -> None:
+def test_the_rules_pass_their_test_cases(cases: Path) -> None:
     promtool("test", "rules", str(cases))
 
 
-def test_the_rules_ask_for_nothing_that_the_gateway_does_not_show(
+def test_the_rules_use_only_metrics_of_the_gateway(
     programs: Programs, prometheus: Prometheus
 ) -> None:
     gateway = start_watched_gateway(programs)
@@ -75,8 +75,8 @@ def test_the_rules_ask_for_nothing_that_the_gateway_does_not_show(
     assert asked - shown - recorded == set()
 
 
-def test_the_cases_have_series_as_the_gateway_shows_them() -> None:
-    """Else the alerts would be tried on labels that no gateway has."""
+def test_the_series_of_the_test_cases_have_the_labels_of_the_gateways_series() -> None:
+    """Otherwise the alerts are tested with labels that no gateway has."""
     shown = labels_of(everything())
     series = [found for file in CASES.glob("*.yml") for found in _SERIES.finditer(file.read_text())]
     assert len(series) > 50
@@ -88,7 +88,7 @@ def test_the_cases_have_series_as_the_gateway_shows_them() -> None:
 
 
 def test_the_labels_that_the_rules_use_exist(prometheus: Prometheus) -> None:
-    """A misspelt reason or cause would be an alert that never fires."""
+    """An alert with a misspelt reason or cause never fires."""
     shown = everything()
     picked = {found for rule in prometheus.rules() for found in _PICKED.findall(rule["query"])}
     assert len(picked) > 5
@@ -110,7 +110,7 @@ def test_every_alert_has_a_severity_and_a_remedy(prometheus: Prometheus) -> None
         assert len(alert["annotations"]["description"]) > 80, alert
 
 
-def test_every_alert_fires_in_a_case(prometheus: Prometheus) -> None:
+def test_every_alert_fires_in_a_test_case(prometheus: Prometheus) -> None:
     cases = (CASES / "alerts.test.yml").read_text()
     alerts = {rule["name"] for rule in prometheus.rules() if rule["type"] == "alerting"}
     assert alerts - set(re.findall(r'alertname="(\w+)"', cases)) == set()

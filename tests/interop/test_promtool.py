@@ -36,14 +36,14 @@ def check(pieces: Iterator[bytes]) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_promtool_finds_nothing_to_say_about_a_running_gateway(programs: Programs) -> None:
+def test_promtool_reports_no_problem_of_a_running_gateway(programs: Programs) -> None:
     gateway = start_watched_gateway(programs)
     check(iter([gateway.get("/metrics").encode()]))
 
 
-def test_promtool_finds_nothing_to_say_about_the_aggregates(node: Node) -> None:
+def test_promtool_reports_no_problem_of_the_aggregates(node: Node) -> None:
     check(exposition(node.metrics.families()))
 
 
-def test_promtool_finds_nothing_to_say_about_single_sessions(node: Node) -> None:
+def test_promtool_reports_no_problem_of_the_metrics_of_single_sessions(node: Node) -> None:
     check(session_exposition(SessionCollector(node.sessions, 1000)))

@@ -80,7 +80,7 @@ def test_media_of_ffmpeg_arrives_unchanged(
 
 
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
-def test_sends_that_say_the_same_are_all_meant(
+def test_consecutive_sends_with_equal_bodies_are_all_sent_upstream(
     programs: Programs, upstream: Upstream, proxy: int, stream: str, tmp_path: Path
 ) -> None:
     clip = make_silent_clip(tmp_path / "silence.flv")
@@ -97,6 +97,6 @@ def test_sends_that_say_the_same_are_all_meant(
 
 
 def _most_alike(requests: bytes) -> int:
-    """How many sends had the same body, of the body that most had."""
+    """The number of sends with the most frequent body."""
     sends = [each for each in requests.split(b"POST /") if each.startswith(b"send/")]
     return max(Counter(send.partition(b"\r\n\r\n")[2] for send in sends).values())

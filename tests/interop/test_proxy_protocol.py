@@ -66,7 +66,7 @@ def start(
 
 
 def start_haproxy(programs: Programs, port: int, option: str) -> int:
-    """Start HAProxy in front of ``port``, with a listening socket of ours; and its port."""
+    """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
     needs("haproxy")
     with socket.create_server((LOOPBACK, 0)) as listening:
         configuration = programs.new_folder("haproxy") / "haproxy.cfg"
@@ -84,7 +84,7 @@ def start_haproxy(programs: Programs, port: int, option: str) -> int:
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
-def test_the_clients_address_goes_where_addresses_go(programs, authority, origin, option) -> None:
+def test_the_clients_address_is_in_forwarded_requests(programs, authority, origin, option) -> None:
     with played(lambda connection: connection.sendall(_OK)) as website:
         gateway = start(programs, authority, origin, website.port)
         port = start_haproxy(programs, gateway.ports[0], option)
@@ -106,9 +106,7 @@ def test_the_clients_address_is_logged(programs, authority, origin, way, option)
     assert gateway.program.says(f": {_CLIENT} ").startswith('publishes "live/any" by ')
 
 
-def test_the_clients_address_is_the_one_that_caps_and_rules_are_for(
-    programs, authority, origin
-) -> None:
+def test_limits_and_rules_apply_to_the_clients_address(programs, authority, origin) -> None:
     more = f'deny = ["{_DENIED}/32"]\n[limits]\nconnections_per_address = 1\n'
     with played(lambda connection: connection.sendall(_OK)) as website:
         gateway = start(programs, authority, origin, website.port, more)
@@ -130,7 +128,7 @@ def is_served(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
-def test_every_way_in_works_behind_it(programs, authority, origin, stream, option) -> None:
+def test_every_protocol_works_behind_haproxy(programs, authority, origin, stream, option) -> None:
     gateway = start(programs, authority, origin, 1)
     port = start_haproxy(programs, gateway.ports[0], option)
     for way in WAYS:
@@ -139,7 +137,9 @@ def test_every_way_in_works_behind_it(programs, authority, origin, stream, optio
 
 
 @pytest.mark.parametrize("address", [LOOPBACK, _CLIENT], ids=["no header", "no trust"])
-def test_a_connection_without_the_proxy_is_closed(programs, authority, origin, address) -> None:
+def test_a_connection_without_a_proxy_header_is_closed(
+    programs, authority, origin, address
+) -> None:
     gateway = start(programs, authority, origin, 1)
     with socket.create_connection((LOOPBACK, gateway.ports[0]), 10, (address, 0)) as client:
         if address == _CLIENT:

@@ -32,7 +32,7 @@ def test_every_packet_arrives_unchanged_and_in_order(
     assert_all_but_the_last(player.packets(), packets)
 
 
-def test_the_gateway_needs_no_media_server_to_publish_and_play(
+def test_clients_can_publish_and_play_with_the_embedded_origin(
     programs: Programs, stream: str, clip: Path, packets: list[Packet]
 ) -> None:
     _, port = start_gateway(programs, *ANY_PORT)

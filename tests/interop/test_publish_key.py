@@ -25,7 +25,7 @@ _HEAD = "load_module {module};\nevents {{ worker_connections 256; }}\n"
 
 
 def readmes_configuration() -> str:
-    """The README's, as a format with the two servers' addresses left open."""
+    """The README's nginx configuration, as a format with placeholders for the two addresses."""
     found = re.search(
         r"\n\n(      rtmp \{\n.*?\n      \}\n)\n", (ROOT / "README.md").read_text(), re.DOTALL
     )

@@ -41,7 +41,7 @@ def value(gateway: WatchedGateway, name: str) -> float:
 
 
 def opens(gateway: WatchedGateway) -> int:
-    """Open a tunnel and leave it; the status of the answer."""
+    """Open a tunnel and close the connection. Returns the status of the answer."""
     with closing(HTTPConnection(LOOPBACK, gateway.port, timeout=_PATIENCE_S)) as connection:
         connection.request("POST", "/open/1", b"\0")
         answer = connection.getresponse()
@@ -53,7 +53,7 @@ def opens(gateway: WatchedGateway) -> int:
 
 
 def relays(gateway: WatchedGateway) -> None:
-    """Speak RTMP, until it is answered, and leave."""
+    """Send RTMP until an answer arrives, and close the connection."""
     with socket.create_connection((LOOPBACK, gateway.port), _PATIENCE_S) as client:
         client.sendall(_HANDSHAKE)
         assert client.recv(1) == b"\x03"
@@ -62,7 +62,7 @@ def relays(gateway: WatchedGateway) -> None:
             pass
 
 
-def test_no_series_appears_with_its_first_event(gateway: WatchedGateway) -> None:
+def test_every_series_exists_before_its_first_event(gateway: WatchedGateway) -> None:
     before = series(gateway)
     assert opens(gateway) == 200
     relays(gateway)
@@ -103,7 +103,7 @@ def test_handshakes_and_certificate_expiries_are_exposed(
     assert series(gateway) == before
 
 
-def test_a_drain_is_counted_as_a_drain(gateway: WatchedGateway) -> None:
+def test_opens_refused_during_a_drain_are_counted_as_draining(gateway: WatchedGateway) -> None:
     gateway.change("POST", "/drain")
     assert opens(gateway) == 503
     refused = 'rtmpt_gateway_opens_refused_total{cause="%s"}'
@@ -113,7 +113,7 @@ def test_a_drain_is_counted_as_a_drain(gateway: WatchedGateway) -> None:
     assert opens(gateway) == 200
 
 
-def test_a_media_server_is_down_until_it_takes_a_client(programs: Programs) -> None:
+def test_a_media_server_is_down_until_it_accepts_a_client(programs: Programs) -> None:
     with socket.socket() as server:
         server.bind((LOOPBACK, 0))
         name = f"{LOOPBACK}:{server.getsockname()[1]}"

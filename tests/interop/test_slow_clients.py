@@ -58,7 +58,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def trickle(connection: socket.socket, begun: float, said: bytes, trickling: bytes) -> float:
-    """How long a connection stands on which bytes come ten times slower than they may."""
+    """The duration of a connection whose bytes arrive ten times slower than permitted."""
     connection.settimeout(_LIMIT_S / 8)
     with suppress(ConnectionError):
         connection.sendall(said)
@@ -94,7 +94,9 @@ def connected(gateway: Gateway, authority: Authority, secure: bool) -> Iterator[
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("phase", _PHASES)
-def test_bytes_that_trickle_are_cut_at_the_limit(gateway, authority, phase, secure) -> None:
+def test_a_connection_with_trickling_bytes_is_closed_at_the_limit(
+    gateway, authority, phase, secure
+) -> None:
     with connected(gateway, authority, secure) as connection:
         said, trickling = _PHASES[phase]
         # First bytes are cut by their deadline while they still say nothing.
@@ -108,7 +110,9 @@ def test_bytes_that_trickle_are_cut_at_the_limit(gateway, authority, phase, secu
     assert _LIMIT_S - 0.3 < stood < _LIMIT_S + 1.5
 
 
-def test_a_handshake_that_trickles_is_cut_at_the_limit(gateway, authority) -> None:
+def test_a_connection_with_a_trickling_tls_handshake_is_closed_at_the_limit(
+    gateway, authority
+) -> None:
     down, up = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = authority.client_context().wrap_bio(down, up, server_hostname=NAME)
     with pytest.raises(ssl.SSLWantReadError):
@@ -120,7 +124,7 @@ def test_a_handshake_that_trickles_is_cut_at_the_limit(gateway, authority) -> No
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_a_connection_that_is_kept_alive_is_cut_at_the_limit(gateway, authority, secure) -> None:
+def test_an_idle_persistent_connection_is_closed_at_the_limit(gateway, authority, secure) -> None:
     with connected(gateway, authority, secure) as connection:
         connection.sendall(_KEPT)
         assert connection.recv(1000).startswith(b"HTTP/1.1 404 ")
@@ -140,7 +144,7 @@ class _Flood(BaseRequestHandler):
 
 @final
 class Flooding(ThreadingTCPServer):
-    """Greets whoever comes, whatever that says, and then does not stop talking."""
+    """A server that sends a greeting to every client, and then data without end."""
 
     daemon_threads = True
     block_on_close = False
@@ -154,7 +158,7 @@ class Flooding(ThreadingTCPServer):
 
 @pytest.fixture
 def flooding() -> Iterator[Callable[[bytes], str]]:
-    """Starts servers; their addresses."""
+    """Starts the servers. Yields their addresses."""
     servers: list[Flooding] = []
 
     def start(greeting: bytes) -> str:
@@ -168,7 +172,7 @@ def flooding() -> Iterator[Callable[[bytes], str]]:
 
 
 def sip(connection: socket.socket) -> float:
-    """How long a connection stands on which a byte is read ten times slower than may be."""
+    """The duration of a connection that is read ten times slower than permitted."""
     begun = perf_counter()
     cut = poll()
     cut.register(connection, 0)

@@ -43,7 +43,7 @@ connections_per_address = 5000
 
 @frozen
 class Attack:
-    """What slowhttptest is told, where, and whether its connections stand until it ends."""
+    """The options and the target of slowhttptest, and whether its connections stay open until its end."""
 
     options: tuple[str, ...]
     path: str
@@ -59,7 +59,7 @@ _ATTACKS = {
 
 
 class Ticker:
-    """An upstream that tells its only session the time, a hundred times a second."""
+    """An upstream that sends the time to its only session, a hundred times a second."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server((LOOPBACK, 0))
@@ -89,7 +89,7 @@ class Ticker:
 
 @frozen
 class Target:
-    """What is attacked: a gateway with a stream and a website."""
+    """The target of the attack: a gateway with a stream and a website."""
 
     gateway: WatchedGateway
     stream: Tunnelled
@@ -103,7 +103,7 @@ class Target:
         return sum(map(float, found))
 
     def latency(self, seconds: float, while_: Callable[[], bool] = lambda: True) -> float:
-        """The median that a tick takes from the upstream to the stream's client."""
+        """The median time of a tick from the upstream to the stream's client."""
         until = perf_counter() + seconds
         late: list[float] = []
         rest = b""
@@ -152,7 +152,7 @@ def test_a_thousand_slow_clients_do_not_slow_a_stream_down(programs, target, nam
 
 
 def under_attack(programs: Programs, target: Target, attack: Attack) -> float:
-    """The stream's latency from the attack's first connection on, with all of them there in the end."""
+    """The stream's latency during an attack, which must reach its full number of connections."""
     accepted = target.figure("rtmpt_gateway_connections_accepted_total")
     attacker = start_attack(programs, target.gateway.port, attack)
     found = target.latency(_ATTACK_S, lambda: attacker.running)

@@ -1,6 +1,6 @@
 """The status page in headless Chromium with real sessions: contents, screen sizes, safety.
 
-With ``RTMPT_PICTURES`` naming a folder, pictures are left there, for people to look at.
+If ``RTMPT_PICTURES`` names a folder, screenshots are stored there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROWS = "document.querySelectorAll('#sessions tr')"
 
 @pytest.fixture
 def gateway(programs: Programs) -> WatchedGateway:
-    """A gateway to which somebody publishes under a name that would like to be markup."""
+    """A gateway with a publisher whose stream name contains markup."""
     gateway = start_watched_gateway(programs)
     programs.start(
         *(
@@ -69,7 +69,7 @@ def show(browser: Browser, gateway: WatchedGateway, path: str = "/") -> None:
     browser.open(f"http://{LOOPBACK}:{gateway.admin_port}{path}")
 
 
-def test_the_page_shows_a_session_and_takes_its_name_for_text(
+def test_the_page_shows_a_session_and_treats_its_name_as_text(
     gateway: WatchedGateway, browser: Browser
 ) -> None:
     browser.resize(1280, 900)
@@ -114,7 +114,7 @@ def test_the_page_shows_uptime_bit_rate_and_ended_sessions(
     assert browser.complaints == []
 
 
-def test_shown_times_are_in_order_as_the_times_are(
+def test_formatted_times_have_the_order_of_the_times(
     gateway: WatchedGateway, browser: Browser
 ) -> None:
     show(browser, gateway)
@@ -137,7 +137,9 @@ def test_shown_times_are_in_order_as_the_times_are(
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_page_fits_a_phone(gateway: WatchedGateway, browser: Browser, dark: bool) -> None:
+def test_the_page_fits_the_screen_of_a_phone(
+    gateway: WatchedGateway, browser: Browser, dark: bool
+) -> None:
     browser.resize(360, 740, dark)
     show(browser, gateway)
     browser.until(f"{_ROWS}.length === 1 && {_ROWS}[0].textContent.includes('publish')")
@@ -186,7 +188,7 @@ def test_a_sessions_page_shows_the_cause_of_delay_and_can_end_it(
     assert browser.complaints == []
 
 
-def test_the_last_ten_minutes_are_drawn_with_a_key_and_whole_words(
+def test_the_chart_of_the_last_ten_minutes_has_a_legend_and_complete_labels(
     gateway: WatchedGateway, browser: Browser
 ) -> None:
     browser.resize(1280, 900)
@@ -230,9 +232,7 @@ def test_the_page_names_the_media_server_that_is_down(
     assert browser.evaluate(refused) == "refusedno media server accepted it: 1"
 
 
-def test_the_page_drains_and_takes_sessions_again(
-    gateway: WatchedGateway, browser: Browser
-) -> None:
+def test_the_page_can_start_and_end_a_drain(gateway: WatchedGateway, browser: Browser) -> None:
     browser.resize(1280, 900)
     show(browser, gateway)
     browser.until("document.querySelector('#state')?.textContent === 'ready'")

@@ -60,12 +60,12 @@ each_player_of_files = pytest.mark.parametrize(
 
 
 def requests_through(tap: Tap) -> int:
-    """How many polls and sends came through the connections of ``tap``."""
+    """The number of polls and sends on the connections of ``tap``."""
     return sum(len(re.findall(rb"POST \S*/(?:idle|send)/", bytes(link.up))) for link in tap.links)
 
 
 def streams(tap: Tap) -> bool:
-    """Whether streamed answers came through ``tap``."""
+    """Whether the connections of ``tap`` carried streamed answers."""
     return any(_STREAMED in link.down for link in tap.links)
 
 
@@ -78,14 +78,14 @@ def tapped(port: int) -> Iterator[Tap]:
 def play_live(
     programs: Programs, upstream: Upstream, clip: Path, stream: str, player: Player
 ) -> list[Packet]:
-    """Publish the clip directly once ``player`` plays; what that has got."""
+    """Publish the clip directly when ``player`` plays. Returns the player's packets."""
     upstream.tap.players(1)
     publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_ENDS_S)
     return played(player)
 
 
 def played(player: Player) -> list[Packet]:
-    """What a player has got once its stream is over."""
+    """The packets of a player at the end of its stream."""
     if isinstance(player, GStreamerPlayer):
         # It waits for ever when a stream is over, directly too, and keeps back the last 4 KiB.
         size_bytes = -1
@@ -108,7 +108,7 @@ def assert_whole(player: Player, got: list[Packet], sent: list[Packet]) -> None:
 
 
 @each_player
-def test_live_is_exact_and_takes_few_requests(
+def test_a_streamed_live_stream_is_exact_and_needs_few_requests(
     make_player: MakePlayer,
     programs: Programs,
     upstream: Upstream,
@@ -128,7 +128,7 @@ def test_live_is_exact_and_takes_few_requests(
 # rtmpts.
 @pytest.mark.parametrize("make_player", [FFmpegPlayer, RtmpdumpPlayer], ids=["ffmpeg", "rtmpdump"])
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_live_over_tls_is_exact(
+def test_a_streamed_live_stream_over_tls_is_exact(
     make_player: MakePlayer,
     programs: Programs,
     upstream: Upstream,
@@ -160,7 +160,7 @@ def test_a_burst_of_20_megabytes_is_exact(
 
 @each_player
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
-def test_an_upstream_that_pauses_loses_nothing(
+def test_no_packet_is_lost_when_the_upstream_pauses(
     make_player: MakePlayer,
     programs: Programs,
     upstream: Upstream,
@@ -183,7 +183,7 @@ def test_an_upstream_that_pauses_loses_nothing(
 
 @each_player_of_files
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_a_slow_reader_loses_nothing(
+def test_no_packet_is_lost_for_a_slow_player(
     make_player: MakePlayer, programs: Programs, upstream: Upstream, gateway: int, large_clip: Path
 ) -> None:
     player = make_player(programs, url("rtmpt", gateway, "vod/large.flv"))
@@ -198,7 +198,7 @@ def test_a_slow_reader_loses_nothing(
 @pytest.mark.alone
 @pytest.mark.parametrize("ffmpeg", ["ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()])
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
-def test_q_in_a_streamed_answer_ends_at_once(
+def test_ffmpeg_ends_at_once_when_q_is_pressed_during_a_streamed_answer(
     ffmpeg: str, programs: Programs, upstream: Upstream, gateway: int, stream: str, clip: Path
 ) -> None:
     publish(programs, clip, url("rtmp", upstream.tap.port, stream), in_a_loop=True)
@@ -218,7 +218,7 @@ def _quitting_s(ffmpeg: str, source: str) -> float:
     return monotonic() - began
 
 
-# What the ``ffmpeg`` program does not do
+# Actions that the ``ffmpeg`` program does not support
 
 needs_libavformat = pytest.mark.skipif(
     not seeking_player.is_there(), reason="libavformat is not installed"
@@ -231,7 +231,7 @@ def long_clip(clips: Path) -> Path:
 
 
 def seeking(upstream: Upstream, gateway: int, *words: str) -> tuple[list[str], list[str]]:
-    """What a player that pauses or seeks got directly, and what another one got over RTMPT meanwhile."""
+    """The packets of a player that pauses or seeks directly, and of another one over RTMPT."""
     sources = (
         url("rtmp", upstream.tap.port, "vod/long.flv"),
         url("rtmpt", gateway, "vod/long.flv"),
@@ -253,7 +253,7 @@ def seeking(upstream: Upstream, gateway: int, *words: str) -> tuple[list[str], l
 
 @needs_libavformat
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_a_player_that_seeks_gets_the_same_as_directly(
+def test_a_player_that_seeks_gets_the_same_packets_as_over_rtmp(
     upstream: Upstream, gateway: int, long_clip: Path
 ) -> None:
     direct, tunnelled = seeking(upstream, gateway, "seek", "40", "12")
@@ -263,10 +263,10 @@ def test_a_player_that_seeks_gets_the_same_as_directly(
 
 @needs_libavformat
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_a_player_that_pauses_misses_nothing(
+def test_a_player_that_pauses_misses_no_packet(
     upstream: Upstream, gateway: int, long_clip: Path
 ) -> None:
-    """After a pause nginx-rtmp begins the file again: what was under way comes first, in order."""
+    """After a pause nginx-rtmp restarts the file: the packets already sent arrive first, in order."""
     packets = [f"{stream} {payload}" for stream, payload in packets_of_media(long_clip)]
     direct, tunnelled = seeking(upstream, gateway, "pause", "400", "2")
     assert tunnelled[:401] == direct[:401] == [*packets[:400], "paused 0 0"]
@@ -302,7 +302,7 @@ http {{
 @pytest.mark.parametrize("buffering", ["on", "off"])
 @pytest.mark.parametrize("make_player", [FFmpegPlayer, RtmpdumpPlayer], ids=["ffmpeg", "rtmpdump"])
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_whole_answers_behind_nginx(
+def test_players_behind_nginx_get_whole_answers(
     buffering: str,
     make_player: MakePlayer,
     programs: Programs,
@@ -360,7 +360,7 @@ def _answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_whole_answers_behind_haproxy(
+def test_players_behind_haproxy_get_whole_answers(
     programs: Programs,
     upstream: Upstream,
     gateway: int,
@@ -380,7 +380,7 @@ def test_whole_answers_behind_haproxy(
 
 
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_whole_answers_through_squid(
+def test_players_behind_squid_get_whole_answers(
     programs: Programs,
     upstream: Upstream,
     gateway: int,
@@ -406,7 +406,7 @@ def test_whole_answers_through_squid(
 
 
 @pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
-def test_streamed_answers_behind_a_proxy_where_the_operator_wants_them(
+def test_players_behind_a_proxy_get_streamed_answers_if_the_operator_enables_this(
     programs: Programs, upstream: Upstream, stream: str, clip: Path, packets: list[Packet]
 ) -> None:
     path = programs.new_folder("always") / "gateway.toml"

@@ -31,7 +31,7 @@ from tests.interop.conftest import Upstream
 
 NAME = "a.example"
 _SCAN_S = 120.0
-# How a client's first record begins.
+# The beginning of a client's first record.
 _HELLO = bytes.fromhex("16030100c8010000c40303")
 
 
@@ -50,7 +50,7 @@ def gateway(programs: Programs, origin: Upstream, authority: Authority) -> Gatew
 
 
 def serial(gateway: Gateway, authority: Authority, name: str) -> str:
-    """Of the certificate that a client gets which asks for ``name``, and trusts it to be that one's."""
+    """The serial number of the certificate for a client that requests and verifies ``name``."""
     with socket.create_connection((LOOPBACK, gateway.ports[SECURE]), 10) as connection:
         context = authority.client_context()
         with context.wrap_socket(connection, server_hostname=name) as secure:
@@ -59,7 +59,7 @@ def serial(gateway: Gateway, authority: Authority, name: str) -> str:
     return str(certificate["serialNumber"])
 
 
-def test_a_client_gets_the_certificate_of_the_name_that_it_asks_for(gateway, authority) -> None:
+def test_a_client_gets_the_certificate_of_the_requested_server_name(gateway, authority) -> None:
     serials = {
         name: serial(gateway, authority, name) for name in (NAME, "b.example", "x.c.example")
     }
@@ -68,7 +68,9 @@ def test_a_client_gets_the_certificate_of_the_name_that_it_asks_for(gateway, aut
         serial(gateway, authority, "other.example")
 
 
-def test_renewed_certificates_are_taken_and_no_session_notices(gateway, authority, stream) -> None:
+def test_renewed_certificates_are_used_and_existing_sessions_continue(
+    gateway, authority, stream
+) -> None:
     before = serial(gateway, authority, NAME)
     context = authority.client_context()
     with (
@@ -96,7 +98,7 @@ _SOON = "from gateway.supervisor import supervisor; supervisor.RENEWAL_S = 0.2\n
 
 
 def write_apart(authority: Authority, chain: Path, key: Path) -> None:
-    """A new certificate as an ACME client puts it in place: one file, then the other."""
+    """Write a new certificate as an ACME client does: one file, then the other."""
     now = datetime.now(UTC)
     issued = authority.ca.issue_cert(NAME, not_before=now - DAY, not_after=now + 60 * DAY)
     certificates = b"".join(each.bytes() for each in issued.cert_chain_pems)
@@ -109,7 +111,7 @@ def write_apart(authority: Authority, chain: Path, key: Path) -> None:
         new.rename(path)
 
 
-def test_replaced_files_are_used_without_a_signal_and_open_connections_go_on(
+def test_replaced_files_are_used_without_a_signal_and_open_connections_continue(
     programs: Programs, origin: Upstream, authority: Authority, stream: str
 ) -> None:
     chain, key = authority.folder / "fullchain.pem", authority.folder / "privkey.pem"
@@ -172,7 +174,7 @@ def hello_with_no_name(authority: Authority) -> bytes:
     return up.read().replace(name, b"\xff" * 60)
 
 
-def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
+def test_an_invalid_server_name_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
     said = hello_with_no_name(authority)
     before = len(gateway.program.log)
     for _ in range(20):
@@ -184,7 +186,7 @@ def test_a_server_name_that_is_none_gets_a_certificate_and_no_log_line(gateway, 
     assert gateway.program.log[before:] == ""
 
 
-def test_such_names_in_pieces_are_one_warning(gateway, authority) -> None:
+def test_invalid_server_names_in_several_segments_cause_one_warning(gateway, authority) -> None:
     said = hello_with_no_name(authority)
     before = len(gateway.program.log)
     for _ in range(20):
@@ -202,7 +204,7 @@ def test_such_names_in_pieces_are_one_warning(gateway, authority) -> None:
 
 
 def hang(connection: socket.socket) -> None:
-    """Begin a handshake and say no more."""
+    """Begin a handshake and send no more data."""
     connection.sendall(_HELLO[:20])
 
 
@@ -211,7 +213,7 @@ def say_nonsense(connection: socket.socket) -> None:
 
 
 def say_nonsense_inside(connection: socket.socket) -> None:
-    """After the handshake, and under it."""
+    """Send an invalid TLS record after the handshake, past the client's TLS engine."""
     with ssl._create_unverified_context().wrap_socket(connection, server_hostname=NAME) as secure:
         socket.socket.sendall(secure, b"\x17\x03\x03\x00\x20" + bytes(32))
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -252,7 +254,7 @@ def test_a_faulty_tls_client_affects_no_other(gateway, authority, stream, misbeh
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "incomplete"])
-def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None:
+def test_invalid_certificates_are_not_loaded(gateway, authority, damage: str) -> None:
     before = serial(gateway, authority, NAME)
     path = authority.folder / "a.pem"
     if damage == "missing":
@@ -271,9 +273,7 @@ def test_bad_certificates_are_not_taken(gateway, authority, damage: str) -> None
     assert serial(gateway, authority, NAME) != before
 
 
-def test_without_certificates_there_is_nothing_to_renew_and_nothing_ends(
-    programs: Programs, origin: Upstream
-) -> None:
+def test_a_reload_without_certificates_has_no_effect(programs: Programs, origin: Upstream) -> None:
     text = f'[[listener]]\naddress = "{LOOPBACK}:0"\n[[upstream]]\nservers = ["{origin.server}"]\n'
     gateway = start_configured(programs, text, 1)
     gateway.hang_up("reloaded")
@@ -281,7 +281,7 @@ def test_without_certificates_there_is_nothing_to_renew_and_nothing_ends(
         assert gateway.program.running
 
 
-def test_sslyze_finds_mozillas_intermediate_profile_kept(
+def test_sslyze_reports_compliance_with_mozillas_intermediate_profile(
     programs: Programs, origin: Upstream, tmp_path: Path
 ) -> None:
     # Not trustme's, whose subjectAltName is critical beside a subject, as sslyze's reading of RFC 5280

@@ -1,7 +1,7 @@
 """The diagnosis names the place of a known delay.
 
-Client and media server are played by the test over real sockets (paths.py); the media server that stands
-still is a real one, stopped by a signal.
+The test plays client and media server over real sockets (paths.py); the media server that hangs is a real
+one, stopped by a signal.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def silent_s(gateway: WatchedGateway) -> float:
 
 
 def let_wait(end_to_end: Path, said: bytes, seconds: float) -> None:
-    """Have the media server speak, the client poll so much later, and take its whole answer."""
+    """Send data from the media server, poll after ``seconds``, and read the whole answer."""
     end_to_end.server.says(said)
     sleep(seconds)
     end_to_end.client.idle()
@@ -61,7 +61,7 @@ def test_an_undelayed_session_is_diagnosed_as_undelayed(programs: Programs) -> N
 @pytest.mark.parametrize(
     ("polls_late_s", "proxy_s"), [(0.3, None), (0.0, 0.4)], ids=["the client", "a hidden proxy"]
 )
-def test_a_client_or_a_hidden_proxy_that_polls_late(
+def test_a_client_or_a_hidden_proxy_that_polls_late_is_diagnosed_as_polling(
     programs: Programs, polls_late_s: float, proxy_s: float | None
 ) -> None:
     with path(programs, MediaServer(), proxy_s=proxy_s) as end_to_end:
@@ -73,8 +73,10 @@ def test_a_client_or_a_hidden_proxy_that_polls_late(
     assert "a program between that does not name itself" in found["notes"][0]
 
 
-def test_a_client_that_asks_too_seldom_for_the_streams_rate(programs: Programs) -> None:
-    """Its answers are full, and what does not fit into one waits for the next ones."""
+def test_a_client_that_polls_too_seldom_for_the_streams_rate_is_diagnosed_as_polling(
+    programs: Programs,
+) -> None:
+    """Its answers are full, and the remaining data waits for the next answers."""
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         for _ in range(6):
@@ -84,7 +86,7 @@ def test_a_client_that_asks_too_seldom_for_the_streams_rate(programs: Programs) 
     assert "asks too seldom for the stream's rate" in found["notes"][0]
 
 
-def test_a_delay_of_a_few_polls_is_sudden(programs: Programs) -> None:
+def test_a_delay_of_a_few_polls_is_diagnosed_as_sudden(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         for number in range(3 * _ROUNDS):
@@ -97,7 +99,9 @@ def test_a_delay_of_a_few_polls_is_sudden(programs: Programs) -> None:
     assert any("sudden, not steady" in note for note in found["notes"])
 
 
-def test_a_media_server_that_does_not_answer_the_handshake(programs: Programs) -> None:
+def test_a_media_server_that_does_not_answer_the_handshake_is_diagnosed_as_the_cause(
+    programs: Programs,
+) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         end_to_end.client.send(HANDSHAKE)
@@ -110,10 +114,10 @@ def test_a_media_server_that_does_not_answer_the_handshake(programs: Programs) -
         assert diagnosis(end_to_end)["cause"] == "none"
 
 
-def test_a_media_server_that_stands_still_is_not_plainly_up(
+def test_a_media_server_that_hangs_is_not_shown_as_up(
     programs: Programs, clip: File, stream: str
 ) -> None:
-    """Stopped by a signal: its kernel takes connections, and acknowledges what is sent."""
+    """The server is stopped by a signal: its kernel still accepts connections and acknowledges data."""
     origin, port = start_origin(programs)
     gateway = start_watched_gateway(programs, f'[[upstream]]\nservers = ["{LOOPBACK}:{port}"]\n')
     source = url("rtmpt", gateway.port, stream)

@@ -1,7 +1,7 @@
 """A known delay shows in its own latency, and in no other.
 
-Client and media server are played by the test (paths.py). A busy machine delays a little more than it is
-asked to; so whoever delays measures how long it was. The figures are those that operators get from the
+The test plays client and media server (paths.py). On a busy machine a delay is a little longer than
+requested, so each delay is measured. The figures are those that operators get from the
 admin server.
 """
 
@@ -24,7 +24,7 @@ _TRUE_WITHIN = 0.1
 
 
 def delay(seconds: float) -> float:
-    """Let so much time pass, if there is any left; how long it was."""
+    """Sleep for the rest of this time, if any. Returns the measured time."""
     began = perf_counter()
     sleep(max(0.0, seconds))
     return perf_counter() - began
@@ -50,7 +50,7 @@ def assert_in_no_other(seconds: float, figures: dict[str, Any], *known: str) -> 
 # --- The client ---
 
 
-def test_a_client_that_waits_between_polls(programs: Programs) -> None:
+def test_a_client_that_waits_between_polls_shows_in_the_poll_gap(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         delays_s = []
@@ -66,7 +66,7 @@ def test_a_client_that_waits_between_polls(programs: Programs) -> None:
 # --- A proxy ---
 
 
-def test_a_proxy_that_delays(programs: Programs) -> None:
+def test_a_proxy_that_delays_shows_in_poll_gap_and_client_ping(programs: Programs) -> None:
     with path(programs, MediaServer(), proxy_s=0.1) as end_to_end:
         end_to_end.open()
         end_to_end.shake_hands()
@@ -86,7 +86,7 @@ def test_a_proxy_that_delays(programs: Programs) -> None:
 # --- The media server ---
 
 
-def test_a_media_server_that_answers_late(programs: Programs) -> None:
+def test_a_media_server_that_answers_late_shows_in_the_upstream_ping(programs: Programs) -> None:
     with path(programs, MediaServer()) as end_to_end:
         end_to_end.open()
         end_to_end.shake_hands()
@@ -110,7 +110,7 @@ def test_a_media_server_that_answers_late(programs: Programs) -> None:
     assert_in_no_other(0.15, figures, "ping_upstream")
 
 
-def test_a_media_server_that_takes_data_late(programs: Programs) -> None:
+def test_a_media_server_that_reads_late_shows_in_the_upstream_delay(programs: Programs) -> None:
     body = bytes(256 * 1024)
     with path(programs, MediaServer(receive_bytes=16 * 1024)) as end_to_end:
         end_to_end.open()
@@ -137,14 +137,14 @@ def test_a_media_server_that_takes_data_late(programs: Programs) -> None:
     assert delay_s >= 0.6
     found = figures["latencies"]["upstream_delay"]
     assert found["last_s"] == about(delay_s)
-    # It is the middle of the bucket that the last one is in.
+    # The maximum is the middle of the last value's bucket.
     assert found["max_s"] == about(found["last_s"])
     assert found["p50_s"] == 0.0
     assert_in_no_other(delay_s, figures, "upstream_delay")
 
 
-def test_a_media_server_that_takes_connections_late(programs: Programs) -> None:
-    """Its queue is full: the gateway's kernel is not heard, and knocks again after a second."""
+def test_a_media_server_that_accepts_late_shows_in_the_connect_time(programs: Programs) -> None:
+    """Its accept queue is full: the gateway's kernel repeats the SYN after a second."""
     with path(programs, MediaServer()) as end_to_end, end_to_end.server.fill():
         opening = Thread(target=end_to_end.client.open)
         began = perf_counter()

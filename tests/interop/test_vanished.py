@@ -39,7 +39,7 @@ _QUIETLY = ("-nostdin", "-nostats", "-loglevel", "error")
 
 @frozen
 class Link:
-    """A namespace, and the address of this side as the namespace sees it."""
+    """A namespace, and this side's address in the namespace's network."""
 
     namespace: str
     device: str

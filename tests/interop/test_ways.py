@@ -59,7 +59,7 @@ def secure(programs: Programs, upstream: Upstream, authority: Authority) -> Gate
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ffmpeg_publishes_and_plays(
+def test_ffmpeg_can_publish_and_play_over_each_protocol(
     way: str,
     programs: Programs,
     upstream: Upstream,
@@ -80,7 +80,7 @@ def test_ffmpeg_publishes_and_plays(
 
 
 @pytest.mark.parametrize("way", ["rtmp", "rtmpt", "rtmpts"])
-def test_rtmpdump_plays(
+def test_rtmpdump_can_play_over_each_protocol(
     way: str,
     programs: Programs,
     upstream: Upstream,
@@ -98,7 +98,7 @@ def test_rtmpdump_plays(
 
 @pytest.mark.parametrize("way", ["rtmpe", "rtmpte"])
 @pytest.mark.parametrize("upstream", ["origin"], indirect=True)
-def test_rtmpdump_plays_rtmpe_from_an_upstream_that_speaks_it(
+def test_rtmpdump_can_play_rtmpe_from_an_rtmpe_upstream(
     way: str,
     programs: Programs,
     authority: Authority,
@@ -118,7 +118,7 @@ def test_rtmpdump_plays_rtmpe_from_an_upstream_that_speaks_it(
 
 @pytest.fixture
 def opaque() -> Iterator[tuple[int, list[bytes]]]:
-    """The port of a peer that answers RTMPE's first words with bytes that mean nothing; what it heard."""
+    """A peer that answers the RTMPE handshake with arbitrary bytes: its port and the received data."""
     heard: list[bytes] = []
 
     def serve() -> None:
@@ -135,10 +135,10 @@ def opaque() -> Iterator[tuple[int, list[bytes]]]:
         server.join()
 
 
-def test_rtmpe_passes_unread_in_both_directions(
+def test_rtmpe_is_relayed_unchanged_in_both_directions(
     programs: Programs, authority: Authority, opaque: tuple[int, list[bytes]], tmp_path: Path
 ) -> None:
-    """With rtmpdump's own words; what it is told in return would mean nothing to it."""
+    """rtmpdump sends a real handshake; the answer has no meaning for it."""
     port, heard = opaque
     gateway = start(programs, [authority.certify("site.pem", NAME)], f"{LOOPBACK}:{port}")
     with closing(Tap(gateway.ports[PLAIN])) as tap:
@@ -160,13 +160,13 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 
 @pytest.fixture
 def alone(programs: Programs, authority: Authority) -> Gateway:
-    """A gateway of which nothing is configured but its ports and their certificate."""
+    """A gateway whose configuration has only ports and a certificate."""
     return start(programs, [authority.certify("site.pem", NAME)], "")
 
 
 @pytest.fixture
 def live(alone: Gateway, trusting: ssl.SSLContext, stream: str) -> Iterator[str]:
-    """The path of a stream that is published all the while, with nothing but keyframes."""
+    """The path of a stream that is published during the test, and consists of keyframes."""
     stop = Event()
 
     def run() -> None:
@@ -190,7 +190,7 @@ def live(alone: Gateway, trusting: ssl.SSLContext, stream: str) -> Iterator[str]
     publisher.join()
 
 
-def test_each_of_a_players_tries_shows_a_frame_at_once(
+def test_a_player_gets_the_first_frame_at_once_over_each_protocol_and_port(
     alone: Gateway, trusting: ssl.SSLContext, live: str
 ) -> None:
     took = {

@@ -78,7 +78,7 @@ const sizeOf = async path => {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """nginx's files; its worker may be another user."""
+    """nginx's files, readable by the user of its worker."""
     root = tmp_path_factory.mktemp("root")
     (root / "hello.txt").write_text("hello")
     (root / "page.html").write_text(_PAGE)
@@ -106,7 +106,7 @@ def websocket_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def gateway(lasting_programs: Programs, root: Path, websocket_port: int) -> WebGateway:
-    """A gateway in front of nginx, which passes WebSockets on."""
+    """A gateway in front of nginx, which forwards WebSockets."""
     return start_web_gateway(lasting_programs, start_site(lasting_programs, root, websocket_port))
 
 
@@ -130,7 +130,7 @@ def in_front_of(programs: Programs, server: PlayedServer) -> WebGateway:
 # --- Files ---
 
 
-def test_get_and_head_on_one_connection(gateway: WebGateway, curl) -> None:
+def test_get_and_head_requests_are_served_on_one_connection(gateway: WebGateway, curl) -> None:
     url = f"{gateway.url}/hello.txt"
     assert curl(url, url, "-w", "%{num_connects}") == "hello1hello0"
     head = curl("--head", url)
@@ -138,15 +138,15 @@ def test_get_and_head_on_one_connection(gateway: WebGateway, curl) -> None:
     assert "Content-Length: 5\r\n" in head
 
 
-def test_http_1_0(gateway: WebGateway, curl) -> None:
+def test_an_http_1_0_request_is_served(gateway: WebGateway, curl) -> None:
     assert curl("--http1.0", f"{gateway.url}/hello.txt") == "hello"
 
 
-def test_a_range(gateway: WebGateway, curl) -> None:
+def test_a_range_request_gets_206(gateway: WebGateway, curl) -> None:
     assert curl("-r", "1-3", "-w", "%{http_code}", f"{gateway.url}/hello.txt") == "ell206"
 
 
-def test_not_modified(gateway: WebGateway, curl) -> None:
+def test_a_request_with_a_matching_etag_gets_304(gateway: WebGateway, curl) -> None:
     url = f"{gateway.url}/hello.txt"
     tag = curl("--head", url, "-w", "%header{etag}").splitlines()[-1]
     found = curl(url, url, "-H", f"If-None-Match: {tag}", "-w", "%{http_code} %{num_connects} ")
@@ -154,7 +154,7 @@ def test_not_modified(gateway: WebGateway, curl) -> None:
 
 
 @pytest.mark.parametrize("framing", [["-T", "FILE"], ["-T", "-"], ["-T", "FILE", "-H", "Expect:"]])
-def test_an_upload_by_length_and_by_chunks(
+def test_an_upload_with_content_length_or_chunks_arrives_complete(
     gateway: WebGateway, curl, root: Path, tmp_path: Path, framing: list[str]
 ) -> None:
     file = tmp_path / "upload"
@@ -166,7 +166,7 @@ def test_an_upload_by_length_and_by_chunks(
     assert (root / "put" / "upload").read_bytes() == file.read_bytes()
 
 
-def test_an_upload_that_is_refused_costs_neither_side_its_body(
+def test_the_body_of_a_refused_upload_is_not_sent(
     gateway: WebGateway, curl, tmp_path: Path
 ) -> None:
     file = tmp_path / "upload"
@@ -178,14 +178,16 @@ def test_an_upload_that_is_refused_costs_neither_side_its_body(
     assert found == "413 0"
 
 
-def test_a_gigabyte_comes_whole_and_costs_no_memory(gateway: WebGateway, root: Path) -> None:
+def test_a_download_of_a_gigabyte_is_complete_and_takes_little_memory(
+    gateway: WebGateway, root: Path
+) -> None:
     make_large_file(root / "large", _GIGABYTE)
     before = gateway.memory_bytes
     assert _checksum_of(f"{gateway.url}/large") == _checksum_of(f"file://{root}/large")
     assert gateway.memory_bytes - before < _MORE_MEMORY_BYTES
 
 
-def test_a_client_that_does_not_read_costs_no_memory(gateway: WebGateway, root: Path) -> None:
+def test_a_client_that_does_not_read_takes_little_memory(gateway: WebGateway, root: Path) -> None:
     make_large_file(root / "large", _GIGABYTE)
     before = gateway.memory_bytes
     with socket.create_connection((LOOPBACK, gateway.port)) as client:
@@ -197,7 +199,7 @@ def test_a_client_that_does_not_read_costs_no_memory(gateway: WebGateway, root: 
 
 
 def _checksum_of(url: str) -> tuple[int, int]:
-    """The size and checksum of what curl gets."""
+    """The size and checksum of curl's download."""
     size = checksum = 0
     with subprocess.Popen([needs("curl"), "-sS", url], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -210,7 +212,7 @@ def _checksum_of(url: str) -> tuple[int, int]:
 # --- Streams ---
 
 
-def test_events_arrive_the_moment_they_are_sent(programs: Programs) -> None:
+def test_server_sent_events_are_forwarded_within_milliseconds(programs: Programs) -> None:
     go_on = Event()
 
     def send_events(connection: socket.socket) -> None:
@@ -234,7 +236,7 @@ def test_events_arrive_the_moment_they_are_sent(programs: Programs) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5_000_000])
-def test_a_websocket(gateway: WebGateway, size: int) -> None:
+def test_a_websocket_carries_messages_in_both_directions(gateway: WebGateway, size: int) -> None:
     url = f"ws://{LOOPBACK}:{gateway.port}/socket"
     with websockets.sync.client.connect(url, max_size=None, compression=None) as client:
         for octet in (b"a", b"b"):
@@ -242,7 +244,7 @@ def test_a_websocket(gateway: WebGateway, size: int) -> None:
             assert client.recv(timeout=10) == octet * size
 
 
-def test_a_websocket_that_is_not_read_holds_its_sender_back(programs: Programs) -> None:
+def test_the_sender_of_a_websocket_whose_peer_does_not_read_is_paused(programs: Programs) -> None:
     over = Event()
 
     def upgrade_and_read_nothing(connection: socket.socket) -> None:
@@ -265,7 +267,7 @@ def test_a_websocket_that_is_not_read_holds_its_sender_back(programs: Programs) 
         assert gateway.memory_bytes - before < _MORE_MEMORY_BYTES
 
 
-def test_a_browser_loads_a_page_and_a_gigabyte_and_talks(
+def test_a_browser_can_load_a_page_and_a_gigabyte_and_use_a_websocket(
     gateway: WebGateway, programs: Programs, root: Path
 ) -> None:
     make_large_file(root / "large", _GIGABYTE)
@@ -300,7 +302,7 @@ def start_browser(programs: Programs, url: str) -> Program:
 
 @frozen
 class Secure:
-    """A gateway with certificates in front of nginx, by the name that they are for."""
+    """A gateway with certificates in front of nginx, and the server name of the certificates."""
 
     authority: Authority
     port: int
@@ -311,7 +313,7 @@ class Secure:
 
     @property
     def trusting(self) -> tuple[str, ...]:
-        """What curl is to know."""
+        """The options of curl for the server name and the CA."""
         ours = ("--cacert", self.authority.root_path)
         return (*ours, "--resolve", f"{_NAME}:{self.port}:{LOOPBACK}")
 
@@ -325,7 +327,7 @@ def secure(programs: Programs, root: Path, websocket_port: int, tmp_path: Path) 
     return Secure(authority, gateway.ports[SECURE])
 
 
-def test_https_is_http_1_1_on_one_connection(secure: Secure, curl) -> None:
+def test_https_requests_use_http_1_1_on_one_connection(secure: Secure, curl) -> None:
     url = f"https://{secure.address}/hello.txt"
     found = curl(*secure.trusting, "--http2", url, url, "-w", "%{http_version} %{num_connects} ")
     assert found == "hello1.1 1 hello1.1 0 "
@@ -342,7 +344,7 @@ def test_an_upload_and_its_download_by_https_are_the_same(
     assert received.read_bytes() == sent.read_bytes()
 
 
-def test_a_websocket_within_tls(secure: Secure) -> None:
+def test_a_websocket_over_tls_carries_messages_in_both_directions(secure: Secure) -> None:
     with (
         socket.create_connection((LOOPBACK, secure.port), 10) as plain,
         websockets.sync.client.connect(
@@ -360,7 +362,7 @@ def test_a_websocket_within_tls(secure: Secure) -> None:
 # --- Faults ---
 
 
-def test_a_server_that_is_down_is_502_at_once(programs: Programs, curl) -> None:
+def test_a_server_that_refuses_connections_gives_502_at_once(programs: Programs, curl) -> None:
     with played(lambda connection: None) as server:
         pass
     gateway = in_front_of(programs, server)
@@ -371,7 +373,7 @@ def test_a_server_that_is_down_is_502_at_once(programs: Programs, curl) -> None:
     assert float(seconds) < 0.5
 
 
-def test_a_server_that_is_slow_is_504(programs: Programs, curl) -> None:
+def test_a_server_that_does_not_answer_in_time_gives_504(programs: Programs, curl) -> None:
     with played(lambda connection: time.sleep(5)) as server:
         gateway = in_front_of(programs, server)
         code, seconds, size = curl(
@@ -381,7 +383,7 @@ def test_a_server_that_is_slow_is_504(programs: Programs, curl) -> None:
     assert 1.0 <= float(seconds) < 2.0
 
 
-def test_nothing_of_a_malformed_request_reaches_the_server(programs: Programs) -> None:
+def test_a_malformed_request_is_not_forwarded(programs: Programs) -> None:
     with played(lambda connection: connection.sendall(_OK)) as server:
         gateway = in_front_of(programs, server)
         reached = [case.name for case in MALFORMED if _reaches(gateway, server, case.wire)]
@@ -405,7 +407,7 @@ def _reaches(gateway: WebGateway, server: PlayedServer, wire: bytes) -> bool:
 
 
 class Poller:
-    """A tunnel's client that polls as fast as it is answered."""
+    """A tunnel's client that sends the next poll as soon as it has an answer."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection((LOOPBACK, port), 10)
@@ -414,7 +416,7 @@ class Poller:
         self._number = 0
 
     def delays(self, count: int) -> list[float]:
-        """The seconds that each of so many polls took."""
+        """The duration of each of ``count`` polls, in seconds."""
         found = []
         for _ in range(count):
             begin = time.perf_counter()
@@ -450,7 +452,7 @@ def on_one_core(program: Program) -> Iterator[None]:
         os.sched_setaffinity(worker, usable)
 
 
-def test_a_tunnel_keeps_its_pace_beside_a_download(
+def test_a_tunnel_keeps_its_latency_during_a_download(
     gateway: WebGateway, root: Path, programs: Programs
 ) -> None:
     make_large_file(root / "large", _GIGABYTE)

@@ -29,7 +29,7 @@ WEAK_KEY = rsa.generate_private_key(65537, 1024)
 
 @pytest.fixture(autouse=True)
 def _trusted_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine trusts ROOT and nobody else."""
+    """ROOT is the only root that this machine trusts."""
     roots = tmp_path / "roots.pem"
     roots.write_bytes(ROOT.pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(roots))
@@ -43,7 +43,7 @@ def read(tmp_path: Path, *blocks: bytes, now: float = NOW_S) -> CertificateFile:
 
 
 def faults(tmp_path: Path, *blocks: bytes, now: float = NOW_S) -> list[str]:
-    """What is said about the file, without its name, which begins each line."""
+    """The reported faults of the file, without the file name that begins each line."""
     with pytest.raises(ConfigurationError) as caught:
         read(tmp_path, *blocks, now=now)
     start = f"{tmp_path / 'site.pem'}: "
@@ -77,7 +77,7 @@ def faults(tmp_path: Path, *blocks: bytes, now: float = NOW_S) -> list[str]:
         "older key format",
     ],
 )
-def test_a_whole_chain_with_its_key_passes(tmp_path: Path, blocks: tuple[bytes, ...]) -> None:
+def test_a_complete_chain_with_its_key_is_valid(tmp_path: Path, blocks: tuple[bytes, ...]) -> None:
     file = read(tmp_path, *blocks)
     assert file.key.public_key() == file.chain[0].public_key()
 
@@ -90,25 +90,25 @@ def test_a_whole_chain_with_its_key_passes(tmp_path: Path, blocks: tuple[bytes, 
     ],
     ids=["P-384", "RSA 2048"],
 )
-def test_the_profiles_other_keys_pass(tmp_path: Path, key: object) -> None:
+def test_other_key_types_of_the_profile_are_valid(tmp_path: Path, key: object) -> None:
     site = issue("Site", ROOT, key=key)
     read(tmp_path, site.pem, site.key_pem)
 
 
-def test_trustmes_certificates_pass_with_their_root(tmp_path: Path) -> None:
+def test_certificates_of_trustme_are_valid_with_their_root(tmp_path: Path) -> None:
     ca = trustme.CA()
     pair = ca.issue_cert("live.example").private_key_and_cert_chain_pem.bytes()
     now = NOW_S  # trustme's hold from 2000 to 3000
     assert read(tmp_path, pair, ca.cert_pem.bytes(), now=now).names == ("live.example",)
 
 
-def test_names_and_the_earliest_expiry_are_known(tmp_path: Path) -> None:
+def test_the_names_and_the_earliest_expiry_are_read(tmp_path: Path) -> None:
     file = read(tmp_path, SITE.pem, MIDDLE.pem, SITE.key_pem)
     assert file.names == ("live.example", "*.live.example")
     assert file.not_after_s == (NOW + 20 * DAY).timestamp()
 
 
-def test_without_alternative_names_the_common_name_counts(tmp_path: Path) -> None:
+def test_the_common_name_is_used_if_there_are_no_alternative_names(tmp_path: Path) -> None:
     assert read(tmp_path, OTHER.pem, OTHER.key_pem).names == ("Other",)
 
 
@@ -128,7 +128,7 @@ def test_a_device_is_refused_as_a_certificate_file() -> None:
         read_certificate_file("/dev/zero", NOW_S)
 
 
-def test_a_large_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_a_file_over_the_size_limit_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "large.pem"
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -165,7 +165,7 @@ def test_chain_and_key_may_be_in_two_files(tmp_path: Path) -> None:
     assert file.key.public_key() == SITE.key.public_key()
 
 
-def test_a_key_that_does_not_fit_the_chain_names_both_files(tmp_path: Path) -> None:
+def test_a_key_that_does_not_match_the_chain_is_reported_with_both_files(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError,
         match=r"chain\.pem with the key .*key\.pem: its private key belongs to none",
@@ -173,12 +173,12 @@ def test_a_key_that_does_not_fit_the_chain_names_both_files(tmp_path: Path) -> N
         read_apart(tmp_path, CHAIN + ROOT.pem, OTHER.key_pem)
 
 
-def test_the_file_without_a_key_is_named(tmp_path: Path) -> None:
+def test_a_key_file_without_a_key_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"/key\.pem: no private keys in it"):
         read_apart(tmp_path, CHAIN + ROOT.pem + SITE.key_pem, b"")
 
 
-def test_the_file_without_a_chain_is_named(tmp_path: Path) -> None:
+def test_a_chain_file_without_a_certificate_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"chain\.pem: no certificate in it; .* the chain$"
     ):
@@ -254,13 +254,15 @@ def test_a_fault_is_reported_with_its_remedy(
         (NOW - 2 * DAY, '"live.example" begins on 2026-05-31 00:00 UTC; wait, or set the clock'),
     ],
 )
-def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path, now: object, said: str) -> None:
+def test_a_certificate_outside_its_validity_period_is_refused(
+    tmp_path: Path, now: object, said: str
+) -> None:
     site = issue("Site", ROOT, names=["live.example"])
     lines = faults(tmp_path, site.pem, site.key_pem, now=now.timestamp())  # type: ignore[attr-defined]
     assert [line[: len(said)] for line in lines] == [said]
 
 
-def test_an_intermediate_that_ended_is_refused_too(tmp_path: Path) -> None:
+def test_an_expired_intermediate_certificate_is_refused(tmp_path: Path) -> None:
     now = (NOW + 25 * DAY).timestamp()
     assert faults(tmp_path, CHAIN, SITE.key_pem, now=now) == [
         '"CN=Middle" expired on 2026-06-21 00:00 UTC; renew it'
@@ -277,6 +279,6 @@ def test_a_wrong_order_of_certificates_is_reported(tmp_path: Path) -> None:
     assert "its private key belongs to certificate 2; put that one first" in lines
 
 
-def test_a_name_cannot_break_the_line(tmp_path: Path) -> None:
+def test_a_name_with_control_characters_is_reported_in_one_line(tmp_path: Path) -> None:
     nasty = issue("Evil\nline two", MIDDLE)
     assert len(faults(tmp_path, nasty.pem, nasty.key_pem)) == 1

@@ -20,7 +20,7 @@ LONG_AFTER_S = 40_000_000_000.0  # trustme's certificates end in the year 3000
 
 @frozen
 class Site:
-    """A CA of our own, and a folder that it writes certificates into."""
+    """A test CA, and a folder that it writes certificates into."""
 
     ca: trustme.CA
     folder: Path
@@ -74,7 +74,7 @@ def site(ca: trustme.CA, tmp_path: Path) -> Site:
         (None, "first.example"),
     ],
 )
-def test_the_server_name_chooses_exact_then_wildcard_then_first(
+def test_the_server_name_selects_an_exact_match_then_a_wildcard_then_the_first_certificate(
     site: Site, asked: str | None, shown: str
 ) -> None:
     paths = [
@@ -126,7 +126,7 @@ def test_all_faults_of_all_files_are_reported_together(site: Site) -> None:
     assert [line.partition(": ")[0] for line in lines] == [paths[0], paths[2]]
 
 
-def test_a_reload_replaces_them_and_leaves_running_connections_alone(site: Site) -> None:
+def test_a_reload_replaces_the_certificates_and_keeps_existing_connections(site: Site) -> None:
     path = site.write("1.pem", "old.example")
     store = CertificateStore([CertificatePaths.joined(path)], NOW_S)
     old = store.current.default
@@ -154,14 +154,14 @@ def test_bad_new_files_leave_the_old_certificates_in_use(site: Site, damage: str
     assert site.shown_to(store.current, None) == {"old.example"}
 
 
-def test_no_handshake_reads_a_file(site: Site) -> None:
+def test_a_handshake_reads_no_file(site: Site) -> None:
     path = site.write("1.pem", "a.example")
     certificates = load([path])
     Path(path).unlink()
     assert site.shown_to(certificates, "a.example") == {"a.example"}
 
 
-def test_sessions_are_resumed_whatever_certificate_they_have(site: Site) -> None:
+def test_tls_sessions_are_resumed_with_any_certificate(site: Site) -> None:
     certificates = load([site.write("1.pem", "first.example"), site.write("2.pem", "b.example")])
     client = site.client()
     client.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -175,7 +175,7 @@ def test_sessions_are_resumed_whatever_certificate_they_have(site: Site) -> None
 
 
 class Ignored:
-    """What Python reports as an exception that is ignored."""
+    """Exceptions that Python reports as ignored."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[object] = []
@@ -191,7 +191,7 @@ def hello(site: Site, server_name: str) -> bytes:
 
 
 def answer(context: ssl.SSLContext, said: bytes) -> bytes:
-    """What a server says to a ClientHello; nothing but an alert is shorter than ten bytes."""
+    """The server's answer to a ClientHello; only an alert is shorter than ten bytes."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     up.write(said)
     server = context.wrap_bio(up, down, server_side=True)
@@ -264,7 +264,7 @@ def test_unchanged_certificate_files_are_not_read_again(pair: Pair) -> None:
     assert store.current is before
 
 
-def test_renewed_files_are_noticed_and_running_connections_go_on(pair: Pair) -> None:
+def test_renewed_files_are_loaded_and_existing_connections_continue(pair: Pair) -> None:
     store = CertificateStore([pair.paths], NOW_S)
     client, server = handshake(store.context(b""), pair.site.client(), "old.example")
     pair.renew("new.example")
@@ -276,7 +276,7 @@ def test_renewed_files_are_noticed_and_running_connections_go_on(pair: Pair) -> 
     assert store.renew(NOW_S) == Renewal()
 
 
-def test_a_joined_file_that_is_rewritten_in_place_is_noticed(site: Site) -> None:
+def test_a_file_with_chain_and_key_that_is_rewritten_in_place_is_loaded(site: Site) -> None:
     path = site.write("1.pem", "old.example")
     store = CertificateStore([CertificatePaths.joined(path)], NOW_S)
     site.write("1.pem", "new.example")
@@ -307,7 +307,7 @@ def test_each_new_state_of_files_that_do_not_match_is_a_new_warning(pair: Pair) 
         assert store.renew(NOW_S).faults == ()
 
 
-def test_restored_old_files_are_no_renewal_and_later_faults_are_reported(pair: Pair) -> None:
+def test_restored_old_files_are_not_a_renewal_and_later_faults_are_reported(pair: Pair) -> None:
     store = CertificateStore([pair.paths], NOW_S)
     link = Path(pair.paths.chain)
     target = link.readlink()
@@ -318,7 +318,7 @@ def test_restored_old_files_are_no_renewal_and_later_faults_are_reported(pair: P
         assert store.renew(NOW_S) == Renewal()
 
 
-def test_a_certificate_that_cannot_be_renewed_does_not_keep_others_from_it(
+def test_a_certificate_that_cannot_be_renewed_does_not_prevent_the_renewal_of_others(
     site: Site, pair: Pair
 ) -> None:
     other = site.write("other.pem", "other.example")

@@ -95,7 +95,7 @@ def test_a_connection_may_leave_while_all_are_swept() -> None:
 
 
 class Failing(Speaker):
-    """A connection whose deadline finds a fault of ours."""
+    """A connection whose expiry raises an exception."""
 
     def expire(self, now: float) -> None:
         super().expire(now)

@@ -45,11 +45,11 @@ OPEN = b"POST /open/1 HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n"
 
 
 class WebWire(Wire):
-    """A wire that can be asked what has left."""
+    """A wire that records the bytes sent."""
 
     @property
     def sent(self) -> bytes:
-        """What has left so far; takes it."""
+        """The bytes sent since the last call."""
         sent, self.writes = b"".join(self.writes), []
         return sent
 
@@ -61,7 +61,7 @@ class WebWire(Wire):
 
 @define
 class Server:
-    """The website's server as the test plays it. A dial's outcome is the next of ``outcomes``, if any."""
+    """The website's server, played by the test. A connect's outcome is the next of ``outcomes``, if any."""
 
     wires: list[WebWire] = field(factory=list)
     outcomes: list[Any] = field(factory=list)
@@ -138,7 +138,9 @@ def accept(gateway: Gateway, secure: bool = False) -> WebWire:
 # --- Request by request ---
 
 
-def test_a_request_goes_to_the_server_and_its_answer_to_the_client(wire, server, gateway) -> None:
+def test_a_request_is_forwarded_to_the_server_and_the_response_to_the_client(
+    wire, server, gateway
+) -> None:
     wire.arrive(GET)
     assert server.wire.sent == HEAD_UP
     server.wire.arrive(OK)
@@ -155,7 +157,7 @@ def test_a_request_goes_to_the_server_and_its_answer_to_the_client(wire, server,
         (UPLOAD + b"2\r\nhi\r\n0\r\n\r\n", b"\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"),
     ],
 )
-def test_a_request_that_comes_byte_by_byte_is_forwarded_all_the_same(
+def test_a_request_that_arrives_byte_by_byte_is_forwarded(
     wire, server, sent: bytes, end: bytes
 ) -> None:
     for i in range(len(sent)):
@@ -163,14 +165,16 @@ def test_a_request_that_comes_byte_by_byte_is_forwarded_all_the_same(
     assert server.wire.sent.endswith(end)
 
 
-def test_an_answer_that_comes_byte_by_byte_arrives_the_same(wire, server) -> None:
+def test_a_response_that_arrives_byte_by_byte_is_forwarded(wire, server) -> None:
     wire.arrive(GET)
     for i in range(len(OK)):
         server.wire.arrive(OK[i : i + 1])
     assert wire.sent == OK
 
 
-def test_one_connection_carries_requests_of_both_kinds(wire, server, gateway) -> None:
+def test_one_connection_carries_commands_and_requests_for_the_website(
+    wire, server, gateway
+) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK)
     gateway.turn()
@@ -182,7 +186,7 @@ def test_one_connection_carries_requests_of_both_kinds(wire, server, gateway) ->
     assert len(server.wires) == 1
 
 
-def test_pipelined_requests_are_answered_in_order_one_after_the_other(
+def test_pipelined_requests_are_forwarded_one_at_a_time_and_answered_in_order(
     wire, server, gateway
 ) -> None:
     wire.arrive(GET + IDENT + GET + IDENT)
@@ -197,7 +201,9 @@ def test_pipelined_requests_are_answered_in_order_one_after_the_other(
     assert wire.sent == OK + NOT_FOUND
 
 
-def test_a_request_waits_until_every_earlier_answer_is_written(wire, server, gateway) -> None:
+def test_a_request_is_forwarded_only_after_every_earlier_answer_is_written(
+    wire, server, gateway
+) -> None:
     gateway.dialling = True
     wire.arrive(OPEN + GET)
     assert server.wires == []
@@ -212,7 +218,7 @@ def test_a_request_waits_until_every_earlier_answer_is_written(wire, server, gat
     step=st.integers(1, 300),
     chance=st.randoms(use_true_random=False),
 )
-def test_no_answer_overtakes_another_whatever_is_pipelined(asked, step, chance) -> None:
+def test_any_pipelined_commands_and_requests_are_answered_in_order(asked, step, chance) -> None:
     gateway, server = Gateway(), Server()
     serve(gateway, server)
     wire = accept(gateway)
@@ -239,7 +245,7 @@ def _asking(kind: str, session_id: bytes, before: list[str]) -> bytes:
 
 
 def _go_on(gateway: Gateway, server: Server, pages: Iterator[int], chance: Random) -> None:
-    """A server that somebody waits for answers, the media server's or the website's."""
+    """Let one awaited server answer: a media server or the website."""
     asked = [wire for wire in server.wires if wire.sent]
     if gateway.dials and (not asked or chance.random() < 0.5):
         gateway.connects()
@@ -249,7 +255,7 @@ def _go_on(gateway: Gateway, server: Server, pages: Iterator[int], chance: Rando
 
 
 def _kinds(sent: bytes) -> list[str]:
-    """What was asked, by the answers; pages are in order, which their numbers say."""
+    """The kinds of the answers; checks by their numbers that pages are in order."""
     kinds: list[str] = []
     while sent:
         head, _, sent = sent.partition(b"\r\n\r\n")
@@ -263,7 +269,7 @@ def _kinds(sent: bytes) -> list[str]:
     return kinds
 
 
-def test_a_request_ends_a_hold_before_it(wire, server, gateway) -> None:
+def test_a_request_for_the_website_ends_the_hold_of_an_earlier_idle(wire, server, gateway) -> None:
     wire.arrive(OPEN)
     session_id = wire.sent.splitlines()[-1]
     wire.arrive(b"POST /idle/%b/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % session_id)
@@ -289,7 +295,7 @@ def test_the_server_is_told_whether_the_client_used_tls(gateway, server) -> None
 # --- Bodies ---
 
 
-def test_an_upload_streams_as_it_comes(wire, server) -> None:
+def test_an_upload_is_forwarded_as_it_arrives(wire, server) -> None:
     wire.arrive(POST + b"he")
     assert server.wire.sent.endswith(b"Content-Length: 5\r\n\r\nhe")
     wire.arrive(b"llo" + GET)
@@ -303,7 +309,7 @@ def test_a_chunked_upload_is_forwarded_in_new_chunks(wire, server) -> None:
     assert server.wire.sent == b"0\r\n\r\n"
 
 
-def test_an_endless_upload_is_limited_by_the_servers_reading(wire, server, gateway) -> None:
+def test_an_endless_upload_is_read_only_while_the_server_reads(wire, server, gateway) -> None:
     wire.arrive(POST.replace(b" 5", b" 900000000") + b"a")
     server.wire.sent  # noqa: B018
     server.wire.room = 0
@@ -322,7 +328,9 @@ def test_no_request_is_forwarded_before_its_body_begins(wire, server, gateway) -
     assert wire.aborted
 
 
-def test_a_slow_upload_is_cut_off_and_a_steady_one_is_not(wire, server, gateway) -> None:
+def test_an_upload_below_the_minimum_rate_is_aborted_and_a_steady_upload_is_not(
+    wire, server, gateway
+) -> None:
     wire.arrive(POST.replace(b" 5", b" 900000000") + b"a")
     for _ in range(5):
         wire.arrive(b"a" * 5000)
@@ -346,7 +354,7 @@ def test_a_client_that_expects_100_gets_the_servers_interim_response(wire, serve
     assert wire.sent == OK
 
 
-def test_an_answer_before_the_requests_end_closes_behind_it(wire, server) -> None:
+def test_a_response_before_the_end_of_the_request_closes_the_connection(wire, server) -> None:
     wire.arrive(POST[:-2] + b"Expect: 100-continue\r\n\r\n")
     server.wire.arrive(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
     assert wire.sent == b"HTTP/1.1 413 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -356,7 +364,7 @@ def test_an_answer_before_the_requests_end_closes_behind_it(wire, server) -> Non
     assert len(server.wires) == 1
 
 
-def test_a_1_0_client_gets_no_interim_response(wire, server) -> None:
+def test_an_http_1_0_client_gets_no_interim_response(wire, server) -> None:
     wire.arrive(GET_10)
     server.wire.arrive(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
     assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -371,7 +379,9 @@ def test_server_sent_events_are_forwarded_immediately(wire, server) -> None:
         assert wire.sent == b"9\r\ndata: 1\n\n\r\n"
 
 
-def test_an_answer_until_close_is_chunked_for_1_1(wire, server, gateway) -> None:
+def test_a_response_without_a_length_is_chunked_for_an_http_1_1_client(
+    wire, server, gateway
+) -> None:
     wire.arrive(GET)
     server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
     server.wire.end()
@@ -382,7 +392,9 @@ def test_an_answer_until_close_is_chunked_for_1_1(wire, server, gateway) -> None
 
 
 @pytest.mark.parametrize("kept", [b"", b"Connection: keep-alive\r\n"])
-def test_an_answer_until_close_is_closed_for_1_0(wire, server, kept) -> None:
+def test_a_response_without_a_length_ends_with_the_connection_of_an_http_1_0_client(
+    wire, server, kept
+) -> None:
     wire.arrive(GET_10[:-2] + kept + b"\r\n")
     server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
     server.wire.end()
@@ -390,7 +402,7 @@ def test_an_answer_until_close_is_closed_for_1_0(wire, server, kept) -> None:
     assert wire.write_closed
 
 
-def test_a_download_is_read_no_faster_than_it_is_taken(wire, server, gateway) -> None:
+def test_a_download_is_read_no_faster_than_the_client_reads(wire, server, gateway) -> None:
     wire.arrive(GET)
     wire.room = 1000
     server.wire.arrive(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n")
@@ -438,20 +450,20 @@ def test_a_last_response_is_not_cut_while_the_client_reads_it(wire, server, gate
 # --- The server's faults ---
 
 
-def test_a_server_that_is_down_is_502_at_once(wire, server, gateway) -> None:
+def test_a_server_that_refuses_connections_gives_502_at_once(wire, server, gateway) -> None:
     server.outcomes = [error.ConnectionRefusedError(), error.ConnectionRefusedError()]
     wire.arrive(GET + GET)
     gateway.turn()
     assert wire.sent == BAD_GATEWAY * 2
 
 
-def test_a_server_that_cannot_be_reached_is_504(wire, server) -> None:
+def test_a_server_that_cannot_be_reached_gives_504(wire, server) -> None:
     server.outcomes = [error.TimeoutError()]
     wire.arrive(GET)
     assert wire.sent == TIMED_OUT
 
 
-def test_the_next_address_is_tried_and_the_one_that_was_reached_first_from_then_on(
+def test_the_next_address_is_tried_and_a_reached_address_is_used_first_afterwards(
     gateway,
 ) -> None:
     server = Server(outcomes=[error.ConnectionRefusedError()])
@@ -486,7 +498,7 @@ def test_a_malformed_response_of_the_server_is_502(wire, server, answer) -> None
     assert server.wire.aborted
 
 
-def test_a_fault_in_the_midst_of_an_upload_closes_the_connection(wire, server) -> None:
+def test_a_server_failure_during_an_upload_closes_the_clients_connection(wire, server) -> None:
     wire.arrive(POST + b"he")
     server.wire.breaks()
     assert (
@@ -498,21 +510,21 @@ def test_a_fault_in_the_midst_of_an_upload_closes_the_connection(wire, server) -
 
 
 @pytest.mark.parametrize("ends", [Wire.end, WebWire.breaks])
-def test_an_answer_that_breaks_off_breaks_the_connection(wire, server, ends) -> None:
+def test_an_incomplete_response_aborts_the_clients_connection(wire, server, ends) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK[:-1])
     ends(server.wire)
     assert wire.aborted
 
 
-def test_an_answer_until_close_that_is_reset_breaks_the_connection(wire, server) -> None:
+def test_a_reset_of_a_response_without_a_length_aborts_the_clients_connection(wire, server) -> None:
     wire.arrive(GET_10)
     server.wire.arrive(b"HTTP/1.0 200 OK\r\n\r\nhello")
     server.wire.breaks()
     assert wire.aborted
 
 
-def test_an_answer_that_does_not_begin_is_504(wire, server, gateway) -> None:
+def test_a_response_that_does_not_begin_in_time_gives_504(wire, server, gateway) -> None:
     wire.arrive(GET)
     gateway.passes(gateway.limits.website_answer_s - 1)
     assert wire.sent == b""
@@ -546,13 +558,15 @@ def test_a_server_that_reads_nothing_is_504(wire, server, gateway) -> None:
 # --- The client's faults ---
 
 
-def test_a_client_that_goes_away_takes_its_request_with_it(wire, server) -> None:
+def test_a_lost_client_connection_aborts_its_forwarded_request(wire, server) -> None:
     wire.arrive(GET)
     wire.lose()
     assert server.wire.aborted
 
 
-def test_a_client_that_goes_away_while_the_server_is_dialled_leaves_nothing(wire, server) -> None:
+def test_a_client_connection_lost_during_the_connect_aborts_the_servers_connection(
+    wire, server
+) -> None:
     dialled: Deferred[None] = Deferred()
     server.outcomes = [dialled]
     wire.arrive(GET)
@@ -570,15 +584,13 @@ def test_a_client_that_half_closes_counts_as_lost(wire, server) -> None:
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=lambda case: case.name)
-def test_nothing_of_a_malformed_request_reaches_the_server(
-    wire, server, gateway, case: Malformed
-) -> None:
+def test_a_malformed_request_is_not_forwarded(wire, server, gateway, case: Malformed) -> None:
     wire.arrive(case.wire.replace(b"/open/1", b"/page", 1) + NEXT)
     gateway.turn()
     assert [served.sent for served in server.wires] == []
 
 
-def test_a_request_found_malformed_later_never_ends(wire, server) -> None:
+def test_a_request_whose_body_is_malformed_is_aborted_before_its_end(wire, server) -> None:
     wire.arrive(UPLOAD + b"5\r\nhello\r\n")
     assert server.wire.sent.endswith(b"5\r\nhello\r\n")
     wire.arrive(b"5\rhello\r\n0\r\n\r\n" + NEXT)
@@ -598,7 +610,7 @@ def test_a_malformed_target_is_not_forwarded(wire, server, target) -> None:
 # --- Connections to the server ---
 
 
-def test_a_connection_is_used_again(gateway, server) -> None:
+def test_a_server_connection_is_reused(gateway, server) -> None:
     for _ in range(3):
         wire = accept(gateway)
         wire.arrive(GET)
@@ -615,14 +627,16 @@ def test_a_connection_is_used_again(gateway, server) -> None:
         OK + b"H",
     ],
 )
-def test_a_connection_that_may_not_be_used_again_is_closed(wire, server, answer) -> None:
+def test_a_server_connection_that_is_not_persistent_is_closed(wire, server, answer) -> None:
     wire.arrive(GET)
     server.wire.arrive(answer)
     assert wire.sent == OK
     assert server.wire.aborted
 
 
-def test_a_kept_connection_that_speaks_or_ends_is_dropped(wire, server, gateway) -> None:
+def test_an_idle_server_connection_that_sends_data_or_ends_is_dropped(
+    wire, server, gateway
+) -> None:
     for ends in (lambda kept: kept.arrive(b"H"), Wire.end, WebWire.breaks):
         wire.arrive(GET)
         server.wire.arrive(OK)
@@ -632,7 +646,7 @@ def test_a_kept_connection_that_speaks_or_ends_is_dropped(wire, server, gateway)
     assert len(server.wires) == 4
 
 
-def test_a_kept_connection_is_not_trusted_for_long(wire, server, gateway) -> None:
+def test_an_idle_server_connection_is_reused_only_for_a_short_time(wire, server, gateway) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK)
     gateway.turn()
@@ -643,7 +657,9 @@ def test_a_kept_connection_is_not_trusted_for_long(wire, server, gateway) -> Non
 
 
 @pytest.mark.parametrize("ends", [Wire.end, WebWire.breaks])
-def test_a_kept_connection_that_was_dead_is_replaced_once(wire, server, gateway, ends) -> None:
+def test_a_request_on_a_dead_idle_connection_is_repeated_once_on_a_new_connection(
+    wire, server, gateway, ends
+) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK)
     gateway.turn()
@@ -656,7 +672,7 @@ def test_a_kept_connection_that_was_dead_is_replaced_once(wire, server, gateway,
     assert len(server.wires) == 2
 
 
-def test_a_request_with_a_body_never_risks_a_kept_connection(wire, server, gateway) -> None:
+def test_a_request_with_a_body_always_uses_a_new_connection(wire, server, gateway) -> None:
     wire.arrive(GET)
     server.wire.arrive(OK)
     gateway.turn()
@@ -664,7 +680,7 @@ def test_a_request_with_a_body_never_risks_a_kept_connection(wire, server, gatew
     assert len(server.wires) == 2
 
 
-def test_only_so_many_connections_are_kept(gateway, server) -> None:
+def test_the_number_of_idle_server_connections_is_limited(gateway, server) -> None:
     wires = [accept(gateway) for _ in range(40)]
     for wire in wires:
         wire.arrive(GET)
@@ -673,7 +689,7 @@ def test_only_so_many_connections_are_kept(gateway, server) -> None:
     assert sum(not served.aborted for served in server.wires) == 32
 
 
-def test_idle_connections_are_closed_at_the_end(gateway) -> None:
+def test_idle_server_connections_are_closed_at_shutdown(gateway) -> None:
     server = Server()
     web = serve(gateway, server)
     accept(gateway).arrive(GET)
@@ -685,7 +701,7 @@ def test_idle_connections_are_closed_at_the_end(gateway) -> None:
 # --- WebSocket ---
 
 
-def test_a_websocket_is_raw_bytes_both_ways(wire, server) -> None:
+def test_a_websocket_carries_raw_bytes_in_both_directions(wire, server) -> None:
     wire.arrive(SOCKET + b"early")
     assert server.wire.sent.endswith(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     server.wire.arrive(SWITCHED + b"first")
@@ -704,7 +720,7 @@ def upgrade(wire: WebWire, server: Server) -> None:
     server.wire.sent  # noqa: B018
 
 
-def test_a_refused_upgrade_is_an_answer_like_any_other(wire, server, gateway) -> None:
+def test_a_refused_upgrade_is_forwarded_as_an_ordinary_response(wire, server, gateway) -> None:
     wire.arrive(SOCKET + GET)
     server.wire.arrive(OK)
     gateway.turn()
@@ -712,7 +728,7 @@ def test_a_refused_upgrade_is_an_answer_like_any_other(wire, server, gateway) ->
     assert wire.sent == OK * 2
 
 
-def test_each_side_of_a_websocket_is_paused_by_the_other(wire, server) -> None:
+def test_each_side_of_a_websocket_is_paused_while_the_other_side_is_full(wire, server) -> None:
     upgrade(wire, server)
     wire.room = 0
     server.wire.arrive(b"a")
@@ -726,7 +742,7 @@ def test_each_side_of_a_websocket_is_paused_by_the_other(wire, server) -> None:
     assert wire.reading
 
 
-def test_a_half_closed_side_still_receives(wire, server) -> None:
+def test_a_half_closed_side_of_a_websocket_still_receives(wire, server) -> None:
     upgrade(wire, server)
     wire.end()
     assert server.wire.write_closed
@@ -761,7 +777,7 @@ def test_a_lost_side_of_a_websocket_closes_the_other_side(gateway, server) -> No
     assert wire.aborted
 
 
-def test_a_websocket_may_be_quiet_for_a_while(wire, server, gateway) -> None:
+def test_a_websocket_without_data_is_kept_until_the_limit(wire, server, gateway) -> None:
     upgrade(wire, server)
     gateway.passes(gateway.limits.website_quiet_s - 1)
     wire.arrive(b"ping")
@@ -772,7 +788,7 @@ def test_a_websocket_may_be_quiet_for_a_while(wire, server, gateway) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 15])
-def test_a_websocket_that_is_hardly_read_is_cut_off(wire, server, gateway, taken: int) -> None:
+def test_a_websocket_whose_peer_hardly_reads_is_aborted(wire, server, gateway, taken: int) -> None:
     upgrade(wire, server)
     wire.room, wire.acknowledged_late = 0, 100_000
     server.wire.arrive(b"a")
@@ -788,7 +804,7 @@ def test_a_websocket_that_is_hardly_read_is_cut_off(wire, server, gateway, taken
 # --- Bounds ---
 
 
-def test_data_behind_a_request_is_limited(wire, server, gateway) -> None:
+def test_data_buffered_after_a_forwarded_request_is_limited(wire, server, gateway) -> None:
     wire.arrive(GET)
     for _ in range(100):
         wire.arrive(GET * 1000)
@@ -799,7 +815,7 @@ def test_data_behind_a_request_is_limited(wire, server, gateway) -> None:
     assert server.wire.sent == HEAD_UP * 2
 
 
-def test_data_behind_an_early_command_is_limited(wire, server, gateway) -> None:
+def test_data_buffered_after_a_pending_open_is_limited(wire, server, gateway) -> None:
     gateway.dialling = True
     wire.arrive(OPEN + UPLOAD)
     for _ in range(100):
@@ -808,7 +824,7 @@ def test_data_behind_an_early_command_is_limited(wire, server, gateway) -> None:
     assert wire.unread > 6_000_000
 
 
-def test_a_full_pipeline_of_commands_is_bounded() -> None:
+def test_the_number_of_pipelined_commands_is_limited() -> None:
     gateway = Gateway(Limits(pipelined_requests=1))
     gateway.dialling = True
     wire = accept(gateway)

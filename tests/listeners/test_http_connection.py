@@ -24,7 +24,7 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\n((?:[^\r]+\r\n)*)\r\n")
 def request(
     target: bytes, body: bytes | None = b"", *fields: bytes, version: bytes = b"1.1"
 ) -> bytes:
-    """A POST as clients send it; no Content-Length when ``body`` is None."""
+    """A POST as clients send it; without Content-Length if ``body`` is None."""
     lines = [b"POST %b HTTP/%b" % (target, version), b"Host: a", *fields]
     if body is not None:
         lines.append(b"Content-Length: %d" % len(body))
@@ -32,7 +32,7 @@ def request(
 
 
 def answers(wire: Wire) -> list[tuple[int, bytes]]:
-    """The status and body of every answer that has left so far; takes them."""
+    """The status and body of every answer sent since the last call."""
     sent, wire.writes = b"".join(wire.writes), []
     found = []
     while sent:
@@ -69,7 +69,7 @@ def session(gateway: Gateway, wire: Wire) -> tuple[bytes, Upstream]:
 
 @pytest.fixture
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """The errors that are logged; the test takes those it expects."""
+    """The logged errors; the test removes the expected ones."""
     events: list[dict[str, Any]] = []
 
     def observe(event: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_open_is_answered_with_the_id_and_one_newline(gateway: Gateway, wire: Wi
 
 
 @pytest.mark.parametrize("body", [None, b"", b"\0"])
-def test_ident2_is_404_with_an_empty_body_and_the_connection_goes_on(wire: Wire, body) -> None:
+def test_ident2_gets_404_with_an_empty_body_on_a_persistent_connection(wire: Wire, body) -> None:
     wire.arrive(request(b"/fcs/ident2", body))
     assert answers(wire) == [(404, b"")]
     wire.arrive(request(b"/open/1"))
@@ -103,7 +103,9 @@ def test_ident2_is_404_with_an_empty_body_and_the_connection_goes_on(wire: Wire,
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_send_goes_up_and_its_answer_has_upstream_data(wire: Wire, session, first: int) -> None:
+def test_the_body_of_a_send_is_sent_upstream_and_its_answer_has_upstream_data(
+    wire: Wire, session, first: int
+) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/send/%b/%d" % (session_id, first), b"\x03handshake"))
     assert upstream.received == [b"\x03handshake"]
@@ -124,7 +126,9 @@ def test_an_idle_is_held_until_the_upstream_sends_data(wire: Wire, session, body
     assert upstream.received == []
 
 
-def test_an_idle_is_held_no_longer_than_the_hold(gateway: Gateway, wire: Wire, session) -> None:
+def test_an_idle_is_held_no_longer_than_the_hold_time(
+    gateway: Gateway, wire: Wire, session
+) -> None:
     session_id, _ = session
     wire.arrive(request(b"/idle/%b/0" % session_id, b"\0"))
     gateway.passes(HOLD_S / 2)
@@ -147,7 +151,7 @@ def test_a_close_ends_the_session_with_or_without_a_number(
     assert answers(wire) == [(404, b"")]
 
 
-def test_an_absolute_target_is_the_same_command(gateway: Gateway, wire: Wire) -> None:
+def test_a_target_in_absolute_form_is_the_same_command(gateway: Gateway, wire: Wire) -> None:
     wire.arrive(request(b"http://media.example:80/open/1"))
     ((_, said),) = answers(wire)
     wire.arrive(request(b"HTTP://media.example/send/%b/0" % said.strip(), b"\x03"))
@@ -155,7 +159,7 @@ def test_an_absolute_target_is_the_same_command(gateway: Gateway, wire: Wire) ->
     assert gateway.upstreams[0].received == [b"\x03"]
 
 
-def test_a_chunked_body_goes_up_without_its_chunks(wire: Wire, session) -> None:
+def test_a_chunked_body_is_sent_upstream_without_chunk_framing(wire: Wire, session) -> None:
     session_id, upstream = session
     wire.arrive(
         request(b"/send/%b/0" % session_id, None, b"Transfer-Encoding: chunked")
@@ -172,7 +176,9 @@ def test_a_chunked_body_goes_up_without_its_chunks(wire: Wire, session) -> None:
         *(b"/", b"/open/2", b"/open", b"/send/x", b"/send/x/y", b"/fcs/ident", b"*", b"//open/1"),
     ],
 )
-def test_an_unknown_session_is_404_on_a_persistent_connection(wire: Wire, target: bytes) -> None:
+def test_a_command_for_an_unknown_session_gets_404_on_a_persistent_connection(
+    wire: Wire, target: bytes
+) -> None:
     wire.arrive(request(target, b"\0"))
     assert answers(wire) == [(404, b"")]
     wire.arrive(request(b"/fcs/ident2"))
@@ -180,13 +186,13 @@ def test_an_unknown_session_is_404_on_a_persistent_connection(wire: Wire, target
     assert not wire.write_closed
 
 
-def test_a_get_is_no_command(gateway: Gateway, wire: Wire) -> None:
+def test_a_get_is_not_a_command(gateway: Gateway, wire: Wire) -> None:
     wire.arrive(b"GET /open/1 HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answers(wire) == [(404, b"")]
     assert gateway.admission.living == 0
 
 
-def test_an_open_that_finds_no_upstream_is_503_and_the_connection_goes_on(
+def test_an_open_without_an_available_upstream_gets_503_on_a_persistent_connection(
     gateway: Gateway, wire: Wire
 ) -> None:
     gateway.refuses = True
@@ -197,7 +203,7 @@ def test_an_open_that_finds_no_upstream_is_503_and_the_connection_goes_on(
     assert answers(wire)[0][0] == 200
 
 
-def test_an_open_over_the_cap_is_503() -> None:
+def test_an_open_over_the_limit_on_sessions_gets_503() -> None:
     gateway = Gateway(Limits(sessions=1))
     wire = gateway.accept()
     open_session(gateway, wire)
@@ -206,7 +212,7 @@ def test_an_open_over_the_cap_is_503() -> None:
     assert len(gateway.upstreams) == 1
 
 
-def test_open_is_answered_when_the_upstream_stands_and_not_before(
+def test_open_is_answered_when_the_upstream_is_connected_and_not_before(
     gateway: Gateway, wire: Wire
 ) -> None:
     gateway.dialling = True
@@ -217,7 +223,7 @@ def test_open_is_answered_when_the_upstream_stands_and_not_before(
 
 
 @pytest.mark.parametrize("kind", [b"idle", b"close"])
-def test_an_idle_or_close_with_a_longer_body_is_400_and_the_connection_closed(
+def test_an_idle_or_close_with_more_than_one_byte_gets_400_and_closes_the_connection(
     wire, session, kind
 ) -> None:
     session_id, _ = session
@@ -230,7 +236,7 @@ def test_an_idle_or_close_with_a_longer_body_is_400_and_the_connection_closed(
 
 
 @given(places=st.sets(st.integers(0, 400), max_size=30))
-def test_however_the_bytes_come_the_session_is_the_same(places: set[int]) -> None:
+def test_a_session_works_in_any_segmentation(places: set[int]) -> None:
     gateway = Gateway(hold_s=0.0)
     wire = gateway.accept()
     session_id, upstream = open_session(gateway, wire)
@@ -250,7 +256,7 @@ def test_however_the_bytes_come_the_session_is_the_same(places: set[int]) -> Non
     assert answers(wire) == [(200, b"\x01"), (200, b"\x01"), (200, b"\x01"), (200, b"\0")]
 
 
-def test_byte_by_byte_each_answer_leaves_with_its_requests_last_byte(wire: Wire, session) -> None:
+def test_an_answer_is_sent_at_the_last_byte_of_its_request(wire: Wire, session) -> None:
     session_id, _ = session
     for number in range(3):
         sent = request(b"/send/%b/%d" % (session_id, number), b"\x03")
@@ -260,7 +266,7 @@ def test_byte_by_byte_each_answer_leaves_with_its_requests_last_byte(wire: Wire,
         assert answers(wire) == [(200, b"\x01")]
 
 
-def test_an_answer_is_one_write(wire: Wire, session) -> None:
+def test_an_answer_is_sent_in_one_write(wire: Wire, session) -> None:
     session_id, upstream = session
     upstream.says(b"a" * 50_000)
     wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
@@ -271,7 +277,7 @@ def test_an_answer_is_one_write(wire: Wire, session) -> None:
     assert len(wire.writes) == 1
 
 
-def test_a_head_that_grows_with_every_request_is_served(
+def test_a_head_that_grows_with_every_request_is_served_up_to_the_limit(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -302,7 +308,7 @@ def test_a_head_that_grows_with_every_request_is_served(
     ],
 )
 @pytest.mark.parametrize("target", [b"/open/1", b"/fcs/ident2", b"/idle/nobody/1"])
-def test_the_response_states_that_the_connection_persists(
+def test_the_connection_field_of_a_response_says_whether_the_connection_persists(
     gateway: Gateway, wire: Wire, target, version, fields, says, closes
 ) -> None:
     wire.arrive(request(target, b"\0", *fields, version=version) + NEXT)
@@ -314,7 +320,7 @@ def test_the_response_states_that_the_connection_persists(
 
 
 @pytest.mark.parametrize("segments", [1, 2])
-def test_nothing_behind_a_last_request_is_served(
+def test_a_request_after_the_last_request_of_a_connection_is_not_served(
     gateway: Gateway, wire: Wire, segments: int
 ) -> None:
     sent = request(b"/open/1", b"", b"Connection: close"), request(b"/open/1")
@@ -324,7 +330,7 @@ def test_nothing_behind_a_last_request_is_served(
     assert gateway.admission.living == 1
 
 
-def test_a_last_request_whose_answer_comes_later_closes_after_it(
+def test_the_connection_closes_after_the_delayed_answer_to_the_last_request(
     gateway: Gateway, wire: Wire
 ) -> None:
     gateway.dialling = True
@@ -335,7 +341,7 @@ def test_a_last_request_whose_answer_comes_later_closes_after_it(
     assert wire.write_closed
 
 
-def test_a_last_answer_behind_one_that_is_awaited_closes_and_that_one_does_not(
+def test_the_connection_closes_after_the_last_answer_and_not_after_an_earlier_one(
     gateway, wire
 ) -> None:
     gateway.dialling = True
@@ -360,7 +366,7 @@ def test_data_after_the_last_request_is_discarded(wire: Wire) -> None:
     assert held < 256 * 1024
 
 
-def test_a_connection_that_we_closed_is_read_on_for_a_little_and_then_cut(
+def test_a_connection_closed_by_the_gateway_is_read_for_two_seconds_and_then_aborted(
     gateway: Gateway, wire: Wire
 ) -> None:
     wire.arrive(request(b"/fcs/ident2", b"", b"Connection: close"))
@@ -372,7 +378,7 @@ def test_a_connection_that_we_closed_is_read_on_for_a_little_and_then_cut(
     assert wire.aborted
 
 
-def test_a_last_answer_that_is_still_on_its_way_is_not_cut_before_any_answer_would_be(
+def test_an_unacknowledged_last_answer_has_the_same_deadline_as_any_answer(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -390,7 +396,7 @@ def test_a_last_answer_that_is_still_on_its_way_is_not_cut_before_any_answer_wou
 
 
 @pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)
-def test_a_malformed_request_gets_one_answer_and_nothing_of_it_is_done(
+def test_a_malformed_request_gets_one_answer_and_has_no_effect(
     gateway: Gateway, wire: Wire, malformed: Malformed
 ) -> None:
     wire.arrive(malformed.wire + NEXT)
@@ -419,7 +425,9 @@ def test_a_refused_request_closes_the_connection_with_a_close_field(
     assert wire.write_closed
 
 
-def test_a_refused_request_is_answered_behind_those_before_it(gateway: Gateway, wire: Wire) -> None:
+def test_a_refused_request_is_answered_after_the_requests_before_it(
+    gateway: Gateway, wire: Wire
+) -> None:
     gateway.dialling = True
     wire.arrive(request(b"/open/1") + b"nonsense\r\n\r\n" + NEXT)
     assert answers(wire) == []
@@ -450,7 +458,9 @@ def test_pipelined_requests_are_answered_in_order(wire: Wire, session) -> None:
     assert upstream.received == [b"\x03", b"a"]
 
 
-def test_librtmps_last_send_and_close_in_one_segment_lose_nothing(wire: Wire, session) -> None:
+def test_the_last_send_of_librtmp_with_a_close_in_the_same_segment_is_sent_upstream(
+    wire: Wire, session
+) -> None:
     session_id, upstream = session
     wire.arrive(
         request(b"/send/%b/0" % session_id, b"\x03last")
@@ -460,7 +470,7 @@ def test_librtmps_last_send_and_close_in_one_segment_lose_nothing(wire: Wire, se
     assert upstream.ended == "closed"
 
 
-def test_no_answer_overtakes_an_open_that_is_on_its_way(gateway: Gateway, wire: Wire) -> None:
+def test_answers_wait_for_a_pending_open_before_them(gateway: Gateway, wire: Wire) -> None:
     gateway.dialling = True
     wire.arrive(request(b"/open/1") + request(b"/fcs/ident2") + request(b"/open/1"))
     assert answers(wire) == []
@@ -470,7 +480,7 @@ def test_no_answer_overtakes_an_open_that_is_on_its_way(gateway: Gateway, wire: 
     assert [status for status, _ in answers(wire)] == [200, 404, 200]
 
 
-def test_more_bytes_on_its_connection_end_a_hold(wire: Wire, session) -> None:
+def test_more_bytes_on_the_connection_of_a_held_idle_end_its_hold(wire: Wire, session) -> None:
     session_id, _ = session
     wire.arrive(request(b"/idle/%b/0" % session_id))
     assert answers(wire) == []
@@ -479,15 +489,13 @@ def test_more_bytes_on_its_connection_end_a_hold(wire: Wire, session) -> None:
 
 
 @pytest.mark.parametrize("behind", [b"P", request(b"/fcs/ident2")])
-def test_an_idle_with_more_bytes_behind_it_is_not_held(wire: Wire, session, behind: bytes) -> None:
+def test_an_idle_followed_by_more_bytes_is_not_held(wire: Wire, session, behind: bytes) -> None:
     session_id, _ = session
     wire.arrive(request(b"/idle/%b/0" % session_id) + behind)
     assert answers(wire)[0] == (200, b"\x01")
 
 
-def test_a_hold_ends_when_another_command_comes_on_another_connection(
-    gateway: Gateway, wire: Wire, session
-) -> None:
+def test_a_command_on_another_connection_ends_a_hold(gateway: Gateway, wire: Wire, session) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/idle/%b/0" % session_id))
     other = gateway.accept()
@@ -497,9 +505,7 @@ def test_a_hold_ends_when_another_command_comes_on_another_connection(
     assert upstream.received == [b"\x03"]
 
 
-def test_an_early_command_pipelined_before_the_one_it_waits_for_is_answered_first(
-    wire: Wire, session
-) -> None:
+def test_pipelined_commands_in_the_wrong_order_are_both_answered(wire: Wire, session) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/send/%b/0" % session_id, b"\x03"))
     wire.arrive(
@@ -509,7 +515,7 @@ def test_an_early_command_pipelined_before_the_one_it_waits_for_is_answered_firs
     assert upstream.received == [b"\x03", b"one", b"two"]
 
 
-def test_an_early_command_waits_for_one_on_another_connection(
+def test_an_early_command_waits_for_the_missing_command_on_another_connection(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -523,7 +529,7 @@ def test_an_early_command_waits_for_one_on_another_connection(
     assert upstream.received == [b"\x03", b"one", b"two"]
 
 
-def test_several_sessions_share_one_connection_and_their_answers_keep_its_order(
+def test_sessions_that_share_a_connection_are_answered_in_the_order_of_the_requests(
     gateway, wire
 ) -> None:
     first, first_upstream = open_session(gateway, wire)
@@ -549,7 +555,7 @@ _COMMAND = b"\x03" + bytes(6) + b"\x14" + b"\0\0\0\0play"
 
 
 def try_again(gateway: Gateway, wire: Wire, end: Callable[[Wire], None], *fields: bytes) -> bytes:
-    """What goes upstream of a send, and of one with the same body on another connection after ``end``."""
+    """The data sent upstream for a send, and for the same body on another connection after ``end``."""
     wire.arrive(request(b"/open/1", b"\0", _FFMPEGS_OWN))
     session_id = answers(wire)[0][1].rstrip(b"\n")
     wire.arrive(request(b"/send/%b/0" % session_id, _COMMAND, *fields))
@@ -559,13 +565,13 @@ def try_again(gateway: Gateway, wire: Wire, end: Callable[[Wire], None], *fields
 
 
 @pytest.mark.parametrize("end", [Wire.end, Wire.lose], ids=["closed", "lost"])
-def test_a_send_again_after_its_connection_was_lost_goes_up_once(
+def test_a_send_retried_after_its_connection_was_lost_is_sent_upstream_once(
     gateway: Gateway, wire: Wire, end
 ) -> None:
     assert try_again(gateway, wire, end) == _COMMAND
 
 
-def test_the_same_send_while_the_last_connection_stands_goes_up_too(
+def test_a_send_of_the_same_body_while_the_last_connection_is_open_is_sent_upstream(
     gateway: Gateway, wire: Wire
 ) -> None:
     assert try_again(gateway, wire, lambda wire: None) == 2 * _COMMAND
@@ -577,7 +583,7 @@ def test_a_connection_closed_by_the_gateway_does_not_count_as_lost(
     assert try_again(gateway, wire, Wire.lose, b"Connection: close") == 2 * _COMMAND
 
 
-def test_requests_left_unread_are_served_when_there_is_room() -> None:
+def test_requests_over_the_limit_on_pipelining_are_served_after_earlier_answers() -> None:
     gateway = Gateway(Limits(pipelined_requests=2))
     wire = gateway.accept()
     gateway.dialling = True
@@ -590,9 +596,7 @@ def test_requests_left_unread_are_served_when_there_is_room() -> None:
     assert [status for status, _ in answers(wire)] == [200, 200, 200, 404]
 
 
-def test_nothing_is_taken_behind_a_send_that_the_upstream_has_no_room_for(
-    gateway: Gateway, wire: Wire, session
-) -> None:
+def test_requests_after_a_withheld_send_are_not_read(gateway: Gateway, wire: Wire, session) -> None:
     session_id, upstream = session
     upstream.tunnel.pauseProducing()
     other = gateway.accept()
@@ -613,7 +617,7 @@ def test_nothing_is_taken_behind_a_send_that_the_upstream_has_no_room_for(
     assert [status for status, _ in answers(wire) + answers(other)] == [200] * 100
 
 
-def test_a_body_for_an_unknown_session_is_refused_before_it_comes(wire: Wire) -> None:
+def test_a_send_for_an_unknown_session_is_refused_before_its_body_arrives(wire: Wire) -> None:
     wire.arrive(request(b"/send/nobody/1", bytes(100_000))[:50_000])
     assert answers(wire) == [(404, b"")]
     assert wire.write_closed
@@ -622,7 +626,7 @@ def test_a_body_for_an_unknown_session_is_refused_before_it_comes(wire: Wire) ->
 @pytest.mark.parametrize(
     ("target", "status"), [(b"/open/1", 413), (b"/fcs/ident2", 413), (b"/page", 404)]
 )
-def test_a_large_body_that_nothing_takes_is_refused_before_it_comes(
+def test_a_large_body_of_a_request_that_is_not_a_send_is_refused_before_it_arrives(
     wire: Wire, target: bytes, status: int
 ) -> None:
     wire.arrive(request(target, bytes(100_000))[:500])
@@ -630,7 +634,7 @@ def test_a_large_body_that_nothing_takes_is_refused_before_it_comes(
     assert wire.write_closed
 
 
-def test_all_bodies_that_are_not_whole_have_one_bound(
+def test_the_incomplete_bodies_of_all_connections_have_a_common_limit(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -651,7 +655,7 @@ def test_all_bodies_that_are_not_whole_have_one_bound(
     assert upstream.received == [bytes(60_000)]
 
 
-def test_a_client_that_takes_its_answers_slowly_is_not_cut_and_one_that_stands_still_is(
+def test_a_client_that_reads_slowly_is_kept_and_a_client_that_stops_reading_is_aborted(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -667,8 +671,8 @@ def test_a_client_that_takes_its_answers_slowly_is_not_cut_and_one_that_stands_s
     assert wire.aborted
 
 
-def test_a_client_that_pipelines_without_end_costs_no_more_than_the_bounds() -> None:
-    """What nobody may ask for yet waits in the kernel, not here."""
+def test_the_memory_for_a_client_that_pipelines_without_end_is_bounded() -> None:
+    """Requests that may not be processed yet wait in the kernel's receive buffer."""
     gateway = Gateway(Limits(pipelined_requests=2))
     wire = gateway.accept()
     gateway.dialling = True
@@ -715,7 +719,7 @@ def test_100_continue_is_not_sent_for_a_body_over_the_limit(wire: Wire) -> None:
     assert answers(wire) == [(413, b"")]
 
 
-def test_100_continue_is_not_sent_to_1_0(wire: Wire) -> None:
+def test_100_continue_is_not_sent_to_an_http_1_0_client(wire: Wire) -> None:
     fields = b"Expect: 100-continue", b"Content-Length: 1"
     wire.arrive(request(b"/open/1", None, *fields, version=b"1.0"))
     assert answers(wire) == []
@@ -728,7 +732,7 @@ def test_100_continue_is_not_sent_without_a_body(wire: Wire) -> None:
     assert answers(wire) == [(404, b"")]
 
 
-def test_100_continue_keeps_its_place_behind_earlier_answers(gateway: Gateway, wire: Wire) -> None:
+def test_100_continue_is_sent_after_earlier_answers(gateway: Gateway, wire: Wire) -> None:
     gateway.dialling = True
     wire.arrive(request(b"/open/1"))
     wire.arrive(request(b"/fcs/ident2", None, b"Expect: 100-continue", b"Content-Length: 1"))
@@ -742,7 +746,9 @@ def test_100_continue_keeps_its_place_behind_earlier_answers(gateway: Gateway, w
 # --- Acknowledging at once ---
 
 
-def test_a_head_without_its_body_is_acknowledged_at_once(wire: Wire, session) -> None:
+def test_a_tcp_acknowledgement_is_sent_at_once_for_a_head_without_its_body(
+    wire: Wire, session
+) -> None:
     session_id, _ = session
     for number in range(3):
         before = wire.acknowledged
@@ -756,7 +762,7 @@ def test_a_head_without_its_body_is_acknowledged_at_once(wire: Wire, session) ->
 
 
 @pytest.mark.parametrize("missing", [0, 1, 3])
-def test_nothing_is_acknowledged_when_the_body_has_come_or_begun(
+def test_no_immediate_tcp_acknowledgement_is_sent_if_the_body_has_begun(
     wire: Wire, session, missing: int
 ) -> None:
     session_id, _ = session
@@ -766,7 +772,7 @@ def test_nothing_is_acknowledged_when_the_body_has_come_or_begun(
     assert wire.acknowledged == 0
 
 
-def test_nothing_is_acknowledged_for_a_part_of_a_head(wire: Wire) -> None:
+def test_no_immediate_tcp_acknowledgement_is_sent_for_an_incomplete_head(wire: Wire) -> None:
     wire.arrive(b"POST /open/1 HTTP/1.1\r\n")
     assert wire.acknowledged == 0
 
@@ -774,7 +780,7 @@ def test_nothing_is_acknowledged_for_a_part_of_a_head(wire: Wire) -> None:
 # --- A client that does not read ---
 
 
-def test_while_the_kernel_is_full_nothing_is_read_or_served(
+def test_a_connection_is_not_read_or_served_while_the_kernels_send_buffer_is_full(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -801,7 +807,7 @@ def test_a_connection_is_paused_at_the_first_byte_the_kernel_does_not_accept(
     assert wire.high_water_bytes == 0
 
 
-def test_a_client_that_never_reads_is_cut_at_the_deadline(
+def test_a_client_that_never_reads_is_aborted_at_the_deadline(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, _ = session
@@ -813,7 +819,7 @@ def test_a_client_that_never_reads_is_cut_at_the_deadline(
     assert wire.aborted
 
 
-def test_a_client_that_reads_in_time_is_not_cut(gateway: Gateway, wire: Wire, session) -> None:
+def test_a_client_that_reads_in_time_is_not_aborted(gateway: Gateway, wire: Wire, session) -> None:
     session_id, _ = session
     for number in range(5):
         wire.room = 0
@@ -826,7 +832,7 @@ def test_a_client_that_reads_in_time_is_not_cut(gateway: Gateway, wire: Wire, se
     assert not wire.aborted
 
 
-def test_a_client_that_never_reads_is_cut_though_an_answer_is_awaited(
+def test_a_client_that_never_reads_is_aborted_even_if_an_answer_is_pending(
     gateway: Gateway, wire: Wire
 ) -> None:
     gateway.dialling = True
@@ -837,7 +843,7 @@ def test_a_client_that_never_reads_is_cut_though_an_answer_is_awaited(
     assert wire.aborted
 
 
-def test_later_answers_do_not_put_off_the_deadline_of_a_client_that_never_reads(
+def test_later_answers_do_not_extend_the_deadline_of_a_client_that_never_reads(
     gateway, wire
 ) -> None:
     gateway.dialling = True
@@ -850,7 +856,7 @@ def test_later_answers_do_not_put_off_the_deadline_of_a_client_that_never_reads(
     assert wire.aborted
 
 
-def test_a_last_answer_has_the_time_of_any_answer_to_be_read(
+def test_a_client_has_the_usual_time_to_read_the_last_answer(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -868,7 +874,7 @@ def test_a_last_answer_has_the_time_of_any_answer_to_be_read(
 
 
 def dripping(gateway: Gateway, wire: Wire, sent: Iterator[bytes]) -> float:
-    """How long a client that sends one piece a second lasts."""
+    """The seconds until a client that sends one piece a second is aborted."""
     begun = gateway.clock.now
     for piece in sent:
         wire.arrive(piece)
@@ -878,31 +884,37 @@ def dripping(gateway: Gateway, wire: Wire, sent: Iterator[bytes]) -> float:
     return gateway.clock.now - begun
 
 
-def test_a_connection_without_a_byte_is_cut(gateway: Gateway, wire: Wire) -> None:
+def test_a_connection_without_any_byte_is_aborted_at_the_deadline(
+    gateway: Gateway, wire: Wire
+) -> None:
     gateway.passes(gateway.limits.first_bytes_s - 0.1)
     assert not wire.aborted
     gateway.passes(0.1)
     assert wire.aborted
 
 
-def test_a_head_of_a_byte_a_second_is_cut_at_its_deadline(gateway: Gateway, wire: Wire) -> None:
+def test_a_head_sent_at_one_byte_a_second_is_aborted_at_its_deadline(
+    gateway: Gateway, wire: Wire
+) -> None:
     endless = (
         bytes([octet]) for octet in b"POST /open/1 HTTP/1.1\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     )
     assert dripping(gateway, wire, endless) == gateway.limits.head_s
 
 
-def test_a_head_of_a_line_a_second_is_cut_at_its_deadline(gateway: Gateway, wire: Wire) -> None:
+def test_a_head_sent_at_one_line_a_second_is_aborted_at_its_deadline(
+    gateway: Gateway, wire: Wire
+) -> None:
     lines = (line for line in [b"POST /open/1 HTTP/1.1\r\n", *[b"X: a\r\n"] * 60])
     assert dripping(gateway, wire, lines) == gateway.limits.head_s
 
 
-def test_empty_lines_before_a_head_gain_no_time(gateway: Gateway, wire: Wire) -> None:
+def test_empty_lines_before_a_head_do_not_extend_its_deadline(gateway: Gateway, wire: Wire) -> None:
     assert dripping(gateway, wire, iter([b"\r", b"\n", *[b"P"] * 60])) == gateway.limits.head_s
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
-def test_a_body_of_a_byte_a_second_is_cut_at_its_deadline(
+def test_a_body_sent_at_one_byte_a_second_is_aborted_at_its_deadline(
     gateway: Gateway, wire: Wire, framing: bytes
 ) -> None:
     wire.arrive(request(b"/open/1", None, framing))
@@ -912,7 +924,7 @@ def test_a_body_of_a_byte_a_second_is_cut_at_its_deadline(
     )
 
 
-def test_a_head_just_in_time_gives_the_body_its_own_time(gateway: Gateway, wire: Wire) -> None:
+def test_the_deadline_of_a_body_begins_at_the_end_of_its_head(gateway: Gateway, wire: Wire) -> None:
     sent = request(b"/open/1", None, b"Content-Length: 2")
     wire.arrive(sent[:-1])
     gateway.passes(gateway.limits.head_s - 1)
@@ -923,9 +935,7 @@ def test_a_head_just_in_time_gives_the_body_its_own_time(gateway: Gateway, wire:
     assert [status for status, _ in answers(wire)] == [200]
 
 
-def test_a_connection_that_is_kept_alive_has_the_time_between_requests_and_no_more(
-    gateway, wire
-) -> None:
+def test_a_persistent_connection_is_closed_after_the_time_between_requests(gateway, wire) -> None:
     for _ in range(3):
         wire.arrive(request(b"/fcs/ident2"))
         gateway.passes(gateway.limits.keep_alive_s - 0.1)
@@ -935,7 +945,7 @@ def test_a_connection_that_is_kept_alive_has_the_time_between_requests_and_no_mo
     assert wire.aborted
 
 
-def test_a_body_in_two_parts_leaves_the_next_head_its_deadline(
+def test_the_next_head_has_its_own_deadline_after_a_body_in_two_parts(
     gateway: Gateway, wire: Wire
 ) -> None:
     sent = request(b"/fcs/ident2", b"ab")
@@ -948,9 +958,7 @@ def test_a_body_in_two_parts_leaves_the_next_head_its_deadline(
 
 
 @pytest.mark.parametrize("begun", [b"P", b"\r"])
-def test_the_first_byte_of_a_next_request_begins_its_heads_deadline(
-    gateway, wire, begun: bytes
-) -> None:
+def test_the_deadline_of_a_head_begins_at_its_first_byte(gateway, wire, begun: bytes) -> None:
     wire.arrive(request(b"/fcs/ident2"))
     gateway.passes(gateway.limits.keep_alive_s - 1)
     wire.arrive(begun)
@@ -985,7 +993,7 @@ def test_a_line_end_that_is_part_of_a_body_is_kept(gateway: Gateway, wire: Wire,
     assert upstream.received == [b"\r\n\r\n\r\n"]
 
 
-def test_bytes_that_come_with_a_request_begin_the_next_heads_deadline(
+def test_bytes_in_the_same_segment_after_a_request_begin_the_deadline_of_the_next_head(
     gateway: Gateway, wire: Wire
 ) -> None:
     wire.arrive(request(b"/fcs/ident2") + b"P")
@@ -993,7 +1001,7 @@ def test_bytes_that_come_with_a_request_begin_the_next_heads_deadline(
     assert wire.aborted
 
 
-def test_a_connection_whose_answer_is_awaited_is_not_cut(gateway: Gateway, wire: Wire) -> None:
+def test_a_connection_with_a_pending_answer_is_not_aborted(gateway: Gateway, wire: Wire) -> None:
     gateway.dialling = True
     wire.arrive(request(b"/open/1"))
     gateway.passes(gateway.limits.keep_alive_s + 1)
@@ -1007,7 +1015,7 @@ def test_a_connection_whose_answer_is_awaited_is_not_cut(gateway: Gateway, wire:
 @pytest.mark.parametrize(
     "begun", [b"POST /open", request(b"/open/1", None, b"Content-Length: 9") + b"a"]
 )
-def test_a_slow_request_is_cut_at_its_deadline_though_an_earlier_answer_is_awaited(
+def test_a_slow_request_is_aborted_at_its_deadline_even_if_an_earlier_answer_is_pending(
     gateway: Gateway, wire: Wire, begun: bytes
 ) -> None:
     gateway.dialling = True
@@ -1016,7 +1024,9 @@ def test_a_slow_request_is_cut_at_its_deadline_though_an_earlier_answer_is_await
     assert wire.aborted
 
 
-def test_a_slow_head_gains_no_time_by_not_reading(gateway: Gateway, wire: Wire) -> None:
+def test_a_client_that_does_not_read_does_not_extend_the_deadline_of_its_head(
+    gateway: Gateway, wire: Wire
+) -> None:
     gateway.dialling = True
     wire.arrive(request(b"/open/1") + b"POST /open")
     wire.room = 0
@@ -1029,7 +1039,7 @@ def test_a_slow_head_gains_no_time_by_not_reading(gateway: Gateway, wire: Wire) 
 # --- Lost connections ---
 
 
-def test_a_connection_lost_while_it_opens_a_session_abandons_it(
+def test_a_connection_lost_during_an_open_abandons_the_session(
     gateway: Gateway, wire: Wire
 ) -> None:
     gateway.dialling = True
@@ -1041,7 +1051,7 @@ def test_a_connection_lost_while_it_opens_a_session_abandons_it(
     assert gateway.admission.living == 0
 
 
-def test_a_connection_lost_while_an_open_fails_is_no_fault(
+def test_a_connection_lost_during_a_failing_open_logs_no_error(
     gateway: Gateway, wire: Wire, logged
 ) -> None:
     gateway.dialling = gateway.refuses = True
@@ -1051,7 +1061,7 @@ def test_a_connection_lost_while_an_open_fails_is_no_fault(
     assert gateway.admission.living == 0
 
 
-def test_a_session_opened_before_its_connection_was_lost_lives(
+def test_a_session_continues_after_the_loss_of_the_connection_that_opened_the_session(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -1062,7 +1072,7 @@ def test_a_session_opened_before_its_connection_was_lost_lives(
     assert upstream.received == [b"\x03"]
 
 
-def test_a_connection_lost_while_an_idle_is_held_loses_nothing(
+def test_no_data_is_lost_with_the_connection_of_a_held_idle(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -1075,7 +1085,7 @@ def test_a_connection_lost_while_an_idle_is_held_loses_nothing(
 
 
 @pytest.mark.parametrize("missing", [1, 3, 30])
-def test_a_connection_cut_in_a_request_sends_nothing_of_it_upstream(
+def test_an_incomplete_send_of_a_lost_connection_is_not_sent_upstream(
     gateway, wire, session, missing
 ) -> None:
     session_id, upstream = session
@@ -1089,7 +1099,7 @@ def test_a_connection_cut_in_a_request_sends_nothing_of_it_upstream(
     assert answers(other) == [(200, b"\x01")]
 
 
-def test_commands_before_a_loss_take_effect_without_room_for_answers(
+def test_commands_received_before_a_loss_take_effect_even_if_the_client_does_not_read(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -1107,7 +1117,7 @@ def test_commands_before_a_loss_take_effect_without_room_for_answers(
     assert gateway.records.ended["rtmpt", "client_closed"] == 1
 
 
-def test_a_connection_cut_in_an_answer_gets_it_whole_on_the_next(
+def test_an_answer_cut_off_by_a_lost_connection_is_repeated_whole_on_the_next_connection(
     gateway: Gateway, wire: Wire, session
 ) -> None:
     session_id, upstream = session
@@ -1147,7 +1157,7 @@ def test_the_upstreams_last_data_is_answered_and_then_404(wire: Wire, session) -
     assert answers(wire) == [(200, b"\x01bye"), (404, b"")]
 
 
-def test_a_held_idle_is_refused_when_the_upstream_ends(wire: Wire, session) -> None:
+def test_a_held_idle_gets_404_when_the_upstream_ends(wire: Wire, session) -> None:
     session_id, upstream = session
     wire.arrive(request(b"/idle/%b/0" % session_id))
     upstream.closes()
@@ -1160,7 +1170,7 @@ def test_a_held_idle_is_refused_when_the_upstream_ends(wire: Wire, session) -> N
 
 
 class Broken:
-    """Tunnels with a fault."""
+    """Tunnels whose commands raise an exception."""
 
     def open(self, *_: object) -> object:
         raise ZeroDivisionError("a fault")
@@ -1170,7 +1180,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("target", [b"/open/1", b"/send/x/0"])
-def test_a_fault_in_a_request_closes_that_connection_alone_and_is_logged(
+def test_an_exception_in_a_request_closes_only_its_connection_and_is_logged(
     gateway: Gateway, wire: Wire, logged: list[dict[str, Any]], target: bytes
 ) -> None:
     other = gateway.accept()
@@ -1191,7 +1201,9 @@ def test_a_fault_in_a_request_closes_that_connection_alone_and_is_logged(
     assert answers(other)[0][0] == 200
 
 
-def test_nothing_is_served_after_a_fault(gateway: Gateway, logged: list[dict[str, Any]]) -> None:
+def test_a_connection_serves_no_request_after_an_exception(
+    gateway: Gateway, logged: list[dict[str, Any]]
+) -> None:
     gateway = Gateway(Limits(pipelined_requests=1))
     wire = gateway.accept()
     gateway.dialling = True
@@ -1237,7 +1249,7 @@ def test_a_refused_request_has_a_debug_line_without_the_session_id(
     assert "SECRET" not in line
 
 
-def test_a_command_that_is_served_has_no_debug_line(gateway: Gateway, wire: Wire) -> None:
+def test_a_served_command_has_no_debug_line(gateway: Gateway, wire: Wire) -> None:
     session, _ = open_session(gateway, wire)
     with log.logged(debug=True) as lines:
         wire.arrive(request(b"/send/%b/1" % session, b"hello"))

@@ -61,7 +61,7 @@ def echoes() -> Echoes:
 
 
 def answers(turning: Turning, address: Any, family: int = socket.AF_INET) -> bool:
-    """Whether somebody there gives back what it gets, and closes when it is closed."""
+    """Whether an echo server listens there, and closes when the client closes."""
     with socket.socket(family) as client:
         client.connect(address)
         client.setblocking(False)
@@ -85,16 +85,14 @@ def stop(turning: Turning, port: Any) -> None:
     turning.until(lambda: stopped)
 
 
-def test_port_0_is_one_that_the_system_chose(turning: Turning, echoes: Echoes) -> None:
+def test_port_0_listens_on_a_port_chosen_by_the_system(turning: Turning, echoes: Echoes) -> None:
     port = listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {})
     chosen = address_of(port)
     assert chosen.port > 0
     assert answers(turning, (chosen.host, chosen.port))
 
 
-def test_a_connection_has_the_eager_transport_and_sends_small_writes_at_once(
-    turning, echoes
-) -> None:
+def test_an_accepted_connection_has_the_eager_transport_and_no_delay(turning, echoes) -> None:
     port = listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {})
     assert answers(turning, ("127.0.0.1", address_of(port).port))
     (echo,) = echoes.connected
@@ -102,7 +100,7 @@ def test_a_connection_has_the_eager_transport_and_sends_small_writes_at_once(
     assert echo.transport.getTcpNoDelay()
 
 
-def test_accepted_connections_notice_a_peer_that_vanishes(turning, echoes) -> None:
+def test_accepted_connections_detect_a_vanished_peer(turning, echoes) -> None:
     port = listen(
         turning.reactor,
         TcpAddress("127.0.0.1", 0),
@@ -133,7 +131,7 @@ def test_accepted_connections_have_the_listeners_congestion_control(turning, ech
     assert name.rstrip(b"\0") == b"reno"
 
 
-def test_an_unknown_congestion_control_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_congestion_control_is_refused_with_the_list_of_available_ones() -> None:
     check_congestion_control("reno")
     with pytest.raises(
         ConfigurationError, match=r'"nonesuch": the kernel refuses it .* it has: .*reno'
@@ -142,7 +140,9 @@ def test_an_unknown_congestion_control_is_refused_with_those_that_there_are() ->
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_an_ipv6_address_is_listened_on(turning: Turning, echoes: Echoes) -> None:
+def test_a_listener_on_an_ipv6_address_accepts_connections(
+    turning: Turning, echoes: Echoes
+) -> None:
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -164,13 +164,15 @@ def test_all_ipv4_and_all_ipv6_addresses_are_two_listeners_on_one_port(
     assert answers(turning, ("::1", port), socket.AF_INET6)
 
 
-def test_all_ipv6_addresses_take_no_ipv4_connection(turning: Turning, echoes: Echoes) -> None:
+def test_a_listener_on_all_ipv6_addresses_accepts_no_ipv4_connection(
+    turning: Turning, echoes: Echoes
+) -> None:
     port = address_of(listen(turning.reactor, TcpAddress("::", 0), echoes, {})).port
     with pytest.raises(ConnectionRefusedError):
         answers(turning, ("127.0.0.1", port))
 
 
-def test_a_port_in_use_is_an_error_that_names_it(turning: Turning, echoes: Echoes) -> None:
+def test_a_port_in_use_is_an_error_that_names_the_address(turning: Turning, echoes: Echoes) -> None:
     taken = address_of(listen(turning.reactor, TcpAddress("127.0.0.1", 0), echoes, {}))
     assert refusal(turning, echoes, taken) == (
         f'"127.0.0.1:{taken.port}": '
@@ -184,7 +186,7 @@ def refusal(turning: Turning, echoes: Echoes, address: ListenAddress) -> str:
     return str(refused.value)
 
 
-def test_an_address_of_another_machine_is_an_error_that_names_it(turning, echoes) -> None:
+def test_an_address_of_another_machine_is_an_error_that_names_the_address(turning, echoes) -> None:
     assert refusal(turning, echoes, TcpAddress("192.0.2.1", 0)) == (
         '"192.0.2.1:0": this machine has no such address; use one of its own, '
         "or 0.0.0.0 or [::] for all"
@@ -225,7 +227,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "gateway.sock"
 
 
-def test_a_unix_socket_is_listened_on_and_removed_at_the_end(
+def test_a_unix_socket_accepts_connections_and_is_removed_at_shutdown(
     turning: Turning, echoes: Echoes, path: Path
 ) -> None:
     port = listen(turning.reactor, UnixAddress(str(path)), echoes, {})
@@ -237,7 +239,7 @@ def test_a_unix_socket_is_listened_on_and_removed_at_the_end(
     assert not path.exists()
 
 
-def test_a_socket_of_a_killed_gateway_is_replaced(
+def test_a_unix_socket_left_by_a_killed_gateway_is_replaced(
     turning: Turning, echoes: Echoes, path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
@@ -249,7 +251,7 @@ def test_a_socket_of_a_killed_gateway_is_replaced(
 
 
 @_leaves_a_socket_open
-def test_a_socket_that_somebody_listens_on_is_in_use_and_stays(
+def test_a_unix_socket_of_another_listener_is_reported_as_in_use_and_not_removed(
     turning: Turning, echoes: Echoes, path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as living:
@@ -262,7 +264,9 @@ def test_a_socket_that_somebody_listens_on_is_in_use_and_stays(
             client.connect(str(path))
 
 
-def test_a_file_that_is_no_socket_stays(turning: Turning, echoes: Echoes, path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_not_removed(
+    turning: Turning, echoes: Echoes, path: Path
+) -> None:
     path.write_text("somebody's")
     assert refusal(turning, echoes, UnixAddress(str(path))) == (
         f'"unix:{path}": a file that is no socket is there; remove it, or use another path'
@@ -277,8 +281,8 @@ def test_a_missing_folder_is_reported(turning: Turning, echoes: Echoes, path: Pa
     )
 
 
-def test_a_busy_listener_is_asked_without_waiting_for_it(path: Path) -> None:
-    """Its backlog is full: a connect that waits would hold up the start for ever."""
+def test_a_unix_socket_with_a_full_backlog_does_not_block_the_start(path: Path) -> None:
+    """A blocking connect to a listener with a full backlog would block the start for ever."""
     script = """
         import socket, sys
         from pathlib import Path
@@ -307,7 +311,7 @@ def test_a_busy_listener_is_asked_without_waiting_for_it(path: Path) -> None:
 
 @pytest.fixture
 def third_descriptor() -> Iterator[None]:
-    """The descriptor that systemd would hand over first is free for the test, and put back after it."""
+    """Free the descriptor that systemd passes first, and restore it after the test."""
     try:
         kept = os.dup(FIRST_DESCRIPTOR)
     except OSError:
@@ -330,7 +334,7 @@ def environment(names: str) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("third_descriptor")
-def test_a_tcp_socket_that_systemd_hands_over_is_served(turning: Turning, echoes: Echoes) -> None:
+def test_a_tcp_socket_from_systemd_accepts_connections(turning: Turning, echoes: Echoes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         handed_over(listening)
         port = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
@@ -341,10 +345,10 @@ def test_a_tcp_socket_that_systemd_hands_over_is_served(turning: Turning, echoes
 
 @pytest.mark.usefixtures("third_descriptor")
 @pytest.mark.parametrize("shared", [True, False])
-def test_an_ipv6_socket_that_systemd_hands_over_keeps_its_families(
+def test_an_ipv6_socket_from_systemd_keeps_its_address_families(
     turning: Turning, echoes: Echoes, shared: bool
 ) -> None:
-    """BindIPv6Only= says which."""
+    """BindIPv6Only= determines the address families."""
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=shared) as made:
         handed_over(made)
         listening = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
@@ -354,9 +358,7 @@ def test_an_ipv6_socket_that_systemd_hands_over_keeps_its_families(
 
 
 @pytest.mark.usefixtures("third_descriptor")
-def test_a_tcp_socket_that_systemd_handed_over_goes_on_listening_without_us(
-    turning, echoes
-) -> None:
+def test_a_tcp_socket_from_systemd_still_listens_after_shutdown(turning, echoes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         handed_over(listening)
         port = listen(turning.reactor, SystemdAddress("http"), echoes, environment("http"))
@@ -375,7 +377,7 @@ def unix_listening(path: Path, third_descriptor: None) -> Iterator[socket.socket
         yield listening
 
 
-def test_a_unix_socket_that_systemd_hands_over_is_served(
+def test_a_unix_socket_from_systemd_accepts_connections(
     turning, echoes, path, unix_listening
 ) -> None:
     listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
@@ -383,25 +385,23 @@ def test_a_unix_socket_that_systemd_hands_over_is_served(
     assert type(echoes.connected[0].transport) is EagerUnixServer
 
 
-def test_a_unix_socket_that_systemd_hands_over_keeps_its_mode(
-    turning, echoes, path, unix_listening
-) -> None:
-    """SocketMode= says who may connect; it is not ours to widen."""
+def test_a_unix_socket_from_systemd_keeps_its_mode(turning, echoes, path, unix_listening) -> None:
+    """SocketMode= says who may connect; the gateway must not change it."""
     listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
     assert path.stat().st_mode & 0o777 == 0o660
 
 
-def test_a_unix_socket_that_systemd_handed_over_is_still_there_after_us(
+def test_a_unix_socket_from_systemd_is_not_removed_at_shutdown(
     turning, echoes, path, unix_listening
 ) -> None:
-    """systemd goes on listening on it for the next start."""
+    """systemd continues to listen on the socket for the next start."""
     port = listen(turning.reactor, SystemdAddress("local"), echoes, environment("local"))
     stop(turning, port)
     assert path.is_socket()
 
 
 @pytest.mark.usefixtures("third_descriptor")
-def test_a_socket_is_found_by_its_name_among_several(turning: Turning, echoes: Echoes) -> None:
+def test_a_socket_from_systemd_is_selected_by_its_name(turning: Turning, echoes: Echoes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as wanted:
         handed_over(wanted)
         for names in ("http", "http:other", "http::x"):
@@ -420,7 +420,7 @@ def test_a_socket_is_found_by_its_name_among_several(turning: Turning, echoes: E
         {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "httpx"},
     ],
 )
-def test_a_socket_that_was_not_handed_over_is_a_mistake_of_the_configuration(
+def test_a_socket_that_systemd_did_not_pass_is_a_configuration_error(
     turning, echoes, given
 ) -> None:
     with pytest.raises(ConfigurationError, match="http"):

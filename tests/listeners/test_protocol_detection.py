@@ -33,7 +33,7 @@ PROXY = "10.0.0.1"
 
 
 class Taker:
-    """What gets a connection in place of the real HTTP connection or relay."""
+    """A substitute for the HTTP connection, which takes over a connection."""
 
     def __init__(self, doorway: Doorway, address: str, secure: bool) -> None:
         self._doorway = doorway
@@ -114,7 +114,7 @@ class Doorway:
         return self.lines[-1]
 
     def passes(self, seconds: float) -> None:
-        """Time passes, and is looked at every 50 ms."""
+        """Advance the clock; sweep every 50 ms."""
         until = self.now + seconds
         while self.now < until:
             self.now = min(self.now + 0.05, until)
@@ -160,11 +160,11 @@ class TLSClient:
         return self._up.read()
 
 
-# --- Who gets it ---
+# --- Protocols ---
 
 
 @pytest.mark.parametrize("step", [1, 3, 10_000])
-def test_http_goes_to_http_with_all_its_bytes(step: int) -> None:
+def test_an_http_connection_is_passed_to_http_with_all_its_bytes(step: int) -> None:
     doorway = Doorway()
     line = doorway.accept()
     for start in range(0, len(HTTP), step):
@@ -176,7 +176,9 @@ def test_http_goes_to_http_with_all_its_bytes(step: int) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 6, 8, 9])
-def test_rtmp_and_rtmpe_go_to_a_relay_with_all_their_bytes(version: int) -> None:
+def test_rtmp_and_rtmpe_connections_are_passed_to_a_relay_with_all_their_bytes(
+    version: int,
+) -> None:
     doorway = Doorway()
     line = doorway.accept()
     line.says(bytes([version]) + bytes(100))
@@ -188,7 +190,7 @@ def test_rtmp_and_rtmpe_go_to_a_relay_with_all_their_bytes(version: int) -> None
 
 
 @pytest.mark.parametrize("words", [b"SSH-2.0-x\r\n", bytes(10), b"\x16\x03\x01\x00\x80\x01", b"{"])
-def test_anything_else_is_closed_without_an_answer(words: bytes) -> None:
+def test_a_connection_of_an_unknown_protocol_is_closed_without_an_answer(words: bytes) -> None:
     doorway = Doorway()
     line = doorway.accept()
     line.says(words)
@@ -220,7 +222,9 @@ def test_the_protocol_inside_tls_is_detected_again(secure, authority, inside, na
     assert len(secure.connections) == 0
 
 
-def test_http_inside_tls_is_known_to_be_secure(secure: Doorway, authority: trustme.CA) -> None:
+def test_an_http_connection_inside_tls_is_marked_as_secure(
+    secure: Doorway, authority: trustme.CA
+) -> None:
     line = secure.accept()
     client = TLSClient(authority, line)
     line.says(client.hello())
@@ -237,7 +241,7 @@ def test_a_listener_with_certificates_accepts_plain_protocols_too(
     assert (secure.http or secure.relayed)[0].received == words
 
 
-def test_tls_inside_tls_is_unknown(secure: Doorway, authority: trustme.CA) -> None:
+def test_tls_inside_tls_is_an_unknown_protocol(secure: Doorway, authority: trustme.CA) -> None:
     line = secure.accept()
     client = TLSClient(authority, line)
     line.says(client.hello())
@@ -270,7 +274,7 @@ def test_a_connection_stays_counted_until_it_is_lost(words: bytes) -> None:
     assert not doorway.connections._counted._per_address
 
 
-def test_a_relay_that_is_refused_is_counted_out_once() -> None:
+def test_a_refused_relay_is_removed_from_the_count_once() -> None:
     doorway = Doorway(Limits(connections_per_address=1))
     doorway.refuses_relays = True
     for _ in range(3):
@@ -293,7 +297,7 @@ def test_a_handshake_that_fails_is_counted_once(secure: Doorway) -> None:
 
 
 def debug_lines(doorway: Doorway, said: bytes, end: str = "") -> list[str]:
-    """What is logged of a connection at level debug; at other levels, nothing may be."""
+    """The debug lines of a connection; there must be no line at other levels."""
     with logged() as without:
         converse(doorway, said, end)
     assert without == []
@@ -326,7 +330,7 @@ def test_a_connection_has_a_debug_line_with_its_protocol(said: bytes, end: str, 
     assert debug_lines(Doorway(name="0.0.0.0:80"), said, end) == [words]
 
 
-def test_a_connection_that_may_not_come_in_has_a_debug_line() -> None:
+def test_a_connection_that_is_not_admitted_has_a_debug_line() -> None:
     denied = Admission.of([], [ip_network("192.0.2.0/24")])
     doorway = Doorway(name="0.0.0.0:80", admission=denied)
     assert debug_lines(doorway, b"") == ["refused: denied"]
@@ -368,7 +372,7 @@ def test_a_handshake_and_the_protocol_inside_have_debug_lines(
 
 
 @pytest.mark.parametrize("words", [b"", b"G", b"PO", b"\x16\x03"])
-def test_first_bytes_that_do_not_come_are_cut_at_the_limit(words: bytes) -> None:
+def test_a_connection_without_its_first_bytes_is_aborted_at_the_limit(words: bytes) -> None:
     doorway = Doorway()
     line = doorway.accept()
     if words:
@@ -382,7 +386,7 @@ def test_first_bytes_that_do_not_come_are_cut_at_the_limit(words: bytes) -> None
     assert len(doorway.connections) == 0
 
 
-def test_a_proxys_header_of_a_byte_a_second_is_cut_at_the_limit() -> None:
+def test_a_proxy_header_sent_at_one_byte_a_second_is_aborted_at_the_limit() -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     for number in range(int(LIMITS.first_bytes_s)):
@@ -392,7 +396,9 @@ def test_a_proxys_header_of_a_byte_a_second_is_cut_at_the_limit() -> None:
     assert doorway.counts == {"silent": 1}
 
 
-def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(secure, authority) -> None:
+def test_a_tls_handshake_sent_at_one_byte_a_second_is_aborted_at_the_limit(
+    secure, authority
+) -> None:
     line = secure.accept()
     hello = TLSClient(authority, line).hello()
     line.says(hello[:6])
@@ -405,7 +411,7 @@ def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(secure, authority) -
     assert len(secure.connections) == 0
 
 
-def test_first_bytes_inside_tls_have_a_limit_of_their_own(secure, authority) -> None:
+def test_the_first_bytes_inside_tls_have_their_own_time_limit(secure, authority) -> None:
     line = secure.accept()
     client = TLSClient(authority, line)
     line.says(client.hello())
@@ -418,7 +424,7 @@ def test_first_bytes_inside_tls_have_a_limit_of_their_own(secure, authority) -> 
     assert secure.counts == {"tls": 1, "silent": 1}
 
 
-def test_a_connection_that_was_handed_over_has_no_deadline_here() -> None:
+def test_a_connection_with_a_known_protocol_has_no_deadline_for_detection() -> None:
     doorway = Doorway()
     lines = [doorway.accept(), doorway.accept()]
     lines[0].says(HTTP)
@@ -427,7 +433,7 @@ def test_a_connection_that_was_handed_over_has_no_deadline_here() -> None:
     assert [line.is_gone for line in lines] == [False, False]
 
 
-# --- Who is let in ---
+# --- Admission ---
 
 
 @pytest.mark.parametrize(
@@ -441,13 +447,13 @@ def test_a_connection_that_was_handed_over_has_no_deadline_here() -> None:
         (UNIXAddress(None), ""),
     ],
 )
-def test_a_connection_is_its_clients_address(peer: object, address: str) -> None:
+def test_a_connection_has_the_address_of_its_peer(peer: object, address: str) -> None:
     doorway = Doorway()
     doorway.accept_from(peer).says(HTTP)
     assert doorway.http[0].address == address
 
 
-def test_as_many_connections_as_the_caps_and_no_more() -> None:
+def test_a_connection_over_a_limit_is_refused_and_counted() -> None:
     doorway = Doorway(Limits(connections=3, connections_per_address=2))
     taken = [doorway.accept(f"192.0.2.{number}") for number in (1, 1, 1, 2, 3)]
     assert [line is not None for line in taken] == [True, True, False, True, False]
@@ -470,7 +476,7 @@ def test_networks_that_are_denied_or_not_allowed_are_refused() -> None:
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
 @pytest.mark.parametrize("words", [HTTP, RTMP], ids=["http", "rtmp"])
 @pytest.mark.parametrize("step", [1, 5, 1 << 20])
-def test_the_header_is_read_in_any_pieces(header, words, step) -> None:
+def test_the_proxy_header_is_read_in_any_segmentation(header, words, step) -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     said = header + words
@@ -482,7 +488,7 @@ def test_the_header_is_read_in_any_pieces(header, words, step) -> None:
     assert not doorway.connections._counted._per_address
 
 
-def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
+def test_the_proxy_header_is_read_before_tls(context, authority) -> None:
     doorway = behind_proxy(context=lambda _: context)
     line = doorway.accept(PROXY)
     client = TLSClient(authority, line)
@@ -492,14 +498,14 @@ def test_the_header_comes_before_tls_and_only_there(context, authority) -> None:
 
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", V2_LOCAL], ids=["v1", "v2"])
-def test_a_header_that_names_no_client_leaves_the_proxys_address(header: bytes) -> None:
+def test_a_proxy_header_without_a_client_address_leaves_the_proxys_address(header: bytes) -> None:
     doorway = behind_proxy()
     doorway.accept(PROXY).says(header + HTTP)
     assert doorway.http[0].address == PROXY
 
 
 @pytest.mark.parametrize("words", [HTTP, RTMP, b"PROXY nonsense\r\n", V2[:13] + b"\x99" + V2[14:]])
-def test_a_header_without_addresses_names_no_client(words: bytes) -> None:
+def test_a_connection_without_a_valid_proxy_header_is_aborted_and_counted(words: bytes) -> None:
     doorway = behind_proxy()
     line = doorway.accept(PROXY)
     line.says(words)
@@ -509,14 +515,14 @@ def test_a_header_without_addresses_names_no_client(words: bytes) -> None:
     assert len(doorway.connections) == 0
 
 
-def test_a_header_of_an_untrusted_peer_is_not_read() -> None:
+def test_a_proxy_header_of_an_untrusted_peer_is_not_read() -> None:
     doorway = behind_proxy()
     assert doorway.accept("192.0.2.1") is None
     assert doorway.counts == {"untrusted_proxy": 1}
 
 
 def test_a_proxy_header_on_another_listener_is_an_unknown_protocol() -> None:
-    """It is never guessed: ``PROXY `` could be the method of a request, and the client's own words."""
+    """A PROXY header is never detected: ``PROXY `` can be the method of a client's request."""
     doorway = Doorway()
     doorway.accept().says(V2 + HTTP)
     assert doorway.counts == {"unknown": 1}
@@ -524,7 +530,7 @@ def test_a_proxy_header_on_another_listener_is_an_unknown_protocol() -> None:
     assert doorway.http[0].received == V1 + HTTP
 
 
-def test_rules_and_caps_are_for_the_client_and_not_for_its_proxy() -> None:
+def test_rules_and_limits_apply_to_the_client_and_not_to_its_proxy() -> None:
     rules = Admission.of([], [ip_network("198.51.100.0/24")])
     doorway = behind_proxy(Limits(connections_per_address=1), admission=rules)
     denied = doorway.accept(PROXY)
@@ -537,14 +543,14 @@ def test_rules_and_caps_are_for_the_client_and_not_for_its_proxy() -> None:
     assert doorway.connections._counted._per_address == {"203.0.113.1": 1, "203.0.113.2": 1}
 
 
-def test_the_cap_of_all_holds_before_the_header() -> None:
+def test_the_limit_on_all_connections_applies_before_the_proxy_header() -> None:
     doorway = behind_proxy(Limits(connections=1))
     assert doorway.accept(PROXY) is not None
     assert doorway.accept(PROXY) is None
 
 
-def test_a_unix_socket_needs_no_trust() -> None:
-    """Its file's owner and mode say who may connect."""
+def test_a_proxy_header_on_a_unix_socket_is_trusted() -> None:
+    """The owner and the mode of the socket file determine who may connect."""
     doorway = behind_proxy()
     doorway.accept_from(UNIXAddress(None)).says(V1 + HTTP)
     assert doorway.http[0].address == "198.51.100.7"
@@ -553,7 +559,7 @@ def test_a_unix_socket_needs_no_trust() -> None:
 # --- Trusted HTTP proxies ---
 
 
-def test_connections_of_a_trusted_proxy_count_in_all_only() -> None:
+def test_connections_of_a_trusted_proxy_count_only_against_the_limit_on_all() -> None:
     limits = Limits(connections=3, connections_per_address=1)
     doorway = Doorway(limits, trusted=Networks.of([ip_network("10.0.0.0/8")]))
     assert [doorway.accept("10.0.0.1") is not None for _ in range(4)] == [True, True, True, False]
@@ -570,7 +576,7 @@ def test_a_trusted_proxy_is_accepted_despite_deny() -> None:
     assert doorway.counts == {"http": 1}
 
 
-def test_rtmp_of_a_trusted_proxy_is_judged_by_the_proxys_own_address() -> None:
+def test_rtmp_from_a_trusted_proxy_is_admitted_by_the_proxys_own_address() -> None:
     doorway = Doorway(
         trusted=Networks.of([ip_network("10.0.0.0/8")]),
         admission=Admission.of([ip_network("192.0.2.0/24")], []),

@@ -69,9 +69,7 @@ def test_a_refusal_is_a_status_with_an_empty_body(
 
 
 @pytest.mark.parametrize(("answers", "_field"), FIELDS)
-def test_another_reader_of_http_understands_every_answer(
-    answers: ResponseHeads, _field: bytes
-) -> None:
+def test_another_http_parser_reads_every_answer(answers: ResponseHeads, _field: bytes) -> None:
     refusals = [answers.refusal(error("")) for error in REFUSALS]
     for sent in (answers.one_byte[1], answers.head(3) + b"\x01ab", *refusals):
         client = h11.Connection(h11.CLIENT)
@@ -91,7 +89,7 @@ def test_another_reader_of_http_understands_every_answer(
     ("version", "persistent", "answers"),
     [(1, True, STAYS), (1, False, CLOSES), (0, True, STAYS_AS_ASKED), (0, False, CLOSES)],
 )
-def test_responses_to_1_0_name_a_persistent_connection_and_to_1_1_a_closing_one(
+def test_the_connection_field_is_sent_only_if_it_differs_from_the_versions_default(
     version, persistent, answers
 ) -> None:
     assert response_heads(version, persistent) is answers

@@ -63,13 +63,13 @@ class Player:
         self.gateway.turn()
 
     def start(self) -> bytes:
-        """Have the first streamed answer begin; its bytes so far."""
+        """Begin the first streamed answer. Returns its bytes so far."""
         self.idle()
         self.says(MEDIA)
         return self.take()
 
     def take(self) -> bytes:
-        """What has been written since the last look."""
+        """The bytes written since the last call."""
         written, self.wire.writes = b"".join(self.wire.writes), []
         return written
 
@@ -115,7 +115,7 @@ def test_ffmpeg_gets_a_chunk_for_each_piece_of_upstream_data(ffmpeg: Player) -> 
     assert ffmpeg.take() == b"\r\n0\r\n\r\n"
 
 
-def test_each_piece_is_one_write(ffmpeg: Player) -> None:
+def test_each_piece_of_a_streamed_answer_is_sent_in_one_write(ffmpeg: Player) -> None:
     ffmpeg.start()
     ffmpeg.says(b"second")
     ffmpeg.says(b"third")
@@ -133,7 +133,7 @@ def test_the_chunks_make_one_well_formed_body(ffmpeg: Player) -> None:
     assert b"".join(chunks) == b"\x01" + MEDIA + bytes(70_301)
 
 
-def test_librtmp_gets_a_declared_length_that_fills(librtmp: Player) -> None:
+def test_librtmp_gets_an_answer_with_a_declared_length_that_is_filled(librtmp: Player) -> None:
     head, _, body = librtmp.start().partition(b"\r\n\r\n")
     found = re.search(rb"\r\nContent-Length: (\d+)(\r\n|$)", head)
     assert found is not None
@@ -147,13 +147,15 @@ def test_librtmp_gets_a_declared_length_that_fills(librtmp: Player) -> None:
     assert librtmp.take().endswith(b"\r\n\r\n\x01b")
 
 
-def test_streamed_answers_ask_proxies_not_to_keep_them(ffmpeg: Player) -> None:
+def test_streamed_answers_have_fields_that_ask_proxies_not_to_buffer_or_store(
+    ffmpeg: Player,
+) -> None:
     head = ffmpeg.start().partition(b"\r\n\r\n")[0]
     assert b"\r\nX-Accel-Buffering: no" in head
     assert b"\r\nCache-Control: no-store, no-transform" in head
 
 
-def test_a_request_for_the_connections_close_gets_a_whole_answer() -> None:
+def test_a_request_with_connection_close_gets_a_whole_answer() -> None:
     player = Player(Gateway(), "ffmpeg")
     player.says(MEDIA)
     target = b"/idle/%b/%d" % (player.session_id, player.number)
@@ -162,7 +164,7 @@ def test_a_request_for_the_connections_close_gets_a_whole_answer() -> None:
     assert player.take().endswith(b"\x01" + MEDIA)
 
 
-def test_the_answer_after_a_streamed_one_follows_in_its_place(ffmpeg: Player) -> None:
+def test_the_answer_after_a_streamed_answer_is_sent_after_its_end(ffmpeg: Player) -> None:
     ffmpeg.start()
     ffmpeg.gateway.passes(0.1)
     ffmpeg.take()
@@ -189,7 +191,7 @@ def test_a_connection_is_marked_as_idle_while_data_waits_for_the_next_command(
     assert ffmpeg.wire.idle_marks == 1
 
 
-def test_a_send_behind_an_unfinished_answer_goes_up_at_once(librtmp: Player) -> None:
+def test_a_send_during_an_unfinished_answer_is_sent_upstream_at_once(librtmp: Player) -> None:
     librtmp.start()
     librtmp.send(b"acknowledgement")
     assert librtmp.upstream.received[-1] == b"acknowledgement"
@@ -198,12 +200,12 @@ def test_a_send_behind_an_unfinished_answer_goes_up_at_once(librtmp: Player) -> 
     assert librtmp.take() == b"more"
 
 
-def test_a_proven_direct_connection_gets_heads_as_short_as_can_be() -> None:
+def test_a_connection_proven_to_be_direct_gets_the_shortest_heads() -> None:
     assert len(streamed_head(196_609, 1, is_direct=True)) == 43
     assert streamed_head(None, 1, is_direct=True) == streamed_head(None, 1)
 
 
-def test_a_close_behind_an_unfinished_answer_takes_effect_and_ends_the_connection(
+def test_a_close_during_an_unfinished_answer_takes_effect_and_ends_the_connection(
     librtmp: Player,
 ) -> None:
     librtmp.start()
@@ -237,7 +239,7 @@ def test_data_for_a_full_connection_waits_and_follows_in_order(ffmpeg: Player) -
     assert ffmpeg.take() == b"\r\n6\r\nsecond\r\nb\r\nthirdfourth"
 
 
-def test_a_client_that_reads_nothing_pauses_the_upstream_and_is_cut(ffmpeg: Player) -> None:
+def test_a_client_that_reads_nothing_pauses_the_upstream_and_is_aborted(ffmpeg: Player) -> None:
     ffmpeg.start()
     ffmpeg.wire.room = 0
     while ffmpeg.upstream.reading:
@@ -255,7 +257,7 @@ def test_a_client_that_reads_nothing_pauses_the_upstream_and_is_cut(ffmpeg: Play
 # Ends
 
 
-def test_a_connection_that_is_lost_in_a_streamed_answer_ends_its_session(ffmpeg: Player) -> None:
+def test_a_connection_lost_during_a_streamed_answer_ends_its_session(ffmpeg: Player) -> None:
     ffmpeg.start()
     ffmpeg.wire.lose()
     ffmpeg.gateway.passes(0.2)
@@ -264,7 +266,7 @@ def test_a_connection_that_is_lost_in_a_streamed_answer_ends_its_session(ffmpeg:
 
 
 @pytest.mark.parametrize("program", ["ffmpeg", "librtmp"])
-def test_a_client_that_vanishes_in_a_streamed_answer_ends_its_session(program: str) -> None:
+def test_a_client_that_vanishes_during_a_streamed_answer_ends_its_session(program: str) -> None:
     player = Player(Gateway(), program)
     player.start()
     player.wire.lost = True
@@ -288,7 +290,9 @@ def test_a_client_that_continued_on_another_connection_has_not_vanished() -> Non
     assert player.reason is None
 
 
-def test_the_upstreams_end_ends_the_chunked_answer_and_not_the_connection(ffmpeg: Player) -> None:
+def test_the_end_of_the_upstream_ends_the_chunked_answer_and_not_the_connection(
+    ffmpeg: Player,
+) -> None:
     ffmpeg.start()
     ffmpeg.says(b"last")
     ffmpeg.upstream.closes()
@@ -297,7 +301,9 @@ def test_the_upstreams_end_ends_the_chunked_answer_and_not_the_connection(ffmpeg
     assert ffmpeg.take().startswith(b"HTTP/1.1 404 ")
 
 
-def test_the_upstreams_end_closes_the_connection_of_a_declared_answer(librtmp: Player) -> None:
+def test_the_end_of_the_upstream_closes_the_connection_of_a_declared_answer(
+    librtmp: Player,
+) -> None:
     librtmp.start()
     librtmp.says(b"last")
     librtmp.upstream.closes()

@@ -27,7 +27,7 @@ RECORD_COST = 5 + 8 + 16 + 1
 
 
 class Recorder:
-    """The protocol above. ``on_data`` is called with what it is told."""
+    """The protocol above TLS. ``on_data`` is called with the received data."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -91,12 +91,12 @@ class Client:
         self.flush(step)
 
     def encrypted(self, data: bytes) -> bytes:
-        """What would be sent to say ``data``."""
+        """The TLS records that carry ``data``."""
         self.tls.write(data)
         return self._up.read()
 
     def hears(self) -> bytes:
-        """What has come; b"" at the end of the stream too."""
+        """The received data; b"" also at the end of the stream."""
         self._receive()
         heard = b""
         try:
@@ -166,12 +166,14 @@ def joined(
     return server, client
 
 
-# --- What passes ---
+# --- Data ---
 
 
 @both_versions
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
-def test_a_handshake_and_data_in_any_pieces(context, client_context, version, step) -> None:
+def test_a_handshake_and_data_are_read_in_any_segmentation(
+    context, client_context, version, step
+) -> None:
     client_context.maximum_version = version
     server = Server(context, Recorder())
     client = Client(client_context, server.line)
@@ -184,7 +186,7 @@ def test_a_handshake_and_data_in_any_pieces(context, client_context, version, st
     assert client.hears() == b"answer"
 
 
-def test_data_in_the_handshakes_last_segment_is_not_left_behind(context, client_context) -> None:
+def test_data_in_the_last_segment_of_the_handshake_is_delivered(context, client_context) -> None:
     client_context.minimum_version = ssl.TLSVersion.TLSv1_3
     server = Server(context, Recorder())
     client = Client(client_context, server.line)
@@ -197,13 +199,13 @@ def test_data_in_the_handshakes_last_segment_is_not_left_behind(context, client_
     assert server.above.received == b"at once"
 
 
-def test_many_records_of_one_segment_are_handed_up_joined(joined) -> None:
+def test_the_records_of_one_segment_are_delivered_joined(joined) -> None:
     server, client = joined
     server.line.says(b"".join(client.encrypted(b"%d," % number) for number in range(100)))
     assert server.above.pieces == [b"".join(b"%d," % number for number in range(100))]
 
 
-def test_an_answer_is_one_write_and_one_record(joined) -> None:
+def test_an_answer_is_sent_in_one_write_and_one_record(joined) -> None:
     server, client = joined
     before, writes = len(server.line.received), len(server.line.writes)
     server.above.transport.write_two(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1000))
@@ -235,7 +237,7 @@ def test_other_attributes_are_those_of_the_transport_below(joined) -> None:
 
 
 @both_versions
-def test_much_data_passes_under_back_pressure_in_both_directions(
+def test_large_data_is_delivered_under_back_pressure_in_both_directions(
     context, client_context, version
 ) -> None:
     client_context.maximum_version = version
@@ -262,7 +264,7 @@ def test_much_data_passes_under_back_pressure_in_both_directions(
     assert above.paused == above.resumed > 10
 
 
-# --- How it ends ---
+# --- Ends ---
 
 
 def test_a_close_notify_ends_the_clients_data_and_it_still_receives(joined) -> None:
@@ -297,7 +299,7 @@ def test_a_connection_that_ends_without_close_notify_is_closed(joined) -> None:
     assert (server.above.received, server.above.ends, server.above.losses) == (b"last words", 1, [])
 
 
-def test_a_protocol_that_knows_no_half_of_a_connection_is_closed(context, client_context) -> None:
+def test_a_protocol_without_half_close_support_is_closed(context, client_context) -> None:
     server = Server(context, Recorder())
     client = Client(client_context, server.line)
     client.shake_hands()
@@ -351,7 +353,7 @@ def test_closing_twice_sends_one_close_notify(joined) -> None:
     assert len(server.above.losses) == 1
 
 
-def test_a_client_that_is_lost_is_lost_once_and_nothing_is_written_to_it(joined) -> None:
+def test_the_loss_of_a_client_is_reported_once_and_later_writes_are_discarded(joined) -> None:
     server, _ = joined
     transport, writes = server.above.transport, len(server.line.writes)
     server.line.resets()
@@ -362,7 +364,7 @@ def test_a_client_that_is_lost_is_lost_once_and_nothing_is_written_to_it(joined)
     assert len(server.line.writes) == writes
 
 
-def test_a_protocol_may_close_while_it_is_handed_data(joined) -> None:
+def test_a_protocol_may_close_the_connection_while_it_receives_data(joined) -> None:
     server, client = joined
     server.above.on_data = lambda data: server.above.transport.loseConnection()
     words = client.encrypted(b"close")
@@ -373,7 +375,7 @@ def test_a_protocol_may_close_while_it_is_handed_data(joined) -> None:
     assert len(server.above.losses) == 1
 
 
-# --- What is no TLS ---
+# --- Invalid TLS ---
 
 
 @pytest.mark.parametrize(
@@ -386,7 +388,7 @@ def test_a_protocol_may_close_while_it_is_handed_data(joined) -> None:
         bytes(100_000),
     ],
 )
-def test_garbage_in_place_of_a_handshake_closes_the_connection(context, garbage) -> None:
+def test_invalid_bytes_instead_of_a_handshake_close_the_connection(context, garbage) -> None:
     above = Recorder()
     server = Server(context, above)
     server.line.says(garbage)
@@ -395,7 +397,7 @@ def test_garbage_in_place_of_a_handshake_closes_the_connection(context, garbage)
     assert len(server.line.received) <= 7
 
 
-def test_a_handshake_that_is_broken_off_is_closed(context, client_context) -> None:
+def test_an_incomplete_handshake_closes_the_connection(context, client_context) -> None:
     server = Server(context, Recorder())
     client = Client(client_context, server.line)
     with pytest.raises(ssl.SSLWantReadError):
@@ -416,7 +418,7 @@ def test_a_client_that_does_not_trust_the_certificate_sends_an_alert_and_closes(
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_the_old_versions_are_refused_with_an_alert(context, client_context) -> None:
+def test_old_tls_versions_are_refused_with_an_alert(context, client_context) -> None:
     client_context.minimum_version = ssl.TLSVersion.TLSv1_1
     client_context.maximum_version = ssl.TLSVersion.TLSv1_1
     client_context.set_ciphers("ALL:@SECLEVEL=0")
@@ -427,7 +429,7 @@ def test_the_old_versions_are_refused_with_an_alert(context, client_context) -> 
     assert server.handshakes == 0
 
 
-def test_data_before_garbage_is_delivered(joined) -> None:
+def test_data_before_an_invalid_record_is_delivered(joined) -> None:
     server, client = joined
     server.line.says(client.encrypted(b"good") + b"garbage that is no record at all")
     assert server.above.received == b"good"
@@ -435,15 +437,15 @@ def test_data_before_garbage_is_delivered(joined) -> None:
     assert [type(loss) for loss in server.above.losses] == [ConnectionLost]
 
 
-def test_an_answer_to_data_before_garbage_is_harmless(joined) -> None:
-    """The engine refuses to write by then."""
+def test_an_answer_to_data_before_an_invalid_record_raises_no_exception(joined) -> None:
+    """The TLS engine has failed by then and refuses to write."""
     server, client = joined
     server.above.on_data = server.tls.write
     server.line.says(client.encrypted(b"good") + b"garbage that is no record at all")
     assert server.line.closed
 
 
-def test_a_changed_byte_closes_the_connection(joined) -> None:
+def test_a_damaged_record_closes_the_connection(joined) -> None:
     server, client = joined
     record = bytearray(client.encrypted(b"payload"))
     record[-1] ^= 1
@@ -453,8 +455,10 @@ def test_a_changed_byte_closes_the_connection(joined) -> None:
     assert len(server.above.losses) == 1
 
 
-def test_after_an_error_nothing_is_kept_or_awaited(context, client_context) -> None:
-    """A client that takes no alert is not waited for."""
+def test_a_connection_is_aborted_after_an_error_if_the_client_does_not_read(
+    context, client_context
+) -> None:
+    """The gateway does not wait for a client that does not read the alert."""
     above = HalfCloseable()
     server = Server(context, above, room=100_000)
     client = Client(client_context, server.line)
@@ -472,7 +476,7 @@ def test_after_an_error_nothing_is_kept_or_awaited(context, client_context) -> N
 
 
 def renegotiating(context: ssl.SSLContext) -> tuple[Server, SSL.Connection]:
-    """A client of TLS 1.2 that can do it, after its handshake."""
+    """A client of TLS 1.2 that supports renegotiation, after its handshake."""
     server = Server(context, HalfCloseable())
     client_context = SSL.Context(SSL.TLSv1_2_METHOD)
     client_context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256")
@@ -498,7 +502,7 @@ def hello_again(client: SSL.Connection) -> bytes:
     return bytes(client.bio_read(65536))
 
 
-def test_a_renegotiation_is_refused_and_the_session_goes_on(context: ssl.SSLContext) -> None:
+def test_a_renegotiation_is_refused_and_the_connection_continues(context: ssl.SSLContext) -> None:
     server, client = renegotiating(context)
     before = len(server.line.received)
     server.line.says(hello_again(client))
@@ -511,8 +515,8 @@ def test_a_renegotiation_is_refused_and_the_session_goes_on(context: ssl.SSLCont
     assert not server.line.is_gone
 
 
-def test_repeated_renegotiation_is_disconnected(context: ssl.SSLContext) -> None:
-    """Each refusal would otherwise be kept for a client that does not take it."""
+def test_a_client_that_repeats_renegotiation_is_disconnected(context: ssl.SSLContext) -> None:
+    """Otherwise the refusals for a client that does not read accumulate in memory."""
     server, client = renegotiating(context)
     encrypt = records_of(client)
     writes = len(server.line.writes)
@@ -524,7 +528,7 @@ def test_repeated_renegotiation_is_disconnected(context: ssl.SSLContext) -> None
 
 
 def records_of(client: SSL.Connection) -> Iterator[bytes]:
-    """Records that ask for a renegotiation each (RFC 5246, 6.3; RFC 5288, 3)."""
+    """Records that each request a renegotiation (RFC 5246, 6.3; RFC 5288, 3)."""
     secret, randoms = client.master_key(), client.server_random() + client.client_random()
     keys = b"".join(islice(_expanded(secret, b"key expansion" + randoms), 2))
     engine, salt = AESGCM(keys[:16]), keys[32:36]

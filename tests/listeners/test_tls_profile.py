@@ -47,7 +47,7 @@ def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLC
     ("group", "taken"),
     [*((group, True) for group in GROUPS), ("X448", False), ("secp521r1", False)],
 )
-def test_exactly_the_profiles_groups_are_taken(
+def test_exactly_the_groups_of_the_profile_are_accepted(
     rsa_server: ssl.SSLContext, version: ssl.TLSVersion, group: str, taken: bool
 ) -> None:
     client = client_context(version)
@@ -69,14 +69,14 @@ def test_tls_1_2_has_exactly_the_profiles_ciphers(server: ssl.SSLContext) -> Non
     }
 
 
-def test_nothing_older_than_tls_1_2_is_spoken(server: ssl.SSLContext) -> None:
+def test_versions_older_than_tls_1_2_are_refused(server: ssl.SSLContext) -> None:
     assert server.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize(
     "first", ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
 )
-def test_the_client_chooses_the_cipher(server: ssl.SSLContext, first: str) -> None:
+def test_the_order_of_the_client_determines_the_cipher(server: ssl.SSLContext, first: str) -> None:
     client = client_context(ssl.TLSVersion.TLSv1_2)
     client.set_ciphers(f"{first}:ECDHE-ECDSA-AES128-GCM-SHA256")
     chosen = handshake(server, client, None)[1].cipher()
@@ -94,7 +94,7 @@ def test_the_client_chooses_the_cipher(server: ssl.SSLContext, first: str) -> No
         (["rtmp"], None),
     ],
 )
-def test_a_client_may_offer_any_protocol_or_none(
+def test_a_client_may_offer_any_alpn_protocol_or_none(
     server: ssl.SSLContext, offered: list[str], chosen: str | None
 ) -> None:
     client = client_context()
@@ -104,7 +104,9 @@ def test_a_client_may_offer_any_protocol_or_none(
     assert [end.selected_alpn_protocol() for end in ends] == [chosen, chosen]
 
 
-def test_a_client_of_tls_1_2_that_closed_cleanly_may_resume(server: ssl.SSLContext) -> None:
+def test_a_client_of_tls_1_2_that_closed_cleanly_may_resume_its_session(
+    server: ssl.SSLContext,
+) -> None:
     context = client_context(ssl.TLSVersion.TLSv1_2)
     client, end = handshake(server, context, None)
     end.write(b"x")
@@ -118,14 +120,14 @@ def test_a_client_of_tls_1_2_that_closed_cleanly_may_resume(server: ssl.SSLConte
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_no_session_tickets_are_sent(server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
-    """rtmpdump crashes when a ticket of TLS 1.3 comes before its first answer."""
+    """rtmpdump crashes if a TLS 1.3 ticket arrives before the first answer."""
     client, end = handshake(server, client_context(version), None)
     end.write(b"x")
     assert client.read() == b"x"
     assert client.session is None or not client.session.has_ticket
 
 
-def test_nothing_is_compressed(server: ssl.SSLContext) -> None:
+def test_tls_compression_is_disabled(server: ssl.SSLContext) -> None:
     assert server.options & ssl.OP_NO_COMPRESSION
     assert handshake(server, client_context(), None)[1].compression() is None
 
@@ -167,7 +169,7 @@ def _taken(client: SSL.Connection) -> bytes:
         return b""
 
 
-def test_a_refusal_by_openssl_is_a_line_with_the_file(tmp_path: Path) -> None:
+def test_a_file_that_openssl_refuses_is_reported_in_one_line_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "site.pem"
     path.write_bytes(b"nothing")
     with pytest.raises(

@@ -1,10 +1,10 @@
 """Requests that must be refused: malformed, ambiguous, or smuggled.
 
-Each is written out as it stands on the wire. What may follow it is ``NEXT``, which nobody may ever see.
+Each request is written as its bytes on the wire. The request that follows is ``NEXT``, and is never served.
 ``also_taken_by`` names the libraries that let it pass where we do not (``LIBRARIES``), so the table also
 says how much stricter we are; ``test_strictness.py`` holds it to be true.
 
-``ODD_BUT_WELL_FORMED`` is the other side of the border: what looks strange and is to be understood.
+``ODD_BUT_WELL_FORMED`` has the unusual requests that are valid and must be accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Malformed:
 
 
 def post(*fields: bytes, body: bytes = b"") -> bytes:
-    """A request whose line and Host are in order."""
+    """A request with a valid request line and Host."""
     return asked(b"POST /open/1 HTTP/1.1", b"Host: a", *fields, body=body)
 
 
@@ -42,7 +42,7 @@ def asked(*lines: bytes, body: bytes = b"") -> bytes:
 
 
 def chunked(body: bytes) -> bytes:
-    """A request in order, with this for its chunks."""
+    """A valid request with this chunked body."""
     return post(b"Transfer-Encoding: chunked", body=body)
 
 
@@ -372,7 +372,7 @@ MALFORMED = (
 
 @frozen
 class WellFormed:
-    """A request that is to be understood: it has this body."""
+    """A request that must be accepted, and its body."""
 
     name: str
     wire: bytes

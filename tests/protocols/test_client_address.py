@@ -27,7 +27,7 @@ def forwarded(*values: bytes) -> str:
     return client_in(*((b"forwarded", value) for value in values))
 
 
-def test_without_a_field_the_client_is_the_proxy() -> None:
+def test_without_a_field_the_proxys_address_is_the_client_address() -> None:
     assert client_in() == PROXY
 
 
@@ -90,14 +90,14 @@ def test_x_forwarded_for_wins_over_forwarded() -> None:
 @pytest.mark.parametrize(
     "value", [b'a=",' * 8000, b"for=10.0.0.1," * 2500, b"a=b;" * 8000, b'a="' + b"x," * 16000]
 )
-def test_no_list_takes_long(value: bytes) -> None:
+def test_a_long_list_of_addresses_is_read_quickly(value: bytes) -> None:
     before = process_time()
     forwarded(value)
     x_forwarded_for(value)
     assert process_time() - before < 0.2
 
 
-def test_allow_and_deny_are_about_the_client() -> None:
+def test_allow_and_deny_apply_to_the_client_address() -> None:
     proxies = Proxies(TRUSTED, Admission.of([], [ip_network("192.0.2.0/24")]))
     denied = ((b"x-forwarded-for", b"192.0.2.1"),)
     with pytest.raises(AddressDenied):

@@ -24,23 +24,23 @@ def hello(server_name: str | None) -> bytes:
 HELLO = hello("a.example")
 
 
-def test_the_name_is_found() -> None:
+def test_the_server_name_is_found() -> None:
     assert server_name_of(HELLO) == b"a.example"
 
 
-def test_bytes_that_are_no_name_are_found_as_they_are() -> None:
+def test_a_server_name_of_invalid_bytes_is_returned_unchanged() -> None:
     assert server_name_of(HELLO.replace(b"a.example", b"\xff" * 9)) == b"\xff" * 9
 
 
-def test_a_hello_without_a_name_has_none() -> None:
+def test_a_client_hello_without_a_server_name_gives_none() -> None:
     assert server_name_of(hello(None)) is None
 
 
 @pytest.mark.parametrize("length", range(HELLO.index(b"a.example") + 8))
-def test_a_hello_that_is_not_whole_has_none(length: int) -> None:
+def test_an_incomplete_client_hello_gives_none(length: int) -> None:
     assert server_name_of(HELLO[:length]) is None
 
 
 @given(st.binary(max_size=600), st.integers(0, len(HELLO)))
-def test_no_bytes_at_all_raise(data: bytes, place: int) -> None:
+def test_no_input_raises_an_exception(data: bytes, place: int) -> None:
     server_name_of(HELLO[:place] + data)

@@ -43,7 +43,7 @@ def with_field(head: bytes, line: bytes) -> bytes:
     [(FFMPEG_HEAD, FFMPEG), (LIBRTMP_HEAD, LIBRTMP), (FLASH_HEAD, OTHER)],
     ids=["ffmpeg", "librtmp", "flash"],
 )
-def test_a_program_is_recognised_by_its_head(head: bytes, client: Client) -> None:
+def test_a_client_program_is_recognised_by_its_request_head(head: bytes, client: Client) -> None:
     assert recognise(fields_of(head)) is client
 
 
@@ -52,7 +52,7 @@ def test_a_program_is_recognised_by_its_head(head: bytes, client: Client) -> Non
     "line",
     [b"Via: 1.1 squid", b"X-Forwarded-For: 10.0.0.1", b"Forwarded: for=x", b"X-Real-IP: ::1"],
 )
-def test_a_proxys_own_field_shows_it(head: bytes, line: bytes) -> None:
+def test_a_header_field_that_a_proxy_adds_reveals_the_proxy(head: bytes, line: bytes) -> None:
     fields = fields_of(with_field(head, line))
     client = recognise(fields)
     assert client is recognise(fields_of(head))
@@ -60,7 +60,7 @@ def test_a_proxys_own_field_shows_it(head: bytes, line: bytes) -> None:
     assert not is_direct(client, fields)
 
 
-def test_http_1_0_shows_a_proxy() -> None:
+def test_an_http_1_0_request_reveals_a_proxy() -> None:
     fields = fields_of(FFMPEG_HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert not is_direct(recognise(fields), fields)
 
@@ -76,7 +76,9 @@ def test_http_1_0_shows_a_proxy() -> None:
         ),
     ],
 )
-def test_a_silent_proxy_is_shown_by_the_fields_of_one_hop(old: bytes, new: bytes) -> None:
+def test_changed_hop_by_hop_fields_reveal_a_proxy_that_adds_no_field(
+    old: bytes, new: bytes
+) -> None:
     fields = fields_of(FFMPEG_HEAD.replace(old, new))
     assert recognise(fields) is FFMPEG
     assert not is_direct(FFMPEG, fields)

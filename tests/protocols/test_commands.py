@@ -66,24 +66,24 @@ NO_COMMANDS = [
 
 
 @pytest.mark.parametrize("target", COMMANDS)
-def test_each_form_of_the_table_is_its_command(target: bytes) -> None:
+def test_each_target_of_the_table_is_parsed_as_its_command(target: bytes) -> None:
     assert command_of(b"POST", target) == COMMANDS[target]
 
 
 @pytest.mark.parametrize("origin", [b"http://host", b"http://host:80", b"HTTPS://[::1]:443"])
 @pytest.mark.parametrize("target", COMMANDS)
-def test_a_proxy_may_send_the_absolute_form(target: bytes, origin: bytes) -> None:
+def test_a_target_in_absolute_form_is_a_command(target: bytes, origin: bytes) -> None:
     assert command_of(b"POST", origin + target) == COMMANDS[target]
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"post", b""])
 @pytest.mark.parametrize("target", COMMANDS)
-def test_a_command_is_always_a_post(target: bytes, method: bytes) -> None:
+def test_a_method_other_than_post_is_not_a_command(target: bytes, method: bytes) -> None:
     assert command_of(method, target) is None
 
 
 @pytest.mark.parametrize("target", NO_COMMANDS)
-def test_any_other_target_is_somebody_elses(target: bytes) -> None:
+def test_any_other_target_is_not_a_command(target: bytes) -> None:
     assert command_of(b"POST", target) is None
 
 
@@ -100,12 +100,12 @@ def test_any_other_target_is_somebody_elses(target: bytes) -> None:
         b"http://host//open/1",
     ],
 )
-def test_any_other_absolute_form_is_somebody_elses(target: bytes) -> None:
+def test_any_other_absolute_form_is_not_a_command(target: bytes) -> None:
     assert command_of(b"POST", target) is None
 
 
 @pytest.mark.parametrize("target", NO_COMMANDS)
-def test_the_absolute_form_of_another_target_is_no_command(target: bytes) -> None:
+def test_the_absolute_form_of_another_target_is_not_a_command(target: bytes) -> None:
     assert command_of(b"POST", b"http://host" + target) is None
 
 
@@ -113,7 +113,9 @@ def test_the_absolute_form_of_another_target_is_no_command(target: bytes) -> Non
 @given(
     st.binary(max_size=60), st.sampled_from((b"", b"/send/", b"/close/", b"http://", b"/idle/x/"))
 )
-def test_any_bytes_are_a_command_or_none_with_the_written_number(rest: bytes, begin: bytes) -> None:
+def test_any_target_is_no_command_or_a_command_with_the_number_in_the_target(
+    rest: bytes, begin: bytes
+) -> None:
     command = command_of(b"POST", begin + rest)
     if command is not None and command[2] is not None:
         digits = (begin + rest).rpartition(b"/")[2]

@@ -27,7 +27,7 @@ SERVER = b"web:8080"
 
 
 def request(*lines: bytes, address: str = "192.0.2.1", secure: bool = False) -> Request:
-    """The request of these lines, as our own reader understands it."""
+    """The request with these lines, read by ``RequestReader``."""
     reader = RequestReader(Limits())
     reader.receive(b"\r\n".join((*lines, b"", b"")))
     fields = reader.next_head()
@@ -58,7 +58,7 @@ def line_and_fields(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
 
 
 def sent(of: Request) -> dict[bytes, bytes]:
-    """The fields that the server gets; none twice."""
+    """The fields that the server gets; checks that none is repeated."""
     _, items = line_and_fields(request_head(of, SERVER))
     assert len(dict(items)) == len(items)
     return dict(items)
@@ -72,7 +72,7 @@ def answered(of: Response, version: int = 1, closes: bool = False) -> dict[bytes
 # --- Requests ---
 
 
-def test_a_request_is_made_anew_from_its_fields() -> None:
+def test_a_request_head_is_rebuilt_from_its_fields() -> None:
     head = request_head(get(b"ACCEPT:  */*  ", b"Cookie: a=b"), SERVER)
     assert head == (
         b"GET /a?b=c HTTP/1.1\r\nHost: site\r\nAccept: */*\r\nCookie: a=b\r\n"
@@ -97,7 +97,7 @@ def test_a_request_is_made_anew_from_its_fields() -> None:
         b"Expect: 100-continue",
     ],
 )
-def test_a_hop_by_hop_field_ends_here(field: bytes) -> None:
+def test_a_hop_by_hop_field_is_not_forwarded(field: bytes) -> None:
     assert sent(get(field)) == sent(get())
 
 
@@ -137,7 +137,7 @@ def test_underscores_cannot_bypass_the_removal_of_fields(field: bytes) -> None:
         (b"http://[2001:db8::1]:8/", b"[2001:db8::1]:8", b"/"),
     ],
 )
-def test_a_target_goes_in_origin_form_with_its_host(
+def test_a_target_is_forwarded_in_origin_form_with_its_host(
     target: bytes, host: bytes, origin: bytes
 ) -> None:
     line, items = line_and_fields(request_head(get(target=target), SERVER))
@@ -149,23 +149,25 @@ def test_a_target_goes_in_origin_form_with_its_host(
     "target",
     [b"*", b"a", b"site:80", b"/a#b", b"http:///a", b"http://u@h/", b"ftp://h/", b"http://h,i/"],
 )
-def test_a_target_of_no_form_is_refused(target: bytes) -> None:
+def test_a_target_of_an_unknown_form_is_refused(target: bytes) -> None:
     with pytest.raises(BadRequest):
         request_head(get(target=target), SERVER)
 
 
-def test_options_may_ask_for_all() -> None:
+def test_options_may_have_an_asterisk_as_its_target() -> None:
     head = request_head(request(b"OPTIONS * HTTP/1.1", b"Host: a"), SERVER)
     assert head.startswith(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n")
 
 
 @pytest.mark.parametrize("fields", [(), (b"Host:",)])
-def test_a_request_without_a_host_is_for_the_server_itself(fields: tuple[bytes, ...]) -> None:
+def test_a_request_without_a_host_gets_the_address_of_the_server_as_its_host(
+    fields: tuple[bytes, ...],
+) -> None:
     head = request_head(request(b"GET / HTTP/1.0", *fields), SERVER)
     assert head.startswith(b"GET / HTTP/1.1\r\nHost: web:8080\r\n")
 
 
-def test_the_list_of_a_trusted_proxy_is_kept_and_added_to() -> None:
+def test_the_address_list_of_a_trusted_proxy_is_kept_and_extended() -> None:
     fields = sent(
         trusted(
             b"X-Forwarded-For: 198.51.100.1",
@@ -202,7 +204,7 @@ def test_a_malformed_x_forwarded_for_is_dropped_even_of_a_trusted_proxy(value: b
     assert sent(trusted(b"X-Forwarded-For: " + value))[b"x-forwarded-for"] == b"192.0.2.1"
 
 
-def test_a_client_is_named_in_each_fields_own_way() -> None:
+def test_a_client_address_is_written_in_the_syntax_of_each_field() -> None:
     fields = sent(get(address="2001:db8::1"))
     assert fields[b"x-forwarded-for"] == b"2001:db8::1"
     assert fields[b"forwarded"] == b'for="[2001:db8::1]";proto=http'
@@ -217,7 +219,7 @@ def test_a_request_over_tls_is_marked_as_secure() -> None:
     assert fields[b"forwarded"].endswith(b"proto=https")
 
 
-def test_a_body_is_framed_as_it_came() -> None:
+def test_a_request_body_keeps_its_framing() -> None:
     post = (b"POST / HTTP/1.1", b"Host: a")
     assert sent(request(*post, b"Content-Length: 007"))[b"content-length"] == b"7"
     assert sent(request(*post, b"Content-Length: 0"))[b"content-length"] == b"0"
@@ -257,7 +259,7 @@ def test_only_idempotent_requests_may_be_repeated(
 UPGRADE = (b"Connection: keep-alive, Upgrade", b"Upgrade: websocket")
 
 
-def test_an_upgrade_to_websocket_passes() -> None:
+def test_an_upgrade_to_websocket_is_forwarded() -> None:
     fields = sent(get(*UPGRADE, b"Sec-WebSocket-Key: a"))
     assert fields[b"connection"] == b"Upgrade"
     assert fields[b"upgrade"] == b"websocket"
@@ -276,7 +278,7 @@ def test_an_upgrade_to_websocket_passes() -> None:
         (b"GET / HTTP/1.1", b"Host: a", *UPGRADE, b"Upgrade: websocket"),
     ],
 )
-def test_no_other_upgrade_passes(lines: tuple[bytes, ...]) -> None:
+def test_an_upgrade_to_another_protocol_is_not_forwarded(lines: tuple[bytes, ...]) -> None:
     asked = request(*lines)
     assert b"upgrade" not in sent(asked)
     assert b"connection" not in sent(asked)
@@ -304,7 +306,7 @@ def test_an_upgrade_to_another_protocol_is_not_forwarded() -> None:
 # --- Answers ---
 
 
-def test_an_answer_is_made_anew_from_its_fields() -> None:
+def test_a_response_head_is_rebuilt_from_its_fields() -> None:
     of = response(
         b"HTTP/1.0 404 Not  here",
         b"Set-Cookie: a",
@@ -330,7 +332,7 @@ def test_an_answer_is_made_anew_from_its_fields() -> None:
         (b"A: b", 0, Framing.UNTIL_CLOSE),
     ],
 )
-def test_a_body_goes_in_a_way_the_client_understands(
+def test_a_response_body_has_a_framing_that_the_clients_version_supports(
     field: bytes, version: int, framing: Framing
 ) -> None:
     of = response(b"HTTP/1.1 200 OK", field)
@@ -340,14 +342,14 @@ def test_a_body_goes_in_a_way_the_client_understands(
     assert (b"transfer-encoding" in fields) is (framing is Framing.CHUNKED)
 
 
-def test_an_answer_to_head_keeps_the_length_that_is_meant() -> None:
+def test_a_response_to_head_keeps_its_content_length() -> None:
     of = response(b"HTTP/1.1 200 OK", b"Content-Length: 5", to_head=True)
     assert answered(of) == {b"content-length": b"5"}
     unknown = response(b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked", to_head=True)
     assert answered(unknown) == {}
 
 
-def test_no_content_has_no_length() -> None:
+def test_a_204_response_has_no_content_length() -> None:
     assert answered(response(b"HTTP/1.1 204 No Content", b"Content-Length: 0")) == {}
 
 
@@ -358,12 +360,12 @@ def test_the_connection_field_says_whether_the_connection_persists() -> None:
     assert answered(of, version=0)[b"connection"] == b"keep-alive"
 
 
-def test_an_interim_answer_has_no_framing() -> None:
+def test_an_interim_response_has_no_framing_fields() -> None:
     early = response(b"HTTP/1.1 103 Early Hints", b"Link: </a>", b"Connection: keep-alive")
     assert interim_head(early) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
-def test_an_empty_piece_is_not_the_last_chunk() -> None:
+def test_an_empty_piece_of_a_body_is_not_written_as_the_last_chunk() -> None:
     assert chunk(b"hello world!") == b"c\r\nhello world!\r\n"
     assert chunk(b"") == b""
 
@@ -374,7 +376,7 @@ _OURS = ("connection", "host", "content-length", "transfer-encoding", "upgrade",
 
 
 @given(st.lists(st.tuples(_NAMES | st.sampled_from([n.encode() for n in _OURS[:1]]), _VALUES)))
-def test_whatever_the_fields_the_head_is_one_request_without_a_body(
+def test_a_head_with_any_fields_is_exactly_one_request_without_a_body(
     items: list[tuple[bytes, bytes]],
 ) -> None:
     kept = [item for item in items if item[0].decode() not in _OURS[1:]]

@@ -83,7 +83,7 @@ def in_chunks(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-# --- What is understood ---
+# --- Valid requests ---
 
 CLIENTS = {
     "ffmpeg": (
@@ -115,7 +115,9 @@ CLIENTS = {
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_clients_request_is_read_and_the_bytes_after_it_are_the_next(client, segmented) -> None:
+def test_a_request_is_read_and_the_bytes_after_its_end_begin_the_next_request(
+    client, segmented
+) -> None:
     wire, expected = CLIENTS[client]
     assert read(segmented(wire)) == Outcome((expected,), None)
     assert read(segmented(wire + NEXT)) == Outcome((expected, NEXT_READ), None)
@@ -131,12 +133,12 @@ def test_unusual_but_valid_requests_are_accepted(odd: WellFormed, segmented) -> 
 
 
 @pytest.mark.parametrize("odd", ODD_BUT_WELL_FORMED, ids=lambda odd: odd.name)
-def test_no_request_is_read_before_its_last_byte(odd: WellFormed) -> None:
+def test_a_request_is_not_complete_before_its_last_byte(odd: WellFormed) -> None:
     assert read(byte_by_byte(odd.wire)[:-1]).requests == ()
     assert len(read(byte_by_byte(odd.wire)).requests) == 1
 
 
-def test_names_come_in_lower_case_and_values_without_the_space_around_them() -> None:
+def test_field_names_are_lowered_and_field_values_are_stripped() -> None:
     reader = RequestReader(Limits())
     reader.receive(post(b"X-Forwarded-FOR:\t 192.0.2.1, b \t", b"X: a", b"x: B"))
     fields = reader.next_head()
@@ -181,7 +183,7 @@ def test_whether_a_connection_persists(version, connection, persistent) -> None:
     ("line", "expects"),
     [(b"HTTP/1.1", True), (b"HTTP/1.0", False)],  # RFC 9110, 10.1.1: ignored on 1.0
 )
-def test_100_continue_is_expected_on_1_1_only(line: bytes, expects: bool) -> None:
+def test_expect_100_continue_is_ignored_in_http_1_0(line: bytes, expects: bool) -> None:
     reader = RequestReader(Limits())
     reader.receive(asked(b"POST / " + line, b"Host: a", b"Expect: 100-Continue"))
     fields = reader.next_head()
@@ -198,7 +200,7 @@ def test_two_expectations_are_refused() -> None:
     assert read([post(*[b"Expect: 100-continue"] * 2)]) == Outcome((), ExpectationFailed)
 
 
-def test_a_head_that_grows_with_every_request_is_read_up_to_the_limit_and_not_past_it() -> None:
+def test_a_head_that_grows_with_every_request_is_read_up_to_the_limit() -> None:
     reader = RequestReader(SMALL)
     for size in range(len(post(b"X: ")), SMALL.head_bytes + 1):
         reader.receive(sized_head(size))
@@ -208,7 +210,7 @@ def test_a_head_that_grows_with_every_request_is_read_up_to_the_limit_and_not_pa
         reader.next_head()
 
 
-def test_more_different_heads_than_are_remembered_are_all_read() -> None:
+def test_more_different_heads_than_the_cache_holds_are_all_read_correctly() -> None:
     for turn in range(2):
         for number in range(600):
             reader = RequestReader(Limits())
@@ -248,7 +250,7 @@ def _requests(draw: st.DrawFn) -> tuple[bytes, Read]:
 
 
 @given(st.lists(_requests(), min_size=1, max_size=4), _places)
-def test_any_segmentation_gives_the_same_requests(
+def test_requests_are_the_same_in_any_segmentation(
     made: list[tuple[bytes, Read]], places: set[int]
 ) -> None:
     wire = b"".join(sent for sent, _ in made)
@@ -259,7 +261,7 @@ _SHORT = [malformed for malformed in MALFORMED if len(malformed.wire) < 2000]
 
 
 @given(st.sampled_from(_SHORT), _places)
-def test_no_segmentation_lets_a_malformed_request_pass(
+def test_a_malformed_request_is_refused_in_any_segmentation(
     malformed: Malformed, places: set[int]
 ) -> None:
     outcome = read(cut(malformed.wire + NEXT, places))
@@ -268,7 +270,7 @@ def test_no_segmentation_lets_a_malformed_request_pass(
 
 
 @given(_requests(), st.integers(0, 1 << 16), st.binary(min_size=1, max_size=3), _places)
-def test_a_damaged_request_is_the_same_in_any_segmentation(
+def test_a_damaged_request_has_the_same_result_in_any_segmentation(
     made: tuple[bytes, Read], place: int, damage: bytes, places: set[int]
 ) -> None:
     wire = made[0]
@@ -277,11 +279,13 @@ def test_a_damaged_request_is_the_same_in_any_segmentation(
     assert read(cut(damaged, places)) == read([damaged])
 
 
-# --- What is refused ---
+# --- Malformed requests ---
 
 
 @pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)
-def test_a_malformed_request_is_refused_and_nothing_after_it_is_seen(malformed: Malformed) -> None:
+def test_a_malformed_request_is_refused_and_the_request_after_it_is_not_read(
+    malformed: Malformed,
+) -> None:
     outcome = read([malformed.wire + NEXT])
     assert outcome.requests == ()
     assert outcome.refused is not None
@@ -316,12 +320,12 @@ def test_a_malformed_request_is_refused_behind_a_valid_one(malformed: Malformed)
         b"\n",
     ],
 )
-def test_an_impossible_head_is_refused_before_its_end(begun: bytes) -> None:
+def test_a_head_that_cannot_become_valid_is_refused_before_its_end(begun: bytes) -> None:
     assert read([begun]).refused is BadRequest
 
 
-def test_a_refused_head_is_refused_again() -> None:
-    """Nothing of it is remembered as good."""
+def test_a_refused_head_is_refused_when_it_is_repeated() -> None:
+    """A refused head is not stored in the cache of parsed heads."""
     for _ in range(3):
         assert read([post(b"X : a")]).refused is BadRequest
 
@@ -330,7 +334,7 @@ def test_a_refused_head_is_refused_again() -> None:
 
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
-def test_a_head_may_be_as_long_as_the_limit_and_no_longer(segmented) -> None:
+def test_a_head_longer_than_the_limit_is_refused(segmented) -> None:
     limit = SMALL.head_bytes
     assert len(read(segmented(sized_head(limit)), SMALL).requests) == 1
     assert read(segmented(sized_head(limit + 1)), SMALL) == Outcome((), HeadTooLarge)
@@ -347,13 +351,13 @@ def test_a_long_body_or_pipeline_does_not_count_as_head() -> None:
     assert len(read([wire], SMALL).requests) == 3
 
 
-def test_as_many_fields_as_the_limit_and_no_more() -> None:
+def test_a_head_with_more_fields_than_the_limit_is_refused() -> None:
     others = SMALL.head_fields - 1
     assert len(read([post(*[b"X: a"] * others)], SMALL).requests) == 1
     assert read([post(*[b"X: a"] * (others + 1))], SMALL) == Outcome((), HeadTooLarge)
 
 
-def test_a_head_remembered_under_one_limit_is_judged_by_anothers() -> None:
+def test_a_cached_head_is_checked_against_the_limits_of_each_reader() -> None:
     wire = post(*[b"X-Limit: a"] * 20)
     assert len(read([wire]).requests) == 1
     assert read([wire], SMALL).refused is HeadTooLarge
@@ -361,7 +365,7 @@ def test_a_head_remembered_under_one_limit_is_judged_by_anothers() -> None:
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
 @pytest.mark.parametrize("size", [1, 7, 4096, 5000])
-def test_a_body_may_be_as_long_as_the_limit_and_no_longer(segmented, size: int) -> None:
+def test_a_body_longer_than_the_limit_is_refused(segmented, size: int) -> None:
     limit = SMALL.body_bytes
     body = b"a" * limit
     fits = {
@@ -378,12 +382,12 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer(segmented, size: int) 
         assert read(segmented(wire), SMALL) == Outcome((), BodyTooLarge)
 
 
-def test_a_body_announced_over_the_limit_is_refused_with_its_head() -> None:
+def test_a_content_length_over_the_limit_is_refused_at_the_end_of_the_head() -> None:
     head = post(b"Content-Length: %d" % (SMALL.body_bytes + 1))
     assert read([head], SMALL) == Outcome((), BodyTooLarge)
 
 
-def test_an_oversized_length_is_refused_with_its_head() -> None:
+def test_a_content_length_with_too_many_digits_is_refused_at_the_end_of_the_head() -> None:
     for length in (b"9" * 16, b"0" * 20 + b"1"):
         reader = RequestReader(Limits())
         reader.receive(post(b"Content-Length: " + length))
@@ -391,20 +395,20 @@ def test_an_oversized_length_is_refused_with_its_head() -> None:
             reader.next_head()
 
 
-def test_a_chunk_announced_over_the_limit_is_refused_with_its_size() -> None:
-    """``whole_body``: as soon as it is known to be longer than the limit."""
+def test_a_chunk_size_over_the_limit_is_refused_before_the_chunk_arrives() -> None:
+    """``whole_body`` raises as soon as the body is known to be longer than the limit."""
     for begun in (b"ffffffff\r\n", b"1001\r\n", b"1001\r\na", b"1000\r\n%b\r\n1\r\n" % bytes(4096)):
         assert read([chunked(begun)], SMALL) == Outcome((), BodyTooLarge)
     assert read([chunked(b"1000\r\n")], SMALL).refused is None
 
 
-def test_chunks_over_the_limit_are_refused_while_they_come() -> None:
+def test_chunks_that_exceed_the_limit_together_are_refused_before_the_last_chunk() -> None:
     wire = chunked(b"1000\r\n" + b"a" * 4096 + b"\r\n1\r\na")
     assert read([wire], SMALL) == Outcome((), BodyTooLarge)
 
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
-def test_a_chunks_extension_may_be_so_long_and_no_longer(segmented) -> None:
+def test_a_chunk_extension_longer_than_the_limit_is_refused(segmented) -> None:
     fits = chunked(b"1;" + b"a" * 200 + b"\r\na\r\n0\r\n\r\n")
     over = chunked(b"1;" + b"a" * 300 + b"\r\na\r\n0\r\n\r\n")
     assert len(read(segmented(fits)).requests) == 1
@@ -412,15 +416,15 @@ def test_a_chunks_extension_may_be_so_long_and_no_longer(segmented) -> None:
 
 
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
-def test_a_trailer_has_the_limit_of_a_head(segmented) -> None:
+def test_a_trailer_longer_than_the_limit_of_a_head_is_refused(segmented) -> None:
     fits = chunked(b"0\r\nX: " + b"a" * 900 + b"\r\n\r\n")
     over = chunked(b"0\r\nX: " + b"a" * SMALL.head_bytes + b"\r\n\r\n")
     assert len(read(segmented(fits), SMALL).requests) == 1
     assert read(segmented(over), SMALL) == Outcome((), HeadTooLarge)
 
 
-def test_a_body_of_tiny_chunks_costs_no_multiple_of_its_bound() -> None:
-    """DESIGN.md, Limits: a request body costs 1 MiB, in however many pieces it comes."""
+def test_a_body_of_tiny_chunks_takes_little_more_memory_than_its_size() -> None:
+    """DESIGN.md, Limits: a request body takes at most 1 MiB, in any segmentation."""
     size = 64 * 1024
     reader = RequestReader(Limits())
     reader.receive(chunked(b""))
@@ -438,7 +442,7 @@ def test_a_body_of_tiny_chunks_costs_no_multiple_of_its_bound() -> None:
 
 
 def processor_time(segments: list[bytes]) -> float:
-    """The least of a few runs: what others do on the machine only ever adds."""
+    """The minimum of three runs: other load on the machine can only increase the time."""
     times = []
     for _ in range(3):
         begun = time.process_time()
@@ -456,8 +460,8 @@ def processor_time(segments: list[bytes]) -> float:
         pytest.param(lambda size: [post() * (size // len(post()))], id="pipelined requests"),
     ],
 )
-def test_work_grows_with_the_bytes_and_not_with_their_square(segments) -> None:
-    """Otherwise one client's odd segments hold up everybody else's streams."""
+def test_parsing_time_is_linear_in_the_number_of_bytes(segments) -> None:
+    """Otherwise the unusual segments of one client delay the streams of all others."""
     small, large = processor_time(segments(2 * 1024)), processor_time(segments(8 * 1024))
     assert large < 0.05 or large < 10 * small
 
@@ -465,7 +469,7 @@ def test_work_grows_with_the_bytes_and_not_with_their_square(segments) -> None:
 # --- Pulling ---
 
 
-def test_a_request_that_is_not_pulled_stays_bytes() -> None:
+def test_a_request_that_is_not_pulled_stays_in_the_buffer_unparsed() -> None:
     reader = RequestReader(Limits())
     reader.receive(post(b"Content-Length: 1", body=b"a") + NEXT)
     assert reader.next_head() is not None
@@ -478,7 +482,7 @@ def test_a_request_that_is_not_pulled_stays_bytes() -> None:
     assert reader.next_head() is None
 
 
-def test_a_request_without_a_body_has_an_empty_one() -> None:
+def test_a_request_without_body_framing_has_an_empty_body() -> None:
     reader = RequestReader(Limits())
     reader.receive(post())
     reader.next_head()
@@ -489,7 +493,7 @@ def test_a_request_without_a_body_has_an_empty_one() -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @given(body=st.binary(min_size=1, max_size=200), size=st.integers(1, 50), places=_places)
-def test_pieces_put_together_are_the_body_and_take_nothing_after_it(
+def test_the_pieces_of_a_body_are_the_whole_body_and_no_byte_after_it(
     framing, body, size, places
 ) -> None:
     if framing == "length":
@@ -513,8 +517,8 @@ def test_pieces_put_together_are_the_body_and_take_nothing_after_it(
     assert reader.target == b"/smuggled"
 
 
-def test_a_piece_is_handed_over_as_it_comes_and_has_no_limit() -> None:
-    """The web site's bodies are streamed: their bound is back-pressure."""
+def test_a_body_read_in_pieces_is_returned_as_it_arrives_and_has_no_size_limit() -> None:
+    """Bodies for the website are streamed and bounded by back-pressure."""
     reader = RequestReader(SMALL)
     reader.receive(post(b"Content-Length: %d" % (3 * SMALL.body_bytes)))
     reader.next_head()
@@ -546,7 +550,7 @@ def test_a_malformed_chunk_is_refused_between_pieces() -> None:
         (chunked(b"5\r\na"), True),
     ],
 )
-def test_whether_any_byte_of_the_body_has_come(wire: bytes, begun: bool) -> None:
+def test_body_begun_is_true_after_the_first_byte_of_the_body(wire: bytes, begun: bool) -> None:
     reader = RequestReader(Limits())
     reader.receive(wire)
     assert reader.next_head() is not None
@@ -554,7 +558,7 @@ def test_whether_any_byte_of_the_body_has_come(wire: bytes, begun: bool) -> None
     assert reader.body_begun is begun
 
 
-def test_a_body_in_pieces_is_not_the_beginning_of_the_next_one() -> None:
+def test_body_begun_is_false_again_for_the_next_request() -> None:
     reader = RequestReader(Limits())
     reader.receive(chunked(b"1\r\na\r\n"))
     reader.next_head()
@@ -566,15 +570,15 @@ def test_a_body_in_pieces_is_not_the_beginning_of_the_next_one() -> None:
     assert not reader.body_begun
 
 
-def test_the_body_after_a_body_in_pieces_begins_anew() -> None:
+def test_a_body_read_in_pieces_leaves_no_data_in_the_next_body() -> None:
     limit = SMALL.body_bytes
     wire = post(b"Content-Length: %d" % limit, body=b"a" * limit)
     outcome = read(byte_by_byte(wire) + byte_by_byte(wire), SMALL)
     assert outcome == Outcome(((b"POST", b"/open/1", b"a" * limit),) * 2, None)
 
 
-def test_a_head_that_came_in_pieces_leaves_nothing_behind_for_the_next() -> None:
-    """The same head again is known by its end; what was looked at of an earlier piece must be forgotten."""
+def test_a_head_received_in_pieces_does_not_affect_the_next_head() -> None:
+    """A repeated head is recognised by its end; the search position in earlier pieces must be reset."""
     wire = post(b"Content-Length: 1", body=b"a")
     reader = RequestReader(Limits())
     for _ in range(3):

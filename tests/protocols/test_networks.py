@@ -30,7 +30,9 @@ def admission(allow: str = "", deny: str = "") -> Admission:
         ("::ffff:0:0/96", ["10.1.2.3", "255.255.255.255"], ["::1"]),
     ],
 )
-def test_a_network_holds_its_addresses(network: str, inside: list[str], outside: list[str]) -> None:
+def test_a_network_contains_its_addresses(
+    network: str, inside: list[str], outside: list[str]
+) -> None:
     held = networks(network)
     assert [address for address in inside + outside if held.holds(address)] == inside
 
@@ -87,7 +89,7 @@ def test_deny_has_precedence_and_an_empty_allow_permits_all(
     assert rule.permits("::ffff:192.0.2.1") is permitted
 
 
-def test_a_peer_without_an_address_needs_an_open_listener() -> None:
+def test_a_peer_without_an_address_is_admitted_only_if_the_listener_has_no_rules() -> None:
     assert admission().permits("")
     assert admission(deny="10.0.0.0/8").permits("")
     assert not admission(allow="0.0.0.0/0 ::/0").permits("")

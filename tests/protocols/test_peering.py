@@ -1,4 +1,4 @@
-"""Frames between workers: read back in any pieces, and nonsense refused."""
+"""Frames between workers: written frames are read back, and malformed ones are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def written(request: int, command: PeerCommand) -> bytes:
 
 
 @given(st.lists(COMMANDS, max_size=5), st.lists(st.integers(1, 300), min_size=1))
-def test_commands_are_read_back_in_any_pieces(
+def test_commands_are_read_back_in_any_segmentation(
     commands: list[PeerCommand], sizes: list[int]
 ) -> None:
     stream = GREETING + b"".join(written(*each) for each in enumerate(commands))
@@ -79,12 +79,12 @@ def test_other_frames_are_read_back() -> None:
     [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", GREETING.replace(b"1", b"2"), GREETING + b"\0" * 9],
     ids=["HTTP", "another version", "a frame without its head"],
 )
-def test_a_stream_that_has_no_frames_is_refused(stream: bytes) -> None:
+def test_a_stream_of_another_protocol_or_version_is_refused(stream: bytes) -> None:
     with pytest.raises(OutOfStep):
         FrameReader(GREETING).receive(stream)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x09" + b"\0" * 19, b"\0" * 18 + b"\xff\xff"])
-def test_a_command_that_is_malformed_is_refused(payload: bytes) -> None:
+def test_a_malformed_command_is_refused(payload: bytes) -> None:
     with pytest.raises(OutOfStep):
         read_command(payload)

@@ -120,7 +120,7 @@ def good(parameters: str) -> pytest.MarkDecorator:
 
 
 @good(("sent", "expected"))
-def test_a_whole_header_is_read_and_nothing_after_it_is_taken(
+def test_a_whole_header_is_read_and_the_bytes_after_the_header_are_left(
     sent: bytes, expected: ProxyHeader
 ) -> None:
     for after in (b"", b"\x03", b"PROXY UNKNOWN\r\n", SIGNATURE):
@@ -130,7 +130,7 @@ def test_a_whole_header_is_read_and_nothing_after_it_is_taken(
 
 
 @good(("sent", "expected"))
-def test_a_header_may_come_byte_by_byte(sent: bytes, expected: ProxyHeader) -> None:
+def test_a_header_that_arrives_byte_by_byte_is_read(sent: bytes, expected: ProxyHeader) -> None:
     reader = ProxyHeaderReader()
     for byte in sent:
         assert reader.header is None
@@ -139,7 +139,7 @@ def test_a_header_may_come_byte_by_byte(sent: bytes, expected: ProxyHeader) -> N
 
 
 @given(st.data())
-def test_a_header_may_come_in_any_pieces(data: st.DataObject) -> None:
+def test_a_header_is_read_in_any_segmentation(data: st.DataObject) -> None:
     sent, expected = data.draw(st.sampled_from(list(GOOD.values())))
     stream = sent + data.draw(st.binary(max_size=20))
     reader = ProxyHeaderReader()
@@ -166,7 +166,7 @@ def test_an_invalid_header_is_refused_at_its_first_wrong_byte(
 
 
 @given(st.binary() | st.builds(lambda rest: SIGNATURE + b"\x21" + rest, st.binary()))
-def test_any_bytes_are_a_header_or_refused_or_wait(sent: bytes) -> None:
+def test_any_bytes_are_a_header_or_incomplete_or_refused(sent: bytes) -> None:
     reader = ProxyHeaderReader()
     try:
         taken = reader.receive(sent)

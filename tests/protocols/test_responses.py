@@ -17,7 +17,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 @frozen
 class Vector:
-    """An answer on the wire, and how it is to be understood."""
+    """A response on the wire, and the expected result of parsing."""
 
     name: str
     wire: bytes
@@ -107,7 +107,7 @@ NONSENSE = {
 def read(
     pieces: Iterable[bytes], to_head: bool = False
 ) -> tuple[ResponseReader, list[Response], bytes]:
-    """The reader that got all the pieces, the heads, and the body."""
+    """Read all pieces. Returns the reader, the heads and the body."""
     reader, heads, body = ResponseReader(Limits(), to_head), [], b""
     for piece in pieces:
         reader.receive(piece)
@@ -133,7 +133,9 @@ def test_a_valid_response_is_parsed(vector: Vector, cut) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 @pytest.mark.parametrize("cut", [lambda wire: [wire], byte_by_byte], ids=["whole", "bytes"])
-def test_bytes_behind_an_answer_are_no_part_of_it_and_spoil_the_connection(vector, cut) -> None:
+def test_bytes_after_a_response_are_not_read_and_prevent_reuse_of_the_connection(
+    vector, cut
+) -> None:
     reader, heads, body = read(cut(vector.wire + OK + b"\r\n"), vector.to_head)
     assert (len(heads), body) == (1, vector.body)
     assert reader.ended
@@ -147,7 +149,7 @@ def test_a_malformed_response_is_refused_whole_and_byte_by_byte(wire: bytes) -> 
             read(pieces)
 
 
-def test_interim_answers_come_before_the_final_one() -> None:
+def test_interim_responses_are_read_before_the_final_response() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     wire = b"HTTP/1.1 100 Continue\r\n\r\n" + early + OK + b"Content-Length: 1\r\n\r\na"
     for pieces in ([wire], byte_by_byte(wire)):
@@ -158,7 +160,7 @@ def test_interim_answers_come_before_the_final_one() -> None:
         assert reader.reusable
 
 
-def test_without_any_length_the_body_ends_with_the_connection() -> None:
+def test_a_body_without_a_length_ends_with_the_connection() -> None:
     reader, (head,), body = read([OK + b"\r\nhel", b"lo"])
     assert (head.framing, body, reader.ended) == (Framing.UNTIL_CLOSE, b"hello", False)
     reader.close()
@@ -177,18 +179,18 @@ def test_without_any_length_the_body_ends_with_the_connection() -> None:
         b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
 )
-def test_an_answer_that_breaks_off_is_refused(wire: bytes) -> None:
+def test_an_incomplete_response_is_refused_when_the_connection_closes(wire: bytes) -> None:
     reader, _, _ = read([wire])
     with pytest.raises(BadResponse):
         reader.close()
 
 
-def test_a_length_without_a_body_is_kept() -> None:
+def test_a_response_to_head_keeps_its_content_length() -> None:
     _, (head,), _ = read([OK + b"Content-Length: 7\r\n\r\n"], to_head=True)
     assert head.content_length == 7
 
 
-def test_after_an_upgrade_the_rest_is_not_parsed() -> None:
+def test_bytes_after_an_upgrade_are_not_parsed() -> None:
     wire = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00"
     reader = ResponseReader(Limits(), to_head=False)
     reader.receive(wire)
@@ -204,7 +206,7 @@ def test_a_response_has_begun_with_its_first_byte() -> None:
     assert reader.begun
 
 
-def test_a_piece_of_a_counted_body_is_not_copied() -> None:
+def test_a_piece_of_a_body_with_content_length_is_not_copied() -> None:
     reader, _, _ = read([OK + b"Content-Length: 100000\r\n\r\n"])
     piece = b"a" * 65536
     reader.receive(piece)
@@ -212,7 +214,9 @@ def test_a_piece_of_a_counted_body_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("trailer", [b"Content-Length: 5", b": 5", b"X Y"])
-def test_a_malformed_trailer_costs_the_connection_and_not_the_body(trailer: bytes) -> None:
+def test_a_malformed_trailer_prevents_reuse_of_the_connection_but_the_body_is_valid(
+    trailer: bytes,
+) -> None:
     reader = ResponseReader(Limits(), to_head=False)
     reader.receive(CHUNKED + b"1\r\na\r\n0\r\n" + trailer + b"\r\n\r\n")
     assert reader.next_head() is not None

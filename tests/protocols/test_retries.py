@@ -1,4 +1,4 @@
-"""FFmpeg tries a failed exchange again as a send of the same body under the next number.
+"""FFmpeg retries a failed exchange as a send of the same body with the next number.
 
 The cases are those at the head of gateway.protocols.retries; none of them may touch another client.
 """
@@ -13,7 +13,7 @@ from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.totals import Histograms
 from tests.helpers.session_recording import Conversation
 
-# What the new connection is soon known by; the gap would be fifty times that.
+# Longer than CLOSE_GRACE_S; the time limit of a gap is fifty times longer.
 MOMENT_S = 0.2
 # A chunk that begins a message of type 20, a command.
 REQUEST = b"\x03" + bytes(6) + b"\x14" + b"\0\0\0\0 play"
@@ -21,7 +21,7 @@ REQUEST = b"\x03" + bytes(6) + b"\x14" + b"\0\0\0\0 play"
 
 @pytest.fixture
 def ffmpeg() -> Conversation:
-    """A client that tries again; its first send is answered, the next number is 1."""
+    """A client that retries; its first send is answered, and the next number is 1."""
     talk = Conversation(tries_again=True)
     talk.send(0)
     return talk
@@ -55,7 +55,7 @@ def lost_after(body: bytes) -> Retries:
 
 
 @pytest.mark.parametrize("left_out", [0, 1])
-def test_without_a_lost_connection_the_same_body_is_meant_twice(left_out: int) -> None:
+def test_the_same_body_is_not_a_retry_if_no_connection_was_lost(left_out: int) -> None:
     retries = lost_after(REQUEST)
     retries.source_lost = False
     assert retries.meaning(left_out, REQUEST) is Meaning.ITSELF
@@ -75,14 +75,14 @@ def test_repeated_media_is_not_a_retry(first: bytes, kind: int) -> None:
     assert lost_after(body).meaning(0, body) is Meaning.ITSELF
 
 
-def test_a_long_body_that_begins_as_the_last_one_did_is_another() -> None:
+def test_a_body_of_the_maximum_compared_length_or_longer_is_not_a_retry() -> None:
     body = REQUEST + bytes(TRIED_AGAIN_BYTES)
     assert lost_after(body[:TRIED_AGAIN_BYTES]).meaning(0, body) is Meaning.ITSELF
     exactly = body[:TRIED_AGAIN_BYTES]
     assert lost_after(exactly).meaning(0, exactly) is Meaning.ITSELF
 
 
-def test_a_proxy_that_spreads_a_client_over_its_connections_loses_it_nothing(
+def test_sends_that_a_proxy_spreads_over_its_connections_are_all_sent_upstream(
     ffmpeg: Conversation,
 ) -> None:
     for number in range(1, 5):
@@ -91,7 +91,7 @@ def test_a_proxy_that_spreads_a_client_over_its_connections_loses_it_nothing(
     assert ffmpeg.upstream.up == b"x" + 4 * b"silence"
 
 
-def test_a_try_that_comes_during_a_hold_has_no_poll_gap() -> None:
+def test_a_retry_during_a_hold_has_no_poll_gap() -> None:
     figures = Figures(Histograms())
     ffmpeg = Conversation(tries_again=True, figures=figures)
     ffmpeg.send(0)
@@ -101,7 +101,7 @@ def test_a_try_that_comes_during_a_hold_has_no_poll_gap() -> None:
     assert len(figures.poll_gap.pending) == 1
 
 
-def test_a_try_that_is_lost_too_while_an_answer_is_kept_leaves_no_gap(ffmpeg: Conversation) -> None:
+def test_a_lost_retry_of_a_send_with_a_withheld_answer_leaves_no_gap(ffmpeg: Conversation) -> None:
     ffmpeg.fill()
     ffmpeg.cut(ffmpeg.send(1, REQUEST))
     ffmpeg.reconnect()
@@ -113,7 +113,7 @@ def test_a_try_that_is_lost_too_while_an_answer_is_kept_leaves_no_gap(ffmpeg: Co
     assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
-def test_giving_up_while_an_answer_is_kept_waits_for_a_moment_after_it(
+def test_a_close_that_skips_a_number_waits_until_shortly_after_a_withheld_answer_is_released(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.fill()
@@ -126,7 +126,7 @@ def test_giving_up_while_an_answer_is_kept_waits_for_a_moment_after_it(
     assert ffmpeg.ended is EndReason.CLIENT_CLOSED
 
 
-def test_the_single_00_after_an_idle_that_died_held_never_goes_upstream(
+def test_the_retry_of_an_idle_whose_connection_was_lost_is_not_sent_upstream(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.cut(ffmpeg.idle(1))
@@ -137,7 +137,7 @@ def test_the_single_00_after_an_idle_that_died_held_never_goes_upstream(
 
 
 @pytest.mark.parametrize("words", [b"w", b"words"])
-def test_the_answer_that_was_lost_is_given_again_to_the_single_00(
+def test_the_retry_of_an_idle_gets_the_data_of_the_lost_answer(
     ffmpeg: Conversation, words: bytes
 ) -> None:
     ffmpeg.say(words)
@@ -150,7 +150,7 @@ def test_the_answer_that_was_lost_is_given_again_to_the_single_00(
     assert ffmpeg.upstream.up == b"x"
 
 
-def test_a_send_tried_again_goes_up_once_and_its_answer_is_given_again(
+def test_a_retried_send_is_sent_upstream_once_and_its_answer_is_repeated(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.say(b"words")
@@ -168,7 +168,7 @@ def test_a_send_tried_again_goes_up_once_and_its_answer_is_given_again(
     assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
-def test_a_send_tried_again_while_its_answer_is_kept_gets_that_answer(
+def test_a_send_retried_while_its_answer_is_withheld_gets_that_answer(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.fill()
@@ -181,7 +181,7 @@ def test_a_send_tried_again_while_its_answer_is_kept_gets_that_answer(
     assert ffmpeg.upstream.up == b"x" + REQUEST
 
 
-def test_an_idle_lost_on_its_way_leaves_out_its_number_and_nothing_goes_upstream(
+def test_the_retry_of_an_idle_that_never_arrived_skips_a_number_and_is_not_sent_upstream(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.say(b"words")
@@ -193,7 +193,7 @@ def test_an_idle_lost_on_its_way_leaves_out_its_number_and_nothing_goes_upstream
     assert ffmpeg.upstream.up == b"x"
 
 
-def test_a_send_lost_on_its_way_leaves_out_its_number_and_goes_upstream_once(
+def test_the_retry_of_a_send_that_never_arrived_skips_a_number_and_is_sent_upstream_once(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.reconnect()
@@ -202,7 +202,7 @@ def test_a_send_lost_on_its_way_leaves_out_its_number_and_goes_upstream_once(
     assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
-def test_two_numbers_left_out_are_a_gap(ffmpeg: Conversation) -> None:
+def test_two_skipped_numbers_are_a_gap(ffmpeg: Conversation) -> None:
     ffmpeg.reconnect()
     assert ffmpeg.send(3, b"3").waits
     ffmpeg.source = 1
@@ -215,7 +215,7 @@ def test_two_numbers_left_out_are_a_gap(ffmpeg: Conversation) -> None:
     assert ffmpeg.ended is EndReason.SEQUENCE_GAP
 
 
-def test_a_close_that_leaves_one_out_ends_the_session_after_a_moment(
+def test_a_close_that_skips_a_number_ends_the_session_after_a_short_delay(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.reconnect()
@@ -237,7 +237,7 @@ def test_data_in_the_old_connections_socket_is_processed_before_the_close(
     assert ffmpeg.ended is EndReason.CLIENT_CLOSED
 
 
-def test_on_the_same_connection_nothing_is_taken_for_a_repetition(ffmpeg: Conversation) -> None:
+def test_a_send_on_the_same_connection_is_not_a_retry(ffmpeg: Conversation) -> None:
     ffmpeg.say(b"words")
     assert ffmpeg.idle(1).body == b"\x01words"
     assert ffmpeg.send(2, b"\x00").body == b"\x01"
@@ -246,7 +246,7 @@ def test_on_the_same_connection_nothing_is_taken_for_a_repetition(ffmpeg: Conver
     assert ffmpeg.send(5).waits
 
 
-def test_a_new_connection_that_goes_on_with_something_new_is_taken_as_it_is(
+def test_a_send_with_a_new_body_on_a_new_connection_is_not_a_retry(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.say(b"words")
@@ -258,7 +258,7 @@ def test_a_new_connection_that_goes_on_with_something_new_is_taken_as_it_is(
     assert ffmpeg.upstream.up == b"xnew"
 
 
-def test_the_real_repetition_of_a_number_is_no_try_of_the_next(ffmpeg: Conversation) -> None:
+def test_a_send_repeated_with_its_own_number_is_not_a_retry(ffmpeg: Conversation) -> None:
     ffmpeg.say(b"words")
     ffmpeg.send(1, REQUEST)
     ffmpeg.reconnect()
@@ -267,7 +267,7 @@ def test_the_real_repetition_of_a_number_is_no_try_of_the_next(ffmpeg: Conversat
     assert ffmpeg.upstream.up == b"x" + REQUEST + b"next"
 
 
-def test_a_client_that_repeats_properly_is_left_alone() -> None:
+def test_a_client_that_repeats_commands_with_the_same_number_has_no_retries() -> None:
     talk = Conversation(tries_again=False)
     talk.send(0)
     talk.say(b"words")
@@ -281,7 +281,7 @@ def test_a_client_that_repeats_properly_is_left_alone() -> None:
     assert talk.send(5, b"early").waits
 
 
-def test_a_try_after_the_end_changes_nothing_that_can_be_had_again(ffmpeg: Conversation) -> None:
+def test_a_retry_after_the_end_does_not_change_the_stored_answers(ffmpeg: Conversation) -> None:
     ffmpeg.say(b"last words")
     ffmpeg.upstream_ends()
     assert ffmpeg.idle(1).body == b"\x01last words"
@@ -290,7 +290,7 @@ def test_a_try_after_the_end_changes_nothing_that_can_be_had_again(ffmpeg: Conve
     assert ffmpeg.idle(1).body == b"\x01last words"
 
 
-def test_a_try_after_the_end_does_not_make_an_answer_of_a_number_never_taken(
+def test_a_retry_after_the_end_stores_no_answer_for_a_skipped_number(
     ffmpeg: Conversation,
 ) -> None:
     ffmpeg.upstream_ends()

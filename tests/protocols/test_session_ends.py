@@ -94,7 +94,7 @@ def test_an_early_command_gets_the_last_data_in_its_turn(talk: Conversation) -> 
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_commands_behind_the_last_data_are_refused(talk: Conversation) -> None:
+def test_commands_after_the_last_data_get_404(talk: Conversation) -> None:
     behind = talk.idle(2)
     talk.say(b"last words")
     talk.upstream_ends()
@@ -113,7 +113,7 @@ def test_a_command_whose_connection_was_lost_gets_the_last_data_when_it_is_repea
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_client_data_after_the_upstreams_end_is_discarded(talk: Conversation) -> None:
+def test_client_data_after_the_end_of_the_upstream_is_discarded(talk: Conversation) -> None:
     talk.say(b"last words")
     talk.upstream_ends()
     assert talk.send(1, b"late").body == b"\x01last words"
@@ -121,7 +121,9 @@ def test_client_data_after_the_upstreams_end_is_discarded(talk: Conversation) ->
     assert talk.session.bytes_up == 1
 
 
-def test_unfetched_last_data_ends_with_the_upstreams_reason(talk: Conversation) -> None:
+def test_a_session_whose_last_data_is_not_fetched_ends_with_the_upstreams_reason(
+    talk: Conversation,
+) -> None:
     talk.say(b"last words")
     talk.upstream_ends(EndReason.UPSTREAM_LOST)
     talk.later(talk.limits.silent_session_s)
@@ -147,12 +149,12 @@ def test_a_close_is_answered_with_one_zero_byte_and_ends_the_session(talk: Conve
     assert talk.idle(2).status == 404
 
 
-def test_a_close_repeated_is_answered_again(talk: Conversation) -> None:
+def test_a_repeated_close_gets_the_same_answer(talk: Conversation) -> None:
     assert talk.close(1).body == talk.close(1).body == b"\x00"
     assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
 
 
-def test_a_close_without_a_number_takes_effect_at_once_and_again_if_repeated(
+def test_a_close_without_a_number_takes_effect_at_once_and_can_be_repeated(
     talk: Conversation,
 ) -> None:
     held = talk.idle(1)
@@ -161,7 +163,7 @@ def test_a_close_without_a_number_takes_effect_at_once_and_again_if_repeated(
     assert talk.upstream.ends == [EndReason.CLIENT_CLOSED]
 
 
-def test_a_close_without_a_number_is_refused_when_the_session_ended_otherwise(
+def test_a_close_without_a_number_gets_404_if_the_upstream_ended_the_session(
     talk: Conversation,
 ) -> None:
     talk.upstream_ends()
@@ -174,7 +176,7 @@ def test_a_close_may_be_the_first_command() -> None:
     assert talk.ended is EndReason.CLIENT_CLOSED
 
 
-def test_a_close_answers_the_held_idle_before_it(talk: Conversation) -> None:
+def test_a_close_ends_the_hold_of_the_idle_before_it(talk: Conversation) -> None:
     held = talk.idle(1)
     talk.close(2)
     assert held.body == b"\x01"
@@ -194,7 +196,7 @@ def test_a_close_waits_for_data_sent_before_it(talk: Conversation) -> None:
 # The clock
 
 
-def test_a_session_never_used_ends_as_abandoned() -> None:
+def test_a_session_without_any_command_ends_as_abandoned() -> None:
     talk = Conversation()
     talk.later(talk.limits.unused_session_s - 0.01)
     assert talk.ended is None
@@ -202,7 +204,7 @@ def test_a_session_never_used_ends_as_abandoned() -> None:
     assert talk.ended is EndReason.ABANDONED
 
 
-def test_a_session_whose_client_goes_silent_ends(talk: Conversation) -> None:
+def test_a_session_without_commands_ends_after_the_silence_limit(talk: Conversation) -> None:
     talk.later(talk.limits.silent_session_s - 0.01)
     assert talk.ended is None
     talk.later(0.01)
@@ -290,7 +292,7 @@ def test_every_state_has_a_deadline(take: Callable[[Conversation], None]) -> Non
 
 @pytest.mark.parametrize("take", POSITIONS)
 @pytest.mark.parametrize("reason", [EndReason.DRAINED, EndReason.ENDED_BY_OPERATOR])
-def test_an_end_from_outside_happens_once_and_notifies_the_upstream_once(
+def test_a_session_that_is_ended_twice_keeps_the_first_reason_and_notifies_the_upstream_once(
     take: Callable[[Conversation], None], reason: EndReason
 ) -> None:
     talk = Conversation()
@@ -307,7 +309,7 @@ def test_an_end_from_outside_happens_once_and_notifies_the_upstream_once(
     assert talk.session.deadline == talk.now + talk.limits.silent_session_s
 
 
-def test_an_end_refuses_all_pending_replies(talk: Conversation) -> None:
+def test_all_pending_replies_get_404_when_the_session_ends(talk: Conversation) -> None:
     talk.fill()
     waiting = [talk.send(1), talk.send(1), talk.send(2), talk.idle(5)]
     talk.session.end(EndReason.DRAINED, talk.now)
@@ -315,8 +317,8 @@ def test_an_end_refuses_all_pending_replies(talk: Conversation) -> None:
     assert all(str(reply.refusal) == EndReason.DRAINED.value for reply in waiting)
 
 
-def test_a_command_refused_by_an_end_is_refused_again() -> None:
-    """The place that an answer would have taken still holds the one of ten commands before."""
+def test_a_command_that_got_404_at_the_end_gets_404_when_it_is_repeated() -> None:
+    """The slot for the stored answer still has the answer of ten commands before."""
     talk = Conversation(hold_s=0.25)
     for number in range(12):
         talk.say(b"%d" % number)
@@ -327,7 +329,7 @@ def test_a_command_refused_by_an_end_is_refused_again() -> None:
     assert talk.send(11).body == b"\x0111"
 
 
-def test_a_kept_send_that_an_end_refused_is_refused_again_when_repeated() -> None:
+def test_a_withheld_send_that_got_404_at_the_end_gets_404_when_it_is_repeated() -> None:
     talk = Conversation()
     for number in range(12):
         talk.say(b"%d" % number)
@@ -338,7 +340,7 @@ def test_a_kept_send_that_an_end_refused_is_refused_again_when_repeated() -> Non
     assert isinstance(talk.send(12).refusal, NotFound)
 
 
-def test_an_orphan_that_an_end_overtook_is_refused_when_repeated() -> None:
+def test_an_idle_of_a_lost_connection_gets_404_if_it_is_repeated_after_the_end() -> None:
     talk = Conversation()
     for number in range(12):
         talk.say(b"%d" % number)
@@ -348,7 +350,7 @@ def test_an_orphan_that_an_end_overtook_is_refused_when_repeated() -> None:
     assert isinstance(talk.idle(12).refusal, NotFound)
 
 
-def test_a_session_that_ended_before_its_first_command_refuses_it() -> None:
+def test_the_first_command_gets_404_if_the_session_has_already_ended() -> None:
     talk = Conversation()
     talk.upstream_ends()
     for number in (0, 1):
@@ -358,7 +360,7 @@ def test_a_session_that_ended_before_its_first_command_refuses_it() -> None:
 
 
 class _WatchedBody(bytearray):
-    """A body that can be watched, as plain bytes cannot."""
+    """A body that can have weak references, unlike bytes."""
 
 
 def test_the_end_of_a_session_frees_the_window() -> None:
@@ -375,7 +377,7 @@ def test_the_end_of_a_session_frees_the_window() -> None:
     assert [watch() for watch in gone] == [None, None]
 
 
-def test_an_end_frees_unanswered_data_and_keeps_no_later_data() -> None:
+def test_the_end_of_a_session_frees_unanswered_data_and_later_data_is_not_stored() -> None:
     talk = Conversation()
     before, after = _WatchedBody(10_000), _WatchedBody(10_000)
     gone = [weakref.ref(before), weakref.ref(after)]
@@ -400,7 +402,7 @@ def test_the_end_of_a_session_frees_the_replies(talk: Conversation) -> None:
 # The counters
 
 
-def test_the_counters_count_commands_repeats_and_bytes(talk: Conversation) -> None:
+def test_a_session_counts_its_commands_repetitions_and_bytes(talk: Conversation) -> None:
     talk.say(b"12345")
     talk.send(1, b"abc")
     talk.send(1, b"abc")

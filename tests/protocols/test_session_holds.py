@@ -17,7 +17,7 @@ def talk() -> Conversation:
     return talk
 
 
-# What holds, and what ends a hold
+# The beginning and the end of a hold
 
 
 def test_an_idle_without_data_is_held_until_the_upstream_sends_some(talk: Conversation) -> None:
@@ -34,16 +34,18 @@ def test_an_idle_is_answered_at_once_when_there_is_data(talk: Conversation) -> N
     assert talk.idle(1).body == b"\x01words"
 
 
-def test_an_idle_is_answered_at_once_when_more_has_come_behind_it(talk: Conversation) -> None:
+def test_an_idle_is_answered_at_once_if_more_bytes_follow_on_its_connection(
+    talk: Conversation,
+) -> None:
     assert talk.idle(1, may_hold=False).body == b"\x01"
 
 
-def test_no_idle_is_held_when_the_hold_is_0() -> None:
+def test_an_idle_is_not_held_if_the_hold_time_is_0() -> None:
     talk = Conversation(hold_s=0.0)
     assert talk.idle(0).body == b"\x01"
 
 
-def test_a_hold_ends_after_its_time(talk: Conversation) -> None:
+def test_a_held_idle_is_answered_when_the_hold_time_expires(talk: Conversation) -> None:
     held = talk.idle(1)
     talk.later(0.24)
     assert held.waits
@@ -79,7 +81,7 @@ def test_an_early_command_ends_a_hold(talk: Conversation) -> None:
     assert talk.ended is EndReason.SEQUENCE_GAP
 
 
-def test_more_bytes_on_its_connection_end_a_hold(talk: Conversation) -> None:
+def test_more_bytes_on_the_idles_connection_end_its_hold(talk: Conversation) -> None:
     held = talk.idle(1)
     talk.session.release(talk.now)
     assert held.body == b"\x01"
@@ -96,7 +98,7 @@ def test_an_idle_is_not_held_while_other_commands_wait_behind_a_gap(talk: Conver
     assert early.status == 404
 
 
-def test_an_early_idle_is_not_held_while_others_wait_behind_the_next_gap(
+def test_an_early_idle_is_not_held_while_other_commands_wait_behind_the_next_gap(
     talk: Conversation,
 ) -> None:
     early = talk.idle(2)
@@ -108,7 +110,7 @@ def test_an_early_idle_is_not_held_while_others_wait_behind_the_next_gap(
     assert behind.status == 404
 
 
-def test_an_early_idle_with_no_command_behind_it_is_held_in_its_turn(
+def test_an_early_idle_without_later_commands_is_held_after_the_gap_is_filled(
     talk: Conversation,
 ) -> None:
     early = talk.idle(2)
@@ -129,7 +131,7 @@ def test_a_held_idle_does_not_count_as_a_silent_client(talk: Conversation) -> No
 # A held idle that is repeated, or whose connection dies
 
 
-def test_a_held_idle_repeated_is_answered_on_both_connections(talk: Conversation) -> None:
+def test_a_repeated_held_idle_is_answered_on_both_connections(talk: Conversation) -> None:
     first = talk.idle(1)
     again = talk.idle(1)
     assert first.body == again.body == b"\x01"
@@ -144,7 +146,9 @@ def test_no_data_is_used_for_an_idle_whose_connection_was_lost(talk: Conversatio
     assert talk.idle(1).body == b"\x01"
 
 
-def test_the_repetition_of_an_orphan_gets_the_data_that_came_meanwhile(talk: Conversation) -> None:
+def test_an_idle_repeated_after_its_connection_was_lost_gets_the_data_received_since(
+    talk: Conversation,
+) -> None:
     talk.cut(talk.idle(1))
     talk.say(b"words")
     assert talk.idle(1).body == b"\x01words"
@@ -161,7 +165,9 @@ def test_a_repeated_idle_restarts_the_clients_timeout(talk: Conversation) -> Non
     assert talk.ended is None
 
 
-def test_the_repetition_of_an_orphan_is_held_anew(talk: Conversation) -> None:
+def test_an_idle_repeated_after_its_connection_was_lost_is_held_for_the_whole_hold_time(
+    talk: Conversation,
+) -> None:
     talk.cut(talk.idle(1))
     talk.later(1.0)
     again = talk.idle(1)
@@ -172,14 +178,16 @@ def test_the_repetition_of_an_orphan_is_held_anew(talk: Conversation) -> None:
     assert again.body == b"\x01"
 
 
-def test_the_repetition_of_an_orphan_can_die_as_well(talk: Conversation) -> None:
+def test_an_idle_can_be_repeated_after_a_second_lost_connection(talk: Conversation) -> None:
     talk.cut(talk.idle(1))
     talk.cut(talk.idle(1))
     talk.say(b"words")
     assert talk.idle(1).body == b"\x01words"
 
 
-def test_an_orphan_is_not_answered_by_its_hold_but_ends_as_silence(talk: Conversation) -> None:
+def test_an_idle_whose_connection_was_lost_stays_unanswered_until_the_client_is_silent(
+    talk: Conversation,
+) -> None:
     talk.cut(talk.idle(1))
     talk.later(talk.limits.silent_session_s - 0.01)
     assert talk.ended is None
@@ -187,7 +195,7 @@ def test_an_orphan_is_not_answered_by_its_hold_but_ends_as_silence(talk: Convers
     assert talk.ended is EndReason.CLIENT_SILENT
 
 
-def test_the_hold_of_one_reply_outlives_the_death_of_another_connection(
+def test_a_held_reply_is_not_affected_by_the_loss_of_another_connection(
     talk: Conversation,
 ) -> None:
     talk.cut(talk.idle(1))
@@ -200,7 +208,7 @@ def test_the_hold_of_one_reply_outlives_the_death_of_another_connection(
 # The interval byte
 
 
-def test_the_interval_goes_one_step_up_after_ten_empty_answers_in_a_row() -> None:
+def test_the_interval_byte_rises_one_step_after_ten_empty_answers_in_a_row() -> None:
     talk = Conversation(hold_s=0.0)
     intervals = b"".join(talk.idle(number).body or b"" for number in range(70))
     assert intervals == b"".join(
@@ -209,7 +217,7 @@ def test_the_interval_goes_one_step_up_after_ten_empty_answers_in_a_row() -> Non
     )
 
 
-def test_the_interval_is_back_at_01_with_data_and_the_steps_begin_anew() -> None:
+def test_an_answer_with_data_resets_the_interval_byte_to_01() -> None:
     talk = Conversation(hold_s=0.0)
     for number in range(25):
         talk.idle(number)
@@ -219,7 +227,7 @@ def test_the_interval_is_back_at_01_with_data_and_the_steps_begin_anew() -> None
     assert intervals == b"\x01" * 10 + b"\x03"
 
 
-def test_a_repetition_is_no_step_of_the_interval() -> None:
+def test_a_repeated_answer_does_not_count_towards_the_interval_byte() -> None:
     talk = Conversation(hold_s=0.0)
     for number in range(5):
         talk.idle(number)
@@ -228,7 +236,7 @@ def test_a_repetition_is_no_step_of_the_interval() -> None:
     assert talk.idle(5).body == b"\x01"
 
 
-def test_an_answer_repeated_from_a_higher_step_is_the_same_byte() -> None:
+def test_a_repeated_answer_keeps_its_interval_byte_after_a_reset() -> None:
     talk = Conversation(Limits(replay_answers=10), hold_s=0.0)
     for number in range(15):
         talk.idle(number)

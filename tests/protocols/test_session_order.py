@@ -19,7 +19,7 @@ HANDSHAKE = b"\x03handshake"
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_the_first_number_is_0_or_1(first: int) -> None:
+def test_the_first_command_has_number_0_or_1(first: int) -> None:
     talk = Conversation()
     assert talk.send(first, HANDSHAKE).body == b"\x01"
     assert talk.send(first + 1, b"more").body == b"\x01"
@@ -27,13 +27,13 @@ def test_the_first_number_is_0_or_1(first: int) -> None:
 
 
 @pytest.mark.parametrize("version", [b"\x03", b"\x06", b"\x08", b"\x09"])
-def test_a_1_that_begins_with_a_handshake_begins_the_session(version: bytes) -> None:
+def test_a_send_1_with_a_handshake_begins_the_session(version: bytes) -> None:
     talk = Conversation()
     assert talk.send(1, version + b"rest").body == b"\x01"
     assert talk.upstream.up == version + b"rest"
 
 
-def test_a_1_without_a_handshake_waits_for_the_0_that_it_overtook() -> None:
+def test_a_send_1_without_a_handshake_waits_for_command_0() -> None:
     talk = Conversation()
     one = talk.send(1, b"\xc3second")
     assert one.waits
@@ -43,7 +43,7 @@ def test_a_1_without_a_handshake_waits_for_the_0_that_it_overtook() -> None:
     assert talk.upstream.up == HANDSHAKE + b"\xc3second"
 
 
-def test_an_idle_1_may_begin_the_session_and_the_overtaken_0_still_goes_upstream() -> None:
+def test_an_idle_1_may_begin_the_session_and_a_late_send_0_is_still_sent_upstream() -> None:
     talk = Conversation()
     held = talk.idle(1)
     assert held.waits
@@ -53,7 +53,7 @@ def test_an_idle_1_may_begin_the_session_and_the_overtaken_0_still_goes_upstream
     assert talk.upstream.up == HANDSHAKE
 
 
-def test_an_overtaken_0_gets_none_of_the_bytes_that_belong_to_a_later_answer() -> None:
+def test_the_answer_to_a_late_command_0_carries_no_data() -> None:
     talk = Conversation()
     talk.idle(1, may_hold=False)
     talk.say(b"words")
@@ -61,7 +61,7 @@ def test_an_overtaken_0_gets_none_of_the_bytes_that_belong_to_a_later_answer() -
     assert talk.idle(2).body == b"\x01words"
 
 
-def test_an_overtaken_0_is_refused_once_the_stream_has_begun_without_it() -> None:
+def test_a_late_command_0_is_refused_if_command_1_had_the_handshake() -> None:
     talk = Conversation()
     talk.send(1, HANDSHAKE)
     late = talk.send(0, b"\x03late")
@@ -69,7 +69,7 @@ def test_an_overtaken_0_is_refused_once_the_stream_has_begun_without_it() -> Non
     assert talk.upstream.up == HANDSHAKE
 
 
-def test_an_overtaken_0_does_not_put_off_the_end_of_a_gap() -> None:
+def test_a_late_command_0_does_not_extend_the_time_of_a_gap() -> None:
     talk = Conversation()
     talk.idle(1)
     early = talk.idle(3)
@@ -79,7 +79,7 @@ def test_an_overtaken_0_does_not_put_off_the_end_of_a_gap() -> None:
     assert early.status == 404
 
 
-def test_a_session_cannot_begin_with_2() -> None:
+def test_a_session_cannot_begin_with_command_2() -> None:
     talk = Conversation()
     early = talk.send(2, HANDSHAKE)
     assert early.waits
@@ -93,7 +93,7 @@ def test_a_session_cannot_begin_with_2() -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-def test_any_order_of_arrival_goes_upstream_in_the_order_of_the_numbers(
+def test_commands_are_sent_upstream_in_the_order_of_their_numbers(
     order: tuple[int, ...],
 ) -> None:
     bodies = [HANDSHAKE, b"\xc3one", b"\xc3two", b"\xc3three"]
@@ -103,7 +103,7 @@ def test_any_order_of_arrival_goes_upstream_in_the_order_of_the_numbers(
     assert [reply.body for reply in replies] == [b"\x01"] * 4
 
 
-def test_order_holds_over_many_replies_and_each_gets_its_own_answer() -> None:
+def test_upstream_data_is_delivered_in_order_over_many_early_commands() -> None:
     limits = Limits(answer_bytes=4096)
     talk = Conversation(limits)
     talk.send(0)
@@ -124,7 +124,7 @@ def test_order_holds_over_many_replies_and_each_gets_its_own_answer() -> None:
     assert heard[1:] == said
 
 
-def test_the_bytes_between_two_answers_are_in_the_second() -> None:
+def test_data_received_between_two_answers_is_in_the_second_answer() -> None:
     talk = Conversation()
     talk.say(b"a")
     assert talk.send(0).body == b"\x01a"
@@ -134,7 +134,7 @@ def test_the_bytes_between_two_answers_are_in_the_second() -> None:
     assert talk.send(2).body == b"\x01"
 
 
-def test_an_early_close_takes_effect_in_its_turn_and_is_answered() -> None:
+def test_an_early_close_takes_effect_after_the_commands_before_it() -> None:
     talk = Conversation()
     talk.send(0)
     close = talk.close(2)
@@ -146,7 +146,7 @@ def test_an_early_close_takes_effect_in_its_turn_and_is_answered() -> None:
     assert close.body == b"\x00"
 
 
-def test_an_early_close_takes_effect_though_its_connection_died() -> None:
+def test_an_early_close_takes_effect_even_if_its_connection_was_lost() -> None:
     """librtmp sends its last send together with close, and reads neither answer."""
     talk = Conversation()
     talk.send(0)
@@ -157,7 +157,7 @@ def test_an_early_close_takes_effect_though_its_connection_died() -> None:
     assert talk.close(2).body == b"\x00"
 
 
-def test_commands_behind_a_close_are_refused_and_not_sent_upstream() -> None:
+def test_commands_after_a_close_get_404_and_are_not_sent_upstream() -> None:
     talk = Conversation()
     talk.send(0)
     behind = talk.send(3, b"late")
@@ -170,7 +170,7 @@ def test_commands_behind_a_close_are_refused_and_not_sent_upstream() -> None:
 # The window
 
 
-def test_the_window_takes_as_many_commands_as_the_limit_and_ends_with_one_more() -> None:
+def test_a_command_over_the_windows_limit_on_commands_ends_the_session() -> None:
     talk = Conversation(Limits(window_commands=3))
     talk.send(0)
     early = [talk.send(number) for number in (2, 3, 4)]
@@ -180,7 +180,7 @@ def test_the_window_takes_as_many_commands_as_the_limit_and_ends_with_one_more()
     assert [reply.status for reply in early] == [404] * 3
 
 
-def test_the_window_takes_as_many_bytes_as_the_limit_and_ends_with_one_more() -> None:
+def test_a_byte_over_the_windows_limit_on_bytes_ends_the_session() -> None:
     talk = Conversation(Limits(up_buffer_bytes=8192))
     talk.send(0)
     first = talk.send(2, bytes(8000))
@@ -191,7 +191,7 @@ def test_the_window_takes_as_many_bytes_as_the_limit_and_ends_with_one_more() ->
     assert first.status == second.status == 404
 
 
-def test_an_early_command_repeated_takes_room_once() -> None:
+def test_a_repeated_early_command_counts_once_against_the_windows_limits() -> None:
     talk = Conversation(Limits(up_buffer_bytes=8192, window_commands=2))
     talk.send(0)
     for _ in range(3):
@@ -201,7 +201,7 @@ def test_an_early_command_repeated_takes_room_once() -> None:
     assert len(talk.upstream.up) == 8002
 
 
-def test_the_window_has_its_bytes_back_when_a_gap_is_filled() -> None:
+def test_commands_after_a_filled_gap_no_longer_count_against_the_windows_limit() -> None:
     talk = Conversation(Limits(up_buffer_bytes=8192))
     talk.send(0)
     for number in range(1, 21, 2):
@@ -210,7 +210,7 @@ def test_the_window_has_its_bytes_back_when_a_gap_is_filled() -> None:
     assert talk.ended is None
 
 
-def test_a_gap_unfilled_ends_the_session_with_that_reason() -> None:
+def test_a_gap_that_is_not_filled_in_time_ends_the_session() -> None:
     talk = Conversation()
     talk.send(0)
     early = talk.send(2)
@@ -221,7 +221,7 @@ def test_a_gap_unfilled_ends_the_session_with_that_reason() -> None:
     assert early.status == 404
 
 
-def test_more_early_commands_and_repetitions_do_not_stretch_a_gap() -> None:
+def test_more_early_commands_and_repetitions_do_not_extend_the_time_of_a_gap() -> None:
     talk = Conversation()
     talk.send(0)
     talk.send(2)
@@ -232,7 +232,7 @@ def test_more_early_commands_and_repetitions_do_not_stretch_a_gap() -> None:
     assert talk.ended is EndReason.SEQUENCE_GAP
 
 
-def test_a_part_of_a_gap_filled_does_not_stretch_the_rest() -> None:
+def test_a_partly_filled_gap_keeps_its_deadline() -> None:
     talk = Conversation()
     talk.send(0)
     talk.send(2)
@@ -245,7 +245,7 @@ def test_a_part_of_a_gap_filled_does_not_stretch_the_rest() -> None:
     assert talk.upstream.up == b"xxx"
 
 
-def test_a_gap_has_the_time_of_the_command_that_has_waited_longest() -> None:
+def test_the_command_that_has_waited_longest_determines_the_time_of_a_gap() -> None:
     talk = Conversation()
     talk.send(0)
     talk.send(2)
@@ -260,7 +260,7 @@ def test_a_gap_has_the_time_of_the_command_that_has_waited_longest() -> None:
     assert talk.ended is None
 
 
-def test_upstream_bytes_and_lost_connections_do_not_stretch_a_gap() -> None:
+def test_upstream_data_and_lost_connections_do_not_extend_the_time_of_a_gap() -> None:
     talk = Conversation()
     talk.send(0)
     early = talk.send(2)
@@ -271,7 +271,7 @@ def test_upstream_bytes_and_lost_connections_do_not_stretch_a_gap() -> None:
     assert talk.ended is EndReason.SEQUENCE_GAP
 
 
-def test_an_early_command_whose_connection_died_still_takes_effect_once() -> None:
+def test_an_early_command_whose_connection_was_lost_takes_effect_once() -> None:
     talk = Conversation()
     talk.send(0)
     early = talk.send(2, b"two")
@@ -286,7 +286,7 @@ def test_an_early_command_whose_connection_died_still_takes_effect_once() -> Non
 # Repetition
 
 
-def test_a_repeated_number_gets_the_same_answer_and_its_body_goes_up_once() -> None:
+def test_a_repeated_command_gets_the_same_answer_and_its_body_is_sent_upstream_once() -> None:
     talk = Conversation()
     talk.say(b"words")
     first = talk.send(0, b"body")
@@ -297,7 +297,7 @@ def test_a_repeated_number_gets_the_same_answer_and_its_body_goes_up_once() -> N
     assert talk.send(1).body == b"\x01more"
 
 
-def test_each_of_the_last_ten_answers_can_be_had_again_and_the_eleventh_not() -> None:
+def test_the_last_ten_answers_are_repeated_on_request_and_the_eleventh_is_not() -> None:
     talk = Conversation()
     answers = []
     for number in range(25):
@@ -310,7 +310,7 @@ def test_each_of_the_last_ten_answers_can_be_had_again_and_the_eleventh_not() ->
     assert talk.upstream.up == b"x" * 25
 
 
-def test_an_early_number_repeated_gives_both_the_answer_and_goes_up_once() -> None:
+def test_a_repeated_early_command_is_answered_twice_and_sent_upstream_once() -> None:
     talk = Conversation()
     talk.send(0)
     first, again = talk.send(2, b"two"), talk.send(2, b"two")
@@ -319,7 +319,7 @@ def test_an_early_number_repeated_gives_both_the_answer_and_goes_up_once() -> No
     assert talk.upstream.up == b"xonetwo"
 
 
-def test_the_early_number_of_a_dead_connection_is_answered_on_the_new_one() -> None:
+def test_an_early_command_repeated_on_a_new_connection_is_answered_there() -> None:
     talk = Conversation()
     talk.send(0)
     dead = talk.send(2, b"two")
@@ -342,7 +342,7 @@ def test_the_answer_to_a_lost_early_command_carries_no_data() -> None:
     assert living.body != talk.idle(2).body
 
 
-def test_a_repeated_answer_is_not_counted_twice() -> None:
+def test_the_bytes_of_a_repeated_command_are_counted_once() -> None:
     talk = Conversation()
     talk.send(0, b"four")
     talk.send(0, b"four")
@@ -361,13 +361,13 @@ def test_an_idle_or_close_with_more_than_one_byte_is_a_bad_request(kind: Kind) -
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00"])
-def test_an_idle_carries_a_byte_or_none_and_it_never_goes_upstream(body: bytes) -> None:
+def test_the_body_of_an_idle_is_not_sent_upstream(body: bytes) -> None:
     talk = Conversation()
     assert talk.idle(0, body, may_hold=False).body == b"\x01"
     assert talk.upstream.written == []
 
 
-def test_an_empty_send_is_answered_and_nothing_goes_upstream() -> None:
+def test_an_empty_send_is_answered_and_writes_nothing_upstream() -> None:
     talk = Conversation()
     assert talk.send(0, b"").body == b"\x01"
     assert talk.upstream.written == []

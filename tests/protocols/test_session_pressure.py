@@ -30,7 +30,7 @@ def talk() -> Conversation:
 
 
 def heard(talk: Conversation, number: int, answers: int) -> bytes:
-    """What that many idles bring, beginning with ``number``."""
+    """The data of the answers to ``answers`` idles, beginning with ``number``."""
     return b"".join(
         (talk.idle(number + count, may_hold=False).body or b"\x01")[1:] for count in range(answers)
     )
@@ -39,7 +39,7 @@ def heard(talk: Conversation, number: int, answers: int) -> bytes:
 # Up
 
 
-def test_the_answer_to_a_send_is_kept_back_while_the_upstream_is_full(talk: Conversation) -> None:
+def test_the_answer_to_a_send_is_withheld_while_the_upstream_is_full(talk: Conversation) -> None:
     talk.fill()
     kept = talk.send(1, b"y")
     assert kept.waits
@@ -48,7 +48,7 @@ def test_the_answer_to_a_send_is_kept_back_while_the_upstream_is_full(talk: Conv
     assert kept.body == b"\x01"
 
 
-def test_a_send_that_fills_the_upstream_is_itself_kept(talk: Conversation) -> None:
+def test_the_answer_to_the_send_that_fills_the_upstream_is_withheld(talk: Conversation) -> None:
     talk.upstream.high_water_bytes = 3
     assert talk.send(1, b"123").body == b"\x01"
     kept = talk.send(2, b"4")
@@ -94,7 +94,7 @@ def test_sends_behind_a_withheld_answer_are_withheld_in_turn(talk: Conversation)
     assert talk.send(4).body == b"\x01"
 
 
-def test_a_client_whose_kept_answer_has_left_has_its_time_again(talk: Conversation) -> None:
+def test_the_release_of_a_withheld_answer_restarts_the_silence_limit(talk: Conversation) -> None:
     talk.fill()
     talk.send(1)
     talk.drain()
@@ -112,7 +112,9 @@ def test_a_withheld_answer_is_not_a_gap(talk: Conversation) -> None:
     assert behind.body == b"\x01"
 
 
-def test_a_gap_behind_a_kept_answer_has_its_time_once_that_has_left(talk: Conversation) -> None:
+def test_the_time_of_a_gap_after_a_withheld_answer_begins_when_the_answer_is_released(
+    talk: Conversation,
+) -> None:
     talk.fill()
     talk.send(1)
     behind = talk.send(3)
@@ -125,7 +127,9 @@ def test_a_gap_behind_a_kept_answer_has_its_time_once_that_has_left(talk: Conver
     assert behind.status == 404
 
 
-def test_a_kept_send_repeated_waits_too_and_goes_up_once(talk: Conversation) -> None:
+def test_a_repeated_send_is_withheld_like_the_first_and_sent_upstream_once(
+    talk: Conversation,
+) -> None:
     talk.fill()
     first, again = talk.send(1, b"y"), talk.send(1, b"y")
     assert again.waits
@@ -135,7 +139,9 @@ def test_a_kept_send_repeated_waits_too_and_goes_up_once(talk: Conversation) -> 
     assert talk.upstream.up == b"xy"
 
 
-def test_a_kept_answer_whose_connection_died_can_be_had_again(talk: Conversation) -> None:
+def test_a_send_repeated_after_its_connection_was_lost_gets_the_withheld_answer(
+    talk: Conversation,
+) -> None:
     talk.fill()
     talk.cut(talk.send(1, b"y"))
     talk.say(b"words")
@@ -145,7 +151,9 @@ def test_a_kept_answer_whose_connection_died_can_be_had_again(talk: Conversation
     assert talk.upstream.up == b"xy"
 
 
-def test_an_upstream_that_takes_nothing_in_time_ends_the_session(talk: Conversation) -> None:
+def test_an_upstream_that_accepts_no_data_before_the_deadline_ends_the_session(
+    talk: Conversation,
+) -> None:
     talk.fill()
     kept = talk.send(1)
     talk.later(talk.limits.stalled_write_s - 0.01)
@@ -156,7 +164,7 @@ def test_an_upstream_that_takes_nothing_in_time_ends_the_session(talk: Conversat
     assert kept.status == 404
 
 
-def test_an_upstream_that_takes_slowly_is_waited_for(talk: Conversation) -> None:
+def test_an_upstream_that_accepts_data_slowly_does_not_end_the_session(talk: Conversation) -> None:
     talk.fill()
     talk.upstream.unsent = 1_000_000
     kept = talk.send(1)
@@ -183,7 +191,7 @@ def test_a_withheld_answer_is_sent_at_its_deadline_when_the_client_must_read_fir
     assert talk.ended is None
 
 
-def test_a_kept_answer_that_must_be_read_first_leaves_when_it_is_asked_for_again(
+def test_a_withheld_answer_is_released_to_a_repeated_send_if_the_client_must_read_first(
     talk: Conversation,
 ) -> None:
     talk.fill()
@@ -195,7 +203,7 @@ def test_a_kept_answer_that_must_be_read_first_leaves_when_it_is_asked_for_again
     assert len(heard(talk, 2, 3)) == PAUSE_BYTES
 
 
-def test_a_client_that_sends_ahead_of_a_full_upstream_costs_the_window_and_no_more(
+def test_commands_sent_while_the_upstream_is_full_are_bounded_by_the_window(
     talk: Conversation,
 ) -> None:
     talk.fill()
@@ -206,7 +214,9 @@ def test_a_client_that_sends_ahead_of_a_full_upstream_costs_the_window_and_no_mo
     assert number == 10
 
 
-def test_a_kept_answer_leaves_when_the_client_must_read_first(talk: Conversation) -> None:
+def test_a_withheld_answer_is_released_when_the_other_direction_fills_up(
+    talk: Conversation,
+) -> None:
     talk.fill()
     kept = talk.send(1)
     talk.say(bytes(PAUSE_BYTES - 1))
@@ -216,13 +226,15 @@ def test_a_kept_answer_leaves_when_the_client_must_read_first(talk: Conversation
     assert kept.body == b"\x01" + bytes(SMALL.answer_bytes - 1)
 
 
-def test_a_send_is_not_kept_when_the_client_must_read_first(talk: Conversation) -> None:
+def test_the_answer_to_a_send_is_not_withheld_if_the_other_direction_is_full(
+    talk: Conversation,
+) -> None:
     talk.say(bytes(PAUSE_BYTES))
     talk.fill()
     assert talk.send(1).body == b"\x01" + bytes(SMALL.answer_bytes - 1)
 
 
-def test_a_client_that_never_stops_sending_costs_the_up_buffer_and_no_more(
+def test_the_unsent_data_of_a_client_that_never_stops_sending_is_bounded_by_the_up_buffer(
     talk: Conversation,
 ) -> None:
     talk.fill()
@@ -237,7 +249,7 @@ def test_a_client_that_never_stops_sending_costs_the_up_buffer_and_no_more(
     assert SMALL.up_buffer_bytes < talk.upstream.unsent <= SMALL.up_buffer_bytes + 1000
 
 
-def test_early_sends_of_dead_connections_cost_the_up_buffer_and_no_more(
+def test_early_sends_of_lost_connections_are_bounded_by_the_up_buffer(
     talk: Conversation,
 ) -> None:
     talk.fill()
@@ -250,7 +262,7 @@ def test_early_sends_of_dead_connections_cost_the_up_buffer_and_no_more(
 # Down
 
 
-def test_a_session_over_its_mark_stops_reading_until_it_is_under_half_of_it(
+def test_a_session_stops_reading_at_its_mark_and_resumes_below_half_of_the_mark(
     talk: Conversation,
 ) -> None:
     assert talk.session.pause_bytes == PAUSE_BYTES
@@ -273,7 +285,7 @@ def test_data_in_flight_when_reading_stopped_is_kept(talk: Conversation) -> None
     assert not talk.upstream.paused
 
 
-def test_pause_and_resume_take_turns_over_many_rounds(talk: Conversation) -> None:
+def test_a_session_pauses_and_resumes_alternately_over_many_rounds(talk: Conversation) -> None:
     total, number = 0, 1
     for _ in range(30):
         while not talk.upstream.paused:
@@ -286,7 +298,7 @@ def test_pause_and_resume_take_turns_over_many_rounds(talk: Conversation) -> Non
     assert total == len(heard(talk, number, 10))
 
 
-def test_the_mark_can_change_during_the_session(talk: Conversation) -> None:
+def test_the_mark_for_pausing_can_change_during_the_session(talk: Conversation) -> None:
     talk.session.pause_bytes = 1000
     talk.say(bytes(999))
     assert not talk.upstream.paused
@@ -296,7 +308,7 @@ def test_the_mark_can_change_during_the_session(talk: Conversation) -> None:
     assert not talk.upstream.paused
 
 
-def test_answers_are_cut_and_nothing_is_lost_at_the_cut(talk: Conversation) -> None:
+def test_data_longer_than_one_answer_is_split_without_loss(talk: Conversation) -> None:
     said = b"".join(b"%06d" % number for number in range(1300))
     for begin in range(0, len(said), 700):
         talk.say(said[begin : begin + 700])
@@ -307,13 +319,13 @@ def test_answers_are_cut_and_nothing_is_lost_at_the_cut(talk: Conversation) -> N
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_an_answer_is_full_with_its_interval_byte(talk: Conversation, more: int) -> None:
+def test_the_limit_on_an_answer_includes_its_interval_byte(talk: Conversation, more: int) -> None:
     talk.say(bytes(SMALL.answer_bytes - 1 + more))
     assert len(talk.idle(1).body or b"") == SMALL.answer_bytes + min(more, 0)
     assert len(talk.idle(2, may_hold=False).body or b"") == (2 if more == 1 else 1)
 
 
-def test_single_bytes_from_the_upstream_cost_little_more_than_themselves() -> None:
+def test_data_received_in_single_bytes_has_little_memory_overhead() -> None:
     talk = Conversation(Limits(down_buffer_bytes=128 * 1024))
     talk.send(0)
     tracemalloc.start()
@@ -334,7 +346,9 @@ def test_single_bytes_from_the_upstream_cost_little_more_than_themselves() -> No
 # Replay
 
 
-def test_kept_answers_stay_within_their_bytes_and_the_oldest_go_first(talk: Conversation) -> None:
+def test_stored_answers_are_limited_in_bytes_and_the_oldest_is_removed_first(
+    talk: Conversation,
+) -> None:
     for number in range(1, 6):
         talk.say(b"%d" % number * 3000)
         talk.idle(number)
@@ -343,7 +357,7 @@ def test_kept_answers_stay_within_their_bytes_and_the_oldest_go_first(talk: Conv
     assert talk.idle(5).body == b"\x01" + b"5" * 3000
 
 
-def test_the_newest_answer_is_always_kept() -> None:
+def test_the_newest_answer_is_always_stored() -> None:
     talk = Conversation(Limits(replay_bytes=4096))
     talk.say(bytes(60_000))
     for number in range(12):
@@ -356,7 +370,7 @@ def test_the_newest_answer_is_always_kept() -> None:
     assert isinstance(talk.idle(11).refusal, NotFound)
 
 
-def test_the_bytes_of_forgotten_answers_are_not_held_against_later_ones(
+def test_the_bytes_of_removed_answers_do_not_count_against_later_answers(
     talk: Conversation,
 ) -> None:
     for number in range(1, 60):
@@ -366,7 +380,7 @@ def test_the_bytes_of_forgotten_answers_are_not_held_against_later_ones(
             assert talk.idle(number - 1).status == 200
 
 
-def test_the_bytes_of_answers_out_of_reach_are_not_held_against_later_ones(
+def test_the_bytes_of_answers_older_than_ten_commands_do_not_count_against_later_answers(
     talk: Conversation,
 ) -> None:
     for number in range(1, 200):
@@ -376,8 +390,8 @@ def test_the_bytes_of_answers_out_of_reach_are_not_held_against_later_ones(
             assert talk.idle(number - 9).status == 200
 
 
-def test_an_answer_lost_while_many_waited_unread_can_still_be_had(talk: Conversation) -> None:
-    """Data is not spent on those that nobody waits for: their answers would push each other out."""
+def test_commands_repeated_after_lost_connections_get_all_data_in_order(talk: Conversation) -> None:
+    """Answers of lost connections carry no data: otherwise they would displace each other."""
     replies = [talk.idle(number) for number in range(2, 6)]
     for reply in replies:
         talk.cut(reply)

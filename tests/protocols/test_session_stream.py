@@ -1,11 +1,11 @@
-"""Nothing is lost, doubled or reordered, whatever happens to connections, answers and the upstream.
+"""No data is lost, doubled or reordered when connections, answers or the upstream are lost.
 
 A model client issues commands with increasing numbers. They arrive in any order, more than once, or not
-at all; answers are lost, and connections that wait for one die. The client gives up nothing: it repeats
+at all; answers are lost, and connections that wait for one die. The client abandons no command: it repeats
 what it has no answer to, and never has more than ten numbers open at once, which is what a session
 promises to repeat. A number that was refused is not repeated: real clients stop there.
 
-It begins nothing but its first send with a handshake.
+Only its first send begins with a handshake.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STREAM = b"".join(b"%07x\n" % count for count in range(1 << 15))
 
 
 class Wire(Conversation):
-    """A conversation whose upstream says one long known stream."""
+    """A conversation whose upstream sends one long known stream."""
 
     said = 0
 
@@ -51,7 +51,7 @@ class Wire(Conversation):
 
 
 class Tunnel(RuleBasedStateMachine):
-    """The client's side: what it issued, what it waits for, and what it has been answered."""
+    """The client's side: its issued commands, pending replies and received answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Tunnel(RuleBasedStateMachine):
     @precondition(lambda self: self.may_issue())
     @rule(size=st.integers(0, 600), kind=st.sampled_from((Kind.SEND, Kind.SEND, Kind.IDLE)))
     def issue(self, size: int, kind: Kind) -> None:
-        """A command is on its way; ``arrive`` says when it is there, if ever."""
+        """Send a command; ``arrive`` delivers it later, if at all."""
         number = max(self.issued) + 1
         body = (b"\xc3%06d" % number + bytes(size))[:size] if kind is Kind.SEND else b"\x00"
         if kind is Kind.SEND and self._begins_late():
@@ -109,7 +109,7 @@ class Tunnel(RuleBasedStateMachine):
         data=st.data(),
     )
     def issue_on_several_connections(self, kinds: list[Kind], data: st.DataObject) -> None:
-        """All of them arrive, in any order."""
+        """Send commands on several connections; all arrive, in any order."""
         before = max(self.issued)
         for kind in kinds:
             if self.may_issue():
@@ -119,7 +119,7 @@ class Tunnel(RuleBasedStateMachine):
             self._ask(number, True, False)
 
     def _begins_late(self) -> bool:
-        """No client sends before its handshake is answered; an idle 1 may overtake the handshake 0."""
+        """A client sends nothing before its handshake is answered; an idle 1 may overtake send 0."""
         return self.first in self.open and self.issued.get(1, (None,))[0] is Kind.IDLE
 
     @precondition(lambda self: self.may_issue())
@@ -131,7 +131,7 @@ class Tunnel(RuleBasedStateMachine):
 
     @rule(data=st.data(), may_hold=st.booleans(), answer_is_lost=st.booleans())
     def arrive(self, data: st.DataObject, may_hold: bool, answer_is_lost: bool) -> None:
-        """Any command that the client may still repeat arrives, for the first time or again."""
+        """Deliver any command that the client may still repeat, for the first time or again."""
         number = data.draw(st.sampled_from(self.repeatable()))
         self._ask(number, may_hold, answer_is_lost)
 
@@ -155,7 +155,7 @@ class Tunnel(RuleBasedStateMachine):
         return reply
 
     def _read_answers(self) -> None:
-        """Take what has come; whatever else may differ, all answers to a number are the same."""
+        """Read the answers; all answers to a number must be the same."""
         still: list[tuple[int, Reply, bool]] = []
         for number, reply, is_lost in self.waiting:
             if reply.waits:
@@ -173,7 +173,7 @@ class Tunnel(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def cut(self, data: st.DataObject) -> None:
-        """A connection dies on which an answer is waited for."""
+        """Lose a connection that has a pending reply."""
         cut = data.draw(st.sampled_from(range(len(self.waiting))))
         _, reply, _ = self.waiting.pop(cut)
         self.wire.cut(reply)
@@ -242,7 +242,7 @@ class Tunnel(RuleBasedStateMachine):
         assert unheard < self.wire.session.pause_bytes + lost
 
     def assembled(self) -> bytes:
-        """What the client has read, as far as no answer is missing."""
+        """The data that the client has read, up to the first missing answer."""
         heard = []
         number = self.first
         while number in self.answers:
@@ -258,7 +258,7 @@ class Tunnel(RuleBasedStateMachine):
             self._be_silent()
 
     def _come_to_an_end(self) -> None:
-        """The client repeats all that it misses, and asks until there is no more."""
+        """The client repeats all unanswered commands, and polls until no data is left."""
         if self.ending == "upstream ends" and not self.upstream_closed:
             self.upstream_closed = True
             self.wire.upstream_ends(EndReason.UPSTREAM_CLOSED)
@@ -291,7 +291,7 @@ class Tunnel(RuleBasedStateMachine):
                 assert self.wire.upstream.up == self._all_bodies()
 
     def _nobody_waits_for_what_has_its_turn(self) -> None:
-        """Once the upstream takes everything, only a held idle waits, or what is behind a gap."""
+        """Once the upstream accepts all data, only a held idle or commands behind a gap may wait."""
         for _ in range(REPEATABLE):
             self.drain()
         self._read_answers()
@@ -309,7 +309,7 @@ class Tunnel(RuleBasedStateMachine):
         )
 
     def _be_silent(self) -> None:
-        """Without commands no session lives for ever, and it tells its upstream once."""
+        """Without commands every session ends, and notifies its upstream once."""
         self.wire.later(3 * LONGEST_DEADLINE_S)
         assert self.wire.ended is not None
         assert len(self.wire.upstream.ends) == 1

@@ -38,7 +38,7 @@ def streaming(policy: StreamPolicy, number: int = 1) -> tuple[Conversation, Repl
 
 
 @pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
-def test_an_answer_begins_with_the_first_bytes_and_is_filled_as_more_arrive(
+def test_a_streamed_answer_begins_with_the_first_bytes_and_grows_as_data_arrives(
     policy: StreamPolicy,
 ) -> None:
     talk = playing(policy)
@@ -51,7 +51,7 @@ def test_an_answer_begins_with_the_first_bytes_and_is_filled_as_more_arrive(
     assert talk.session.position == "streaming"
 
 
-def test_nothing_is_streamed_before_the_play_is_under_way() -> None:
+def test_answers_are_not_streamed_before_playing_has_begun() -> None:
     talk = Conversation(policy=CHUNKED)
     reply = talk.idle(0)
     talk.say(bytes(PLAYING_BYTES - 1))
@@ -71,7 +71,7 @@ def test_a_publisher_gets_whole_answers() -> None:
     assert talk.session.streaming == "not_playing"
 
 
-def test_a_client_that_cannot_take_them_gets_whole_answers() -> None:
+def test_a_client_that_cannot_read_streamed_answers_gets_whole_answers() -> None:
     talk = playing(StreamPolicy(None, Delivery.CLIENT))
     reply = talk.idle(1)
     talk.say(b"data")
@@ -79,19 +79,19 @@ def test_a_client_that_cannot_take_them_gets_whole_answers() -> None:
     assert talk.session.streaming == "client"
 
 
-def test_data_that_waits_begins_the_answer_to_the_next_command_at_once() -> None:
+def test_the_answer_to_the_next_command_begins_at_once_if_data_is_waiting() -> None:
     talk = playing(CHUNKED)
     talk.say(b"waiting")
     assert talk.idle(1).streamed == b"\x01waiting"
 
 
-def test_more_bytes_on_the_connection_make_the_answer_a_whole_one() -> None:
+def test_an_answer_is_whole_if_more_bytes_follow_on_its_connection() -> None:
     talk = playing(CHUNKED)
     talk.say(b"waiting")
     assert talk.idle(1, may_hold=False).body == b"\x01waiting"
 
 
-def test_an_answer_that_is_not_next_on_its_connection_is_a_whole_one() -> None:
+def test_an_answer_that_is_not_next_on_its_connection_is_whole() -> None:
     talk = playing(CHUNKED)
     talk.may_stream = False
     talk.say(b"waiting")
@@ -110,7 +110,7 @@ def test_the_answer_to_a_players_send_is_held_until_there_is_data() -> None:
     assert reply.streamed == b"\x01media"
 
 
-def test_a_held_send_is_answered_when_the_hold_is_over() -> None:
+def test_a_held_send_is_answered_when_the_hold_time_expires() -> None:
     talk = playing(CHUNKED)
     reply = talk.send(1, b"pause")
     talk.later(0.25)
@@ -120,7 +120,7 @@ def test_a_held_send_is_answered_when_the_hold_is_over() -> None:
 # The end of a chunked answer
 
 
-def test_a_chunked_answer_ends_after_its_time() -> None:
+def test_a_chunked_answer_ends_after_its_maximum_duration() -> None:
     talk, reply = streaming(CHUNKED)
     while reply.finished is None:
         talk.later(0.02)
@@ -134,7 +134,7 @@ def test_a_chunked_answer_ends_after_its_time() -> None:
 @pytest.mark.parametrize(
     ("round_trip_s", "lasts_s"), [(0.0, 0.4), (0.03, 0.4), (0.1, 1.2), (0.2, 2.4), (1.0, 4.0)]
 )
-def test_an_answer_lasts_twelve_round_trips_within_bounds(
+def test_a_streamed_answer_lasts_twelve_round_trips_within_bounds(
     round_trip_s: float, lasts_s: float
 ) -> None:
     talk = playing(CHUNKED)
@@ -167,7 +167,7 @@ def test_data_between_two_answers_marks_the_connection_as_idle() -> None:
     assert (reply.idle_marks, following.idle_marks) == (2, 0)
 
 
-def test_a_connection_is_not_marked_as_idle_once_answers_are_whole_or_over() -> None:
+def test_a_connection_is_not_marked_as_idle_after_the_end_of_streaming_or_of_the_session() -> None:
     for last in ("whole", "over"):
         talk, reply = streaming(CHUNKED)
         talk.later(PAUSE_S + 0.001)
@@ -186,7 +186,7 @@ def test_a_command_ends_a_chunked_answer() -> None:
     assert following.waits
 
 
-def test_more_bytes_on_its_connection_end_a_chunked_answer() -> None:
+def test_more_bytes_on_the_same_connection_end_a_chunked_answer() -> None:
     talk, reply = streaming(CHUNKED)
     talk.session.release(talk.now)
     assert reply.finished is True
@@ -213,7 +213,7 @@ def test_a_declared_answer_ends_when_its_length_is_filled() -> None:
     assert talk.idle(2).streamed == b"\x01ast, and more"
 
 
-def test_a_declared_length_is_what_the_sessions_rate_fills_in_the_answers_time() -> None:
+def test_a_declared_length_follows_from_the_sessions_rate_and_the_duration_of_an_answer() -> None:
     talk = playing(DECLARED)
     talk.round_trip_s = 0.1
     number, lengths = 1, []
@@ -238,7 +238,7 @@ def test_a_burst_does_not_make_the_next_length_much_larger() -> None:
     assert following.length <= 4 * 65_536 + 1
 
 
-def test_a_send_behind_a_declared_answer_takes_effect_at_once_and_gets_the_next_one() -> None:
+def test_a_send_during_a_declared_answer_takes_effect_at_once_and_gets_the_next_answer() -> None:
     talk, reply = streaming(DECLARED)
     behind = talk.send(2, b"acknowledgement")
     assert talk.upstream.written[-1] == b"acknowledgement"
@@ -252,7 +252,7 @@ def test_a_send_behind_a_declared_answer_takes_effect_at_once_and_gets_the_next_
     assert behind.streamed is not None
 
 
-def test_a_send_after_a_declared_answers_end_ends_the_rest_of_the_one_before() -> None:
+def test_a_send_after_the_end_of_a_declared_answer_gets_its_answer_without_a_delay() -> None:
     talk, reply = streaming(DECLARED)
     behind = talk.send(2, b"acknowledgement")
     assert reply.length is not None
@@ -263,7 +263,7 @@ def test_a_send_after_a_declared_answers_end_ends_the_rest_of_the_one_before() -
     assert later.streamed is not None, "nothing but the older one had to rest"
 
 
-def test_an_older_send_behind_a_declared_answer_is_answered_empty() -> None:
+def test_the_older_of_two_sends_during_a_declared_answer_gets_an_empty_answer() -> None:
     talk, reply = streaming(DECLARED)
     older, newer = talk.send(2, b"a"), talk.send(3, b"b")
     assert older.body == b"\x01"
@@ -271,7 +271,7 @@ def test_an_older_send_behind_a_declared_answer_is_answered_empty() -> None:
     assert reply.finished is None
 
 
-def test_data_that_waits_for_a_full_connection_is_for_the_unfinished_answer_alone() -> None:
+def test_data_that_waits_for_a_full_connection_is_written_to_the_unfinished_answer_only() -> None:
     talk, reply = streaming(DECLARED)
     reply.takes = False
     talk.say(b"-second")
@@ -284,7 +284,7 @@ def test_data_that_waits_for_a_full_connection_is_for_the_unfinished_answer_alon
     assert reply.streamed == b"\x01first-second-third"
 
 
-def test_sends_behind_unfinished_answers_prove_that_nothing_buffers_them() -> None:
+def test_sends_during_unfinished_answers_prove_that_no_proxy_buffers_the_answers() -> None:
     talk = playing(DECLARED)
     reply = talk.idle(1)
     for number in (2, 3):
@@ -301,14 +301,14 @@ def test_sends_behind_unfinished_answers_prove_that_nothing_buffers_them() -> No
     assert reply.is_direct
 
 
-def test_a_close_behind_a_declared_answer_takes_effect_at_once() -> None:
+def test_a_close_during_a_declared_answer_takes_effect_at_once() -> None:
     talk, reply = streaming(DECLARED)
     talk.close(2)
     assert talk.ended is EndReason.CLIENT_CLOSED
     assert reply.finished is False
 
 
-def test_a_paused_play_keeps_its_declared_answer() -> None:
+def test_a_declared_answer_stays_open_while_the_player_is_paused() -> None:
     talk, reply = streaming(DECLARED)
     talk.later(300.0)
     assert talk.ended is None
@@ -327,7 +327,7 @@ def test_all_received_data_is_sent_when_the_upstream_ends() -> None:
     assert talk.ended is EndReason.UPSTREAM_CLOSED
 
 
-def test_the_upstreams_end_ends_a_declared_answer_with_its_connection() -> None:
+def test_the_end_of_the_upstream_closes_the_connection_of_a_declared_answer() -> None:
     talk, reply = streaming(DECLARED)
     talk.say(b"-last")
     talk.upstream_ends()
@@ -378,7 +378,7 @@ def test_a_slow_client_pauses_the_upstream_within_the_bounds() -> None:
     assert reply.streamed == b"\x01firstx" + bytes(4096)
 
 
-def test_a_slow_clients_answer_does_not_end_before_it_has_taken_it() -> None:
+def test_an_answer_does_not_end_before_a_slow_client_has_read_all_data() -> None:
     talk, reply = streaming(CHUNKED)
     reply.takes = False
     talk.say(b"x")
@@ -389,7 +389,7 @@ def test_a_slow_clients_answer_does_not_end_before_it_has_taken_it() -> None:
     assert reply.finished is True
 
 
-def test_a_pause_after_a_slow_client_has_caught_up_ends_its_answer() -> None:
+def test_a_pause_of_the_upstream_ends_the_answer_of_a_slow_client_that_has_caught_up() -> None:
     talk, reply = streaming(CHUNKED)
     reply.takes = False
     talk.say(b"x")
@@ -403,7 +403,7 @@ def test_a_pause_after_a_slow_client_has_caught_up_ends_its_answer() -> None:
 
 
 @pytest.mark.parametrize(("waiting_bytes", "lasts_s"), [(16 * 1024, 1.2), (16 * 1024 + 1, 3.6)])
-def test_an_answer_that_begins_with_much_lasts_three_times_as_long(
+def test_an_answer_that_begins_with_more_than_16_kib_lasts_three_times_as_long(
     waiting_bytes: int, lasts_s: float
 ) -> None:
     talk = playing(CHUNKED)
@@ -416,8 +416,8 @@ def test_an_answer_that_begins_with_much_lasts_three_times_as_long(
     assert talk.now - began == pytest.approx(lasts_s, abs=0.02)
 
 
-def test_a_client_that_is_behind_gets_longer_answers() -> None:
-    """Each gap between two answers costs a slow network time to catch up."""
+def test_a_client_with_much_waiting_data_gets_longer_answers() -> None:
+    """On a slow network, each gap between two answers delays the client's catching up."""
     talk = playing(CHUNKED)
     talk.round_trip_s = 0.1
     reply = talk.idle(1)
@@ -438,7 +438,7 @@ def test_a_client_that_is_behind_gets_longer_answers() -> None:
 
 
 @pytest.mark.parametrize("policy", [CHUNKED, DECLARED], ids=["chunked", "declared"])
-def test_a_cut_in_a_streamed_answer_ends_the_session(policy: StreamPolicy) -> None:
+def test_a_connection_lost_during_a_streamed_answer_ends_the_session(policy: StreamPolicy) -> None:
     talk, reply = streaming(policy)
     talk.cut(reply)
     talk.say(b"lost")
@@ -446,7 +446,7 @@ def test_a_cut_in_a_streamed_answer_ends_the_session(policy: StreamPolicy) -> No
     assert talk.ended is EndReason.CLIENT_LOST
 
 
-def test_data_received_before_the_cut_still_counts() -> None:
+def test_commands_received_before_the_loss_of_a_connection_take_effect() -> None:
     talk, reply = streaming(DECLARED)
     talk.cut(reply)
     assert talk.send(2, b"last words").body == b"\x01"
@@ -455,7 +455,7 @@ def test_data_received_before_the_cut_still_counts() -> None:
     assert talk.ended is EndReason.CLIENT_CLOSED
 
 
-def test_after_a_cut_no_idle_is_answered_since_data_is_missing() -> None:
+def test_an_idle_after_a_lost_streamed_answer_gets_404_since_data_is_missing() -> None:
     talk, reply = streaming(CHUNKED)
     talk.cut(reply)
     refused = talk.idle(2)
@@ -469,8 +469,8 @@ def test_a_streamed_answer_is_not_repeated() -> None:
     assert talk.idle(1).status == 404
 
 
-def test_a_streamed_answer_that_ffmpeg_did_not_see_ends_its_session() -> None:
-    """FFmpeg repeats an exchange when it has not read the head of the answer: that data is gone."""
+def test_a_retry_of_ffmpeg_after_a_streamed_answer_ends_the_session() -> None:
+    """FFmpeg retries an exchange if it has not read the head of the answer, so the data is lost."""
     talk = Conversation(tries_again=True, policy=CHUNKED)
     talk.say(bytes(PLAYING_BYTES))
     talk.may_stream = False
@@ -496,13 +496,13 @@ def test_a_command_on_another_connection_ends_streaming() -> None:
     assert reply.body == b"\x01data"
 
 
-def test_a_connection_that_carried_another_session_means_whole_answers() -> None:
+def test_a_connection_that_carried_another_session_gets_whole_answers() -> None:
     talk = playing(CHUNKED)
     talk.session.carried_by(None, None, is_shared=True)
     assert talk.session.streaming == "connections"
 
 
-# Who may have them
+# The policy
 
 VIA = b"Via: 1.1 proxy"
 

@@ -59,7 +59,7 @@ LIKELY = st.sampled_from(sorted({byte for first, _, _ in DECIDED for byte in fir
 
 
 @given(st.lists(st.integers(0, 255) | LIKELY, max_size=12).map(bytes))
-def test_segmentation_never_changes_the_messages(first: bytes) -> None:
+def test_the_detected_protocol_is_the_same_in_any_segmentation(first: bytes) -> None:
     answers = [speech_of(first[:count]) for count in range(len(first) + 1)]
     decided = [answer for answer in answers if answer is not None]
     assert answers == [None] * (len(answers) - len(decided)) + decided

@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or reordered in streamed and whole answers mixed.
+"""No data is lost, doubled or reordered in a mixture of streamed and whole answers.
 
 Model clients read as FFmpeg and librtmp do: one connection, answers in the order of the requests, the bytes
 of a streamed answer as they come. FFmpeg has one request under way. librtmp sends and closes behind an
@@ -25,7 +25,7 @@ STREAM = b"".join(b"%07x\n" % count for count in range(1 << 17))
 
 
 class Pipe(Reply):
-    """An answer in its place on the client's one connection."""
+    """An answer on the client's only connection, where answers are ordered."""
 
     def __init__(self, connection: list[Pipe], limit: float) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Pipe(Reply):
 
 
 class StreamedTunnel(RuleBasedStateMachine):
-    """One client, its connection, and what it has read."""
+    """One client, its connection, and the data that it has read."""
 
     @initialize(
         framing=st.sampled_from(Framing),
@@ -155,7 +155,7 @@ class StreamedTunnel(RuleBasedStateMachine):
     # What holds
 
     def read(self) -> bytes:
-        """What the client has read: of answers in order, up to the first that is not over."""
+        """The data that the client has read: all answers up to the first unfinished one."""
         got = b""
         for reply in self.answers:
             if reply.streamed is not None:

@@ -17,7 +17,7 @@ from tests.protocols.malformed import LIBRARIES, MALFORMED, NEXT, ODD_BUT_WELL_F
 
 
 class Deaf:
-    """Wants to know nothing of what httptools reads."""
+    """A handler that ignores the events of httptools."""
 
 
 def httptools_takes(wire: bytes) -> bool:
@@ -51,16 +51,18 @@ TAKES: dict[str, Callable[[bytes], bool]] = {"h11": h11_takes, "httptools": http
 
 
 @pytest.mark.parametrize("malformed", MALFORMED, ids=lambda malformed: malformed.name)
-def test_which_refused_requests_other_parsers_accept(malformed: Malformed) -> None:
+def test_other_parsers_accept_exactly_the_refused_requests_that_the_table_says(
+    malformed: Malformed,
+) -> None:
     takers = {name for name, takes in TAKES.items() if takes(malformed.wire + NEXT)}
     assert takers == malformed.also_taken_by
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))
 def test_a_library_accepts_the_valid_requests(library: str) -> None:
-    """Otherwise it would refuse for the wrong cause, and the column would say nothing."""
+    """Otherwise the library refuses for another cause, and its column proves nothing."""
     assert TAKES[library](ODD_BUT_WELL_FORMED[0].wire + NEXT)
 
 
-def test_no_two_requests_of_the_table_have_one_name() -> None:
+def test_each_request_of_the_table_has_its_own_name() -> None:
     assert len({malformed.name for malformed in MALFORMED}) == len(MALFORMED)

@@ -31,12 +31,12 @@ def send(server: AdminServer, request: bytes) -> Any:
 
 
 def write_to_full(transport: Any, pieces: Any) -> None:
-    """As the transport of a reader that takes nothing."""
+    """Behaves as the transport of a client that does not read."""
     type(transport).writeSequence(transport, pieces)
     transport.producer.pauseProducing()
 
 
-def test_health_is_answered_beside_a_hundred_event_streams(server: AdminServer) -> None:
+def test_health_checks_are_answered_during_a_hundred_event_streams(server: AdminServer) -> None:
     streams = [send(server, EVENTS) for _ in range(100)]
     for path in ("/healthz", "/readyz"):
         assert server.ask("GET", path).status == 200
@@ -48,7 +48,7 @@ def test_health_is_answered_beside_a_hundred_event_streams(server: AdminServer) 
 
 
 @pytest.mark.parametrize("head", [b"", b"G", b"GET / HTTP/1.1\r\nX: ", EVENTS[:-2]])
-def test_health_is_answered_beside_connections_that_ask_for_nothing(
+def test_health_checks_are_answered_while_connections_without_requests_are_open(
     server: AdminServer, head: bytes
 ) -> None:
     silent = [send(server, head) for _ in range(3 * CONNECTIONS)]
@@ -59,7 +59,9 @@ def test_health_is_answered_beside_connections_that_ask_for_nothing(
     assert not silent[-1].aborted
 
 
-def test_health_is_answered_beside_a_hundred_readers_that_take_nothing(server: AdminServer) -> None:
+def test_health_checks_are_answered_while_a_hundred_clients_do_not_read(
+    server: AdminServer,
+) -> None:
     for _ in range(100):
         protocol, transport = server.connect()
         transport.writeSequence = partial(write_to_full, transport)  # type: ignore[method-assign]
@@ -71,19 +73,21 @@ def test_health_is_answered_beside_a_hundred_readers_that_take_nothing(server: A
     assert server.ask("GET", "/metrics").status == 200
 
 
-def test_long_answers_leave_a_reserve_for_short_ones() -> None:
+def test_long_responses_leave_connections_in_reserve_for_short_responses() -> None:
     assert WATCHERS < STREAMED < CONNECTIONS
 
 
 @pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site", "Authorization"])
-def test_a_repeated_field_of_the_access_control_is_refused(server: AdminServer, name: str) -> None:
+def test_a_repeated_field_that_access_control_uses_is_refused(
+    server: AdminServer, name: str
+) -> None:
     tunnel = server.node.open()
     head = f"DELETE /sessions/n100-1 HTTP/1.1\r\nHost: localhost\r\n{name}: a\r\n{name}: b\r\n\r\n"
     assert server.exchange(head.encode()).startswith(b"HTTP/1.1 400 ")
     assert not tunnel.session.ended
 
 
-def test_a_repeated_length_cannot_smuggle_a_request(server: AdminServer) -> None:
+def test_a_repeated_content_length_cannot_smuggle_a_request(server: AdminServer) -> None:
     head = b"PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n"
     answer = server.exchange(head + b"DELETE /drain HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1

@@ -28,7 +28,7 @@ CLEAR = "no file descriptors are left; raise LimitNOFILE= (systemd) or ulimit -n
 
 
 class Echo:
-    """A media server as far as a tunnel needs one: it sends back what it gets."""
+    """A media server that echoes the received data."""
 
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=500)
@@ -53,7 +53,7 @@ class Echo:
 
 
 class Client:
-    """A client's RTMPT session, on one connection after the other."""
+    """A client's RTMPT session, on successive connections."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -72,7 +72,7 @@ class Client:
         return status
 
     def goes_on(self) -> bool:
-        """Whether bytes still go to the media server and come back."""
+        """Whether bytes sent to the media server still come back."""
         wanted, got = os.urandom(100), b""
         target = f"/send/{self._id}/{self._number}"
         for _ in range(50):
@@ -96,7 +96,7 @@ class Client:
 
 
 class Gateway:
-    """The real one, with few descriptors."""
+    """A real gateway with few descriptors."""
 
     def __init__(self, folder: Path, upstream: int) -> None:
         with (
@@ -137,7 +137,7 @@ class Gateway:
         return self._log.read_text()
 
     def ask(self, target: str) -> str | None:
-        """The admin server's answer; None if there is none, or another than 200."""
+        """The admin server's answer; None if the status is not 200 or no answer arrives."""
         connection = HTTPConnection("127.0.0.1", self.admin, timeout=5)
         try:
             connection.request("GET", target, headers={"Connection": "close"})
@@ -158,7 +158,7 @@ class Gateway:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def is_idle(self) -> bool:
-        """Whether it takes little of the processor, as one that waits does."""
+        """Whether the gateway uses little processor time."""
         began = self.processor_s()
         time.sleep(1)
         return self.processor_s() - began < 0.3
@@ -193,7 +193,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def open_many(gateway: Gateway, stack: ExitStack) -> list[int]:
-    """Open sessions, each on a connection of its own that stays; the status of each, 0 for none."""
+    """Open sessions, each on its own connection. Returns the status of each, 0 without an answer."""
     found = []
     for _ in range(MORE):
         client = Client(gateway.port)
@@ -217,7 +217,7 @@ def running(gateway: Gateway, stack: ExitStack) -> Client:
     return client
 
 
-def test_opens_that_use_up_the_descriptors_are_refused_and_no_media_server_is_blamed(
+def test_opens_without_free_descriptors_are_refused_and_no_media_server_is_marked_as_down(
     gateway: Gateway, stack: ExitStack
 ) -> None:
     client = running(gateway, stack)
@@ -249,7 +249,7 @@ def test_opens_that_use_up_the_descriptors_are_refused_and_no_media_server_is_bl
     later.close()
 
 
-def test_running_sessions_get_new_connections_while_opens_are_refused(
+def test_active_sessions_get_new_connections_while_opens_are_refused(
     gateway: Gateway, stack: ExitStack
 ) -> None:
     client = running(gateway, stack)
@@ -268,7 +268,7 @@ def test_running_sessions_get_new_connections_while_opens_are_refused(
         assert other.post("/fcs/ident2")[0] == 404
 
 
-def test_connections_that_use_up_the_descriptors_leave_the_admin_server_and_sessions_alone(
+def test_connections_that_use_up_the_descriptors_do_not_affect_admin_server_and_sessions(
     gateway: Gateway, stack: ExitStack
 ) -> None:
     client = running(gateway, stack)
@@ -283,10 +283,10 @@ def test_connections_that_use_up_the_descriptors_leave_the_admin_server_and_sess
     assert gateway.log.count(f"connection refused: {CLEAR}") == 1
 
 
-def test_a_gateway_without_any_descriptor_waits_instead_of_trying_without_pause(
+def test_a_gateway_without_free_descriptors_waits_before_the_next_attempt(
     gateway: Gateway, stack: ExitStack
 ) -> None:
-    """The admin server's own connections use up what is kept for it."""
+    """Connections to the admin server use up its reserved descriptors."""
     client = running(gateway, stack)
     for port in (gateway.port, gateway.admin):
         for _ in range(MORE):

@@ -27,11 +27,11 @@ def accept_proxy(gateway: Gateway) -> WebWire:
 
 
 def of(request: bytes, client: bytes) -> bytes:
-    """The request as a proxy sends it on for ``client``."""
+    """The request as a proxy forwards it for ``client``."""
     return request.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: " + client + b"\r\n\r\n", 1)
 
 
-def test_sessions_behind_a_proxy_count_for_their_clients() -> None:
+def test_sessions_behind_a_proxy_count_against_the_limits_of_their_clients() -> None:
     gateway = Gateway(Limits(sessions_per_address=1))
     wire = accept_proxy(gateway)
     for client in (b"192.0.2.1", b"192.0.2.2"):
@@ -41,7 +41,7 @@ def test_sessions_behind_a_proxy_count_for_their_clients() -> None:
     assert wire.sent.startswith(FULL)
 
 
-def test_a_client_that_is_no_trusted_proxy_cannot_name_another_address() -> None:
+def test_an_untrusted_client_cannot_claim_another_address() -> None:
     gateway = Gateway(Limits(sessions_per_address=1))
     wire = accept(gateway)
     wire.arrive(of(OPEN, b"198.51.100.1"))
@@ -66,7 +66,7 @@ def test_a_denied_client_gets_403_and_the_proxys_connection_stays(request_: byte
     assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_the_web_server_sees_a_trusted_list_and_no_other() -> None:
+def test_only_the_address_list_of_a_trusted_proxy_is_forwarded_to_the_web_server() -> None:
     gateway = Gateway()
     server = Server()
     serve(gateway, server)
@@ -76,7 +76,7 @@ def test_the_web_server_sees_a_trusted_list_and_no_other() -> None:
     assert b"X-Forwarded-For: 192.0.2.1\r\n" in server.wire.sent
 
 
-def test_an_unclosed_quote_does_not_hide_the_element_of_the_gateway() -> None:
+def test_an_unclosed_quote_does_not_hide_the_element_that_the_gateway_adds() -> None:
     gateway = Gateway()
     server = Server()
     serve(gateway, server)

@@ -35,7 +35,7 @@ LARGEST = KEYFRAME + bytes(8 * MIB - len(KEYFRAME))
 
 
 class Peer:
-    """A client of the origin, and the wire to it, which takes nothing once ``reads`` is False."""
+    """A client of the origin and its transport, which accepts no data while ``reads`` is False."""
 
     def __init__(self, streams: StreamTable) -> None:
         self.reads = True
@@ -58,7 +58,7 @@ class Peer:
         self.closed = cause
 
     def say(self, data: bytes) -> None:
-        """Send bytes; a connection that they end is gone."""
+        """Send bytes; a connection that the server closes is reported lost."""
         try:
             self.server.receive(data, self.now)
         except RTMPError as error:
@@ -67,7 +67,7 @@ class Peer:
             self.server.end()
 
     def start(self, role: str, name: str = "name") -> Peer:
-        """Play or publish a stream, from now on in chunks of 60,000 bytes."""
+        """Play or publish a stream, with chunks of 60,000 bytes."""
         for data in (
             self._client.connect(),
             self._client.call("createStream", 2.0),
@@ -91,7 +91,7 @@ class Peer:
         return self
 
     def takes_some(self) -> None:
-        """Take what has been written so far."""
+        """Read the data written so far."""
         data = bytes(self.unsent)
         self.unsent.clear()
         self._client.receive(data)
@@ -107,7 +107,7 @@ def streams() -> StreamTable:
     return StreamTable()
 
 
-def test_a_flood_of_empty_messages_is_ended_before_it_costs_much(streams: StreamTable) -> None:
+def test_a_connection_that_floods_empty_messages_is_closed_early(streams: StreamTable) -> None:
     players = [Peer(streams).start("play") for _ in range(20)]
     publisher = Peer(streams).start("publish")
     before = sum(player.messages for player in players)
@@ -120,7 +120,7 @@ def test_a_flood_of_empty_messages_is_ended_before_it_costs_much(streams: Stream
     assert sum(player.messages for player in players) - before <= 20 * most
 
 
-def test_a_publisher_of_small_frames_in_real_time_goes_on(streams: StreamTable) -> None:
+def test_a_publisher_of_small_frames_in_real_time_is_not_closed(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     for frame in range(10_000):
         publisher.now = frame / 100
@@ -128,7 +128,7 @@ def test_a_publisher_of_small_frames_in_real_time_goes_on(streams: StreamTable) 
     assert not publisher.closed
 
 
-def test_a_key_frame_is_kept_once_for_all_players_that_do_not_read(streams: StreamTable) -> None:
+def test_a_key_frame_is_stored_once_for_all_players_that_do_not_read(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     players = [Peer(streams).start("play").takes_nothing() for _ in range(100)]
     for timestamp in range(3):
@@ -139,7 +139,7 @@ def test_a_key_frame_is_kept_once_for_all_players_that_do_not_read(streams: Stre
     assert streams.memory.waiting_bytes <= len(LARGEST) + 100 * (MESSAGE_BYTES + STALLED_BYTES)
 
 
-def test_a_slow_player_gets_a_large_key_frame_whole_and_goes_on(streams: StreamTable) -> None:
+def test_a_slow_player_gets_a_large_key_frame_whole_and_continues(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     player = Peer(streams).start("play").takes_nothing()
     before = player.messages
@@ -174,13 +174,13 @@ def test_the_queues_of_all_players_together_are_limited() -> None:
 
 
 def unfinished(size_bytes: int) -> bytes:
-    """A key frame but for its last bytes."""
+    """A key frame without its last bytes."""
     writer = ChunkWriter()
     setting = writer.write(set_chunk_size(60_000))
     return setting + writer.write(video(KEYFRAME + bytes(size_bytes)))[:-10]
 
 
-def test_unfinished_messages_of_all_connections_have_a_bound_and_the_largest_ends() -> None:
+def test_unfinished_messages_of_all_connections_are_limited_and_the_largest_is_closed() -> None:
     streams = StreamTable(memory=ServerMemory(unfinished_bytes=20 * MIB))
     honest = Peer(streams).start("publish")
     honest.say(unfinished(1 * MIB))
@@ -195,7 +195,7 @@ def test_unfinished_messages_of_all_connections_have_a_bound_and_the_largest_end
     assert streams.memory.unfinished_bytes == 0
 
 
-def test_a_finished_message_gives_its_room_back(streams: StreamTable) -> None:
+def test_a_finished_message_no_longer_counts_against_the_limit(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     publisher.send(video(LARGEST))
     assert streams.memory.unfinished_bytes == 0
@@ -227,7 +227,7 @@ def send_until_closed(peer: Peer, message: Message, count: int) -> int:
 
 
 def most_messages(size_bytes: int, chunks: int) -> int:
-    """How many messages of a size pass that cost so many chunks each, when no time passes."""
+    """The number of messages of a size and cost in chunks that are accepted without time passing."""
     limits = ChunkLimits()
     return int(limits.chunks_saved / (chunks - size_bytes / limits.bytes_a_chunk)) + 1
 
@@ -240,7 +240,9 @@ NO_TRANSACTION = b"\x02\x00\x01x\x00" + bytes(8)
 
 
 @pytest.mark.parametrize("values", [0, 100, 4000])
-def test_commands_cost_by_their_number_and_their_values(streams: StreamTable, values: int) -> None:
+def test_the_cost_of_commands_depends_on_their_number_and_their_values(
+    streams: StreamTable, values: int
+) -> None:
     peer = Peer(streams).start("play")
     payload = NO_TRANSACTION + b"\x05" * values
     cost = 1 + COMMAND_CHUNKS + len(payload) // COMMAND_BYTES_A_CHUNK
@@ -249,20 +251,20 @@ def test_commands_cost_by_their_number_and_their_values(streams: StreamTable, va
     assert sent <= most_messages(len(payload) + 12, cost)
 
 
-def test_pings_cost_by_their_number(streams: StreamTable) -> None:
+def test_the_cost_of_pings_depends_on_their_number(streams: StreamTable) -> None:
     peer = Peer(streams).start("play")
     sent = send_until_closed(peer, user_control(UserControl.PING_REQUEST, 1), 3000)
     assert "small chunks or commands" in peer.closed
     assert sent <= most_messages(18, 1 + PING_CHUNKS)
 
 
-def test_a_client_that_starts_with_a_hundred_commands_goes_on(streams: StreamTable) -> None:
+def test_a_client_that_starts_with_a_hundred_commands_is_not_closed(streams: StreamTable) -> None:
     peer = Peer(streams).start("play")
     send_until_closed(peer, Command("_checkbw", 1.0).message(), 100)
     assert not peer.closed
 
 
-def test_a_publisher_that_begins_and_ends_without_end_is_ended(streams: StreamTable) -> None:
+def test_a_publisher_that_starts_and_stops_without_end_is_closed(streams: StreamTable) -> None:
     players = [Peer(streams).start("play") for _ in range(20)]
     publisher = Peer(streams).start("publish")
     before = sum(player.messages for player in players)
@@ -277,7 +279,9 @@ def test_a_publisher_that_begins_and_ends_without_end_is_ended(streams: StreamTa
     assert sum(player.messages for player in players) - before <= 20 * (most + 5)
 
 
-def test_small_frames_in_tiny_segments_in_real_time_go_on(streams: StreamTable) -> None:
+def test_a_publisher_of_small_frames_in_tiny_segments_in_real_time_is_not_closed(
+    streams: StreamTable,
+) -> None:
     publisher = Peer(streams).start("publish")
     for frame in range(5_000):
         sent = publisher.write_message(video(INTER_FRAME, frame * 10))
@@ -291,7 +295,9 @@ def header(track: int) -> Message:
     return video(b"\x96\x00av01" + bytes([track]))
 
 
-def test_a_codec_header_costs_the_same_however_many_are_kept(streams: StreamTable) -> None:
+def test_the_work_for_a_codec_header_does_not_grow_with_the_number_of_stored_headers(
+    streams: StreamTable,
+) -> None:
     publisher = Peer(streams).start("publish")
     publisher.send(header(0))
     with_one = count_calls(lambda: publisher.send(header(0)))
@@ -311,7 +317,9 @@ def test_replaced_headers_do_not_add_to_the_stored_size(streams: StreamTable) ->
 
 
 @pytest.mark.parametrize("full", ["own queue", "all queues"])
-def test_a_player_with_no_room_costs_the_same_however_many_headers_are_kept(full: str) -> None:
+def test_the_work_for_a_full_player_does_not_grow_with_the_number_of_stored_headers(
+    full: str,
+) -> None:
     waiting_bytes = MIB if full == "all queues" else 128 * MIB
     streams = StreamTable(memory=ServerMemory(waiting_bytes=waiting_bytes))
     publisher, player = Peer(streams).start("publish"), Peer(streams).start("play")
@@ -328,7 +336,7 @@ def test_a_player_with_no_room_costs_the_same_however_many_headers_are_kept(full
     assert count_calls(lambda: publisher.send(large)) <= with_one + 10
 
 
-def test_notices_are_made_and_kept_once_for_all_players(streams: StreamTable) -> None:
+def test_notices_are_created_and_stored_once_for_all_players(streams: StreamTable) -> None:
     def work(players: int) -> int:
         name = f"stream {players}"
         held = [Peer(streams).start("play", name) for _ in range(players)]
@@ -355,7 +363,7 @@ def toggle(publisher: Peer) -> None:
     publisher.call("publish", LONG_NAME)
 
 
-def test_notices_that_a_player_does_not_read_have_a_bound_in_bytes(streams: StreamTable) -> None:
+def test_unread_notices_of_a_player_are_limited_in_bytes(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish", LONG_NAME)
     player = Peer(streams).start("play", LONG_NAME)
     player.server.hold()
@@ -369,7 +377,7 @@ def test_notices_that_a_player_does_not_read_have_a_bound_in_bytes(streams: Stre
     assert not publisher.closed
 
 
-def test_notices_count_in_the_total_for_all_players() -> None:
+def test_notices_count_against_the_limit_on_the_queues_of_all_players() -> None:
     streams = StreamTable(memory=ServerMemory(waiting_bytes=2 * STALLED_BYTES))
     publisher = Peer(streams).start("publish", LONG_NAME)
     player = Peer(streams).start("play", LONG_NAME)
@@ -380,7 +388,7 @@ def test_notices_count_in_the_total_for_all_players() -> None:
     assert streams.memory.waiting_bytes <= 2 * STALLED_BYTES
 
 
-def test_full_transports_have_a_bound_and_the_longest_full_ends() -> None:
+def test_full_transports_are_limited_and_the_longest_full_transport_is_closed() -> None:
     streams = StreamTable(memory=ServerMemory(waiting_bytes=4 * STALLED_BYTES))
     hostile = [Peer(streams).start("play") for _ in range(10)]
     honest = Peer(streams).start("play")
@@ -396,7 +404,7 @@ def test_full_transports_have_a_bound_and_the_longest_full_ends() -> None:
     assert streams.memory.waiting_bytes == 0
 
 
-def test_a_transport_that_drains_is_not_the_longest_full_any_more() -> None:
+def test_a_transport_that_has_drained_is_not_the_longest_full_transport() -> None:
     streams = StreamTable(memory=ServerMemory(waiting_bytes=2 * STALLED_BYTES))
     first, second, third = (Peer(streams).start("play") for _ in range(3))
     first.server.hold()
@@ -407,7 +415,7 @@ def test_a_transport_that_drains_is_not_the_longest_full_any_more() -> None:
     assert [bool(peer.closed) for peer in (first, second, third)] == [False, True, False]
 
 
-def test_a_player_that_was_closed_is_written_nothing(streams: StreamTable) -> None:
+def test_no_data_is_written_to_a_closed_player(streams: StreamTable) -> None:
     publisher = Peer(streams).start("publish")
     player = Peer(streams).start("play").takes_nothing()
     player.server.evict("")
@@ -417,7 +425,7 @@ def test_a_player_that_was_closed_is_written_nothing(streams: StreamTable) -> No
     assert streams.memory.waiting_bytes == 0
 
 
-def test_a_long_application_name_is_not_kept(streams: StreamTable) -> None:
+def test_a_long_application_name_is_not_stored(streams: StreamTable) -> None:
     peer = Peer(streams)
     peer.send(Command("connect", 1.0, {"app": "x" * (PATH_CHARACTERS + 1)}).message())
     assert "stream path" in peer.closed

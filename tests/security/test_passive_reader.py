@@ -18,7 +18,7 @@ EMPTY_MESSAGES = b"\x03" + bytes(11) + b"\xc3" * 512 * 1024
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes the reader's chunk reader was given, piece by piece."""
+    """The sizes of the pieces passed to the reader's chunk reader."""
     sizes: list[int] = []
     feed: Any = ChunkReader.feed
 
@@ -31,7 +31,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("piece_bytes", [1000, 512 * 1024])
-def test_a_client_that_neither_publishes_nor_plays_is_read_up_to_a_bound(
+def test_the_reading_of_a_client_that_neither_publishes_nor_plays_is_limited(
     fed: list[int], piece_bytes: int
 ) -> None:
     facts = Facts()
@@ -45,7 +45,7 @@ def test_a_client_that_neither_publishes_nor_plays_is_read_up_to_a_bound(
     assert facts.unreadable
 
 
-def test_a_client_of_ordinary_messages_is_read_up_to_a_bound_on_its_bytes(fed: list[int]) -> None:
+def test_the_reading_of_a_client_with_ordinary_messages_is_limited_in_bytes(fed: list[int]) -> None:
     facts = Facts()
     reader: PassiveReader | None = PassiveReader(facts)
     stream = HANDSHAKE + message(8, bytes(128)) * 8192
@@ -68,7 +68,7 @@ class NoFigures:
 
 @pytest.fixture
 def headers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One element for each chunk header that was read."""
+    """A list with one element for each chunk header read."""
     read: list[int] = []
     begin: Any = ChunkReader._begin_chunk
 
@@ -100,7 +100,7 @@ def publishing() -> PassiveReader:
     [EMPTY_MESSAGES, message(4, b"\x00\x06ping") * 40_000],
     ids=["a message a byte", "pings"],
 )
-def test_either_side_of_a_measured_stream_is_read_up_to_a_bound_on_its_chunks(
+def test_the_reading_of_each_side_of_a_measured_stream_is_limited_in_chunks(
     headers: list[int], side: str, stream: bytes
 ) -> None:
     reader: PassiveReader | None = publishing()
@@ -114,7 +114,7 @@ def test_either_side_of_a_measured_stream_is_read_up_to_a_bound_on_its_chunks(
     assert len(headers) <= limits.chunks_saved + fed_bytes // limits.bytes_a_chunk + 1
 
 
-def test_a_command_of_many_values_counts_as_so_many_chunks() -> None:
+def test_a_command_of_many_values_counts_as_several_chunks() -> None:
     reader: PassiveReader | None = publishing()
     values = message(20, b"\x02\x00\x01x\x00" + bytes(8) + b"\x05" * 100)
     for _ in range(1000):
@@ -128,7 +128,7 @@ def test_a_command_of_many_values_counts_as_so_many_chunks() -> None:
     [(8, 100, 600), (128, 8000, 2), (40, 5000, 1)],
     ids=["silence", "8 Mbit/s in small chunks", "a burst of speech"],
 )
-def test_honest_streams_of_small_messages_are_read_to_their_end(
+def test_ordinary_streams_of_small_messages_are_read_completely(
     payload_bytes: int, a_second: int, seconds: int
 ) -> None:
     reader: PassiveReader | None = publishing()

@@ -15,7 +15,7 @@ LINE = "a rule of the media server that lets 127.0.0.1 publish lets all clients 
 
 
 def log_of_start(folder: Path, *words: str) -> str:
-    """What a gateway logs from its start to its end."""
+    """The log of a gateway from its start to its end."""
     path = folder / "log"
     with path.open("wb") as log:
         process = subprocess.Popen(
@@ -44,7 +44,7 @@ def log_of_start(folder: Path, *words: str) -> str:
         (["localhost:1", "192.0.2.1:1", "[::1]:1"], "localhost:1, [::1]:1"),
     ],
 )
-def test_an_upstream_on_loopback_is_warned_of_at_startup(
+def test_an_upstream_on_loopback_causes_a_warning_at_startup(
     tmp_path: Path, upstreams: list[str], named: str
 ) -> None:
     log = log_of_start(tmp_path, *(word for each in upstreams for word in ("--upstream", each)))
@@ -53,7 +53,9 @@ def test_an_upstream_on_loopback_is_warned_of_at_startup(
 
 
 @pytest.mark.parametrize("words", [[], ["--upstream", "192.0.2.1:1"]])
-def test_the_embedded_origin_and_other_machines_are_not(tmp_path: Path, words: list[str]) -> None:
+def test_the_embedded_origin_and_upstreams_on_other_machines_cause_no_warning(
+    tmp_path: Path, words: list[str]
+) -> None:
     log = log_of_start(tmp_path, *words)
     assert "media servers: " in log
     assert LINE not in log

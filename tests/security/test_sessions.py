@@ -10,7 +10,7 @@ from tests.helpers.session_recording import Conversation, Reply
 MIB = 1024 * 1024
 
 
-def test_waiters_of_one_number_are_bounded_and_the_oldest_is_refused() -> None:
+def test_the_pending_replies_of_one_number_are_limited_and_the_oldest_is_refused() -> None:
     talk = Conversation()
     talk.send(0)
     replies = [talk.idle(5) for _ in range(2000)]
@@ -20,7 +20,7 @@ def test_waiters_of_one_number_are_bounded_and_the_oldest_is_refused() -> None:
     assert all(reply.status == 404 for reply in replies[: -len(waiting)])
 
 
-def test_forgetting_waiters_looks_at_no_more_than_the_bound() -> None:
+def test_the_removal_of_pending_replies_examines_no_more_than_the_limit() -> None:
     class Counted(Reply):
         looked = 0
 
@@ -38,7 +38,7 @@ def test_forgetting_waiters_looks_at_no_more_than_the_bound() -> None:
     assert len(talk.session._waiters) <= 64
 
 
-def test_early_commands_are_bounded_by_the_sessions_part_of_all_buffers() -> None:
+def test_early_commands_are_limited_by_the_sessions_share_of_all_buffers() -> None:
     talk = Conversation(Limits(window_commands=1000))
     talk.send(0)
     talk.session.share(256 * 1024)
@@ -50,8 +50,8 @@ def test_early_commands_are_bounded_by_the_sessions_part_of_all_buffers() -> Non
     assert talk.ended is EndReason.WINDOW_FULL
 
 
-def test_an_ended_session_keeps_its_answers_for_repetition_and_nothing_else() -> None:
-    """What all ended sessions keep together has a bound (test_table)."""
+def test_an_ended_session_keeps_only_its_answers_for_repetition() -> None:
+    """The stored answers of all ended sessions together are limited (test_table)."""
     for end in ("close", "drain"):
         talk = Conversation()
         for number in range(8):

@@ -35,7 +35,7 @@ def server(gateway: Gateway) -> Server:
         (GET, b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
     ],
 )
-def test_a_connection_is_not_used_again_after_an_answer_without_a_body(
+def test_a_server_connection_is_not_reused_after_a_response_that_must_not_have_a_body(
     gateway: Gateway, server: Server, request_: bytes, answer: bytes
 ) -> None:
     wire = accept(gateway)
@@ -51,7 +51,7 @@ def test_a_connection_is_not_used_again_after_an_answer_without_a_body(
 
 
 @pytest.mark.parametrize("end", [OK, CHUNKED + b"1\r\na\r\n0\r\n\r\n"])
-def test_a_connection_with_bytes_behind_the_answer_is_not_used_again(
+def test_a_server_connection_with_bytes_after_the_response_is_not_reused(
     gateway: Gateway, server: Server, end: bytes
 ) -> None:
     accept(gateway).arrive(GET)
@@ -62,7 +62,7 @@ def test_a_connection_with_bytes_behind_the_answer_is_not_used_again(
     assert other.sent == b""
 
 
-def test_bytes_that_wait_in_the_kernel_are_no_answer_to_the_next_request(
+def test_bytes_waiting_in_the_kernel_are_not_read_as_the_response_to_the_next_request(
     gateway: Gateway, server: Server
 ) -> None:
     accept(gateway).arrive(GET)
@@ -98,7 +98,9 @@ def test_bytes_that_wait_in_the_kernel_are_no_answer_to_the_next_request(
         b"HTTP/1.1 200 OK\r\nA: " + b"b" * 40_000,
     ],
 )
-def test_a_malformed_answer_is_502_at_once(gateway: Gateway, server: Server, answer: bytes) -> None:
+def test_a_malformed_response_gives_502_at_once(
+    gateway: Gateway, server: Server, answer: bytes
+) -> None:
     wire = accept(gateway)
     wire.arrive(GET)
     server.wire.arrive(answer)
@@ -111,7 +113,7 @@ def test_a_malformed_answer_is_502_at_once(gateway: Gateway, server: Server, ans
     assert wire.sent == OK
 
 
-def test_a_trailer_with_a_length_closes_only_the_servers_connection(
+def test_a_trailer_with_content_length_closes_only_the_servers_connection(
     gateway: Gateway, server: Server
 ) -> None:
     wire = accept(gateway)
@@ -128,7 +130,7 @@ def test_a_trailer_with_a_length_closes_only_the_servers_connection(
     assert wire.sent == OK
 
 
-def test_a_bare_line_feed_is_found_in_a_head_that_comes_byte_by_byte(
+def test_a_bare_line_feed_is_refused_in_a_head_that_arrives_byte_by_byte(
     gateway: Gateway, server: Server
 ) -> None:
     wire = accept(gateway)
@@ -140,7 +142,7 @@ def test_a_bare_line_feed_is_found_in_a_head_that_comes_byte_by_byte(
     assert wire.sent == BAD_GATEWAY
 
 
-def test_a_malformed_chunk_behind_a_head_that_was_sent_breaks_the_answer_off(
+def test_a_malformed_chunk_after_a_forwarded_head_aborts_the_clients_connection(
     gateway: Gateway, server: Server
 ) -> None:
     wire = accept(gateway)
@@ -153,7 +155,7 @@ def test_a_malformed_chunk_behind_a_head_that_was_sent_breaks_the_answer_off(
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
-def test_a_server_that_closes_before_its_head_is_whole_is_502(
+def test_a_server_that_closes_before_the_end_of_its_head_gives_502(
     gateway: Gateway, server: Server, said: bytes
 ) -> None:
     wire = accept(gateway)
@@ -164,7 +166,7 @@ def test_a_server_that_closes_before_its_head_is_whole_is_502(
     assert wire.sent.endswith(BAD_GATEWAY)
 
 
-def test_a_connection_is_not_used_again_after_an_answer_ahead_of_the_body(
+def test_a_server_connection_is_not_reused_after_a_response_before_the_end_of_the_request(
     gateway: Gateway, server: Server
 ) -> None:
     wire = accept(gateway)

@@ -19,7 +19,7 @@ from tests.protocols.rtmp.test_passive import conversation
 from tests.telemetry.test_truth import EndToEnd
 from tests.tunnels.test_relay import Waiting
 
-# Whole conversations, nonsense behind a good handshake, RTMPE, and nonsense from the first byte.
+# Whole conversations, invalid data after a valid handshake, RTMPE, and invalid data only.
 STREAMS = st.one_of(
     st.just(conversation()),
     st.binary(min_size=1, max_size=400).map(lambda rest: conversation("play") + rest),
@@ -35,13 +35,13 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def answers(end: EndToEnd) -> bytes:
-    """The bodies of what was answered, without their interval bytes."""
+    """The bodies of the answers, without their interval bytes."""
     return b"".join(each.partition(b"\r\n\r\n")[2][1:] for each in end.wire.writes)
 
 
 @BOTH
 @given(up=STREAMS, down=STREAMS, size=st.integers(50, 2000))
-def test_a_tunnels_bytes_pass_at_once_and_as_they_are(
+def test_the_bytes_of_a_measured_tunnel_pass_immediately_and_unchanged(
     media: bool, up: bytes, down: bytes, size: int
 ) -> None:
     end = EndToEnd(hold_s=4.0, media=media)
@@ -61,7 +61,7 @@ def test_a_tunnels_bytes_pass_at_once_and_as_they_are(
 
 
 class Bench:
-    """A relay that is measured, between two connections in memory."""
+    """A measured relay between two connections in memory."""
 
     def __init__(self, media: bool) -> None:
         self.sessions = Sessions(lambda: 0.0, lambda: 0.0, media=media)
@@ -91,7 +91,7 @@ class Bench:
 
 @BOTH
 @given(up=STREAMS, down=STREAMS, size=st.integers(50, 2000))
-def test_a_relays_bytes_pass_at_once_and_as_they_are(
+def test_the_bytes_of_a_measured_relay_pass_immediately_and_unchanged(
     media: bool, up: bytes, down: bytes, size: int
 ) -> None:
     bench = Bench(media)
@@ -107,7 +107,7 @@ def test_a_relays_bytes_pass_at_once_and_as_they_are(
 
 
 @pytest.mark.parametrize("last", ["publish", "play"])
-def test_a_tunnel_is_read_no_more_once_its_stream_is_known(last: str) -> None:
+def test_the_reading_of_a_tunnel_stops_when_its_stream_is_known(last: str) -> None:
     for media, goes_on in ((False, False), (True, True)):
         end = EndToEnd(hold_s=0, media=media)
         said = conversation(last)
@@ -120,7 +120,9 @@ def test_a_tunnel_is_read_no_more_once_its_stream_is_known(last: str) -> None:
 
 @pytest.mark.parametrize("first", [b"\x06", b"\x08", b"\x47"])
 @BOTH
-def test_reading_stops_if_it_is_not_plain_rtmp(first: bytes, media: bool) -> None:
+def test_the_reading_of_a_tunnel_stops_if_the_data_is_not_plain_rtmp(
+    first: bytes, media: bool
+) -> None:
     end = EndToEnd(hold_s=0, media=media)
     end.send(first + bytes(1535))
     assert end.upstream.tunnel.reading is None
@@ -132,7 +134,7 @@ def test_reading_stops_if_it_is_not_plain_rtmp(first: bytes, media: bool) -> Non
 
 
 @BOTH
-def test_a_relay_is_read_no_more_once_its_stream_is_known(media: bool) -> None:
+def test_the_reading_of_a_relay_stops_when_its_stream_is_known(media: bool) -> None:
     bench = Bench(media)
     bench.client.says(conversation()[:-1])
     assert bench.relay.reading is not None

@@ -20,7 +20,7 @@ from tests.helpers.fabricated_telemetry import Node
 
 
 class Notes:
-    """A record that is kept."""
+    """A recorder of session events."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -60,7 +60,7 @@ def test_sessions_are_found_by_alias_prefix_stream_upstream_and_protocol(node: N
     assert len(node.sessions) == 2
 
 
-def test_a_summary_is_plain_values_without_the_session_id(node: Node) -> None:
+def test_a_summary_has_plain_values_and_no_session_id(node: Node) -> None:
     tunnel = node.open()
     node.talk([tunnel], 3)
     plain = node.sessions.summary(tunnel.alias).as_dict()
@@ -70,7 +70,7 @@ def test_a_summary_is_plain_values_without_the_session_id(node: Node) -> None:
     assert plain["latencies"]["poll_gap"]["count"] == 2
 
 
-def test_the_operator_ends_a_session_by_its_alias(node: Node) -> None:
+def test_the_operator_can_end_a_session_by_its_alias(node: Node) -> None:
     tunnel = node.open()
     assert node.sessions.dismiss(tunnel.alias)
     assert tunnel.session.ended is EndReason.ENDED_BY_OPERATOR
@@ -78,7 +78,7 @@ def test_the_operator_ends_a_session_by_its_alias(node: Node) -> None:
     assert node.sessions.ended == {("rtmpt", "ended_by_operator"): 1}
 
 
-def test_the_last_figures_of_an_ended_session_stay_until_they_are_forgotten(node: Node) -> None:
+def test_the_last_figures_of_an_ended_session_are_available_for_a_limited_time(node: Node) -> None:
     tunnel = node.open()
     node.talk([tunnel], 5)
     tunnel.dismiss(EndReason.CLIENT_LOST)
@@ -92,14 +92,14 @@ def test_the_last_figures_of_an_ended_session_stay_until_they_are_forgotten(node
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
-def test_ended_sessions_are_remembered_up_to_a_bound(most: int) -> None:
+def test_the_number_of_stored_ended_sessions_is_limited(most: int) -> None:
     node = Node(keep_ended=most)
     for _ in range(5):
         node.open().dismiss(EndReason.CLIENT_LOST)
     assert len(node.sessions.just_ended()) == most
 
 
-def test_sums_are_the_same_before_and_after_an_end(node: Node) -> None:
+def test_the_end_of_a_session_does_not_change_the_sums(node: Node) -> None:
     tunnels = [node.open(), node.open(), node.open("rtmpts")]
     node.talk(tunnels, 10)
 
@@ -115,7 +115,7 @@ def test_sums_are_the_same_before_and_after_an_end(node: Node) -> None:
     assert sums() == before
 
 
-def test_commands_by_kind_are_counted_from_their_numbers(node: Node) -> None:
+def test_the_commands_of_each_kind_are_counted_from_their_numbers(node: Node) -> None:
     tunnel = node.open()
     session = tunnel.session
     for number, kind in enumerate((Kind.IDLE, Kind.SEND, Kind.IDLE, Kind.SEND, Kind.CLOSE), 1):
@@ -124,7 +124,7 @@ def test_commands_by_kind_are_counted_from_their_numbers(node: Node) -> None:
     assert (session.sends, session.idles, session.closes, session.repeats) == (2, 2, 1, 1)
 
 
-def test_every_sessions_minute_is_moved_on_once_in_a_slice(node: Node) -> None:
+def test_the_sliding_minute_of_every_session_advances_once_in_a_slice(node: Node) -> None:
     tunnels = [node.open() for _ in range(100)]
     node.talk(tunnels, 2)
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_every_sessions_minute_is_moved_on_once_in_a_slice(node: Node) -> None:
     assert not any(each.latencies for each in node.sessions.summaries())
 
 
-def test_the_totals_have_every_value_within_ten_seconds(node: Node) -> None:
+def test_every_measured_value_is_in_the_totals_within_ten_seconds(node: Node) -> None:
     tunnels = [node.open() for _ in range(100)]
     node.talk(tunnels, 3)
     for _ in range(round(SLICE_S / TURN_S / 3)):
@@ -171,7 +171,7 @@ def test_a_failed_relay_is_counted_as_refused_only() -> None:
     assert node.sessions.ended == {("rtmpt", "upstream_unavailable"): 1}
 
 
-def test_streamed_answers_are_summed_up_living_and_ended(node: Node) -> None:
+def test_streamed_answers_of_active_and_ended_sessions_are_summed(node: Node) -> None:
     tunnel = node.open()
     tunnel.session._totals = StreamedTotals()
     tunnel.session._totals.answers, tunnel.session._totals.size_bytes = 3, 5000

@@ -48,7 +48,7 @@ class EndToEnd:
         return self.gateway.upstreams[-1]
 
     def wait(self, seconds: float) -> None:
-        """Time passes, and the gateway's timers do what is due, but for the client's silence."""
+        """Advance the time and run the gateway's timers, except those for silent clients."""
         self.gateway.clock.now += seconds
 
     def send(self, body: bytes = b"x", number: int | None = None) -> None:
@@ -70,7 +70,7 @@ class EndToEnd:
         return summary
 
     def slow_ones(self) -> dict[str, float]:
-        """The longest of each latency that was not nothing."""
+        """The maximum of each latency that is above zero."""
         found = {name: estimate.max_s for name, estimate in self.summary.latencies.items()}
         return {name: value for name, value in found.items() if value > SOME_US}
 
@@ -113,7 +113,7 @@ def test_unanswered_data_shows_in_the_downstream_wait() -> None:
     assert found == about(poll_gap=0.12)
 
 
-def test_each_answer_waits_as_long_as_the_oldest_byte_in_it() -> None:
+def test_the_wait_of_an_answer_is_that_of_its_oldest_byte() -> None:
     figures = Figures(Histograms())
     figures.downstream_waits(100, 1.0)
     figures.downstream_waits(200, 1.5)
@@ -126,7 +126,7 @@ def test_each_answer_waits_as_long_as_the_oldest_byte_in_it() -> None:
     assert figures.waiting == []
 
 
-def test_arrival_times_are_stored_within_a_limit() -> None:
+def test_the_number_of_stored_arrival_times_is_limited() -> None:
     figures = Figures(Histograms())
     for number in range(10_000):
         figures.downstream_waits(number, float(number))
@@ -147,7 +147,7 @@ def test_commands_out_of_order_show_in_the_upstream_delay() -> None:
     assert end.summary.sends == 21
 
 
-def test_an_upstream_that_takes_its_time_shows_in_the_upstream_delay() -> None:
+def test_an_upstream_that_reads_slowly_shows_in_the_upstream_delay() -> None:
     end = EndToEnd(hold_s=0)
     for _ in range(10):
         end.upstream.unsent = 100_000
@@ -158,7 +158,7 @@ def test_an_upstream_that_takes_its_time_shows_in_the_upstream_delay() -> None:
     assert end.slow_ones() == about(upstream_delay=0.4)
 
 
-def test_a_send_that_waits_for_its_turn_and_then_for_the_upstream_has_one_delay() -> None:
+def test_a_send_that_waits_for_its_order_and_then_for_the_upstream_has_one_delay() -> None:
     talk = Conversation()
     figures = Figures(Histograms())
     talk.session._figures = figures
@@ -208,7 +208,7 @@ def test_a_late_pong_shows_in_the_ping_of_the_answering_side(asker: str) -> None
         assert end.slow_ones() == about(ping_upstream=0.1)
 
 
-def test_media_that_comes_late_shows_in_its_lateness() -> None:
+def test_late_media_shows_in_the_lateness() -> None:
     end = EndToEnd(media=True)
     up = ChunkWriter()
     end.send(b"\x03" + bytes(HANDSHAKE_BYTES - 1))
@@ -238,7 +238,7 @@ def test_a_client_that_does_not_wait_for_answers_has_no_poll_gap() -> None:
     assert gaps.max_s < SOME_US
 
 
-def test_connections_and_proxies_are_counted_as_they_come() -> None:
+def test_the_connections_and_proxies_of_a_session_are_counted() -> None:
     end = EndToEnd(hold_s=0)
     end.send()
     end.send()
@@ -249,7 +249,7 @@ def test_connections_and_proxies_are_counted_as_they_come() -> None:
     assert end.summary.client == "Test"
 
 
-def test_a_session_that_is_not_measured_has_counts_alone() -> None:
+def test_a_session_without_measurement_has_only_counts() -> None:
     end = EndToEnd()
     end.gateway.sessions._measure = lambda ingress: None
     wire = end.wire = end.gateway.accept()

@@ -10,7 +10,7 @@ import pytest
 from gateway.tunnels.ids import SessionIds, base36
 
 
-def test_an_id_names_node_and_worker_and_then_128_random_bits() -> None:
+def test_an_id_consists_of_node_worker_and_128_random_bits() -> None:
     ids = SessionIds("a7", 37, lambda size: bytes(range(size)))
     session_id, alias = ids.next()
     assert session_id == b"a711" + b"AAECAwQFBgcICQoLDA0ODw"
@@ -29,13 +29,13 @@ def test_the_random_part_has_at_least_128_bits_from_the_source() -> None:
 
 
 @pytest.mark.parametrize("octet", [0x00, 0x3E, 0xFB, 0xFF])
-def test_an_id_is_of_the_characters_that_any_client_and_proxy_keeps(octet: int) -> None:
+def test_an_id_has_only_characters_that_clients_and_proxies_pass_unchanged(octet: int) -> None:
     session_id, _ = SessionIds("zz", 1295, lambda size: bytes([octet]) * size).next()
     assert re.fullmatch(rb"[A-Za-z0-9_-]{1,31}", session_id)
     assert session_id.startswith(b"zzzz")
 
 
-def test_every_bit_of_the_source_makes_another_id() -> None:
+def test_each_random_bit_changes_the_id() -> None:
     def id_of(secret: int) -> bytes:
         return SessionIds("00", 0, lambda size: secret.to_bytes(size, "big")).next()[0]
 
@@ -49,7 +49,7 @@ def test_no_two_sessions_of_a_worker_share_an_id_or_an_alias() -> None:
     assert len({alias for _, alias in made}) == 1000
 
 
-def test_an_alias_gives_nothing_of_the_secret_away() -> None:
+def test_an_alias_does_not_contain_the_random_part_of_the_id() -> None:
     session_id, alias = SessionIds("n0", 1, os.urandom).next()
     assert alias.partition("-")[0].encode() == session_id[:4]
     assert session_id[4:] not in alias.encode()
@@ -57,7 +57,7 @@ def test_an_alias_gives_nothing_of_the_secret_away() -> None:
 
 
 @pytest.mark.parametrize(("node", "worker"), [("a", 0), ("abc", 0), ("", 0), ("00", 36 * 36)])
-def test_a_node_or_worker_that_does_not_fit_is_refused(node: str, worker: int) -> None:
+def test_a_node_or_worker_number_that_is_too_large_is_refused(node: str, worker: int) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         SessionIds(node, worker, os.urandom)
 
@@ -66,5 +66,7 @@ def test_a_node_or_worker_that_does_not_fit_is_refused(node: str, worker: int) -
     ("number", "width", "digits"),
     [(0, 2, "00"), (0, 1, "0"), (35, 2, "0z"), (36, 2, "10"), (1295, 2, "zz"), (1296, 2, "100")],
 )
-def test_base36_is_padded_and_never_cut(number: int, width: int, digits: str) -> None:
+def test_base36_numbers_are_padded_and_never_truncated(
+    number: int, width: int, digits: str
+) -> None:
     assert base36(number, width) == digits

@@ -27,7 +27,7 @@ LIMITS = Limits()
 
 
 class Waiting:
-    """The protocol of a client's connection before it is known what it speaks."""
+    """The protocol of a client's connection before detection."""
 
     def __init__(self) -> None:
         self.lost = 0
@@ -40,7 +40,7 @@ class Waiting:
 
 
 class Bench:
-    """A table, its clock and its upstream, whose connections stand at once unless ``dialling`` is set."""
+    """A table, its clock and its upstream, which connects at once unless ``dialling`` is set."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.now = 1000.0
@@ -101,7 +101,7 @@ class Bench:
         return client, self.upstreams[-1]
 
     def passes(self, seconds: float) -> None:
-        """Time passes, and is looked at every second."""
+        """Advance the clock; sweep every second."""
         until = self.now + seconds
         while self.now < until:
             self.now = min(self.now + 1, until)
@@ -123,7 +123,7 @@ def bench() -> Bench:
 
 
 def all_is_gone(bench: Bench, *lines: Line) -> bool:
-    """Nothing is left of the only relay, and it was counted out once everywhere."""
+    """The only relay has been removed completely, and from each count once."""
     for line in lines:
         line.turn()
     return (
@@ -136,7 +136,7 @@ def all_is_gone(bench: Bench, *lines: Line) -> bool:
 # --- Bytes ---
 
 
-def test_the_first_bytes_and_all_others_pass_as_they_are_in_both_directions(bench) -> None:
+def test_the_first_bytes_and_all_later_bytes_pass_unchanged_in_both_directions(bench) -> None:
     client, upstream = bench.pair()
     client.says(b"more")
     upstream.says(b"answer")
@@ -146,7 +146,7 @@ def test_the_first_bytes_and_all_others_pass_as_they_are_in_both_directions(benc
     assert (bench.opened[0].bytes_up, bench.opened[0].bytes_down) == (1537 + 12, 6)
 
 
-def test_the_client_is_not_read_before_the_upstream_stands(bench) -> None:
+def test_the_client_is_not_read_before_the_upstream_is_connected(bench) -> None:
     bench.dialling = True
     client = bench.accept()
     client.says(b"early")
@@ -158,7 +158,7 @@ def test_the_client_is_not_read_before_the_upstream_stands(bench) -> None:
     assert upstream.received == HANDSHAKE + b"early"
 
 
-def test_a_side_that_vanished_ends_the_relay_with_its_own_reason(bench) -> None:
+def test_a_vanished_peer_ends_the_relay_with_the_reason_of_its_side(bench) -> None:
     for index, reason in enumerate((EndReason.CLIENT_VANISHED, EndReason.UPSTREAM_VANISHED)):
         lines = bench.pair()
         lines[index].protocol.connectionLost(Failure(TimedOut()))
@@ -166,7 +166,7 @@ def test_a_side_that_vanished_ends_the_relay_with_its_own_reason(bench) -> None:
         assert lines[1 - index].aborted or reason is EndReason.UPSTREAM_VANISHED
 
 
-def test_a_unix_socket_has_no_keep_alive_and_is_relayed_all_the_same(bench) -> None:
+def test_a_unix_socket_which_has_no_keep_alive_is_relayed(bench) -> None:
     client = Line().connect(Waiting())
     client.socket.family = socket.AF_UNIX
     bench.table.open("", client, HANDSHAKE, left=bench._has_left)
@@ -178,7 +178,9 @@ def test_a_unix_socket_has_no_keep_alive_and_is_relayed_all_the_same(bench) -> N
 
 
 @pytest.mark.parametrize("down", [True, False])
-def test_a_full_side_pauses_the_other_until_it_has_drained(bench: Bench, down: bool) -> None:
+def test_a_full_side_pauses_the_other_side_until_the_full_side_has_drained(
+    bench: Bench, down: bool
+) -> None:
     bench.upstream_room = 1000
     client, upstream = bench.pair(client_room=1000)
     upstream.reads()
@@ -197,7 +199,7 @@ def test_a_full_side_pauses_the_other_until_it_has_drained(bench: Bench, down: b
     assert listener.received[-len(data) - 8 :] == data + b"and then"
 
 
-def test_as_much_as_the_mark_may_be_unsent_without_a_pause(bench: Bench) -> None:
+def test_a_side_is_paused_when_unsent_data_exceeds_the_mark(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=0)
     upstream.says(bytes(MARK))
     assert upstream.reading
@@ -213,7 +215,7 @@ def test_as_much_as_the_mark_may_be_unsent_without_a_pause(bench: Bench) -> None
     ("first", "reason"),
     [("client", EndReason.CLIENT_CLOSED), ("upstream", EndReason.UPSTREAM_CLOSED)],
 )
-def test_a_side_that_ends_may_still_listen_and_gives_the_reason(bench, first, reason) -> None:
+def test_a_half_closed_side_still_receives_and_determines_the_reason(bench, first, reason) -> None:
     sides = bench.pair()
     ending, other = sides if first == "client" else sides[::-1]
     ending.says(b"last words")
@@ -229,7 +231,7 @@ def test_a_side_that_ends_may_still_listen_and_gives_the_reason(bench, first, re
     assert all_is_gone(bench, *sides)
 
 
-def test_an_end_is_sent_after_all_unsent_data(bench: Bench) -> None:
+def test_a_half_close_is_forwarded_after_all_unsent_data(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=100)
     upstream.says(bytes(MARK + 100))
     client.reads(50)
@@ -244,7 +246,7 @@ def test_an_end_is_sent_after_all_unsent_data(bench: Bench) -> None:
     assert client.ended
 
 
-def test_an_end_does_not_lift_the_back_pressure_of_the_other_direction(bench: Bench) -> None:
+def test_a_half_close_does_not_end_the_back_pressure_of_the_other_direction(bench: Bench) -> None:
     client, upstream = bench.pair(client_room=0)
     upstream.says(bytes(MARK + 1))
     client.ends()
@@ -253,8 +255,10 @@ def test_an_end_does_not_lift_the_back_pressure_of_the_other_direction(bench: Be
     assert not upstream.reading
 
 
-def test_a_client_that_ended_before_its_upstream_stood_loses_nothing(bench: Bench) -> None:
-    """Inside TLS its goodbye comes in the same segment as its first bytes."""
+def test_a_client_that_half_closes_before_the_upstream_is_connected_loses_no_data(
+    bench: Bench,
+) -> None:
+    """Inside TLS, close_notify can arrive in the same segment as the first bytes."""
     bench.dialling = True
     client = bench.accept()
     client.protocol.readConnectionLost()
@@ -291,8 +295,8 @@ def test_a_lost_side_ends_the_relay_after_its_data(bench, lost, reason) -> None:
     assert all_is_gone(bench, client, upstream)
 
 
-def test_a_client_that_has_ended_and_is_then_lost_counts_as_closed(bench: Bench) -> None:
-    """A player that is closed resets what still comes for it."""
+def test_a_client_lost_after_its_half_close_counts_as_closed(bench: Bench) -> None:
+    """A closed player resets the connection when more data arrives."""
     client, upstream = bench.pair()
     client.ends()
     upstream.says(b"media")
@@ -302,8 +306,8 @@ def test_a_client_that_has_ended_and_is_then_lost_counts_as_closed(bench: Bench)
     assert all_is_gone(bench, client, upstream)
 
 
-def test_data_after_the_end_is_read_and_discarded(bench: Bench) -> None:
-    """A socket that is closed over unread bytes resets the connection."""
+def test_data_after_the_end_of_a_relay_is_read_and_discarded(bench: Bench) -> None:
+    """A socket closed with unread bytes resets the connection."""
     client, upstream = bench.pair()
     client.resets()
     upstream.says(b"media")
@@ -312,7 +316,9 @@ def test_data_after_the_end_is_read_and_discarded(bench: Bench) -> None:
     assert all_is_gone(bench, client, upstream)
 
 
-def test_a_peer_that_does_not_close_is_closed_after_two_seconds(bench: Bench) -> None:
+def test_the_connection_of_a_peer_that_does_not_close_is_closed_after_two_seconds(
+    bench: Bench,
+) -> None:
     client, upstream = bench.pair()
     upstream.resets()
     bench.passes(1)
@@ -334,7 +340,7 @@ def test_a_peer_that_does_not_read_after_the_end_is_disconnected(bench: Bench) -
     assert all_is_gone(bench, client, upstream)
 
 
-def test_the_end_of_all_closes_each_in_order(bench: Bench) -> None:
+def test_end_all_closes_every_relay_after_its_data(bench: Bench) -> None:
     lines = [bench.pair() for _ in range(3)]
     lines[0][1].says(b"last words")
     bench.table.end_all(EndReason.DRAINED)
@@ -350,7 +356,7 @@ def test_the_end_of_all_closes_each_in_order(bench: Bench) -> None:
     assert (bench.kept, bench.admission.living, bench.left) == (0, 0, 3)
 
 
-def test_ending_twice_counts_once(bench: Bench) -> None:
+def test_a_relay_that_is_ended_twice_is_counted_once(bench: Bench) -> None:
     bench.pair()
     for reason in (EndReason.ENDED_BY_OPERATOR, EndReason.DRAINED):
         bench.opened[0].dismiss(reason)
@@ -361,7 +367,7 @@ def test_ending_twice_counts_once(bench: Bench) -> None:
 # --- Dialling ---
 
 
-def test_without_an_upstream_the_client_is_sent_away_at_once(bench: Bench) -> None:
+def test_a_client_is_disconnected_at_once_if_no_upstream_is_available(bench: Bench) -> None:
     bench.dialling = True
     client = bench.accept()
     bench.dials.pop()[1].errback(UpstreamUnavailable("none"))
@@ -372,7 +378,7 @@ def test_without_an_upstream_the_client_is_sent_away_at_once(bench: Bench) -> No
     assert all_is_gone(bench, client)
 
 
-def test_a_dial_for_which_nothing_is_left_here_is_not_the_media_servers_failure(
+def test_a_connect_that_fails_for_lack_of_local_resources_does_not_blame_the_media_server(
     bench: Bench,
 ) -> None:
     bench.dialling = True
@@ -383,7 +389,7 @@ def test_a_dial_for_which_nothing_is_left_here_is_not_the_media_servers_failure(
     assert all_is_gone(bench, client)
 
 
-def test_an_upstream_that_is_lost_before_it_is_joined_ends_the_relay(bench: Bench) -> None:
+def test_an_upstream_lost_before_the_relay_has_begun_ends_the_relay(bench: Bench) -> None:
     bench.dialling = True
     client = bench.accept()
     side, dial = bench.dials.pop()
@@ -398,7 +404,7 @@ def test_an_upstream_that_is_lost_before_it_is_joined_ends_the_relay(bench: Benc
 
 
 @pytest.mark.parametrize("stands", [True, False])
-def test_a_client_that_is_gone_before_its_upstream_stands_leaves_none(bench, stands) -> None:
+def test_a_client_lost_during_the_connect_leaves_no_upstream_connection(bench, stands) -> None:
     bench.dialling = True
     client = bench.accept()
     client.resets()
@@ -416,7 +422,7 @@ def test_a_client_that_is_gone_before_its_upstream_stands_leaves_none(bench, sta
     assert (bench.kept, bench.left, bench.admission.living) == (0, 1, 0)
 
 
-def test_a_fault_ends_one_relay_and_is_logged(bench: Bench) -> None:
+def test_an_exception_during_the_connect_ends_one_relay_and_is_logged(bench: Bench) -> None:
     bench.dialling = True
     client = bench.accept()
     bench.dials.pop()[1].errback(ZeroDivisionError())
@@ -438,7 +444,7 @@ def test_a_relay_counts_as_a_session_of_its_address() -> None:
     assert bench.admission.living == 2
 
 
-def test_a_refused_client_keeps_its_protocol() -> None:
+def test_the_protocol_of_a_refused_client_is_notified_of_the_loss() -> None:
     bench = Bench(Limits(sessions=1))
     bench.accept()
     refused = bench.accept()
@@ -451,7 +457,9 @@ def test_a_refused_client_keeps_its_protocol() -> None:
 
 
 @pytest.mark.parametrize("first", [b"\x03", HANDSHAKE[:-1]])
-def test_a_handshake_that_does_not_come_is_cut_at_the_limit(bench: Bench, first: bytes) -> None:
+def test_a_relay_without_a_complete_handshake_is_aborted_at_the_limit(
+    bench: Bench, first: bytes
+) -> None:
     client = bench.accept(first)
     bench.passes(LIMITS.unused_session_s - 1)
     assert not client.aborted
@@ -461,7 +469,7 @@ def test_a_handshake_that_does_not_come_is_cut_at_the_limit(bench: Bench, first:
     assert all_is_gone(bench, client, bench.upstreams[0])
 
 
-def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(bench: Bench) -> None:
+def test_an_rtmp_handshake_sent_at_one_byte_a_second_is_aborted_at_the_limit(bench: Bench) -> None:
     client = bench.accept(b"\x03")
     for _ in range(int(LIMITS.unused_session_s)):
         client.says(b"\x00")
@@ -469,7 +477,7 @@ def test_a_handshake_of_a_byte_a_second_is_cut_at_the_limit(bench: Bench) -> Non
     assert client.aborted
 
 
-def test_a_viewer_may_be_silent_for_ever(bench: Bench) -> None:
+def test_a_player_may_be_silent_without_limit(bench: Bench) -> None:
     client, upstream = bench.pair()
     bench.passes(4000)
     upstream.says(b"media")
@@ -532,7 +540,9 @@ def test_a_peer_that_reads_the_rest_slowly_is_not_disconnected(bench: Bench) -> 
     assert bench.ends == [EndReason.UPSTREAM_CLOSED]
 
 
-def test_a_peer_that_does_not_read_after_the_others_end_is_disconnected(bench: Bench) -> None:
+def test_a_peer_that_does_not_read_after_the_end_of_the_other_side_is_disconnected(
+    bench: Bench,
+) -> None:
     client, upstream = bench.pair(client_room=2000)
     upstream.says(bytes(10_000))
     upstream.ends()
@@ -541,7 +551,7 @@ def test_a_peer_that_does_not_read_after_the_others_end_is_disconnected(bench: B
     assert client.aborted
 
 
-def test_a_silent_half_closed_relay_ends(bench: Bench) -> None:
+def test_a_half_closed_relay_without_data_ends_at_the_limit(bench: Bench) -> None:
     client, upstream = bench.pair()
     upstream.ends()
     for _ in range(3):
@@ -554,7 +564,7 @@ def test_a_silent_half_closed_relay_ends(bench: Bench) -> None:
     assert all_is_gone(bench, client, upstream)
 
 
-def test_a_fault_in_one_relay_does_not_keep_the_sweep_from_the_others(bench: Bench) -> None:
+def test_an_exception_in_one_relay_does_not_prevent_the_sweep_of_others(bench: Bench) -> None:
     bench.pair()
     other = bench.accept(first=b"\x03")
     bench.opened[0].unused_until = None  # type: ignore[assignment]
@@ -563,7 +573,7 @@ def test_a_fault_in_one_relay_does_not_keep_the_sweep_from_the_others(bench: Ben
     assert other.aborted
 
 
-def test_many_relays_that_come_and_go_leave_nothing(bench: Bench) -> None:
+def test_many_relays_that_begin_and_end_leave_no_state(bench: Bench) -> None:
     ways = Counter[str]()
     for number in range(200):
         client, upstream = bench.pair()

@@ -34,7 +34,7 @@ MIB = 1024 * 1024
 
 
 def fields_of(*own: tuple[bytes, bytes]) -> Fields:
-    """The fields of an open command from a client that has these of its own."""
+    """The fields of an open command, with the client's ``own`` fields."""
     return Fields(
         version=1,
         items=((b"host", b"gateway"), *own),
@@ -46,7 +46,7 @@ def fields_of(*own: tuple[bytes, bytes]) -> Fields:
 
 
 class Records:
-    """What telemetry is told, in order."""
+    """The calls to telemetry, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
@@ -64,7 +64,7 @@ class Records:
 
 
 class Node:
-    """A table with its clock, and upstream connections that a test lets stand or fail."""
+    """A table with its clock, and upstream connections that a test completes or fails."""
 
     def __init__(self, limits: Limits | None = None, buffers_bytes: int = 1024 * MIB) -> None:
         self.limits = limits or Limits()
@@ -93,12 +93,12 @@ class Node:
     def ask(
         self, address: str = "192.0.2.1", own: tuple[bytes, bytes] = (b"accept", b"*/*")
     ) -> tuple[Opening, Reply]:
-        """An open command whose upstream connection is on its way."""
+        """Send an open command; its upstream connection stays pending."""
         reply = Reply()
         return self.table.open(address, fields_of(own), reply), reply
 
     def stand(self) -> UpstreamTransport:
-        """The oldest connection on its way stands."""
+        """Complete the oldest pending connection."""
         tunnel, standing = self.dialling.pop(0)
         transport = UpstreamTransport(tunnel)
         self.transports.append(transport)
@@ -107,12 +107,12 @@ class Node:
         return transport
 
     def fail(self, error: Exception | None = None) -> None:
-        """The oldest connection on its way cannot be had."""
+        """Fail the oldest pending connection."""
         _, standing = self.dialling.pop(0)
         standing.errback(error or UpstreamUnavailable("none"))
 
     def opened(self, address: str = "192.0.2.1") -> tuple[bytes, Session]:
-        """An open session: its id and itself."""
+        """Open a session. Returns its id and the session."""
         _, reply = self.ask(address)
         self.stand()
         assert reply.body is not None
@@ -139,7 +139,7 @@ def node() -> Node:
 # Opening
 
 
-def test_an_open_is_answered_with_id_and_newline_once_the_upstream_stands(node: Node) -> None:
+def test_an_open_is_answered_with_id_and_newline_when_the_upstream_is_connected(node: Node) -> None:
     opening, reply = node.ask()
     assert reply.waits
     node.stand()
@@ -149,19 +149,19 @@ def test_an_open_is_answered_with_id_and_newline_once_the_upstream_stands(node: 
     assert node.records.told == [("opened", opening.tunnel.alias)]
 
 
-def test_a_session_cannot_be_found_before_its_upstream_stands(node: Node) -> None:
+def test_a_session_cannot_be_found_before_its_upstream_is_connected(node: Node) -> None:
     opening, _ = node.ask()
     assert not node.is_known(opening.tunnel.session_id)
 
 
-def test_an_unknown_session_is_a_404(node: Node) -> None:
+def test_a_command_for_an_unknown_session_gets_404(node: Node) -> None:
     node.opened()
     with pytest.raises(UnknownSession) as caught:
         node.table.find(b"n100AAAAAAAAAAAAAAAAAAAAAA")
     assert caught.value.status == 404
 
 
-def test_an_open_without_an_upstream_is_a_503_and_leaves_nothing(node: Node) -> None:
+def test_an_open_without_an_available_upstream_gets_503_and_leaves_no_state(node: Node) -> None:
     _, reply = node.ask()
     assert node.admission.living == 1
     node.fail()
@@ -179,7 +179,7 @@ def test_refused_clients_are_logged(node: Node) -> None:
     assert node.records.refused == [("192.0.2.7", "rtmpt"), ("192.0.2.8", "rtmpt")]
 
 
-def test_opens_are_answered_each_with_its_own_id_in_any_order(node: Node) -> None:
+def test_each_open_is_answered_with_its_own_id_in_any_order(node: Node) -> None:
     asked = [node.ask() for _ in range(3)]
     node.dialling.reverse()
     for _ in range(3):
@@ -190,7 +190,9 @@ def test_opens_are_answered_each_with_its_own_id_in_any_order(node: Node) -> Non
     assert len({reply.body for _, reply in asked}) == 3
 
 
-def test_an_abandoned_open_ends_as_soon_as_it_stands_and_is_no_failure(node: Node) -> None:
+def test_an_abandoned_open_ends_when_its_upstream_is_connected_and_is_not_a_failure(
+    node: Node,
+) -> None:
     opening, reply = node.ask()
     opening.abandon()
     transport = node.stand()
@@ -208,7 +210,7 @@ def test_an_abandoned_open_that_fails_is_only_logged(node: Node) -> None:
     assert node.admission.living == 0
 
 
-def test_a_fault_while_opening_is_a_503_and_leaves_nothing(node: Node) -> None:
+def test_an_exception_during_an_open_gives_503_and_leaves_no_state(node: Node) -> None:
     _, reply = node.ask()
     node.fail(ZeroDivisionError())
     assert reply.status == 503
@@ -216,7 +218,7 @@ def test_a_fault_while_opening_is_a_503_and_leaves_nothing(node: Node) -> None:
     assert node.records.told == [("refused", OpeningFailed)]
 
 
-def test_a_session_never_used_is_reaped_with_its_upstream(node: Node) -> None:
+def test_a_session_without_commands_is_ended_with_its_upstream_connection(node: Node) -> None:
     _, session = node.opened()
     node.later(node.limits.unused_session_s)
     assert session.ended is EndReason.ABANDONED
@@ -224,8 +226,8 @@ def test_a_session_never_used_is_reaped_with_its_upstream(node: Node) -> None:
     assert node.admission.living == 0
 
 
-def test_the_time_of_an_unused_session_runs_from_the_answer_to_its_open(node: Node) -> None:
-    """Several dead servers before the one that stands can take longer than that time."""
+def test_the_time_limit_of_an_unused_session_begins_at_the_answer_to_its_open(node: Node) -> None:
+    """Connects to several dead servers can take longer than this limit."""
     _, reply = node.ask()
     node.later(node.limits.unused_session_s)
     node.stand()
@@ -236,7 +238,7 @@ def test_the_time_of_an_unused_session_runs_from_the_answer_to_its_open(node: No
     assert session.ended is EndReason.ABANDONED
 
 
-def test_a_loss_during_the_open_is_reported_in_order(
+def test_an_upstream_lost_during_the_open_is_reported_after_the_open(
     node: Node,
 ) -> None:
     _, reply = node.ask()
@@ -258,7 +260,7 @@ def test_a_loss_during_the_open_is_reported_in_order(
         ((b"x-icy-metadata", b"1"), b"x\x00"),
     ],
 )
-def test_only_ffmpeg_is_known_to_try_again_under_the_next_number(
+def test_only_ffmpeg_is_recognised_as_retrying_with_the_next_number(
     node: Node, own: tuple[bytes, bytes], goes_up: bytes
 ) -> None:
     opening, _ = node.ask(own=own)
@@ -273,7 +275,7 @@ def test_only_ffmpeg_is_known_to_try_again_under_the_next_number(
 # Caps
 
 
-def test_there_are_no_more_sessions_than_the_cap_in_all() -> None:
+def test_an_open_over_the_limit_on_all_sessions_is_refused() -> None:
     node = Node(Limits(sessions=2))
     node.opened("192.0.2.1")
     node.opened("192.0.2.2")
@@ -284,7 +286,7 @@ def test_there_are_no_more_sessions_than_the_cap_in_all() -> None:
     assert node.admission.living == 2
 
 
-def test_there_are_no_more_sessions_than_the_cap_of_one_address() -> None:
+def test_an_open_over_the_limit_of_its_address_is_refused() -> None:
     node = Node(Limits(sessions_per_address=2))
     node.opened("192.0.2.1")
     node.opened("192.0.2.1")
@@ -293,7 +295,7 @@ def test_there_are_no_more_sessions_than_the_cap_of_one_address() -> None:
     assert node.opened("192.0.2.2")
 
 
-def test_opens_on_their_way_count_against_the_caps() -> None:
+def test_pending_opens_count_against_the_limits() -> None:
     node = Node(Limits(sessions_per_address=1))
     node.ask()
     with pytest.raises(CapacityReached):
@@ -302,7 +304,7 @@ def test_opens_on_their_way_count_against_the_caps() -> None:
     assert node.ask()
 
 
-def test_an_ended_session_counts_no_more_though_it_lingers() -> None:
+def test_an_ended_session_that_is_still_stored_does_not_count_against_the_limits() -> None:
     node = Node(Limits(sessions=1, sessions_per_address=1))
     for _ in range(5):
         session_id, session = node.opened()
@@ -331,7 +333,7 @@ def test_the_stored_answers_of_all_ended_sessions_are_limited(has_number: bool) 
     assert known[-1] is kept[-1][1], "the oldest ones go first"
 
 
-def test_an_ended_session_gives_its_place_back_once() -> None:
+def test_an_ended_session_is_removed_from_the_count_once() -> None:
     node = Node(Limits(sessions_per_address=2))
     _, session = node.opened()
     node.opened()
@@ -342,7 +344,7 @@ def test_an_ended_session_gives_its_place_back_once() -> None:
     assert node.admission.living == 0
 
 
-def test_no_session_is_opened_without_buffers_for_it() -> None:
+def test_an_open_is_refused_if_the_buffers_of_all_sessions_are_used_up() -> None:
     node = Node(buffers_bytes=4 * 64 * 1024)
     for count in range(4):
         node.opened(f"192.0.2.{count}")
@@ -367,7 +369,7 @@ def test_an_address_without_sessions_is_not_remembered() -> None:
 # Shares of the buffers
 
 
-def test_each_session_may_buffer_its_share() -> None:
+def test_each_session_may_buffer_an_equal_share_of_the_limit_on_all_buffers() -> None:
     node = Node(Limits(down_buffer_bytes=MIB), buffers_bytes=MIB)
     sessions = [node.opened()[1] for _ in range(4)]
     node.table.share_buffers()
@@ -376,14 +378,14 @@ def test_each_session_may_buffer_its_share() -> None:
     assert node.transports[0].producerState == "paused"
 
 
-def test_a_share_is_never_more_than_a_sessions_own_limit() -> None:
+def test_a_share_does_not_exceed_the_limit_of_a_session() -> None:
     node = Node(Limits(down_buffer_bytes=MIB))
     _, session = node.opened()
     node.table.share_buffers()
     assert session.pause_bytes == MIB // 2
 
 
-def test_a_small_limit_of_a_session_stays_its_limit() -> None:
+def test_a_limit_of_a_session_below_its_share_is_kept() -> None:
     node = Node(Limits(down_buffer_bytes=8192))
     _, session = node.opened()
     node.table.share_buffers()
@@ -414,7 +416,7 @@ def test_a_sweep_runs_only_expired_deadlines(node: Node) -> None:
     assert not_due.ended is None
 
 
-def test_a_sweep_ends_holds(node: Node) -> None:
+def test_a_sweep_answers_held_idles_whose_hold_time_has_expired(node: Node) -> None:
     _, session = node.opened()
     assert session.receive(Kind.IDLE, 0, b"", node.clock.seconds()) is None
     reply = Reply()
@@ -425,7 +427,7 @@ def test_a_sweep_ends_holds(node: Node) -> None:
     assert reply.body == b"\x01"
 
 
-def test_an_ended_session_lingers_and_repeats_its_answers_until_it_is_forgotten(
+def test_an_ended_session_repeats_its_answers_until_it_is_removed(
     node: Node,
 ) -> None:
     session_id, session = node.opened()
@@ -439,7 +441,7 @@ def test_an_ended_session_lingers_and_repeats_its_answers_until_it_is_forgotten(
     assert not node.is_known(session_id)
 
 
-def test_a_vanished_client_is_reaped_and_then_forgotten(node: Node) -> None:
+def test_the_session_of_a_vanished_client_ends_and_is_removed_later(node: Node) -> None:
     session_id, session = node.opened()
     session.receive(Kind.SEND, 0, b"x", node.clock.seconds())
     node.later(node.limits.silent_session_s)
@@ -450,7 +452,9 @@ def test_a_vanished_client_is_reaped_and_then_forgotten(node: Node) -> None:
     assert not node.is_known(session_id)
 
 
-def test_an_upstream_that_never_takes_a_closed_sessions_last_bytes_is_dropped(node: Node) -> None:
+def test_an_upstream_that_never_reads_the_last_bytes_of_a_closed_session_is_aborted(
+    node: Node,
+) -> None:
     _, session = node.opened()
     transport = node.transports[0]
     transport.high_water_bytes = 0
@@ -462,7 +466,9 @@ def test_an_upstream_that_never_takes_a_closed_sessions_last_bytes_is_dropped(no
     assert transport.disconnected
 
 
-def test_an_upstream_that_takes_a_closed_sessions_last_bytes_slowly_is_not(node: Node) -> None:
+def test_an_upstream_that_reads_the_last_bytes_of_a_closed_session_slowly_is_not_aborted(
+    node: Node,
+) -> None:
     session_id, session = node.opened()
     transport = node.transports[0]
     transport.high_water_bytes = 0
@@ -477,7 +483,7 @@ def test_an_upstream_that_takes_a_closed_sessions_last_bytes_slowly_is_not(node:
     assert not node.is_known(session_id)
 
 
-def test_unsent_data_of_a_closed_session_is_known_until_sent(node: Node) -> None:
+def test_the_unsent_data_of_a_closed_session_is_counted_until_sent(node: Node) -> None:
     _, session = node.opened()
     transport = node.transports[0]
     transport.high_water_bytes = 0
@@ -489,7 +495,7 @@ def test_unsent_data_of_a_closed_session_is_known_until_sent(node: Node) -> None
     assert not node.table.owes
 
 
-def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: Node) -> None:
+def test_an_exception_in_one_session_does_not_prevent_the_sweep_of_others(node: Node) -> None:
     class Broken(Reply):
         def answer(self, body: bytes) -> None:
             raise ZeroDivisionError
@@ -510,7 +516,7 @@ def test_a_fault_in_one_session_does_not_keep_the_sweep_from_the_others(node: No
 # The end of all
 
 
-def test_a_drain_ends_every_session_with_its_reason_and_opens_no_more(node: Node) -> None:
+def test_a_drain_ends_every_session_with_its_reason_and_refuses_opens(node: Node) -> None:
     sessions = [node.opened()[1] for _ in range(3)]
     node.admission.close()
     node.table.end_all(EndReason.DRAINED)
@@ -521,7 +527,7 @@ def test_a_drain_ends_every_session_with_its_reason_and_opens_no_more(node: Node
         node.ask()
 
 
-def test_a_drain_is_not_a_lack_of_capacity(node: Node) -> None:
+def test_an_open_refused_by_a_drain_is_not_reported_as_lack_of_capacity(node: Node) -> None:
     node.admission.draining = True
     with pytest.raises(Draining) as caught:
         node.ask()
@@ -539,7 +545,7 @@ def test_a_drain_does_not_end_a_session_twice(node: Node) -> None:
     assert ends == [EndReason.CLIENT_CLOSED]
 
 
-def test_an_open_on_its_way_when_all_ends_becomes_no_session(node: Node) -> None:
+def test_an_open_pending_at_the_end_of_all_sessions_gets_503(node: Node) -> None:
     _, reply = node.ask()
     node.admission.close()
     node.table.end_all(EndReason.DRAINED)
@@ -550,7 +556,7 @@ def test_an_open_on_its_way_when_all_ends_becomes_no_session(node: Node) -> None
     assert node.records.told == [("refused", Draining)]
 
 
-def test_every_end_is_reported_once(node: Node) -> None:
+def test_the_end_of_a_session_is_reported_once(node: Node) -> None:
     _, session = node.opened()
     session.receive(Kind.SEND, 0, b"x", node.clock.seconds())
     node.transports[0].hang_up()

@@ -16,7 +16,7 @@ LIMITS = Limits(answer_bytes=4096, down_buffer_bytes=8192)
 
 
 class Joined:
-    """A tunnel on an upstream transport; what it told of its end is in ``ends``."""
+    """A tunnel on an upstream transport; ``ends`` has the reported reasons of its end."""
 
     def __init__(self) -> None:
         self.now = 50.0
@@ -46,7 +46,7 @@ def joined() -> Joined:
     return Joined()
 
 
-def test_bytes_go_through_unchanged_both_ways(joined: Joined) -> None:
+def test_bytes_pass_unchanged_in_both_directions(joined: Joined) -> None:
     every = bytes(range(256))
     assert joined.send(0, every) == b"\x01"
     assert joined.transport.value() == every
@@ -59,7 +59,7 @@ def test_the_tunnel_is_the_transports_streaming_producer(joined: Joined) -> None
     assert joined.transport.streaming is True
 
 
-def test_time_is_the_clocks(joined: Joined) -> None:
+def test_a_tunnel_uses_the_time_of_its_clock(joined: Joined) -> None:
     assert joined.tunnel.opened_at == 50.0
     joined.session.receive(Kind.IDLE, 0, b"", joined.now)
     reply = Reply()
@@ -70,7 +70,7 @@ def test_time_is_the_clocks(joined: Joined) -> None:
     assert joined.session.deadline == 60.0 + LIMITS.silent_session_s
 
 
-def test_a_full_transport_keeps_answers_back_until_it_is_empty(joined: Joined) -> None:
+def test_a_full_transport_withholds_answers_until_the_transport_is_empty(joined: Joined) -> None:
     joined.transport.high_water_bytes = 10
     assert joined.send(0, bytes(10)) == b"\x01"
     assert joined.send(1, b"1") is None
@@ -84,7 +84,9 @@ def test_a_full_transport_keeps_answers_back_until_it_is_empty(joined: Joined) -
     assert joined.session.deadline == joined.now + LIMITS.silent_session_s
 
 
-def test_a_session_that_is_not_read_stops_reading_and_begins_again(joined: Joined) -> None:
+def test_a_session_whose_client_does_not_poll_stops_reading_and_resumes_later(
+    joined: Joined,
+) -> None:
     joined.transport.say(bytes(4096))
     assert joined.transport.producerState == "paused"
     joined.idle(0)
@@ -105,7 +107,7 @@ def test_the_upstreams_end_ends_the_session_after_its_last_data(
     assert joined.transport.value() == b""
 
 
-def test_a_session_whose_upstream_is_gone_touches_the_transport_no_more(joined: Joined) -> None:
+def test_a_session_whose_upstream_is_lost_does_not_use_the_transport(joined: Joined) -> None:
     joined.transport.say(bytes(4096))
     joined.transport.hang_up()
     joined.idle(0)
@@ -132,7 +134,7 @@ def test_data_sent_before_a_close_reaches_the_upstream(joined: Joined) -> None:
 @pytest.mark.parametrize(
     "reason", [reason for reason in EndReason if reason is not EndReason.CLIENT_CLOSED]
 )
-def test_any_other_end_drops_the_upstream_connection_at_once(
+def test_an_end_for_another_reason_aborts_the_upstream_connection_at_once(
     joined: Joined, reason: EndReason
 ) -> None:
     joined.session.end(reason, joined.now)
@@ -152,7 +154,9 @@ def test_data_of_a_lost_client_is_still_sent_upstream(joined: Joined, reason: En
     assert not joined.transport.disconnected
 
 
-def test_an_ended_tunnel_takes_while_the_upstream_does(joined: Joined) -> None:
+def test_still_takes_is_true_only_if_the_upstream_has_read_since_the_last_call(
+    joined: Joined,
+) -> None:
     joined.transport.high_water_bytes = 10_000
     joined.send(0, bytes(5000))
     joined.session.close(joined.now)
@@ -164,7 +168,9 @@ def test_an_ended_tunnel_takes_while_the_upstream_does(joined: Joined) -> None:
     assert not joined.tunnel.still_takes(2.0)
 
 
-def test_the_loss_that_follows_an_end_is_no_second_end(joined: Joined) -> None:
+def test_the_loss_of_the_connection_after_an_end_is_not_reported_as_a_second_end(
+    joined: Joined,
+) -> None:
     joined.session.end(EndReason.CLIENT_SILENT, joined.now)
     joined.transport.hang_up(clean=False)
     assert joined.ends == [(joined.tunnel, EndReason.CLIENT_SILENT)]

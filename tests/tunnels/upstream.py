@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 
 class UpstreamTransport(StringTransport):
-    """As the eager transport, whose high-water mark a test sets: all is taken until then."""
+    """Behaves as the eager transport. All data is accepted until a test sets the high-water mark."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class UpstreamTransport(StringTransport):
             self.producer.pauseProducing()
 
     def drain(self) -> None:
-        """The upstream takes all."""
+        """The upstream accepts all unsent data."""
         self.unsent, self.high_water_bytes = 0, None
         if self.producer_paused:
             self.producer_paused = False
             self.producer.resumeProducing()
 
     def say(self, data: bytes) -> None:
-        """The upstream says ``data``; a transport that is paused would not read it."""
+        """The upstream sends ``data``; the transport must not be paused."""
         assert self.producerState == "producing"
         self.protocol.dataReceived(data)
 

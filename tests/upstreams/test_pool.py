@@ -185,7 +185,7 @@ def test_without_a_working_server_the_open_is_refused_with_503(network: Network)
     assert caught.value.status == 503
 
 
-def test_a_failed_server_is_tried_last_for_a_while_and_then_in_its_turn(
+def test_a_failed_server_is_tried_last_for_a_while_and_then_in_turn_again(
     network: Network,
 ) -> None:
     returning, living = network.dead_server(), network.server()
@@ -197,7 +197,7 @@ def test_a_failed_server_is_tried_last_for_a_while_and_then_in_its_turn(
     assert sorted(network.connect(pool) for _ in range(2)) == sorted((str(living), str(returning)))
 
 
-def test_a_failed_server_is_tried_if_there_is_no_other(network: Network) -> None:
+def test_a_failed_server_is_tried_if_there_is_no_other_server(network: Network) -> None:
     returning = network.dead_server()
     pool = network.pool(returning)
     with pytest.raises(UpstreamUnavailable):
@@ -206,8 +206,8 @@ def test_a_failed_server_is_tried_if_there_is_no_other(network: Network) -> None
     assert network.connect(pool) == str(returning)
 
 
-def test_a_server_that_accepts_again_is_in_its_turn_at_once(network: Network) -> None:
-    """It was tried last because the other one had failed too, and accepted the client."""
+def test_a_failed_server_that_accepts_again_is_used_in_turn_at_once(network: Network) -> None:
+    """The failed server was tried because the other server had failed too, and it accepted."""
     returning, failing = network.dead_server(), network.dead_server()
     pool = network.pool(failing, returning)
     with pytest.raises(UpstreamUnavailable):
@@ -329,7 +329,7 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL])
-def test_exhausted_local_resources_are_no_failure_of_a_server(
+def test_exhausted_local_resources_do_not_count_as_a_failure_of_a_server(
     network: Network,
     lines: list[str],
     fails: Callable[[int], None],
@@ -354,10 +354,10 @@ def test_exhausted_local_resources_are_no_failure_of_a_server(
     network.connect(pool)
 
 
-def test_a_missing_local_address_is_a_failure_of_the_server(
+def test_a_missing_local_address_counts_as_a_failure_of_the_server(
     network: Network, lines: list[str], fails: Callable[[int], None]
 ) -> None:
-    """For example IPv6 that is disabled: local ports are not used up."""
+    """For example, IPv6 is disabled; the local ports are not used up."""
     pool = network.pool(network.server())
     fails(EADDRNOTAVAIL)
     with pytest.raises(UpstreamUnavailable):

@@ -54,7 +54,7 @@ def test_a_foreign_host_name_is_refused_for_every_path(host: str) -> None:
         "Basic " + b64encode(b":" + TOKEN).decode(),
     ],
 )
-def test_the_token_opens(authorization: str) -> None:
+def test_a_request_with_the_token_is_accepted(authorization: str) -> None:
     check(AccessControl(TOKEN), authorization=authorization)
 
 
@@ -67,7 +67,7 @@ def test_the_token_opens(authorization: str) -> None:
         "Basic " + b64encode(TOKEN + b":").decode(),
     ],
 )
-def test_anything_else_does_not(authorization: str) -> None:
+def test_a_request_without_the_exact_token_is_refused(authorization: str) -> None:
     with pytest.raises(Unauthorized) as refused:
         check(AccessControl(TOKEN), authorization=authorization)
     assert refused.value.fields["WWW-Authenticate"].startswith("Bearer")
@@ -87,12 +87,14 @@ def test_anything_else_does_not(authorization: str) -> None:
         {"origin": "https://localhost:9935"},
     ],
 )
-def test_another_sites_page_changes_nothing(method: str, fields: dict[str, str]) -> None:
+def test_a_change_requested_by_a_page_of_another_site_is_refused(
+    method: str, fields: dict[str, str]
+) -> None:
     with pytest.raises(ForeignOrigin):
         check(AccessControl(), method, **fields)
     basic = "Basic " + b64encode(b":" + TOKEN).decode()
     with pytest.raises(ForeignOrigin):
-        # A browser sends this along with whatever a page asks for.
+        # A browser sends these credentials with every request of a page.
         check(AccessControl(TOKEN), method, authorization=basic, **fields)
     check(AccessControl(TOKEN), method, authorization=f"Bearer {TOKEN.decode()}", **fields)
 
@@ -107,14 +109,16 @@ def test_another_sites_page_changes_nothing(method: str, fields: dict[str, str])
         {"sec_fetch_site": "same-origin", "origin": "https://localhost:9935"},
     ],
 )
-def test_our_own_page_and_programs_may(fields: dict[str, str]) -> None:
+def test_changes_requested_by_the_status_page_and_by_programs_are_accepted(
+    fields: dict[str, str],
+) -> None:
     check(AccessControl(), "DELETE", **fields)
 
 
-def test_reading_is_not_a_matter_of_origin() -> None:
+def test_a_get_request_is_accepted_from_any_origin() -> None:
     check(AccessControl(), "GET", sec_fetch_site="cross-site", origin="http://evil.example")
 
 
-def test_a_bearer_where_no_token_is_asked_for_proves_nothing() -> None:
+def test_a_bearer_token_does_not_permit_another_origin_if_no_token_is_configured() -> None:
     with pytest.raises(ForeignOrigin):
         check(AccessControl(), "POST", authorization="Bearer x", origin="http://evil.example")

@@ -21,18 +21,20 @@ TURN_S = 0.001
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_requests_follow_each_other_on_a_connection(server: AdminServer) -> None:
+def test_a_connection_serves_several_requests_one_after_the_other(server: AdminServer) -> None:
     assert server.exchange(REQUEST + REQUEST).count(b"HTTP/1.1 200") == 2
 
 
-def test_another_hosts_request_is_refused_before_anything_is_looked_at(server: AdminServer) -> None:
+def test_a_request_for_another_host_is_refused_before_its_path_is_examined(
+    server: AdminServer,
+) -> None:
     assert server.ask("GET", "/healthz", Host="evil.example").status == 421
     assert server.ask("GET", "/nothing", Host="evil.example").status == 421
     twice = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"
     assert parse(twice, server.exchange).status == 421
 
 
-def test_every_path_asks_for_the_token() -> None:
+def test_every_path_requires_the_token() -> None:
     server = AdminServer(b"0123456789abcdef")
     for path in ("/", "/healthz", "/metrics", "/nothing", "/events"):
         answer = server.ask("GET", path)
@@ -41,7 +43,7 @@ def test_every_path_asks_for_the_token() -> None:
     assert server.ask("GET", "/", Authorization="Bearer 0123456789abcdef").status == 200
 
 
-def test_a_page_of_another_site_ends_no_session(server: AdminServer) -> None:
+def test_a_page_of_another_site_cannot_end_a_session(server: AdminServer) -> None:
     tunnel = server.node.open()
     answer = server.ask("DELETE", "/sessions/n100-1", Origin="http://evil.example")
     assert answer.status == 403
@@ -57,7 +59,9 @@ def test_a_page_of_another_site_ends_no_session(server: AdminServer) -> None:
         b"1000\r\n" + b" " * 4096 + b"\r\n1\r\nx\r\n",
     ],
 )
-def test_a_large_body_is_refused_and_not_kept(server: AdminServer, request_bytes: bytes) -> None:
+def test_a_body_over_the_limit_is_refused_and_not_stored(
+    server: AdminServer, request_bytes: bytes
+) -> None:
     protocol, transport = server.connect()
     protocol.dataReceived(request_bytes)
     protocol.dataReceived(b"x" * 100)
@@ -72,7 +76,9 @@ def test_a_body_of_the_largest_size_is_read(server: AdminServer) -> None:
     assert server.ask("PUT", "/log-level", body).status == 200
 
 
-def test_connections_are_bounded_and_counted_as_they_go(server: AdminServer) -> None:
+def test_the_number_of_connections_is_limited_and_closed_connections_are_not_counted(
+    server: AdminServer,
+) -> None:
     connected = [server.connect() for _ in range(CONNECTIONS)]
     connected.append(server.connect())
     assert connected[0][1].aborted
@@ -82,7 +88,9 @@ def test_connections_are_bounded_and_counted_as_they_go(server: AdminServer) -> 
     assert not server.site.connections
 
 
-def test_no_connection_with_a_request_under_way_is_ended_for_another(server: AdminServer) -> None:
+def test_a_connection_with_a_request_in_progress_is_not_closed_for_a_new_connection(
+    server: AdminServer,
+) -> None:
     server.site._answer = lambda _: Deferred()  # type: ignore[assignment,return-value]
     for _ in range(CONNECTIONS):
         protocol, _transport = server.connect()
@@ -91,7 +99,7 @@ def test_no_connection_with_a_request_under_way_is_ended_for_another(server: Adm
     assert len(server.site.connections) == CONNECTIONS
 
 
-def test_bytes_that_trickle_in_do_not_stretch_the_time(server: AdminServer) -> None:
+def test_a_request_sent_byte_by_byte_does_not_extend_its_deadline(server: AdminServer) -> None:
     protocol, transport = server.connect()
     while not transport.disconnecting:
         protocol.dataReceived(b"x")
@@ -102,7 +110,7 @@ def test_bytes_that_trickle_in_do_not_stretch_the_time(server: AdminServer) -> N
 
 
 class Endless:
-    """An answer that goes on for as long as it is taken."""
+    """An endless response."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -135,7 +143,7 @@ def run(server: AdminServer) -> None:
 
 
 class EachTurn:
-    """Gives way at every step."""
+    """Yields to the reactor at every step."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -166,7 +174,7 @@ def test_a_client_that_does_not_read_is_disconnected(server: AdminServer) -> Non
     assert body.closed
 
 
-def test_an_answer_ends_with_its_connection(server: AdminServer) -> None:
+def test_a_response_ends_when_its_connection_is_lost(server: AdminServer) -> None:
     body, protocol, _ = endless(server)
     run(server)
     protocol.connectionLost(Failure(ConnectionDone()))

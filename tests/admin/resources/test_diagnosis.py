@@ -90,7 +90,7 @@ def test_a_delay_is_diagnosed_by_its_cause(
     assert sum(found.parts.values()) == pytest.approx(found.delay_s)
 
 
-def test_a_busy_gateway_is_the_first_cause() -> None:
+def test_a_busy_gateway_is_reported_before_any_other_cause() -> None:
     assert diagnose(summary(round_trip_s=2.0), busy_share=0.9).cause is Cause.GATEWAY
     assert diagnose(summary(), busy_share=0.5).cause is Cause.NONE
 
@@ -146,11 +146,11 @@ def test_a_clients_text_cannot_imitate_the_diagnosis() -> None:
     ("seconds", "words"),
     [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (1.44, "1.4 s"), (239, "4 min")],
 )
-def test_times_are_spoken(seconds: float, words: str) -> None:
+def test_times_are_formatted_as_text(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
 
 
-def test_a_sudden_wait_is_distinguished_from_a_steady_one() -> None:
+def test_a_sudden_delay_is_distinguished_from_a_steady_delay() -> None:
     sudden = evolve(summary(), latencies={"downstream_wait": Estimate(0.01, 0.01, 3.0, 3.0, 100)})
     steady = evolve(summary(), latencies={"downstream_wait": Estimate(3.0, 2.8, 3.0, 3.0, 100)})
     assert "sudden, not steady" in " ".join(diagnose(sudden).notes)

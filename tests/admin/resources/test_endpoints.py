@@ -21,7 +21,7 @@ def media_server(up: bool, due: bool) -> UpstreamHealth:
     return UpstreamHealth("media:1935", up, due, 1, [0] * 74)
 
 
-def test_the_process_is_alive(server: AdminServer) -> None:
+def test_the_liveness_path_answers_200(server: AdminServer) -> None:
     answer = server.ask("GET", "/healthz")
     assert (answer.status, answer.body) == (200, b"ok\n")
 
@@ -49,7 +49,7 @@ def test_the_gateway_is_ready_while_an_upstream_is_due_to_be_tried(
     assert (found["up"], found["due"]) == (False, True)
 
 
-def test_draining_refuses_sessions_until_it_is_over(server: AdminServer) -> None:
+def test_a_drain_refuses_new_sessions_until_the_drain_ends(server: AdminServer) -> None:
     assert server.ask("GET", "/drain").json == {"draining": False}
     assert server.ask("POST", "/drain").json == {"draining": True}
     with pytest.raises(Draining):
@@ -58,7 +58,7 @@ def test_draining_refuses_sessions_until_it_is_over(server: AdminServer) -> None
     server.admission.enter("192.0.2.1")
 
 
-def test_a_reload_names_what_was_reloaded(server: AdminServer) -> None:
+def test_the_answer_to_a_reload_names_the_reloaded_files(server: AdminServer) -> None:
     assert server.ask("POST", "/reload").json == {"reloaded": ["certificates"]}
 
 
@@ -69,7 +69,7 @@ def test_a_failed_reload_answers_with_the_reason(server: AdminServer) -> None:
     assert answer.json["detail"] == "gateway.toml: line 3: not TOML"
 
 
-def test_the_metrics_are_prometheus(server: AdminServer) -> None:
+def test_the_metrics_are_in_prometheus_format(server: AdminServer) -> None:
     server.node.talk([server.node.open()], 3)
     plain = server.ask("GET", "/metrics")
     assert plain.fields["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -79,7 +79,7 @@ def test_the_metrics_are_prometheus(server: AdminServer) -> None:
     assert opened.body.endswith(b"# EOF\n")
 
 
-def test_single_sessions_are_on_a_path_of_their_own(server: AdminServer) -> None:
+def test_the_metrics_of_single_sessions_have_a_separate_path(server: AdminServer) -> None:
     for _ in range(3):
         server.node.open()
     assert server.ask("GET", "/metrics/sessions").body.count(b"session_info{") == 3
@@ -95,7 +95,7 @@ def test_single_sessions_are_on_a_path_of_their_own(server: AdminServer) -> None
         assert answer.body.endswith(b"# EOF\n") == (form != "text/plain")
 
 
-def test_sessions_are_listed_filtered_sorted_and_cut(server: AdminServer) -> None:
+def test_the_list_of_sessions_can_be_filtered_sorted_and_limited(server: AdminServer) -> None:
     for number in range(5):
         server.node.open(protocol="rtmpts" if number else "rtmpt")
     found = server.ask("GET", "/sessions?protocol=rtmpts&sort=duration&order=asc&limit=2").json
@@ -106,7 +106,7 @@ def test_sessions_are_listed_filtered_sorted_and_cut(server: AdminServer) -> Non
     assert server.ask("GET", "/sessions?address=192.0.2.1").json["matching"] == 5
 
 
-def test_a_session_is_shown_ended_and_still_shown(server: AdminServer) -> None:
+def test_a_session_can_be_shown_after_its_end(server: AdminServer) -> None:
     tunnel = server.node.open()
     found = server.ask("GET", "/sessions/n100-1").json
     assert found["diagnosis"]["cause"] == "unknown"
@@ -116,7 +116,7 @@ def test_a_session_is_shown_ended_and_still_shown(server: AdminServer) -> None:
     assert server.ask("DELETE", "/sessions/n100-1").status == 404
 
 
-def test_no_answer_has_a_session_id(server: AdminServer) -> None:
+def test_no_response_contains_a_session_id(server: AdminServer) -> None:
     server.node.open()
     for path in ("/sessions", "/sessions/n100-1", "/metrics/sessions", "/metrics"):
         assert b"secret" not in server.ask("GET", path).body
@@ -138,13 +138,13 @@ def test_no_answer_has_a_session_id(server: AdminServer) -> None:
         "/sessions/%C3%BC",
     ],
 )
-def test_unknown_paths_are_404_with_an_empty_body(server: AdminServer, path: str) -> None:
+def test_an_unknown_path_gets_404_with_an_empty_body(server: AdminServer, path: str) -> None:
     answer = server.ask("GET", path)
     assert (answer.status, answer.body) == (404, b"")
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_wrong_method_is_405_with_the_allowed_ones(server: AdminServer, path: str) -> None:
+def test_a_wrong_method_gets_405_with_the_allowed_methods(server: AdminServer, path: str) -> None:
     answer = server.ask("PATCH", path.replace("{alias}", "n100-1"))
     assert answer.status == 405
     methods = set(answer.fields["Allow"].split(", ")) - {"HEAD"}
@@ -152,7 +152,9 @@ def test_a_wrong_method_is_405_with_the_allowed_ones(server: AdminServer, path: 
 
 
 @pytest.mark.parametrize("path", [path for path in ROUTES if path != "/events"])
-def test_an_unknown_parameter_is_400_with_a_problem(server: AdminServer, path: str) -> None:
+def test_an_unknown_parameter_gets_400_with_a_problem_document(
+    server: AdminServer, path: str
+) -> None:
     server.node.open()
     method = "GET" if "GET" in ROUTES[path] else "POST"
     answer = server.ask(method, path.replace("{alias}", "n100-1") + "?nobody=1")
@@ -162,14 +164,16 @@ def test_an_unknown_parameter_is_400_with_a_problem(server: AdminServer, path: s
 
 
 @pytest.mark.parametrize("path", [path for path in ROUTES if "GET" in ROUTES[path]])
-def test_a_head_is_a_get_without_its_body(server: AdminServer, path: str) -> None:
+def test_a_head_request_is_answered_like_get_without_the_body(
+    server: AdminServer, path: str
+) -> None:
     server.node.open()
     answer = server.ask("HEAD", path.replace("{alias}", "n100-1"))
     assert (answer.status, answer.body) == (200, b"")
     assert server.watching.watchers == 0
 
 
-def test_the_upstreams_have_their_connect_times(server: AdminServer) -> None:
+def test_the_list_of_upstreams_has_their_connect_times(server: AdminServer) -> None:
     (found,) = server.ask("GET", "/upstreams").json["upstreams"]
     assert (found["name"], found["up"], found["connections"], found["failures"]) == (
         *("media:1935", True),
@@ -178,7 +182,7 @@ def test_the_upstreams_have_their_connect_times(server: AdminServer) -> None:
     assert 0 < found["connect_p50_s"] == found["connect_p95_s"]
 
 
-def test_the_log_level_is_changed(server: AdminServer) -> None:
+def test_the_log_level_can_be_changed(server: AdminServer) -> None:
     assert server.ask("GET", "/log-level").json == {"level": "info"}
     assert server.ask("PUT", "/log-level", b'{"level": "error"}').status == 200
     assert server.threshold is not None
@@ -215,7 +219,7 @@ def test_a_query_lists_the_matching_sessions_of_thousands(server: AdminServer) -
 
 @pytest.fixture(scope="module")
 def busy_server() -> Iterator[AdminServer]:
-    """One with 5,000 sessions that have talked, where work takes as long as it takes."""
+    """A server with 5,000 active sessions, whose time is the real processor time."""
     server = AdminServer(spends=thread_time)
     server.node.talk([server.node.open() for _ in range(5000)], 5)
     yield server
@@ -223,7 +227,7 @@ def busy_server() -> Iterator[AdminServer]:
 
 
 def steps_of(server: AdminServer, target: str, end: bytes) -> list[float]:
-    """How long each step takes in which something is answered, in processor seconds."""
+    """The processor time of each step of a response, in seconds."""
     protocol, transport = server.connect()
     request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     steps = [_timed(lambda: protocol.dataReceived(request))]
@@ -234,7 +238,7 @@ def steps_of(server: AdminServer, target: str, end: bytes) -> list[float]:
 
 
 def take_turn(clock: Clock) -> None:
-    """The first of what is due. ``advance`` would go on with what that puts off."""
+    """Run the first due call. ``advance`` would also run the calls that it schedules."""
     call = clock.calls.pop(0)
     assert call.getTime() <= clock.seconds()
     call.called = 1
@@ -260,13 +264,13 @@ def _timed(step: Callable[[], object]) -> float:
 def test_no_step_of_an_answer_about_5000_sessions_takes_long(
     busy_server: AdminServer, target: str, end: bytes
 ) -> None:
-    """Everybody else waits for one step. What slows the machine comes and goes: the best run counts."""
+    """All other connections wait for one step. The fastest run counts, as other load varies."""
     runs = [steps_of(busy_server, target, end) for _ in range(5)]
     assert min(map(len, runs)) > 4
     assert min(map(max, runs)) < 0.005
 
 
-def test_the_history_of_a_session_is_given_until_it_ends(server: AdminServer) -> None:
+def test_the_history_of_a_session_is_available_until_the_session_ends(server: AdminServer) -> None:
     tunnel = server.node.open()
     assert server.ask("GET", "/sessions/n100-1/history").json["samples"] == []
     history = tunnel.figures.history = History(0, 0, 0.0, server.node.now)

@@ -26,7 +26,7 @@ def watch(server: AdminServer, query: str = "") -> tuple[Any, Any]:
 
 
 def process_start() -> float:
-    """When this process started, in seconds since 1970, by the kernel's own time since it booted."""
+    """The start of this process in seconds since 1970, from the kernel's time since boot."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     since_boot = float(Path("/proc/uptime").read_text().split()[0])
     return time() - since_boot + ticks / sysconf("SC_CLK_TCK")
@@ -40,7 +40,7 @@ def events(transport: Any) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
-def test_the_list_comes_at_once_and_every_second(server: AdminServer) -> None:
+def test_the_list_of_sessions_is_sent_at_once_and_every_second(server: AdminServer) -> None:
     server.node.open()
     _, transport = watch(server)
     server.reactor.advance(1)
@@ -52,7 +52,9 @@ def test_the_list_comes_at_once_and_every_second(server: AdminServer) -> None:
     assert second["draining"] is False
 
 
-def test_one_session_comes_with_its_diagnosis_until_it_is_forgotten(server: AdminServer) -> None:
+def test_a_session_is_sent_with_its_diagnosis_until_the_session_is_removed(
+    server: AdminServer,
+) -> None:
     server.node.open()
     _, transport = watch(server, "?session=n100-1")
     server.ask("DELETE", "/sessions/n100-1")
@@ -65,7 +67,7 @@ def test_one_session_comes_with_its_diagnosis_until_it_is_forgotten(server: Admi
     assert events(other) == [{"session": None}]
 
 
-def test_a_stream_is_filtered_as_the_list_is(server: AdminServer) -> None:
+def test_an_event_stream_accepts_the_filters_of_the_list(server: AdminServer) -> None:
     for _ in range(3):
         server.node.open()
     _, transport = watch(server, "?limit=1&sort=alias&order=desc")
@@ -75,7 +77,9 @@ def test_a_stream_is_filtered_as_the_list_is(server: AdminServer) -> None:
     assert server.ask("GET", "/events?limit=0").status == 400
 
 
-def test_watchers_are_bounded_and_make_room_as_they_go(server: AdminServer) -> None:
+def test_the_number_of_event_streams_is_limited_and_a_closed_stream_makes_room(
+    server: AdminServer,
+) -> None:
     watching = [watch(server) for _ in range(WATCHERS)]
     refused = server.ask("GET", "/events")
     assert refused.status == 503
@@ -87,7 +91,7 @@ def test_watchers_are_bounded_and_make_room_as_they_go(server: AdminServer) -> N
     assert len(server.reactor.getDelayedCalls()) == len(server.site.connections) == 1
 
 
-def test_watchers_together_take_a_small_share_of_the_time(server: AdminServer) -> None:
+def test_all_event_streams_together_use_a_small_share_of_the_time(server: AdminServer) -> None:
     # Making an event takes a fifth of a second.
     server.watching._clock = count(0.0, 0.2).__next__
     _, transport = watch(server)

@@ -12,7 +12,7 @@ from tests.helpers.admin_server import summary
 from tests.helpers.fabricated_telemetry import Node
 
 
-def test_selections_of_workers_are_one_selection() -> None:
+def test_the_session_lists_of_all_workers_are_merged_into_one_list() -> None:
     query = SessionQuery(sort="bytes_up", descending=True, limit=2)
     one = Selection(
         [summary(alias="a", bytes_up=3), summary(alias="b", bytes_up=1)], 5, Counter(none=5)
@@ -25,7 +25,7 @@ def test_selections_of_workers_are_one_selection() -> None:
     assert merged([], query) == Selection()
 
 
-def test_totals_are_of_all_workers() -> None:
+def test_the_totals_are_sums_over_all_workers() -> None:
     nodes = [Node(), Node()]
     for node in nodes:
         node.talk([node.open()], 4)
@@ -39,5 +39,5 @@ def test_totals_are_of_all_workers() -> None:
     assert found["by_protocol"] == {"rtmpt": 2}
 
 
-def test_totals_of_nothing_are_nothing() -> None:
+def test_the_totals_without_workers_are_zero() -> None:
     assert totals([])["sessions"] == 0

@@ -23,14 +23,14 @@ def test_the_openapi_document_describes_every_path_and_method_and_no_other() -> 
     assert described == {path: set(methods) for path, methods in ROUTES.items()}
 
 
-def test_a_session_is_described_as_it_is_shown() -> None:
+def test_the_schema_of_a_session_has_exactly_the_shown_fields() -> None:
     schemas = document()["components"]["schemas"]
     assert set(schemas["Session"]["properties"]) == set(detail(summary(), 0))
     assert set(schemas["SessionRow"]["properties"]) == set(row(summary(), 0))
     assert set(schemas["Estimate"]["properties"]) == {a.name for a in attrs.fields(Estimate)}
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_in_the_document_exists() -> None:
     found = document()
     for reference in re.findall(r"'\$ref': '#/([^']+)'", str(found)):
         place: Any = found
@@ -39,6 +39,6 @@ def test_every_reference_leads_somewhere() -> None:
         assert place
 
 
-def test_the_levels_are_the_same_everywhere() -> None:
+def test_the_log_levels_of_the_document_are_those_of_the_gateway() -> None:
     schema = document()["components"]["schemas"]["LogLevel"]["properties"]["level"]
     assert tuple(schema["enum"]) == LEVELS == LOG_LEVELS

@@ -28,7 +28,7 @@ from tests.helpers.admin_server import summary
         (b"stream=%C3%BC+x", {"stream": "ü x"}),
     ],
 )
-def test_parameters_are_read(text: bytes, found: dict[str, str]) -> None:
+def test_valid_parameters_are_parsed(text: bytes, found: dict[str, str]) -> None:
     assert parse_query(text, SESSION_PARAMETERS) == found
 
 
@@ -64,7 +64,7 @@ def test_values_out_of_range_are_refused(parameters: dict[str, str]) -> None:
         session_query(parameters)
 
 
-def test_every_filter_filters() -> None:
+def test_every_filter_excludes_sessions() -> None:
     one = summary()
     fits = {
         "app": "live",
@@ -82,13 +82,13 @@ def test_every_filter_filters() -> None:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_everything_can_be_sorted_by(sort: str) -> None:
+def test_sessions_can_be_sorted_by_every_key(sort: str) -> None:
     some = [summary(alias=f"0000-{n}", tcp=None if n % 2 else summary().tcp) for n in range(12)]
     best = SessionQuery(sort=sort, descending=True, limit=3).best(some)
     assert len(best) == 3
 
 
-def test_the_order_is_whole() -> None:
+def test_the_order_of_sessions_is_total() -> None:
     some = [summary(alias=f"0000-{n}", bytes_up=n // 4) for n in (9, 3, 10, 1)]
     up = SessionQuery(sort="bytes_up").best(some)
     down = SessionQuery(sort="bytes_up", descending=True).best(some)
@@ -96,7 +96,7 @@ def test_the_order_is_whole() -> None:
     assert [each.alias for each in down] == ["0000-9", "0000-10", "0000-1", "0000-3"]
 
 
-def test_the_longest_delay_comes_first_wherever_it_comes_from() -> None:
+def test_the_session_with_the_longest_delay_of_any_kind_is_first() -> None:
     slow = ({}, {"upstream_delay": 0.3}, {"ping_upstream": 0.4}, {"downstream_wait": 0.5})
     some = [summary(latencies=latencies) for latencies in slow]
     best = SessionQuery(sort="delay", descending=True).best(some)

@@ -21,7 +21,7 @@ def body() -> str:
     return found.decode()
 
 
-def test_its_policy_allows_its_own_script_and_style_alone() -> None:
+def test_the_content_security_policy_allows_only_the_pages_own_script_and_style() -> None:
     policy = Page().answer.fields["Content-Security-Policy"]
     for name in ("script", "style"):
         (inside,) = re.findall(f"<{name}>(.*?)</{name}>", body(), re.DOTALL)
@@ -36,7 +36,7 @@ def test_the_status_page_loads_nothing_from_other_hosts() -> None:
     assert addresses == {"http://www.w3.org/2000/svg"}
 
 
-def test_its_script_makes_no_markup_of_strings() -> None:
+def test_the_script_creates_no_markup_from_strings() -> None:
     script = (FOLDER / "page.js").read_text()
     for ingress in (
         "innerHTML",
@@ -64,13 +64,13 @@ def test_the_status_page_describes_every_end_reason_and_refusal() -> None:
         assert set(re.findall(r'(\w+): "', inside)) == known
 
 
-def test_every_table_names_its_columns() -> None:
+def test_every_table_has_column_headings() -> None:
     markup = (FOLDER / "page.html").read_text()
     assert markup.count("<table") == len(re.findall(r"<thead><tr>\s*<th scope=", markup))
     assert "<th>" not in markup
 
 
-def test_a_count_of_all_connections_is_not_named_as_the_current_number() -> None:
+def test_the_total_number_of_connections_is_not_labelled_as_the_current_number() -> None:
     names = re.findall(r'\["([^"]*[Cc]onnections[^"]*)", ', (FOLDER / "page.js").read_text())
     assert sorted(names) == ["Connections now", "Connections so far", "Connections so far"]
     heads = re.findall(r">([^<]*[Cc]onnections[^<]*)<", (FOLDER / "page.html").read_text())
@@ -85,7 +85,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_its_colours_have_sufficient_contrast() -> None:
+def test_the_colours_of_the_page_have_sufficient_contrast() -> None:
     style = (FOLDER / "page.css").read_text()
     for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
         colours = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))

@@ -83,7 +83,7 @@ class Browser:
         self.call("Page.navigate", url=address)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression in the page; a promise's, when it is kept."""
+        """The value of an expression in the page; of a promise, its result."""
         found = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )

@@ -26,7 +26,7 @@ def url(protocol: str, port: int, path: str) -> str:
 def publish(
     programs: Programs, clip: Path, to: str, *, in_real_time: bool = True, in_a_loop: bool = False
 ) -> Program:
-    """Have ffmpeg publish ``clip``, once or again and again."""
+    """Publish ``clip`` with ffmpeg, once or in a loop."""
     pace = ("-re",) if in_real_time else ()
     loop = ("-stream_loop", "-1") if in_a_loop else ()
     return programs.start(
@@ -35,7 +35,7 @@ def publish(
 
 
 class Player(Protocol):
-    """A running program that plays, and the packets that it has got."""
+    """A running player, and the packets it has received."""
 
     program: Program
 
@@ -44,7 +44,7 @@ class Player(Protocol):
 
 @final
 class FFmpegPlayer:
-    """ffmpeg, writing the hash of each packet as it comes."""
+    """ffmpeg, which writes the hash of each received packet."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ def current_ffmpeg_player(programs: Programs, source: str) -> FFmpegPlayer:
 
 @final
 class GStreamerPlayer:
-    """rtmpsrc, which is librtmp, writing an FLV file."""
+    """rtmpsrc, which uses librtmp, and writes an FLV file."""
 
     def __init__(self, programs: Programs, source: str) -> None:
         self._file = programs.new_folder("played") / "file.flv"
@@ -91,7 +91,7 @@ class GStreamerPlayer:
 
 @final
 class RtmpdumpPlayer:
-    """rtmpdump, writing an FLV file; told that the stream is live, which it cannot find out."""
+    """rtmpdump, which writes an FLV file; it cannot detect live streams, so an option says this."""
 
     def __init__(self, programs: Programs, source: str) -> None:
         self._file = programs.new_folder("played") / "file.flv"

@@ -36,27 +36,27 @@ _LARGE_CLIP = (
 
 
 def make_clip(path: Path) -> Path:
-    """Moving pictures and sound, some 200 packets."""
+    """A clip with video and audio, about 200 packets."""
     return _make(path, _CLIP)
 
 
 def make_long_clip(path: Path) -> Path:
-    """As ``make_clip``, of 20 s: more than a server sends ahead."""
+    """A clip as ``make_clip``, but of 20 s: longer than the data that a server sends ahead."""
     return _make(path, _LONG_CLIP)
 
 
 def make_sparse_clip(path: Path) -> Path:
-    """Few and small pictures."""
+    """A clip with few and small video frames."""
     return _make(path, _SPARSE_CLIP)
 
 
 def make_large_clip(path: Path) -> Path:
-    """Some 20 MB of pictures that do not compress."""
+    """A clip with about 20 MB of video that does not compress."""
     return _make(path, _LARGE_CLIP)
 
 
 def make_silent_clip(path: Path) -> Path:
-    """A minute without a sound, some 470 packets."""
+    """A clip of one minute of silence, about 470 packets."""
     return _make(path, (*_SILENT_CLIP, "-c:a", "aac"))
 
 
@@ -67,7 +67,7 @@ def _make(path: Path, words: tuple[str, ...]) -> Path:
 
 
 def packets_of_media(path: Path) -> list[Packet]:
-    """All packets of a media file, in the order in which they are in it."""
+    """All packets of a media file, in file order."""
     command = [needs("ffmpeg"), "-v", "error", "-i", str(path), *HASHES, "-"]
     done = subprocess.run(
         command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=_READ_S
@@ -80,7 +80,7 @@ HASHES = ("-c", "copy", "-f", "framehash", "-hash", "md5", "-flush_packets", "1"
 
 
 def packets_of_hashes(path: Path) -> list[Packet]:
-    """The packets in what FFmpeg wrote with ``HASHES``; empty as long as there is none."""
+    """The packets in FFmpeg's output with ``HASHES``; empty if there is no output yet."""
     return _packets(path.read_text()) if path.exists() else []
 
 

@@ -4,8 +4,8 @@ A relay between client and gateway, which understands just enough HTTP to know w
 answer begins and ends (both sides always send Content-Length). It passes them on whole, notes every
 exchange, and when it is armed cuts the first exchange that suits.
 
-Both connections are cut alike, to the client and to the gateway. With ``unnoticed`` the gateway's is left
-open, as when a box in between forgets a connection without a word.
+Both connections, to the client and to the gateway, are cut in the same way. With ``unnoticed`` the
+gateway's connection stays open, as if a NAT router drops its state without a reset.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HELD_S = 0.02
 
 
 class Moment(Enum):
-    """When an exchange is cut."""
+    """The moment of an exchange at which it is cut."""
 
     IN_REQUEST = "in the head of its request"
     HELD = "while its answer is held"
@@ -50,7 +50,7 @@ _DURING_ANSWER = {
 
 @frozen
 class Cut:
-    """``command`` is whose exchange is cut, and ``times`` how often that happens."""
+    """``command`` selects the exchanges to cut, and ``times`` is the number of cuts."""
 
     moment: Moment
     how: How
@@ -61,7 +61,7 @@ class Cut:
 
 @frozen
 class Message:
-    """A request or an answer, whole."""
+    """A complete request or answer."""
 
     head: bytes
     body: bytes
@@ -69,8 +69,8 @@ class Message:
 
 @define
 class Exchange:
-    """``passed``: the whole request has gone on to the gateway. ``arrived`` is what the client got of the
-    answer's body; None before it has the whole head.
+    """``passed``: the whole request has gone on to the gateway. ``arrived`` is the received part of
+    the answer's body; None before the client has the whole head.
     """
 
     command: bytes
@@ -113,7 +113,7 @@ def _exchange(request: Message) -> Exchange:
 
 @final
 class CutLink(Link):
-    """One connection of the client, cut when ``cutter`` says so."""
+    """One connection of the client, which ``cutter`` can cut."""
 
     def __init__(self, cutter: Cutter, client: socket.socket, server: socket.socket) -> None:
         super().__init__(client, server)
@@ -165,7 +165,7 @@ class CutLink(Link):
         self._end(exchange)
 
     def _end(self, exchange: Exchange) -> None:
-        """Cut, and leave the thread's loop by the exception that a lost connection raises too."""
+        """Cut the connection, and end the thread's loop by the exception of a lost connection."""
         exchange.cut = True
         cut = self._cutter.cut
         if cut.unnoticed:
@@ -178,7 +178,7 @@ class CutLink(Link):
 
 @final
 class Cutter:
-    """``exchanges`` are all that were begun, in that order."""
+    """``exchanges`` are all exchanges, in the order of their beginning."""
 
     def __init__(self, gateway_port: int, cut: Cut) -> None:
         self.cut = cut
@@ -194,14 +194,14 @@ class Cutter:
         self._left = self.cut.times
 
     def has_cut(self) -> None:
-        """Wait until all is cut that is to be."""
+        """Wait until all requested cuts are done."""
         until(
             lambda: sum(exchange.cut for exchange in self.exchanges) == self.cut.times,
             f"{self.cut} happens",
         )
 
     def takes(self, moment: Moment, exchange: Exchange) -> bool:
-        """Whether ``exchange`` is cut at this ``moment``; asking for it takes one of the ``times``."""
+        """Whether to cut ``exchange`` at this ``moment``; if so, one of the ``times`` is used up."""
         with self._lock:
             suits = moment is self.cut.moment and exchange.command == self.cut.command
             if not (suits and self._left):
@@ -210,7 +210,7 @@ class Cutter:
             return True
 
     def takes_answer(self, exchange: Exchange, answer: Message) -> Moment | None:
-        """When during this ``answer`` the exchange is cut; one without data would prove nothing."""
+        """The moment during this ``answer`` at which to cut; an answer without data would prove nothing."""
         moment = self.cut.moment
         if moment not in _DURING_ANSWER:
             return None
@@ -219,7 +219,7 @@ class Cutter:
         return moment if self.takes(moment, exchange) else None
 
     def after_cut(self) -> list[Exchange]:
-        """What the client has sent since it was last cut."""
+        """The data that the client has sent since the last cut."""
         last = max(index for index, exchange in enumerate(self.exchanges) if exchange.cut)
         return self.exchanges[last + 1 :]
 

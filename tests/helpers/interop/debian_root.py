@@ -36,7 +36,7 @@ esac
 
 @final
 class DebianRoot:
-    """The test is skipped where there can be none."""
+    """A root for packages; the test is skipped if the machine does not permit one."""
 
     def __init__(self, programs: Programs) -> None:
         if os.geteuid() != 0:
@@ -63,11 +63,11 @@ class DebianRoot:
 
     @property
     def path(self) -> Path:
-        """The root, as other processes see it."""
+        """The root's path for other processes."""
         return Path(f"/proc/{self._holder.pid}/root")
 
     def run(self, *command: str, fails: bool = False) -> str:
-        """Run ``command`` in the root; what it has printed."""
+        """Run ``command`` in the root. Returns its output."""
         done = subprocess.run(
             self._enter(*command),
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
@@ -92,7 +92,7 @@ class DebianRoot:
         return (*enter, "env", "--unset=PYTHONPATH", *command)
 
     def pretend_systemd(self) -> None:
-        """Have maintainer scripts find a running systemd, whose commands are recorded."""
+        """Pretend to maintainer scripts that systemd runs, and record their commands."""
         (self.path / "run/systemd/system").mkdir(parents=True)
         systemctl = self.path / "usr/bin/systemctl"
         systemctl.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ class DebianRoot:
         editor.chmod(0o755)
 
     def systemctl_calls(self) -> list[str]:
-        """Those since the last call."""
+        """The recorded calls since the last time."""
         log = self.path / "run/systemctl.log"
         calls = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)

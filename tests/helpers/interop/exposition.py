@@ -28,7 +28,7 @@ _PROTOCOLS = ("rtmpt", "rtmpts", "rtmp", "rtmps")
 
 @frozen
 class _Transport:
-    """As much of Twisted's as says what the kernel knows."""
+    """The part of Twisted's transport that gives the kernel's figures."""
 
     socket: socket.socket
 
@@ -56,7 +56,7 @@ def pages() -> dict[str, str]:
 
 
 def _busy_node(transport: _Transport) -> Node:
-    """Sessions of all kinds, talking, ended and refused."""
+    """A node with sessions of all kinds: active, ended and refused."""
     node = Node()
     listener_states = [
         ("0.0.0.0:80", Counter(http=5, rtmp=1, denied=1)),
@@ -94,7 +94,7 @@ def _busy_node(transport: _Transport) -> Node:
 
 @contextmanager
 def shown(pages: dict[str, str]) -> Iterator[int]:
-    """Serve ``pages``; the port."""
+    """Serve ``pages``. Yields the port."""
 
     @final
     class Handler(BaseHTTPRequestHandler):
@@ -107,7 +107,7 @@ def shown(pages: dict[str, str]) -> Iterator[int]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Write no log."""
 
     with closing(_Server((LOOPBACK, 0), Handler)) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

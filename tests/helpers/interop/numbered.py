@@ -57,7 +57,7 @@ class NumberedSession:
         self.received += self._command("idle", b"\0", cuts)[1:]
 
     def finish(self) -> None:
-        """Take the rest, and check that all bytes have come back once and in order."""
+        """Read the remaining bytes, and check that all have come back once and in order."""
         end = monotonic() + _GIVES_UP_S
         while len(self.received) < len(self.sent) and monotonic() < end:
             self.received += self._command("idle", b"\0")[1:]

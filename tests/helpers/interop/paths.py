@@ -1,7 +1,7 @@
 """One session whose client and media server are played by the test, over real sockets.
 
-Each delay is where it is in real life: in the client, in a proxy between it and the gateway, in the media
-server. The gateway between them is the real one.
+Each delay is where it occurs in practice: in the client, in a proxy between client and gateway, or in the
+media server. The gateway between them is a real one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PATIENCE_S = 30.0
 
 @final
 class MediaServer:
-    """An RTMP server that the test speaks for; ``receive_bytes`` is what its kernel takes unread."""
+    """An RTMP server that the test plays; ``receive_bytes`` is its kernel's receive buffer."""
 
     def __init__(self, receive_bytes: int | None = None) -> None:
         self._listening = socket.socket()
@@ -49,14 +49,14 @@ class MediaServer:
         self.connection = socket.socket()
 
     def accept(self) -> None:
-        """Take the next connection, and speak on that from now on."""
+        """Accept the next connection, and use it from now on."""
         self.connection.close()
         self.connection, _ = self._listening.accept()
         self.connection.settimeout(_PATIENCE_S)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fill(self) -> socket.socket:
-        """Have somebody wait to be accepted, so that whoever comes next is not heard."""
+        """Fill the accept queue, so that the next connect gets no answer."""
         return socket.create_connection(self._listening.getsockname(), _PATIENCE_S)
 
     def says(self, data: bytes) -> None:
@@ -76,7 +76,7 @@ class MediaServer:
 
 @final
 class Client:
-    """A tunnel's client with one connection, which asks, and takes the answer when the test says so."""
+    """A tunnel's client with one connection, which reads an answer when the test calls ``answer``."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((LOOPBACK, port), _PATIENCE_S)
@@ -148,14 +148,14 @@ class Path:
         self.server.accept()
 
     def shake_hands(self) -> None:
-        """As much RTMP as must be, for the gateway to read the pings."""
+        """Exchange the RTMP that the gateway needs to read the pings."""
         self.client.send(HANDSHAKE)
         self.client.answer()
         self.server.hears(len(HANDSHAKE))
         self.poll(HANDSHAKE)
 
     def poll(self, said: bytes) -> None:
-        """Poll, and get what the media server says while the poll is held."""
+        """Poll, and read the data that the media server sends while the poll is held."""
         self.client.idle()
         self.is_in("holding")
         self.server.says(said)
@@ -174,7 +174,7 @@ class Path:
 
 @contextmanager
 def path(programs: Programs, server: MediaServer, proxy_s: float | None = None) -> Iterator[Path]:
-    """A client, a gateway and ``server``; between the first two a proxy, if it is to delay by so much."""
+    """A client, a gateway and ``server``; with ``proxy_s``, a proxy that delays is before the gateway."""
     with closing(server):
         gateway = start_watched_gateway(programs, _CONFIGURATION.format(server=server.name))
         if proxy_s is None:

@@ -1,6 +1,6 @@
 """Real programs: found (or the test is skipped), started, watched, and stopped by process id.
 
-Nothing here sleeps for a fixed time: whoever waits names the condition and how long it may take.
+No function sleeps for a fixed time: each wait names its condition and its timeout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AGAIN_S = 0.5
 
 
 def needs(program: str) -> str:
-    """The path of ``program``; without it the test says so and is skipped."""
+    """The path of ``program``; the test is skipped if the program is not installed."""
     path = shutil.which(program, path=_PATH)
     if path is None:
         pytest.skip(f"{program} is not installed")
@@ -43,7 +43,7 @@ def needs(program: str) -> str:
 
 
 def until(condition: Callable[[], _Value], what: str, deadline_s: float = 30.0) -> _Value:
-    """Wait for ``condition`` to be true, and return what it gave."""
+    """Wait for ``condition`` to be true, and return its result."""
     end = monotonic() + deadline_s
     while not (value := condition()):
         if monotonic() > end:
@@ -54,7 +54,7 @@ def until(condition: Callable[[], _Value], what: str, deadline_s: float = 30.0) 
 
 @final
 class Program:
-    """A running program. It writes into files: a pipe that nobody reads would stop it."""
+    """A running program. Its output goes to files: a full pipe would block it."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Program:
 
     @property
     def log(self) -> str:
-        """What it has said so far, on both of its outputs."""
+        """The output so far, standard output and standard error."""
         return self._log.read_text(errors="replace")
 
     @property
@@ -87,7 +87,7 @@ class Program:
 
     @property
     def children(self) -> list[int]:
-        """The ids of the processes that it has started, such as a gateway's workers."""
+        """The ids of its child processes, such as a gateway's workers."""
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
@@ -96,7 +96,7 @@ class Program:
         return self._process.poll() is None
 
     def ends(self, deadline_s: float) -> int:
-        """Wait for its end, and return its exit status."""
+        """Wait for the program's end, and return its exit status."""
         until(lambda: not self.running, f"{self.name} ends; it said:\n{self.log}", deadline_s)
         return self._process.wait()
 
@@ -114,7 +114,7 @@ class Program:
         self._process.send_signal(signal)
 
     def stop(self) -> None:
-        """End it, politely first, and more than once: a gateway that has sessions takes that for haste."""
+        """Stop the program with SIGTERM, and repeat this: a gateway with sessions then stops at once."""
         end = monotonic() + _STOP_S
         while monotonic() < end:
             self._process.terminate()
@@ -152,7 +152,7 @@ class Programs:
         return started
 
     def new_folder(self, name: str) -> Path:
-        """A folder that is there for nobody else."""
+        """A new folder."""
         folder = self._folder / f"{next(self._numbers)}-{name}"
         folder.mkdir()
         return folder

@@ -24,7 +24,7 @@ _INTERVAL = "15s"
 # Of a scrape, as short as Prometheus' users have it.
 SCRAPE_S = 1.0
 _ANSWER_S = 30.0
-# What begins as the gateway's metrics do, recorded ones included.
+# Names with the prefix of the gateway's metrics, recorded ones included.
 _NAME = re.compile(r"[a-z_:]*rtmpt_gateway_[a-z0-9_:]+")
 
 
@@ -38,29 +38,29 @@ class Sample:
 
 @final
 class Prometheus:
-    """A running one."""
+    """A running Prometheus."""
 
     def __init__(self, program: Program, port: int) -> None:
         self.program = program
         self._url = f"http://{LOOPBACK}:{port}/api/v1/"
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """What its API says to a question that it has to understand."""
+        """The API's answer to a valid request."""
         return self._ask(path, parameters)["data"]
 
     def query(self, expression: str) -> list[Sample]:
-        """What an expression comes to now."""
+        """The current result of an expression."""
         found = self.ask("query", query=expression)
         return [Sample(each["metric"], float(each["value"][1])) for each in found["result"]]
 
     def value(self, expression: str) -> float:
-        """The one value of an expression that comes to one; NaN when to none."""
+        """The only value of an expression; NaN if the result is empty."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return found[0].value if found else math.nan
 
     def scrapes(self) -> None:
-        """Wait until all targets have been scraped well."""
+        """Wait until all targets have been scraped successfully."""
         until(
             lambda: {each.value for each in self.query("up")} == {1.0},
             "Prometheus has scraped its targets",
@@ -68,7 +68,7 @@ class Prometheus:
         )
 
     def rules(self) -> list[dict[str, Any]]:
-        """All of them, as it has read them."""
+        """All rules that Prometheus has loaded."""
         return [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> Any:
@@ -78,7 +78,7 @@ class Prometheus:
 
 
 def start_prometheus(programs: Programs, admin_port: int) -> Prometheus:
-    """Start it with the deployed files, and the admin server at ``admin_port`` as its target."""
+    """Start Prometheus with the deployed files, and the admin server at ``admin_port`` as its target."""
     folder = programs.new_folder("configuration")
     for rules in ("recording.yml", "alerts.yml"):
         (folder / rules).write_text((DEPLOYED / rules).read_text())
@@ -91,7 +91,7 @@ def start_prometheus(programs: Programs, admin_port: int) -> Prometheus:
 
 
 def start_prometheus_with(programs: Programs, configuration: Path) -> Prometheus:
-    """Start it until it answers."""
+    """Start Prometheus, and wait until it answers."""
     program = programs.start(
         "prometheus",
         f"--config.file={configuration}",
@@ -106,12 +106,12 @@ def start_prometheus_with(programs: Programs, configuration: Path) -> Prometheus
 
 
 def names_in(expression: str) -> set[str]:
-    """The metrics of the gateway in an expression, and what is recorded of them."""
+    """The metrics of the gateway and of its recording rules in an expression."""
     return set(_NAME.findall(expression))
 
 
 def exposed_names(text: str) -> set[str]:
-    """The names that samples of an exposition have, or will have as soon as there are any."""
+    """The names of all samples that an exposition has or can have."""
     found: set[str] = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE):
         suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)

@@ -1,7 +1,7 @@
 """A TCP relay between a program and a server, for inspection and cuts.
 
-Each connection has a thread, so that it never waits for another one. What is done with the bytes is
-decided by the subclass of ``Link``; this module only moves them.
+Each connection has its own thread, so that connections do not wait for each other. Subclasses of ``Link``
+inspect or cut the bytes; this module only moves them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Link(ABC):
     def from_server(self, data: bytes) -> None: ...
 
     def silence(self) -> None:
-        """Nothing has come for ``patience_s``."""
+        """Called if no data has arrived for ``patience_s``."""
         self.patience_s = None
 
     def run(self) -> None:
@@ -78,7 +78,7 @@ class Link(ABC):
         other.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Have the thread end: it finds both sockets at their end."""
+        """End the thread by closing both sockets."""
         for side in (self.client, self.server):
             with suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)

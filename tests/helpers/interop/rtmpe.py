@@ -7,8 +7,8 @@
     C2, S2   random, but for a signature with the digest of the other's at their end
     after    two streams of RC4, keyed by the common secret and either public key, 1536 bytes in
 
-All this is worth nothing as a secret, and known since 2009; here it only has to be the real thing, so that
-what passes in between is opaque to whoever passes it on.
+RTMPE has been broken since 2009 and gives no secrecy. The tests need the real protocol, so that its data
+is opaque to the gateway.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _digest(signature: bytes, key: bytes) -> bytes:
 
 
 def _rc4(key: bytes) -> Iterator[int]:
-    """The stream of bytes to be mixed in, from where RTMPE begins to use it."""
+    """The RC4 key stream, from the offset where RTMPE begins to use it."""
     state = list(range(256))
     other = 0
     for place in range(256):
@@ -71,7 +71,7 @@ def _rc4(key: bytes) -> Iterator[int]:
 
 
 def _key_pair(peers: int) -> tuple[bytes, bytes]:
-    """Our public key and the common secret, of full length: librtmp leaves out zeros in front."""
+    """The server's public key and the shared secret, in full length: librtmp omits leading zeros."""
     while True:
         private = randbelow(_PRIME)
         secret = pow(peers, private, _PRIME).to_bytes(_KEY_BYTES, "big")
@@ -99,7 +99,7 @@ def _signature(public: bytes) -> bytes:
 
 
 def _shake_hands(client: socket.socket) -> tuple[Iterator[int], Iterator[int]]:
-    """The streams for what comes in and what goes out."""
+    """The key streams for received and sent data."""
     hello = _some(client, 1 + _SIZE)
     asked = hello[1:]
     assert hello[0] == 6
@@ -144,7 +144,7 @@ def _serve(client: socket.socket, port: int) -> None:
 
 @contextmanager
 def encrypted(port: int) -> Iterator[int]:
-    """A port on which one client is served RTMPE, from the plain server at ``port``."""
+    """A port that serves RTMPE to one client, from the plain server at ``port``."""
     with socket.create_server((LOOPBACK, 0)) as listening:
         listening.settimeout(30)
         server = Thread(target=lambda: _serve(listening.accept()[0], port))

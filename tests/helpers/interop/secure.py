@@ -25,7 +25,7 @@ PLAIN, SECURE, OTHER_PLAIN = range(3)
 
 @frozen
 class Authority:
-    """A CA whose root is put behind each certificate, since this machine does not trust it."""
+    """A CA whose root is appended to each certificate, since this machine does not trust it."""
 
     ca: trustme.CA
     folder: Path
@@ -37,7 +37,7 @@ class Authority:
         return str(path)
 
     def certify(self, file: str, *names: str) -> Path:
-        """Write a PEM file for ``names`` in the place of any that is there."""
+        """Write or replace a PEM file for ``names``."""
         path = self.folder / file
         path.write_bytes(self.alone(*names) + self.ca.cert_pem.bytes())
         return path
@@ -66,17 +66,17 @@ class Gateway:
     ports: Sequence[int]
 
     def port(self, protocol: str) -> int:
-        """Where a client of this protocol comes in."""
+        """The port for clients of this protocol."""
         return self.ports[SECURE if protocol in ("rtmps", "rtmpts") else PLAIN]
 
     def hang_up(self, says: str) -> str:
-        """Have it read its certificates again; the rest of the line with which it says so."""
+        """Reload the certificates. Returns the rest of the log line that reports the reload."""
         self.program.send(signal.SIGHUP)
         return self.program.says(says)
 
 
 def start(programs: Programs, certificates: Sequence[Path], server: str, more: str = "") -> Gateway:
-    """Start it in front of ``server``, or else its own origin; ``more`` is configuration besides."""
+    """Start a gateway in front of ``server``, or of its embedded origin; ``more`` is configuration."""
     paths = ", ".join(f'"{path}"' for path in certificates)
     plain = _LISTENER.format(loopback=LOOPBACK)
     text = f"workers = 1\n{plain}{plain}tls = true\n{plain}[tls]\ncertificates = [{paths}]\n{more}"
@@ -87,7 +87,7 @@ def start(programs: Programs, certificates: Sequence[Path], server: str, more: s
 def start_configured(
     programs: Programs, configuration: str, listeners: int, before: str = ""
 ) -> Gateway:
-    """Start it with this configuration; ``before`` is Python that each of its processes runs first."""
+    """Start a gateway with this configuration; its processes first run the Python code ``before``."""
     folder = programs.new_folder("configuration")
     file = folder / "gateway.toml"
     file.write_text(configuration)

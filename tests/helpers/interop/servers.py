@@ -14,7 +14,7 @@ from tests.helpers.interop.programs import Program, Programs, until
 ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1"
 
-# Where distributions put it.
+# The paths in distributions.
 _NGINX_RTMP = (
     Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
     Path("/usr/lib64/nginx/modules/ngx_rtmp_module.so"),
@@ -50,7 +50,7 @@ ANY_PORT = ("--listen", f"{LOOPBACK}:0")
 
 
 def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
-    """Start the gateway, until it listens; and the port, which its options leave to the system.
+    """Start the gateway, and wait until it listens on a port that the system chose.
 
     It has one worker, unless a configuration file says otherwise: processes are slow to start.
     """
@@ -62,7 +62,7 @@ def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
 
 
 def run_gateway(programs: Programs, *options: str) -> Program:
-    """Start the gateway, and do not wait."""
+    """Start the gateway without waiting."""
     return programs.start(
         sys.executable,
         "-c",
@@ -73,13 +73,13 @@ def run_gateway(programs: Programs, *options: str) -> Program:
 
 
 def port_said(program: Program, words: str) -> int:
-    """The port that ``program`` names behind ``words``, in a log of either form."""
+    """The port after ``words`` in the log of ``program``, as text or JSON."""
     rest = program.says(words)
     return int(rest[: len(rest) - len(rest.lstrip("0123456789"))])
 
 
 def start_origin(programs: Programs) -> tuple[Program, int]:
-    """Start a gateway for its embedded origin alone; and the origin's port."""
+    """Start a gateway for its embedded origin. Returns the program and the origin's port."""
     gateway, _ = start_gateway(programs, *ANY_PORT)
     port = int(gateway.says(f"the embedded origin serves on {LOOPBACK}:"))
     return gateway, port

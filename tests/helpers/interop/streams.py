@@ -23,10 +23,10 @@ class Stream(Protocol):
     def send(self, data: bytes) -> None: ...
 
     def receive(self) -> bytes:
-        """Wait for the next bytes; none at the end."""
+        """Wait for the next bytes; b"" at the end."""
 
     def end(self) -> None:
-        """Say that nothing more will come."""
+        """End the stream."""
 
 
 @final
@@ -46,7 +46,7 @@ class Raw:
 
 @final
 class Tunnelled:
-    """One request at a time, on one connection."""
+    """A tunnel with one request at a time, on one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -94,8 +94,8 @@ class Tunnelled:
 def connected(
     way: str, port: int, context: ssl.SSLContext, name: str, address: str = LOOPBACK
 ) -> Iterator[Stream]:
-    """A stream from ``address`` to the gateway's ``port``; within TLS its certificate is to be for
-    ``name``."""
+    """A stream from ``address`` to the gateway's ``port``; within TLS its certificate must be valid
+    for ``name``."""
     with socket.create_connection((LOOPBACK, port), _PATIENCE_S, (address, 0)) as plain:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.settimeout(_PATIENCE_S)
@@ -138,7 +138,7 @@ class Talk:
             self._receive()
 
     def _ask(self, question: bytes, answer: bytes) -> None:
-        """Wait until the server has said ``answer``; what came behind it is kept."""
+        """Wait until the server has sent ``answer``; later data is kept."""
         self._stream.send(question)
         while True:
             for place, message in enumerate(self._client.messages):

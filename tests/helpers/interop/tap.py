@@ -16,7 +16,7 @@ _PUBLISHING = b"NetStream.Publish.Start"
 
 @final
 class TappedLink(Link):
-    """``up`` and ``down`` are all bytes to and from the upstream, ``up_times`` when parts of them came."""
+    """``up`` and ``down`` are all bytes to and from the upstream, ``up_times`` their arrival times."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         super().__init__(client, server)
@@ -36,7 +36,7 @@ class TappedLink(Link):
 
 @final
 class Tap:
-    """A relay in front of an upstream; direct clients and the gateway come through it alike."""
+    """A relay in front of an upstream, for direct clients and the gateway."""
 
     def __init__(self, upstream_port: int) -> None:
         self._relay = Relay(upstream_port, TappedLink)
@@ -45,15 +45,15 @@ class Tap:
 
     @property
     def links(self) -> list[TappedLink]:
-        """The connections so far, in the order in which they came."""
+        """The connections so far, in the order of their arrival."""
         return self._relay.links
 
     def players(self, count: int) -> None:
-        """Wait until the upstream has let ``count`` clients play."""
+        """Wait until the upstream has accepted ``count`` players."""
         until(lambda: self._count(_PLAYING) >= count, f"{count} clients play")
 
     def publishers(self, count: int) -> None:
-        """Wait until the upstream has let ``count`` clients publish."""
+        """Wait until the upstream has accepted ``count`` publishers."""
         until(lambda: self._count(_PUBLISHING) >= count, f"{count} clients publish")
 
     def plays(self, name: str) -> bool:

@@ -36,7 +36,7 @@ class WatchedGateway:
         return text
 
     def change(self, method: str, path: str) -> None:
-        """Ask for a change, as an operator does."""
+        """Send a request that changes the gateway's state."""
         request = Request(f"http://{LOOPBACK}:{self.admin_port}{path}", method=method)
         urlopen(request, timeout=_ANSWER_S).close()
 
@@ -48,13 +48,13 @@ class WatchedGateway:
             return False
 
     def sessions(self) -> list[dict[str, Any]]:
-        """All that live, with their figures."""
+        """All active sessions, with their figures."""
         found: list[dict[str, Any]] = json.loads(self.get("/sessions"))["sessions"]
         return found
 
 
 def start_watched_gateway(programs: Programs, more: str = "") -> WatchedGateway:
-    """Start one, with ``more`` in its configuration; on its embedded origin, if that names no upstream."""
+    """Start a gateway with ``more`` in its configuration; by default with the embedded origin."""
     file = programs.new_folder("configuration") / "gateway.toml"
     file.write_text(_CONFIGURATION + more)
     program, port = start_gateway(programs, "--config", str(file))

@@ -71,13 +71,13 @@ class WebGateway:
 
     @property
     def pid(self) -> int:
-        """The process of its only worker."""
+        """The process id of its only worker."""
         (pid,) = self.program.children
         return pid
 
     @property
     def memory_bytes(self) -> int:
-        """The most memory it has ever had."""
+        """The maximum memory of the worker so far."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
@@ -89,7 +89,7 @@ class WebGateway:
 
 
 def start_web_gateway(programs: Programs, port: int) -> WebGateway:
-    """Start a gateway whose website's server is at ``port``, until it listens."""
+    """Start a gateway whose website is at ``port``, and wait until it listens."""
     file = programs.new_folder("configuration") / "gateway.toml"
     file.write_text(_GATEWAY_CONFIGURATION.format(loopback=LOOPBACK, port=port))
     gateway = programs.start(
@@ -104,7 +104,7 @@ def start_web_gateway(programs: Programs, port: int) -> WebGateway:
 
 
 def start_site(programs: Programs, root: Path, websocket_port: int) -> int:
-    """Start nginx with the files in ``root``; its port, which it takes from us as an upgraded one does."""
+    """Start nginx with the files in ``root``. Returns its port; the socket is passed as in an upgrade."""
     _, port = run_nginx(
         programs,
         _NGINX_CONFIGURATION,
@@ -116,7 +116,7 @@ def start_site(programs: Programs, root: Path, websocket_port: int) -> int:
 
 @final
 class PlayedServer:
-    """A server that remembers all it was sent; ``answer`` plays one connection, from its first head on."""
+    """A server that records the received data; ``answer`` plays one connection, from its first head on."""
 
     def __init__(self, answer: Callable[[socket.socket], None]) -> None:
         self._answer = answer
@@ -161,7 +161,7 @@ def played(answer: Callable[[socket.socket], None]) -> Iterator[PlayedServer]:
 
 
 def make_large_file(path: Path, size: int) -> None:
-    """A sparse file of which each piece of a MiB says where it is."""
+    """A sparse file in which each MiB contains its offset."""
     with path.open("wb") as file:
         for offset in range(0, size, 1 << 20):
             file.seek(offset)

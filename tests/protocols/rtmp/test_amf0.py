@@ -40,21 +40,21 @@ VECTORS: list[tuple[Value, bytes]] = [
 
 
 @pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
-def test_each_type_has_its_bytes(value: Value, wire: bytes) -> None:
+def test_each_type_is_encoded_as_the_amf0_specification_says(value: Value, wire: bytes) -> None:
     assert encode(value) == wire
     assert decode(wire) == [value]
     assert type(decode(wire)[0]) is type(value)
 
 
 @pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
-def test_a_value_cut_short_anywhere_is_malformed(value: Value, wire: bytes) -> None:
+def test_a_value_truncated_at_any_byte_is_malformed(value: Value, wire: bytes) -> None:
     for end in range(1, min(len(wire), 40)):
         with pytest.raises(RTMPError):
             decode(wire[:end])
 
 
 @pytest.mark.parametrize(("value", "wire"), VECTORS, ids=lambda each: repr(each)[:20])
-def test_a_decoder_stops_where_its_value_ends(value: Value, wire: bytes) -> None:
+def test_the_decoder_reads_no_byte_after_the_end_of_its_value(value: Value, wire: bytes) -> None:
     decoder = Decoder(wire + b"after")
     assert decoder.value() == value
     assert decoder.at == len(wire)
@@ -87,45 +87,45 @@ def test_written_values_are_read_back(values: list[Value]) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_values_or_an_rtmp_error(data: bytes) -> None:
+def test_any_bytes_decode_to_values_or_raise_an_rtmp_error(data: bytes) -> None:
     with suppress(RTMPError):
         decode(data)
 
 
 @pytest.mark.parametrize("marker", [0x04, 0x07, 0x09, 0x0D, 0x0E, 0x0F, 0x11, 0x12, 0xFF])
-def test_a_type_that_no_command_has_is_refused_by_its_marker(marker: int) -> None:
+def test_a_type_that_commands_do_not_use_is_refused_at_its_marker(marker: int) -> None:
     with pytest.raises(RTMPError, match=f"{marker:#04x}"):
         decode(bytes([marker]))
 
 
-def test_depth_is_bounded() -> None:
+def test_the_depth_of_nested_values_is_bounded() -> None:
     array = b"\x0a\x00\x00\x00\x01"
     assert decode(array * MAX_DEPTH + b"\x05")
     with pytest.raises(RTMPError, match="deeper"):
         decode(array * (MAX_DEPTH + 1) + b"\x05")
 
 
-def test_the_count_of_values_is_bounded() -> None:
+def test_the_number_of_values_is_bounded() -> None:
     assert len(decode(b"\x05" * MAX_VALUES)) == MAX_VALUES
     with pytest.raises(RTMPError, match="more than"):
         decode(b"\x05" * (MAX_VALUES + 1))
 
 
-def test_an_array_cannot_claim_more_than_its_message_holds() -> None:
+def test_an_array_with_a_count_larger_than_its_message_is_refused() -> None:
     with pytest.raises(RTMPError, match="longer"):
         decode(b"\x0a\xff\xff\xff\xff\x05")
 
 
-def test_the_count_of_an_ecma_array_is_a_hint() -> None:
+def test_the_count_of_an_ecma_array_is_not_binding() -> None:
     wire = b"\x08\xff\xff\xff\xff\x00\x01a\x05\x00\x00\x09"
     assert decode(wire) == [EcmaArray(a=None)]
 
 
-def test_a_string_in_an_old_encoding_is_read_with_replacements() -> None:
+def test_a_string_that_is_not_utf8_is_read_with_replacement_characters() -> None:
     assert decode(b"\x02\x00\x01\xfc") == ["\ufffd"]
 
 
-def test_not_a_number_is_a_number() -> None:
+def test_nan_is_read_as_a_number() -> None:
     (value,) = decode(b"\x00" + struct.pack(">d", float("nan")))
     assert value != value  # noqa: PLR0124
 

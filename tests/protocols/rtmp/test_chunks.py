@@ -129,7 +129,9 @@ EACH = pytest.mark.parametrize(
 
 @EACH
 @pytest.mark.parametrize("step", [1 << 20, 7, 1])
-def test_chunks_are_read_however_they_come(wire: bytes, messages: list[Message], step: int) -> None:
+def test_chunks_are_read_in_any_segmentation(
+    wire: bytes, messages: list[Message], step: int
+) -> None:
     reader = ChunkReader()
     pieces = [wire[at : at + step] for at in range(0, len(wire), step)]
     assert [message for piece in pieces for message in reader.feed(piece)] == messages
@@ -137,7 +139,9 @@ def test_chunks_are_read_however_they_come(wire: bytes, messages: list[Message],
 
 
 @EACH
-def test_data_behind_a_message_is_left_for_later(wire: bytes, messages: list[Message]) -> None:
+def test_data_after_a_message_is_kept_for_the_next_read(
+    wire: bytes, messages: list[Message]
+) -> None:
     reader = ChunkReader()
     after = full(9, 1, 2, 20)
     assert reader.feed(wire + after + b"x") == messages
@@ -176,7 +180,7 @@ def test_written_messages_are_read_back_in_any_pieces(
 
 
 @given(st.binary(max_size=600))
-def test_any_bytes_are_messages_or_an_rtmp_error(data: bytes) -> None:
+def test_any_bytes_are_read_as_messages_or_raise_an_rtmp_error(data: bytes) -> None:
     with suppress(RTMPError):
         ChunkReader().feed(data)
 
@@ -217,13 +221,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_chunks_and_passed_bounds_are_errors(wire: bytes) -> None:
+def test_malformed_chunks_and_exceeded_bounds_raise_errors(wire: bytes) -> None:
     reader = ChunkReader(ChunkLimits(message_bytes=1000, assembling_bytes=1500, chunk_streams=4))
     with pytest.raises(RTMPError):
         reader.feed(wire)
 
 
-def test_finished_and_aborted_messages_count_no_more() -> None:
+def test_finished_and_aborted_messages_do_not_count_against_the_bound() -> None:
     reader = ChunkReader(ChunkLimits(message_bytes=200, assembling_bytes=300))
     writer = ChunkWriter()
     for _ in range(5):
@@ -241,7 +245,7 @@ def test_an_acknowledgement_is_due_once_for_each_window() -> None:
     assert reader.acknowledgement_due() is None
 
 
-def test_without_a_window_the_usual_one_holds() -> None:
+def test_without_a_window_size_the_default_window_applies() -> None:
     reader, writer = ChunkReader(), ChunkWriter()
     reader.feed(writer.write(window_acknowledgement_size(0)))
     reader.feed(writer.write(Message(9, bytes(WINDOW_BYTES - 100_000))))
@@ -250,5 +254,5 @@ def test_without_a_window_the_usual_one_holds() -> None:
     assert reader.acknowledgement_due() is not None
 
 
-def test_control_messages_go_on_their_own_chunk_stream() -> None:
+def test_control_messages_are_written_on_their_own_chunk_stream() -> None:
     assert ChunkWriter().write(user_control(UserControl.PING_REQUEST, 1))[0] == 2

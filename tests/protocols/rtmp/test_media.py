@@ -87,7 +87,7 @@ def test_a_message_is_classified_by_its_first_bytes(
     assert classify(Message(message_type, payload)).kind is kind
 
 
-def test_headers_of_different_tracks_are_kept_side_by_side() -> None:
+def test_codec_headers_of_each_track_are_stored_separately() -> None:
     payloads = [
         b"\x90av01av1C",
         b"\x94av01colour",
@@ -100,11 +100,11 @@ def test_headers_of_different_tracks_are_kept_side_by_side() -> None:
 
 
 @given(st.sampled_from([8, 9, 15, 18, 22]), st.binary(max_size=20))
-def test_any_payload_has_a_kind(message_type: int, payload: bytes) -> None:
+def test_any_payload_is_classified_without_an_error(message_type: int, payload: bytes) -> None:
     assert isinstance(classify(Message(message_type, payload)), Packet)
 
 
-def test_a_player_gets_metadata_without_the_order_to_the_server() -> None:
+def test_players_get_the_metadata_without_its_set_data_frame_command() -> None:
     message = Message(MessageType.DATA, SET_METADATA, 1, 5)
     assert player_metadata(message) == Message(MessageType.DATA, METADATA, 1, 5)
     plain = Message(MessageType.DATA, METADATA, 1, 5)

@@ -22,7 +22,7 @@ HANDSHAKE = b"\x03" + bytes(HANDSHAKE_BYTES - 1)
 
 
 class Figures:
-    """What was told, in order."""
+    """The calls that the reader made, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, float]] = []
@@ -42,7 +42,7 @@ def command(*values: amf0.Value, stream_id: int = 0) -> Message:
 
 
 def conversation(last: str = "publish", stream: str = "news?token=x") -> bytes:
-    """All that a client says until it publishes or plays."""
+    """The bytes that a client sends until it publishes or plays."""
     writer = ChunkWriter()
     connect = {"app": "live?key=y", "flashVer": "FMLE/3.0", "tcUrl": "rtmp://h/live"}
     return HANDSHAKE + b"".join(
@@ -57,7 +57,7 @@ def conversation(last: str = "publish", stream: str = "news?token=x") -> bytes:
 
 
 def feed(reader: PassiveReader, data: bytes, size: int) -> PassiveReader | None:
-    """``data`` in pieces; a reader that is done is not asked again."""
+    """Feed ``data`` in pieces, until the reader has finished."""
     left: PassiveReader | None = reader
     for start in range(0, len(data), size):
         if left is None:
@@ -68,14 +68,16 @@ def feed(reader: PassiveReader, data: bytes, size: int) -> PassiveReader | None:
 
 @pytest.mark.parametrize(("last", "action"), [("publish", "publish"), ("play", "play")])
 @pytest.mark.parametrize("size", [1, 7, 1537, 100_000])
-def test_application_stream_and_action_are_found_in_any_pieces(last, action, size: int) -> None:
+def test_application_stream_and_action_are_found_in_any_segmentation(
+    last, action, size: int
+) -> None:
     facts = Facts()
     assert feed(PassiveReader(facts), conversation(last), size) is None
     assert (facts.application, facts.stream, facts.action) == ("live", "news", action)
     assert facts.flash_version == "FMLE/3.0"
 
 
-def test_it_is_over_once_the_stream_is_known_and_not_before() -> None:
+def test_the_reader_finishes_at_the_byte_that_completes_the_stream_name() -> None:
     said = conversation()
     reader = PassiveReader(Facts())
     assert feed(reader, said[:-1], 1000) is reader
@@ -83,7 +85,7 @@ def test_it_is_over_once_the_stream_is_known_and_not_before() -> None:
     assert feed(reader, said[-1:], 1) is None
 
 
-def test_the_callback_is_called_once() -> None:
+def test_the_callback_for_a_known_stream_is_called_once() -> None:
     facts = Facts()
     told: list[str] = []
     facts.noticed = lambda: told.append(facts.stream)
@@ -92,7 +94,7 @@ def test_the_callback_is_called_once() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 6, 8, 9, 0x47])
-def test_rtmpe_and_other_versions_are_given_up_at_their_first_byte(version: int) -> None:
+def test_reading_stops_at_the_first_byte_of_rtmpe_or_an_unknown_version(version: int) -> None:
     facts = Facts()
     assert PassiveReader(facts).up(bytes([version]), 0.0) is None
     assert facts.action == ""
@@ -101,7 +103,7 @@ def test_rtmpe_and_other_versions_are_given_up_at_their_first_byte(version: int)
 
 
 @given(st.binary(max_size=2000), st.binary(max_size=2000), st.booleans())
-def test_nonsense_raises_nothing(up: bytes, down: bytes, media: bool) -> None:
+def test_invalid_bytes_raise_no_exception(up: bytes, down: bytes, media: bool) -> None:
     reader = PassiveReader(Facts(), Figures() if media else None)
     left: PassiveReader | None = reader.up(HANDSHAKE + up, 0.0)
     if left is not None:
@@ -109,7 +111,7 @@ def test_nonsense_raises_nothing(up: bytes, down: bytes, media: bool) -> None:
 
 
 @given(st.data())
-def test_a_bit_of_damage_raises_nothing(data: st.DataObject) -> None:
+def test_a_damaged_byte_raises_no_exception(data: st.DataObject) -> None:
     said = bytearray(conversation())
     for _ in range(data.draw(st.integers(1, 4))):
         said[data.draw(st.integers(HANDSHAKE_BYTES, len(said) - 1))] = data.draw(
@@ -118,19 +120,19 @@ def test_a_bit_of_damage_raises_nothing(data: st.DataObject) -> None:
     feed(PassiveReader(Facts()), bytes(said), 4096)
 
 
-def test_a_command_over_the_bound_is_given_up() -> None:
+def test_reading_stops_at_a_command_over_the_size_limit() -> None:
     writer = ChunkWriter()
     huge = command("connect", 1, {"app": "x" * 60_000, "tcUrl": "y" * 60_000})
     assert PassiveReader(Facts()).up(HANDSHAKE + writer.write(huge), 0.0) is None
 
 
-def test_names_are_cut_at_a_length() -> None:
+def test_names_are_truncated_at_the_maximum_length() -> None:
     facts = Facts()
     feed(PassiveReader(facts), conversation(stream="x" * 5000), 4096)
     assert len(facts.stream) == 128
 
 
-def test_large_media_is_passed_over_and_kept_nowhere() -> None:
+def test_large_media_messages_are_skipped_and_not_stored() -> None:
     figures = Figures()
     reader = PassiveReader(Facts(), figures)
     left: PassiveReader | None = feed(reader, conversation(), 4096)
@@ -144,7 +146,7 @@ def test_large_media_is_passed_over_and_kept_nowhere() -> None:
     assert sum(len(stream.body) for stream in reader._up._streams.values()) == 0
 
 
-def test_pings_of_both_sides_are_timed_by_their_numbers() -> None:
+def test_pongs_of_both_sides_are_matched_to_pings_by_their_timestamps() -> None:
     figures = Figures()
     reader = PassiveReader(Facts(), figures)
     up, down = ChunkWriter(), ChunkWriter()
@@ -170,24 +172,24 @@ def media(timestamps_ms: list[int], arrivals_s: list[float]) -> tuple[Facts, lis
     return facts, [late_s for _, late_s in figures.told]
 
 
-def test_lateness_is_against_the_earliest_of_the_last_minute() -> None:
+def test_lateness_is_relative_to_the_earliest_message_of_the_last_minute() -> None:
     _, late = media([0, 40, 80, 120], [5.0, 5.24, 5.08, 5.12])
     assert late == pytest.approx([0, 0.2, 0, 0])
 
 
-def test_timestamps_wrap_and_may_step_back() -> None:
+def test_timestamps_may_wrap_around_and_step_back() -> None:
     _, late = media([2**32 - 40, 0, 2**32 - 20, 40], [1.0, 1.04, 1.05, 1.08])
     assert late == pytest.approx([0, 0, 0.03, 0])
 
 
-def test_a_jump_begins_a_new_reckoning() -> None:
+def test_a_jump_of_the_timestamps_resets_the_lateness() -> None:
     facts, late = media([0, 3_600_000, 3_600_040], [1.0, 1.04, 1.08])
     assert late == pytest.approx([0, 0, 0])
     assert facts.drift_s == 0.0
 
 
 @pytest.mark.parametrize("drift", [0.001, -0.001])
-def test_drift_is_how_far_the_senders_clock_has_moved(drift: float) -> None:
+def test_drift_is_the_offset_of_the_senders_clock_since_the_first_message(drift: float) -> None:
     seconds = range(600)
     facts, late = media(
         [1000 * second for second in seconds], [second * (1 + drift) for second in seconds]

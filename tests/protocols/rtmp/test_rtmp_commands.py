@@ -30,7 +30,7 @@ CONNECT = (
 )
 
 
-def test_a_connect_has_its_parameters() -> None:
+def test_the_parameters_of_a_connect_command_are_read() -> None:
     command = read_command(Message(MessageType.COMMAND, CONNECT))
     assert command is not None
     assert (command.name, command.transaction) == ("connect", 1.0)
@@ -46,13 +46,13 @@ def test_a_command_of_flash_with_object_encoding_3_begins_with_a_zero_byte() -> 
     assert read_command(Message(MessageType.COMMAND_AMF3, b"\x00" + CONNECT)) == plain
 
 
-def test_a_command_is_read_as_it_was_written() -> None:
+def test_a_written_command_is_read_back_unchanged() -> None:
     command = Command("play", 4.0, None, ("name", -2000.0), 1)
     assert read_command(command.message()) == command
     assert stream_name(command) == "name"
 
 
-def test_other_messages_are_no_commands() -> None:
+def test_messages_of_other_types_are_not_read_as_commands() -> None:
     assert read_command(Message(MessageType.AUDIO, CONNECT)) is None
 
 
@@ -67,12 +67,12 @@ def test_other_messages_are_no_commands() -> None:
         amf0.encode("play", 1.0, "x" * COMMAND_BYTES),
     ],
 )
-def test_a_malformed_command_is_an_error(payload: bytes) -> None:
+def test_a_malformed_command_raises_an_error(payload: bytes) -> None:
     with pytest.raises(RTMPError):
         read_command(Message(MessageType.COMMAND, payload))
 
 
-def test_missing_and_wrong_values_of_a_connect_are_empty() -> None:
+def test_missing_and_wrongly_typed_values_of_a_connect_are_read_as_empty() -> None:
     request = read_connect(Command("connect", 1.0, {"app": 5.0}))
     assert (request.app, request.tc_url, request.flash_version) == ("", "", "")
     assert read_connect(Command("connect", 1.0, None)) == request
@@ -82,7 +82,7 @@ def test_missing_and_wrong_values_of_a_connect_are_empty() -> None:
     ("value", "number"),
     [(1.0, 1), (0.0, 0), (-1.0, 0), (float("nan"), 0), (float("inf"), 0), (1e12, 0), ("1", 0)],
 )
-def test_a_stream_id_that_is_none_is_0(value: Value, number: int) -> None:
+def test_an_invalid_stream_id_is_read_as_0(value: Value, number: int) -> None:
     assert stream_number(value) == number
 
 
@@ -92,6 +92,6 @@ def test_a_ping_request_is_distinguished_from_other_events() -> None:
     assert read_ping_request(Message(MessageType.USER_CONTROL, b"\x00\x06\x00")) is None
 
 
-def test_a_figure_cut_short_is_an_error() -> None:
+def test_a_truncated_number_in_a_control_message_raises_an_error() -> None:
     with pytest.raises(RTMPError, match="cut short"):
         read_figure(Message(MessageType.SET_CHUNK_SIZE, b"\x00\x00\x10"))

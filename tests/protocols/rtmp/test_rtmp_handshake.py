@@ -15,7 +15,7 @@ RANDOM = bytes(index % 251 for index in range(RANDOM_BYTES))
 S1 = b"\x00\x00\x03\xe8" + bytes(4) + RANDOM
 C1 = b"\x00\x00\x00\x07" + b"\x80\x00\x07\x02" + RANDOM[::-1]
 C2 = bytes(BLOCK_BYTES)
-# How a handshake may come: whole, and byte by byte.
+# The segmentations of a handshake: whole, and byte by byte.
 STEPS = pytest.mark.parametrize("step", [1 << 20, 1536, 1])
 
 
@@ -25,7 +25,9 @@ def pieces(whole: bytes, step: int) -> list[bytes]:
 
 @STEPS
 @pytest.mark.parametrize("after", [b"", b"chunks"])
-def test_the_server_answers_c1_with_plain_s1_and_c1_itself(step: int, after: bytes) -> None:
+def test_the_server_answers_c1_with_an_unencrypted_s1_and_an_echo_of_c1(
+    step: int, after: bytes
+) -> None:
     server = ServerHandshake(1000, RANDOM)
     answer = b"".join(server.receive(piece) for piece in pieces(b"\x03" + C1, step))
     assert answer == b"\x03" + S1 + C1
@@ -37,7 +39,7 @@ def test_the_server_answers_c1_with_plain_s1_and_c1_itself(step: int, after: byt
     assert server.rest == after
 
 
-def test_the_server_takes_a_client_that_sends_everything_at_once() -> None:
+def test_the_server_accepts_a_client_that_sends_c0_c1_and_c2_at_once() -> None:
     server = ServerHandshake(1000, RANDOM)
     assert server.receive(b"\x03" + C1 + C2 + b"chunks") == b"\x03" + S1 + C1
     assert server.done
@@ -46,7 +48,7 @@ def test_the_server_takes_a_client_that_sends_everything_at_once() -> None:
 
 @STEPS
 @pytest.mark.parametrize("after", [b"", b"chunks"])
-def test_the_client_answers_s1_with_itself_and_is_done_after_s2(step: int, after: bytes) -> None:
+def test_the_client_echoes_s1_and_finishes_after_s2(step: int, after: bytes) -> None:
     client = ClientHandshake(7, RANDOM)
     assert client.hello == b"\x03\x00\x00\x00\x07" + bytes(4) + RANDOM
     sent = b"\x03" + S1 + bytes(BLOCK_BYTES)
@@ -58,14 +60,14 @@ def test_the_client_answers_s1_with_itself_and_is_done_after_s2(step: int, after
 
 
 @pytest.mark.parametrize("first", [0, 2, 6, 8, ord("G")])
-def test_another_version_is_refused_at_its_first_byte(first: int) -> None:
+def test_another_version_is_refused_at_the_first_byte(first: int) -> None:
     with pytest.raises(RTMPError, match=f"version {first}"):
         ServerHandshake(0, RANDOM).receive(bytes([first]))
     with pytest.raises(RTMPError, match=f"version {first}"):
         ClientHandshake(0, RANDOM).receive(bytes([first]))
 
 
-def test_both_sides_understand_each_other() -> None:
+def test_client_and_server_complete_a_handshake_with_each_other() -> None:
     client, server = ClientHandshake(1 << 33, RANDOM), ServerHandshake(5, RANDOM)
     server.receive(client.receive(server.receive(client.hello)))
     assert client.done
@@ -73,6 +75,6 @@ def test_both_sides_understand_each_other() -> None:
     assert len(client.hello) + BLOCK_BYTES == HANDSHAKE_BYTES
 
 
-def test_random_bytes_of_another_length_are_a_mistake_of_the_caller() -> None:
+def test_random_bytes_of_a_wrong_length_raise_value_error() -> None:
     with pytest.raises(ValueError, match="1528"):
         ServerHandshake(0, b"few")

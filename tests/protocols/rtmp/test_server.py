@@ -31,7 +31,7 @@ from tests.helpers.rtmp_client import (
 
 
 class Conversation:
-    """A client and the server's side of its connection; also the server's wire."""
+    """A client and the server's side of its connection; also the transport of the server."""
 
     def __init__(self, streams: StreamTable) -> None:
         self.client = Client()
@@ -112,7 +112,7 @@ def test_an_enhanced_client_gets_the_flag_for_all_codecs(meet: Meet) -> None:
     assert information["objectEncoding"] == 3.0
 
 
-def test_commands_of_encoders_around_publish_are_answered(meet: Meet) -> None:
+def test_commands_that_encoders_send_before_and_after_publish_are_answered(meet: Meet) -> None:
     talk = meet()
     talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
@@ -135,7 +135,7 @@ def test_commands_of_encoders_around_publish_are_answered(meet: Meet) -> None:
     ]
 
 
-def test_commands_of_players_around_play_are_answered(meet: Meet) -> None:
+def test_commands_that_players_send_before_and_after_play_are_answered(meet: Meet) -> None:
     talk = meet()
     talk.server.receive(talk.client.connect(), talk.now)
     talk.client.take_said()
@@ -159,7 +159,7 @@ def test_commands_of_players_around_play_are_answered(meet: Meet) -> None:
     ]
 
 
-def test_a_player_that_waits_gets_everything_as_it_was_sent(meet: Meet) -> None:
+def test_a_player_that_waits_for_the_publisher_gets_every_message_unchanged(meet: Meet) -> None:
     player = meet().start("play")
     publisher = meet().start("publish")
     assert player.client.take_said()[-1] == "NetStream.Play.PublishNotify"
@@ -211,7 +211,7 @@ def test_a_late_player_gets_the_latest_headers_only(meet: Meet) -> None:
     assert player.client.take_media() == [(other, 80), (KEYFRAME, 80)]
 
 
-def test_a_late_player_of_sound_alone_begins_at_once(meet: Meet) -> None:
+def test_a_late_player_of_an_audio_only_stream_begins_at_once(meet: Meet) -> None:
     publisher = meet().start("publish")
     publisher.send(audio(AUDIO_HEADER), audio(SOUND, 20))
     player = meet().start("play")
@@ -219,7 +219,7 @@ def test_a_late_player_of_sound_alone_begins_at_once(meet: Meet) -> None:
     assert player.client.take_media() == [(AUDIO_HEADER, 43), (SOUND, 43)]
 
 
-def test_sound_is_not_kept_back_for_video_that_stopped(meet: Meet) -> None:
+def test_audio_is_not_withheld_when_the_video_has_stopped(meet: Meet) -> None:
     publisher = meet().start("publish")
     publisher.send(video(VIDEO_HEADER, 100), video(KEYFRAME, 100))
     player = meet().start("play")
@@ -235,7 +235,7 @@ def test_sound_is_not_kept_back_for_video_that_stopped(meet: Meet) -> None:
     ]
 
 
-def test_a_second_publisher_gets_bad_name_without_effect(meet: Meet) -> None:
+def test_a_second_publisher_gets_bad_name_and_the_first_continues(meet: Meet) -> None:
     first, player, second = meet(), meet(), meet()
     first.start("publish")
     player.start("play")
@@ -248,7 +248,7 @@ def test_a_second_publisher_gets_bad_name_without_effect(meet: Meet) -> None:
     assert player.client.take_media() == [(KEYFRAME, 2)]
 
 
-def test_a_second_publisher_takes_over_where_publishers_are_replaced(
+def test_a_second_publisher_takes_over_if_replacement_is_enabled(
     meet: Meet, streams: StreamTable
 ) -> None:
     streams.replaces = True
@@ -305,7 +305,7 @@ def test_a_player_stays_for_the_next_publisher(meet: Meet) -> None:
     assert player.client.take_media() == [(KEYFRAME, 2)]
 
 
-def test_a_paused_player_gets_nothing_and_goes_on_at_a_keyframe(meet: Meet) -> None:
+def test_a_paused_player_gets_no_media_and_resumes_at_a_keyframe(meet: Meet) -> None:
     player, publisher = meet().start("play"), meet().start("publish")
     player.say("pause", True, 0.0, stream=1)
     player.client.take_messages()
@@ -318,7 +318,9 @@ def test_a_paused_player_gets_nothing_and_goes_on_at_a_keyframe(meet: Meet) -> N
 @pytest.mark.parametrize(
     ("app", "name"), [("live", "name?key=1"), ("live/", "name"), ("live?k=1", "/name")]
 )
-def test_a_stream_is_known_by_its_path_without_query(meet: Meet, app: str, name: str) -> None:
+def test_a_stream_is_identified_by_its_path_without_the_query(
+    meet: Meet, app: str, name: str
+) -> None:
     player = meet().start("play")
     meet().start("publish", name, app).send(video(KEYFRAME, 7))
     assert player.client.take_media() == [(KEYFRAME, 7)]
@@ -334,7 +336,9 @@ def test_one_connection_can_publish_and_play(meet: Meet) -> None:
     assert message == Message(MessageType.VIDEO, KEYFRAME, 2, 7)
 
 
-def test_streams_are_forgotten_when_everyone_has_left(meet: Meet, streams: StreamTable) -> None:
+def test_a_stream_is_removed_when_its_publisher_and_players_have_left(
+    meet: Meet, streams: StreamTable
+) -> None:
     player, publisher = meet().start("play"), meet().start("publish")
     assert len(streams) == 1
     publisher.server.end()
@@ -358,7 +362,7 @@ def test_received_bytes_are_acknowledged(meet: Meet) -> None:
     assert int.from_bytes(message.payload, "big") > WINDOW_BYTES
 
 
-def test_a_slow_player_is_queued_for_up_to_the_bound_and_goes_on_at_a_keyframe(meet: Meet) -> None:
+def test_a_slow_players_queue_is_bounded_and_the_player_resumes_at_a_keyframe(meet: Meet) -> None:
     player, publisher = meet().start("play"), meet().start("publish")
     publisher.send(video(VIDEO_HEADER), video(KEYFRAME))
     player.client.take_messages()
@@ -393,7 +397,7 @@ def test_a_slow_player_does_not_delay_others(meet: Meet) -> None:
     assert quick.client.take_media() == [(KEYFRAME, 1), (INTER_FRAME, 2)]
 
 
-def test_a_queue_is_written_no_faster_than_the_wire_takes_it(meet: Meet) -> None:
+def test_a_queue_is_written_only_while_the_transport_accepts_data(meet: Meet) -> None:
     player, publisher = meet().start("play"), meet().start("publish")
     player.client.take_messages()
     player.server.hold()
@@ -405,7 +409,7 @@ def test_a_queue_is_written_no_faster_than_the_wire_takes_it(meet: Meet) -> None
     assert player.client.take_media() == [(SOUND, 2), (SOUND, 3), (SOUND, 4)]
 
 
-def test_a_connection_that_takes_no_notices_is_closed(meet: Meet) -> None:
+def test_a_connection_that_does_not_read_its_notices_is_closed(meet: Meet) -> None:
     talk = meet()
     talk.server.receive(talk.client.connect(), talk.now)
     talk.server.hold()

@@ -97,7 +97,7 @@ def test_prometheus_client_reads_the_same_values_from_both_formats(node, accept:
 
 
 def expecting(*entrances: Entrance, media: bool = False) -> Node:
-    """A node with these listeners, where nothing has happened yet."""
+    """A node with these listeners, before the first event."""
     node = Node()
     expected = Expected(entrances, media)
     for protocol in expected.protocols:
@@ -110,7 +110,7 @@ def expecting(*entrances: Entrance, media: bool = False) -> Node:
     return node
 
 
-def test_a_registry_of_prometheus_own_client_can_collect_it(node: Node) -> None:
+def test_a_registry_of_prometheus_client_can_collect_the_metrics(node: Node) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(node.metrics)
     read = samples(generate_latest(registry).decode())
@@ -118,7 +118,7 @@ def test_a_registry_of_prometheus_own_client_can_collect_it(node: Node) -> None:
     assert read.keys() == samples(text_of(exposition(node.metrics.families()))).keys()
 
 
-def test_the_sessions_of_many_slices_are_in_families_of_one_head_each() -> None:
+def test_each_metric_family_of_many_sessions_has_one_header() -> None:
     node = Node()
     for _ in range(23):
         node.open()
@@ -162,13 +162,13 @@ def test_impossible_series_are_not_exposed() -> None:
     assert not [each for each in shown if each[0].startswith(("ping_", "media_"))]
 
 
-def test_media_is_shown_from_the_start_where_it_is_read() -> None:
+def test_media_series_exist_from_the_start_if_media_is_measured() -> None:
     node = expecting(Entrance("0.0.0.0:80"), media=True)
     found = samples(text_of(exposition(node.metrics.families())))
     assert value(found, "media_late_seconds_count", protocol="rtmp") == 0
 
 
-def test_no_series_appears_with_its_first_event() -> None:
+def test_every_series_exists_before_its_first_event() -> None:
     node = expecting(Entrance("0.0.0.0:80", tls=True))
     before = samples(text_of(exposition(node.metrics.families()))).keys()
     tunnels = [node.open(protocol) for protocol in PROTOCOLS]
@@ -191,7 +191,7 @@ def test_a_session_that_ends_during_a_scrape_is_not_active() -> None:
     assert "ended" not in states
 
 
-def test_the_aggregates_have_labels_from_closed_sets_alone(node: Node) -> None:
+def test_the_aggregates_have_only_labels_from_closed_sets(node: Node) -> None:
     (living,) = node.sessions.living()
     facts = living.figures.facts
     facts.application = facts.stream = facts.flash_version = "chosen-by-a-client"
@@ -207,7 +207,7 @@ def test_the_aggregates_have_labels_from_closed_sets_alone(node: Node) -> None:
         assert chosen not in text
 
 
-def test_the_histograms_buckets_go_from_half_a_millisecond_and_add_up(node: Node) -> None:
+def test_the_histograms_buckets_begin_at_half_a_millisecond_and_are_cumulative(node: Node) -> None:
     found = samples(text_of(exposition(node.metrics.families())))
     name = "poll_gap_seconds"
     buckets = {
@@ -231,7 +231,7 @@ def test_prompt_values_are_in_the_lowest_bucket(node: Node) -> None:
     assert value(found, f"{delay}_sum", protocol="rtmpt") == 0
 
 
-def test_no_counter_ever_shrinks_whenever_sessions_end() -> None:
+def test_counters_never_decrease_when_sessions_end() -> None:
     node = Node()
     tunnels = [node.open() for _ in range(600)]
     node.talk(tunnels, 2)
@@ -253,7 +253,7 @@ def test_no_counter_ever_shrinks_whenever_sessions_end() -> None:
         last = found
 
 
-def test_the_figures_of_several_workers_add_up(node: Node) -> None:
+def test_the_metrics_of_several_workers_are_summed(node: Node) -> None:
     one = [family for family in node.metrics.families() if family is not None]
     both = samples(text_of(exposition(merged([one, one]))))
     alone = samples(text_of(exposition(one)))
@@ -265,7 +265,7 @@ def test_the_figures_of_several_workers_add_up(node: Node) -> None:
 
 
 @pytest.mark.parametrize("accept", READERS)
-def test_single_sessions_have_their_figures_by_alias(node: Node, accept: str) -> None:
+def test_the_metrics_of_single_sessions_are_labelled_by_alias(node: Node, accept: str) -> None:
     text = text_of(session_exposition(SessionCollector(node.sessions, 1000), accept))
     found = samples(text, accept)
     label = {"session": "n100-1"}
@@ -280,7 +280,7 @@ def test_single_sessions_have_their_figures_by_alias(node: Node, accept: str) ->
     assert HOSTILE.decode("latin-1") not in text
 
 
-def test_an_ended_session_is_shown_once_more_and_then_gone(node: Node) -> None:
+def test_an_ended_session_is_exposed_in_one_more_scrape(node: Node) -> None:
     metrics = SessionCollector(node.sessions, 1000)
     assert 'session="n100-2"' not in text_of(
         session_exposition(metrics, "", SessionFilter("n100-1"))
@@ -289,7 +289,7 @@ def test_an_ended_session_is_shown_once_more_and_then_gone(node: Node) -> None:
     assert 'session="n100-2"' not in text_of(session_exposition(metrics))
 
 
-def test_a_cap_bounds_how_many_sessions_are_shown() -> None:
+def test_the_number_of_exposed_sessions_is_limited() -> None:
     node = Node()
     for _ in range(30):
         node.open()
@@ -317,7 +317,7 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
         return found
 
     def format_lines() -> Iterator[bytes]:
-        """Work of the same kind and of a known size, since machines differ."""
+        """Similar work of a known size, as a reference for the speed of the machine."""
         yield b"".join(b'name{session="%d"} %d\n' % (n, n) for n in range(200_000))
 
     # Processor time, since the machine may be busy with other things; what else slows it down comes
@@ -337,8 +337,8 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
             assert max(slices) < 0.1 * known
 
 
-def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> None:
-    """It runs when many objects survive. A full collection stops the process for 50 to 90 ms."""
+def test_a_scrape_of_5000_sessions_does_not_trigger_the_garbage_collector() -> None:
+    """The collector runs if many objects survive. A full collection stops the process for 50 to 90 ms."""
     node = Node()
     node.talk([node.open() for _ in range(5000)], 10)
     sessions = SessionCollector(node.sessions, 5000)
@@ -349,7 +349,7 @@ def test_a_scrape_of_5000_sessions_does_not_set_the_garbage_collector_off() -> N
     assert gc.get_stats()[0]["collections"] - before < 10
 
 
-def test_a_session_measured_costs_little_memory() -> None:
+def test_the_measurement_of_a_session_takes_little_memory() -> None:
     import tracemalloc
 
     tunnels = []

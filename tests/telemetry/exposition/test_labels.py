@@ -22,12 +22,12 @@ def test_every_protocol_is_tunnelled_or_relayed() -> None:
     assert not {*TUNNELLED} & {*RELAYED}
 
 
-def test_every_reason_is_that_of_a_tunnel_or_a_relay() -> None:
+def test_every_end_reason_belongs_to_a_tunnel_or_a_relay() -> None:
     ends = Expected((Entrance("0.0.0.0:443", tls=True),)).ends()
     assert {reason for _, reason in ends} == {reason.value for reason in EndReason}
 
 
-def test_every_refusal_of_an_open_has_its_cause() -> None:
+def test_every_refusal_of_an_open_has_a_cause_label() -> None:
     assert sorted(CAUSES) == sorted(map(cause_of, ServiceUnavailable.__subclasses__()))
 
 
@@ -50,7 +50,7 @@ def _words(*nodes: ast.expr) -> Iterator[str]:
             yield from _words(node.body, node.orelse)
 
 
-def test_every_key_that_is_counted_is_expected_of_a_listener() -> None:
+def test_every_counted_key_is_in_the_list_of_a_listener() -> None:
     counts = Entrance("0.0.0.0:443", tls=True, proxy_protocol=True, by_address=True).counts
     assert sorted(counts) == sorted(set(counted_keys()))
 

@@ -62,7 +62,7 @@ def test_a_session_with_a_stream_has_four_lines(log: AccessLog, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("hostile", ["a b", "a\nb", "a\tb", '"', "\x1b[2J", "#", "\x00", "%"])
-def test_nothing_that_a_client_chose_breaks_a_line(log, tmp_path: Path, hostile: str) -> None:
+def test_text_from_a_client_cannot_break_a_line(log, tmp_path: Path, hostile: str) -> None:
     node = Node(records=[log])
     tunnel = node.open()
     facts = tunnel.figures.facts
@@ -82,7 +82,7 @@ def test_a_refused_open_has_its_status(log: AccessLog, tmp_path: Path) -> None:
     assert found["x-comment"] == "upstream_unavailable"
 
 
-def test_after_logrotate_lines_go_to_a_new_file(log: AccessLog, tmp_path: Path) -> None:
+def test_lines_after_a_rotation_are_written_to_a_new_file(log: AccessLog, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     refuse(log)
     path.rename(tmp_path / "access.log.1")
@@ -96,7 +96,7 @@ def test_after_logrotate_lines_go_to_a_new_file(log: AccessLog, tmp_path: Path) 
     assert len(entries(path)) == 2
 
 
-def test_a_file_that_cannot_be_opened_again_ends_the_log_and_nothing_else(log, tmp_path) -> None:
+def test_a_file_that_cannot_be_reopened_ends_only_the_access_log(log, tmp_path) -> None:
     (tmp_path / "access.log").unlink()
     (tmp_path / "access.log").mkdir()
     log.reopen()
@@ -104,7 +104,9 @@ def test_a_file_that_cannot_be_opened_again_ends_the_log_and_nothing_else(log, t
     log.close()
 
 
-def test_a_flood_of_opens_is_bounded(log: AccessLog, tmp_path: Path) -> None:
+def test_the_number_of_lines_for_a_flood_of_opens_is_limited(
+    log: AccessLog, tmp_path: Path
+) -> None:
     for _ in range(BURST + 100):
         refuse(log)
     assert len(entries(tmp_path / "access.log")) == BURST

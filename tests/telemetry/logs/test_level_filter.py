@@ -19,7 +19,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
         ("critical", ["critical"]),
     ],
 )
-def test_events_of_at_least_the_level_pass(least: str, passed: list[str]) -> None:
+def test_events_at_or_above_the_level_are_logged(least: str, passed: list[str]) -> None:
     seen: list[Any] = []
     threshold = LevelFilter(seen.append, least)
     for level in LogLevel.iterconstants():
@@ -38,7 +38,7 @@ def test_the_level_changes_at_run_time_and_an_event_without_level_is_info() -> N
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_whether_debug_lines_are_made_follows_the_level(level: str) -> None:
+def test_debug_lines_are_created_only_at_level_debug(level: str) -> None:
     threshold = LevelFilter(lambda _: None, "warn")
     assert not debugging.enabled
     threshold.level = level

@@ -21,7 +21,7 @@ from tests.helpers.fabricated_telemetry import Node
 
 
 class Log:
-    """A log of its own with one observer."""
+    """A separate log with one observer."""
 
     def __init__(self, layout: str = "text", lines_per_s: float = 10, journald: bool = False):
         self.now = 0.0
@@ -43,7 +43,7 @@ def test_every_event_is_one_line(text: str) -> None:
     assert "\x1b" not in one_line(text)
 
 
-def test_text_is_time_level_and_message() -> None:
+def test_a_text_line_has_time_level_and_message() -> None:
     log = Log()
     log.logger.warn("careful: {what}", what="a\nb\x1b[31m")
     time, level, message = log.lines[0].split(maxsplit=2)
@@ -51,14 +51,14 @@ def test_text_is_time_level_and_message() -> None:
     assert (level, message) == ("warn", "careful: a\\nb\\x1b[31m")
 
 
-def test_under_journald_a_priority_stands_for_time_and_level() -> None:
+def test_a_line_for_journald_has_a_priority_instead_of_time_and_level() -> None:
     log = Log(journald=True)
     log.logger.error("broken")
     log.logger.info("fine")
     assert log.lines == ["<3>broken", "<6>fine"]
 
 
-def test_json_is_one_object_a_line_with_the_events_own_fields() -> None:
+def test_a_json_line_is_one_object_with_the_fields_of_the_event() -> None:
     log = Log("json")
     log.logger.info("said {text}", text="a\nb\u2028", count=3, thing=object)
     (line,) = log.lines
@@ -68,7 +68,7 @@ def test_json_is_one_object_a_line_with_the_events_own_fields() -> None:
     assert not any(key.startswith("log_") for key in found)
 
 
-def test_a_traceback_is_one_line_too() -> None:
+def test_a_traceback_is_written_as_one_line() -> None:
     for layout in ("text", "json"):
         log = Log(layout)
         with log.logger.failuresHandled("it failed"):
@@ -91,7 +91,7 @@ def test_a_flood_of_lines_is_limited_and_counted() -> None:
     assert "left out" not in log.lines[-1]
 
 
-def test_errors_have_a_reserve_and_a_bound() -> None:
+def test_errors_have_reserved_lines_and_a_limit() -> None:
     log = Log(lines_per_s=0.001)
     for _ in range(BURST + 5):
         log.logger.info("again")
@@ -102,7 +102,7 @@ def test_errors_have_a_reserve_and_a_bound() -> None:
     assert BURST < len(log.lines) < BURST + 200
 
 
-def test_debug_lines_leave_half_of_the_room_to_others() -> None:
+def test_debug_lines_use_at_most_half_of_the_limit() -> None:
     log = Log(lines_per_s=0.001)
     for _ in range(2 * BURST):
         log.logger.debug("detail")
@@ -112,7 +112,7 @@ def test_debug_lines_leave_half_of_the_room_to_others() -> None:
 
 
 @pytest.mark.parametrize("level", list(LogLevel.iterconstants()))
-def test_no_level_writes_more_than_the_bound(level: LogLevel) -> None:
+def test_lines_of_any_level_are_limited(level: LogLevel) -> None:
     log = Log(lines_per_s=10)
     for second in range(10):
         log.now = float(second)
@@ -122,14 +122,14 @@ def test_no_level_writes_more_than_the_bound(level: LogLevel) -> None:
     assert len(log.lines) <= BURST + 100 + 2 * 10 * 10
 
 
-def test_a_full_disk_stops_no_session() -> None:
+def test_a_write_to_a_full_disk_raises_no_exception() -> None:
     log = Log()
     log.output.close()
     log.logger.info("into the void")
 
 
 @pytest.mark.parametrize("times", [1, 10, 1000])
-def test_a_bucket_never_lets_more_through_than_burst_and_rate(times: int) -> None:
+def test_a_token_bucket_permits_no_more_than_burst_and_rate(times: int) -> None:
     now = [0.0]
     bucket = Bucket(5, 10, lambda: now[0])
     passed = 0
@@ -141,7 +141,7 @@ def test_a_bucket_never_lets_more_through_than_burst_and_rate(times: int) -> Non
 
 
 def lines_of_a_session(layout: str, debug: bool = False) -> list[str]:
-    """What a session that talked a little leaves in the log at its end."""
+    """The log lines at the end of a short session."""
     log = Log(layout)
     records = SessionEndLog()
     records._log = log.logger  # type: ignore[misc]
@@ -157,7 +157,7 @@ def lines_of_a_session(layout: str, debug: bool = False) -> list[str]:
     return log.lines
 
 
-def test_a_session_leaves_one_record_with_all_its_figures() -> None:
+def test_an_ended_session_has_one_record_with_all_its_figures() -> None:
     (line,) = lines_of_a_session("json")
     found = json.loads(line)
     assert {attribute.name for attribute in Summary.__attrs_attrs__} <= set(found)
@@ -168,7 +168,7 @@ def test_a_session_leaves_one_record_with_all_its_figures() -> None:
     assert found["message"].startswith("session n100-1 ended: closed by the client after 1.5 s; ")
 
 
-def test_as_text_the_record_is_short() -> None:
+def test_the_record_of_a_session_is_short_in_text_format() -> None:
     (line,) = lines_of_a_session("text")
     _, _, message = line.split(maxsplit=2)
     assert re.fullmatch(

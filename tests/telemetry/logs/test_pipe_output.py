@@ -1,4 +1,4 @@
-"""A worker's log lines on their way to the supervisor."""
+"""The pipe for a worker's log lines to the supervisor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from gateway.telemetry.logs.pipe_output import PipeOutput
 
 
-def test_lines_arrive_whole_and_what_does_not_fit_is_dropped() -> None:
+def test_lines_arrive_whole_and_lines_that_do_not_fit_are_dropped() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         output = PipeOutput(theirs.fileno())

@@ -17,7 +17,7 @@ from tests.helpers.fabricated_telemetry import Node
 
 
 class Begun:
-    """A node whose records' lines are collected."""
+    """A node whose log lines are collected."""
 
     def __init__(self, **settings: Any) -> None:
         self.events: list[LogEvent] = []
@@ -55,7 +55,7 @@ def test_a_session_has_one_line_when_its_stream_is_known(action: str, words: str
     assert "secret" not in repr(begun.events)
 
 
-def test_a_proxy_in_between_is_named() -> None:
+def test_the_line_of_a_session_names_the_proxy() -> None:
     begun = Begun()
     tunnel = begun.node.open()
     tunnel.figures.carried_by(None, b"1.1 cache")
@@ -64,14 +64,14 @@ def test_a_proxy_in_between_is_named() -> None:
     assert ', from media:1935, through "1.1 cache" (' in begun.lines[0]
 
 
-def test_without_telemetry_the_open_has_the_line() -> None:
+def test_the_line_is_written_at_the_open_if_telemetry_is_disabled() -> None:
     begun = Begun(enabled=False)
     begun.node.open()
     (line,) = begun.lines
     assert "192.0.2.1 connected by RTMPT on 0.0.0.0:80, to media:1935" in line
 
 
-def test_a_stream_that_cannot_be_read_has_a_line_when_that_is_known() -> None:
+def test_a_session_whose_stream_cannot_be_read_has_a_line() -> None:
     begun = Begun()
     tunnel = begun.node.open()
     assert begun.lines == []
@@ -84,7 +84,7 @@ def test_a_stream_that_cannot_be_read_has_a_line_when_that_is_known() -> None:
 # --- Refused opens ---
 
 
-def test_refused_opens_are_warnings_by_cause() -> None:
+def test_refused_opens_are_logged_as_warnings_by_cause() -> None:
     warned: list[tuple[str, str, dict[str, Any]]] = []
 
     def warn(_: Logger, cause: str, text: str, /, **fields: Any) -> None:

@@ -34,7 +34,9 @@ def test_unraisable_exceptions_are_counted_and_logged(
     assert capfd.readouterr().err == ""
 
 
-def test_the_metrics_have_their_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_have_the_number_of_unraisable_exceptions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(unraisable, "count", 7)
     families = {each.name: each for each in Node().metrics.families() if each is not None}
     (sample,) = families[PREFIX + "unraisable_exceptions"].samples

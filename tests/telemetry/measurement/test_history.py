@@ -17,7 +17,7 @@ def history(down: int = 0) -> History:
     return History(0, down, 0.0, 10.0)
 
 
-def test_samples_are_given_oldest_first_and_near_the_truth() -> None:
+def test_samples_are_returned_oldest_first_with_small_rounding_errors() -> None:
     ring = history()
     ring.sample(0.25, 1.003, 0.02, 1000, 125_000, 20.0)
     ring.sample(0.5, 0.0, 0.03, 1000, 125_000, 30.0)
@@ -26,7 +26,7 @@ def test_samples_are_given_oldest_first_and_near_the_truth() -> None:
     assert second == pytest.approx((0.5, 0, 0, 0, 0.03), rel=0.001)
 
 
-def test_ten_minutes_are_kept_in_600_bytes() -> None:
+def test_the_samples_of_ten_minutes_take_600_bytes() -> None:
     ring = history()
     for number in range(1, 3 * SAMPLES):
         ring.sample(number, 0, 0, 0, 0, 10.0 * number)
@@ -36,13 +36,13 @@ def test_ten_minutes_are_kept_in_600_bytes() -> None:
     assert sys.getsizeof(ring) + sys.getsizeof(ring._ring) < 900
 
 
-def test_a_rate_that_no_sample_can_hold_is_the_highest() -> None:
+def test_a_rate_above_the_range_of_a_sample_is_stored_as_the_maximum() -> None:
     ring = history()
     ring.sample(0, 0, 0, 0, 1 << 50, 20.0)
     assert ring.samples()[0][2] == pytest.approx(65_504_000)
 
 
-def test_a_direction_is_quiet_since_its_last_media() -> None:
+def test_the_quiet_time_of_a_direction_begins_at_its_last_media() -> None:
     ring = history()
     ring.sample(0, 0, 0, 0, 10_000, 20.0)
     # Pings are no media.
@@ -52,7 +52,7 @@ def test_a_direction_is_quiet_since_its_last_media() -> None:
     assert ring.quiet_down_s(20_000, 35.0) == 0.0
 
 
-def test_a_pause_is_remembered_once_the_stream_goes_on() -> None:
+def test_the_duration_of_a_pause_is_stored_when_the_stream_resumes() -> None:
     ring = history(down=10_000)
     ring.sample(0, 0, 0, 0, 10_000, 20.0)
     ring.sample(0, 0, 0, 0, 10_000, 30.0)
@@ -67,7 +67,7 @@ def run(node: Node, seconds: float) -> None:
         node.sessions.turn()
 
 
-def test_the_timers_fill_it_every_ten_seconds_and_not_at_birth() -> None:
+def test_the_timers_add_a_sample_every_ten_seconds_and_none_at_the_open() -> None:
     node = Node()
     tunnel = node.open()
     run(node, SAMPLE_S - 1)
@@ -88,7 +88,7 @@ def test_no_history_is_sampled_without_telemetry() -> None:
     assert node.sessions.summary("n100-1").quiet_up_s is None
 
 
-def test_a_session_shows_whether_it_streams() -> None:
+def test_the_summary_of_a_session_has_its_streaming_state_and_counts() -> None:
     node = Node()
     tunnel = node.open()
     found = node.sessions.summary("n100-1").as_dict()

@@ -26,7 +26,7 @@ VALUES = st.lists(SECONDS, min_size=1, max_size=400)
 
 
 def within(estimate: float, truth: float) -> bool:
-    """Within 3 % from a millisecond on, else within 10 %."""
+    """Whether the estimate is within 3 % from a millisecond on, else within 10 %."""
     return abs(estimate - truth) <= (0.03 if truth >= 0.001 else 0.1) * truth
 
 
@@ -53,7 +53,9 @@ def test_median_95th_percentile_and_maximum_are_within_3_per_cent_from_a_millise
 
 
 @given(VALUES, st.sets(st.integers(0, 400)))
-def test_values_that_are_counted_later_are_as_near(values: list[float], settled: set[int]) -> None:
+def test_values_that_are_counted_later_have_the_same_precision(
+    values: list[float], settled: set[int]
+) -> None:
     gaps = SlidingGaps([0] * BUCKETS)
     for index, value in enumerate(values):
         gaps.pending.append(value)
@@ -63,7 +65,7 @@ def test_values_that_are_counted_later_are_as_near(values: list[float], settled:
 
 
 @given(st.lists(SECONDS), st.lists(SECONDS), st.lists(SECONDS))
-def test_the_older_slice_counts_until_it_is_a_minute_old(first, second, third) -> None:
+def test_the_values_of_the_older_slice_count_until_the_next_turn(first, second, third) -> None:
     totals = [0] * BUCKETS
     latency = SlidingMinute(totals)
     for slice_ in (first, second):
@@ -109,7 +111,7 @@ def test_values_above_the_range_are_in_the_last_bucket(kind) -> None:
     assert latency.estimate().max_s == MIDDLES[-1]
 
 
-def test_more_values_than_a_count_holds_keep_their_proportions() -> None:
+def test_values_beyond_the_maximum_of_a_count_keep_their_proportions() -> None:
     totals = [0] * BUCKETS
     gaps = SlidingGaps(totals)
     for _ in range(2 * 65_536 // PENDING):
@@ -122,7 +124,9 @@ def test_more_values_than_a_count_holds_keep_their_proportions() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), SECONDS), min_size=1, max_size=200))
-def test_a_delay_counts_prompt_events_that_were_not_added(events: list[float | None]) -> None:
+def test_a_delay_includes_events_without_delay_that_were_not_added(
+    events: list[float | None],
+) -> None:
     delay = SlidingDelay([0] * BUCKETS)
     for number, late_s in enumerate(events, 1):
         if late_s is not None:
@@ -135,7 +139,7 @@ def test_a_delay_counts_prompt_events_that_were_not_added(events: list[float | N
     assert found.last_s == (events[-1] or 0.0)
 
 
-def test_a_delay_forgets_prompt_events_too() -> None:
+def test_events_without_delay_expire_after_a_minute() -> None:
     delay = SlidingDelay([0] * BUCKETS)
     delay.turn_at(10)
     assert delay.estimate_at(10).count == 10
@@ -144,7 +148,7 @@ def test_a_delay_forgets_prompt_events_too() -> None:
     assert delay.estimate_at(13).count == 3
 
 
-def test_every_fourth_bound_is_one_of_the_histograms() -> None:
+def test_every_fourth_bound_is_a_bound_of_the_histograms() -> None:
     assert [upper_bound(index) for index in (8, 12, 64)] == pytest.approx([0.0005, 0.001, 8.192])
 
 
@@ -160,7 +164,7 @@ def test_a_steady_latency_is_exact(kind) -> None:
 
 
 @given(st.lists(SECONDS, min_size=1), st.lists(SECONDS, min_size=1))
-def test_the_maximum_is_that_of_both_slices_and_leaves_with_its_own(first, second) -> None:
+def test_the_maximum_is_over_both_slices_and_expires_with_its_slice(first, second) -> None:
     latency = SlidingMinute([0] * BUCKETS)
     for value in first:
         latency.add(value)
@@ -172,7 +176,7 @@ def test_the_maximum_is_that_of_both_slices_and_leaves_with_its_own(first, secon
     assert latency.estimate().max_s == max(second)
 
 
-def test_the_last_value_is_never_past_the_most() -> None:
+def test_the_last_value_does_not_exceed_the_maximum() -> None:
     latency = SlidingMinute([0] * BUCKETS)
     for value in (1e-9, 1e30, 1e-9):
         latency.add(value)
@@ -180,7 +184,7 @@ def test_the_last_value_is_never_past_the_most() -> None:
 
 
 @pytest.mark.parametrize("kind", [SlidingMinute, SlidingGaps])
-def test_a_poller_of_a_second_is_shown_so_after_a_few_quick_polls(kind) -> None:
+def test_a_client_that_polls_every_second_has_that_median_after_a_few_quick_polls(kind) -> None:
     latency = kind([0] * BUCKETS)
     for seconds in (0.002, 0.4, *[1.0] * 28, 1.2):
         latency.pending.append(seconds) if kind is SlidingGaps else latency.add(seconds)
@@ -191,7 +195,9 @@ def test_a_poller_of_a_second_is_shown_so_after_a_few_quick_polls(kind) -> None:
 
 
 @given(SECONDS)
-def test_a_value_is_counted_in_the_totals_bucket_that_it_belongs_to(seconds: float) -> None:
+def test_a_value_is_counted_in_the_bucket_of_the_totals_that_contains_the_value(
+    seconds: float,
+) -> None:
     totals = [0] * BUCKETS
     SlidingMinute(totals).add(seconds)
     index = totals.index(1)
@@ -199,7 +205,7 @@ def test_a_value_is_counted_in_the_totals_bucket_that_it_belongs_to(seconds: flo
     assert seconds <= upper_bound(index) * (1 + 1e-9)
 
 
-def test_a_slice_takes_350_bytes_until_a_count_is_full() -> None:
+def test_a_slice_takes_350_bytes_until_a_count_exceeds_one_byte() -> None:
     latency = SlidingMinute([0] * BUCKETS)
     for _ in range(255):
         latency.add(0.5)

@@ -16,7 +16,7 @@ def counted(up: int = HELLO, down: int = 0) -> Any:
 
 
 def figures(down: int | None = None) -> Any:
-    """Those of a session that had ``down`` bytes at its last sample; None: it has no history yet."""
+    """The figures of a session with ``down`` bytes at its last sample, or without a history."""
     return SimpleNamespace(history=None if down is None else History(0, down, 0.0, 0.0))
 
 
@@ -30,7 +30,7 @@ def test_a_handshake_is_unanswered_from_its_end_to_the_first_byte() -> None:
     assert unanswered_s(counted(down=1), 10.0, 15.0) == 0
 
 
-def test_a_server_is_silent_since_a_session_it_has_not_answered() -> None:
+def test_the_silence_of_a_server_begins_with_an_unanswered_session() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 10.0, 12.0)
     assert silent(silences, "a", 10.0 + SILENT_S - 0.1) == 0
@@ -38,7 +38,7 @@ def test_a_server_is_silent_since_a_session_it_has_not_answered() -> None:
     assert silent(silences, "b", 16.0) == 0
 
 
-def test_the_oldest_of_the_unanswered_counts() -> None:
+def test_the_oldest_unanswered_session_determines_the_silence() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 14.0, 15.0)
     silences.look("a", counted(), figures(), 10.0, 15.0)
@@ -53,21 +53,21 @@ def test_a_server_that_sends_data_to_another_session_is_not_silent() -> None:
     assert silent(silences, "a", 20.0) == 0
 
 
-def test_a_session_whose_stream_has_paused_proves_nothing() -> None:
+def test_a_session_with_a_paused_stream_does_not_end_the_silence() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 10.0, 15.0)
     silences.look("a", counted(down=5000), figures(down=5000), 1.0, 16.0)
     assert silent(silences, "a", 20.0) == 10
 
 
-def test_a_younger_session_that_was_answered_ends_the_silence() -> None:
+def test_an_answered_younger_session_ends_the_silence() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 10.0, 15.0)
     silences.look("a", counted(down=3073), figures(), 17.0, 18.0)
     assert silent(silences, "a", 20.0) == 0
 
 
-def test_an_unanswered_session_that_is_gone_is_forgotten() -> None:
+def test_a_removed_unanswered_session_no_longer_counts() -> None:
     silences = Silences()
     silences.look("a", counted(), figures(), 10.0, 15.0)
     assert silent(silences, "a", 29.0) > 0

@@ -65,7 +65,7 @@ def test_a_closed_or_non_tcp_connection_has_no_figures() -> None:
     assert read_tcp_info(SimpleNamespace(getHandle=lambda: one)) is None
 
 
-def test_lag_is_the_delay_of_the_sweep() -> None:
+def test_the_lag_of_the_event_loop_is_the_delay_of_the_sweep() -> None:
     loop = Loop(0.05, lambda: 0.0)
     for moment in (1.0, 1.05, 1.10, 1.35):
         loop.sample(moment)
@@ -73,7 +73,7 @@ def test_lag_is_the_delay_of_the_sweep() -> None:
     assert sum(loop.lag[1:]) == 1
 
 
-def test_the_busy_share_is_processor_time_by_time() -> None:
+def test_the_busy_share_is_the_ratio_of_processor_time_to_time() -> None:
     now = [0.0]
     loop = Loop(0.05, lambda: now[0] * 0.4)
     for _ in range(300):
@@ -82,7 +82,7 @@ def test_the_busy_share_is_processor_time_by_time() -> None:
     assert loop.busy_share == pytest.approx(0.4)
 
 
-def test_upstreams_are_counted_by_server() -> None:
+def test_upstream_connections_are_counted_by_server() -> None:
     counts = UpstreamCounts()
     counts.connected("a:1935", 0.01)
     counts.failed("b:1935")
