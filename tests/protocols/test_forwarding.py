@@ -278,7 +278,7 @@ def test_an_upgrade_to_websocket_is_forwarded() -> None:
         (b"GET / HTTP/1.1", b"Host: a", *UPGRADE, b"Upgrade: websocket"),
     ],
 )
-def test_an_upgrade_to_another_protocol_is_not_forwarded(lines: tuple[bytes, ...]) -> None:
+def test_an_upgrade_that_is_not_one_to_websocket_is_not_forwarded(lines: tuple[bytes, ...]) -> None:
     asked = request(*lines)
     assert b"upgrade" not in sent(asked)
     assert b"connection" not in sent(asked)
@@ -297,7 +297,7 @@ def test_an_accepted_upgrade_is_sent_to_the_client() -> None:
     )
 
 
-def test_an_upgrade_to_another_protocol_is_not_forwarded() -> None:
+def test_a_response_that_upgrades_to_another_protocol_is_not_accepted() -> None:
     assert not accepts_upgrade(
         get(*UPGRADE), response(b"HTTP/1.1 101 Switching Protocols", b"Upgrade: h2c")
     )
