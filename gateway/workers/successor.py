@@ -1,6 +1,7 @@
 """Whether another supervisor has started after this worker's was killed.
 
-Its workers make their sockets in the same folder: one that was not there before shows that they accept clients.
+Its workers make their sockets in the same folder. One that was not there before shows that they accept
+clients.
 """
 
 from __future__ import annotations
