@@ -92,16 +92,28 @@ def lasting_origin(lasting_programs: Programs) -> tuple[Program, int]:
     return start_origin(lasting_programs)
 
 
-@pytest.fixture
-def nginx(lasting_nginx: tuple[Program, int]) -> Iterator[Upstream]:
+@pytest.fixture(scope="session")
+def tapped_nginx(lasting_nginx: tuple[Program, int]) -> Iterator[Upstream]:
     with closing(Tap(lasting_nginx[1])) as tap:
         yield Upstream(lasting_nginx[0], tap)
 
 
-@pytest.fixture
-def origin(lasting_origin: tuple[Program, int]) -> Iterator[Upstream]:
+@pytest.fixture(scope="session")
+def tapped_origin(lasting_origin: tuple[Program, int]) -> Iterator[Upstream]:
     with closing(Tap(lasting_origin[1])) as tap:
         yield Upstream(lasting_origin[0], tap)
+
+
+@pytest.fixture
+def nginx(tapped_nginx: Upstream) -> Upstream:
+    tapped_nginx.tap.forget()
+    return tapped_nginx
+
+
+@pytest.fixture
+def origin(tapped_origin: Upstream) -> Upstream:
+    tapped_origin.tap.forget()
+    return tapped_origin
 
 
 @pytest.fixture(params=["nginx", "origin"])
@@ -111,11 +123,21 @@ def upstream(request: pytest.FixtureRequest) -> Upstream:
     return tapped
 
 
+@pytest.fixture(scope="session")
+def lasting_gateways() -> dict[str, int]:
+    """The ports of the gateways that ``gateway`` has started, by their servers."""
+    return {}
+
+
 @pytest.fixture
-def gateway(programs: Programs, upstream: Upstream) -> int:
-    """The port of a gateway in front of ``upstream``."""
-    _, port = start_gateway(programs, *ANY_PORT, "--upstream", upstream.server)
-    return port
+def gateway(
+    lasting_programs: Programs, lasting_gateways: dict[str, int], upstream: Upstream
+) -> int:
+    """The port of a gateway in front of ``upstream``, which serves all tests."""
+    if upstream.server not in lasting_gateways:
+        _, port = start_gateway(lasting_programs, *ANY_PORT, "--upstream", upstream.server)
+        lasting_gateways[upstream.server] = port
+    return lasting_gateways[upstream.server]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from select import poll
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
@@ -52,9 +51,9 @@ _RECEIVED_BYTES = 2048
 _MOST_READ_S = 2 * _LIMIT_S + 1.5
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return make_authority(tmp_path)
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 def trickle(connection: socket.socket, begun: float, said: bytes, trickling: bytes) -> float:
@@ -74,9 +73,9 @@ def trickle(connection: socket.socket, begun: float, said: bytes, trickling: byt
     return perf_counter() - begun
 
 
-@pytest.fixture
-def gateway(programs: Programs, authority: Authority) -> Gateway:
-    return start(programs, [authority.certify("site.pem", NAME)], f"{LOOPBACK}:1", _LIMITS)
+@pytest.fixture(scope="module")
+def gateway(lasting_programs: Programs, authority: Authority) -> Gateway:
+    return start(lasting_programs, [authority.certify("site.pem", NAME)], f"{LOOPBACK}:1", _LIMITS)
 
 
 @contextmanager

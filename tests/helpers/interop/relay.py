@@ -119,6 +119,14 @@ class Relay(Generic[_Link]):
         for thread in self._threads:
             thread.join()
 
+    def forget(self) -> None:
+        """End all connections, and keep none of them in ``links``."""
+        links, self.links = self.links, []
+        for link in links:
+            link.close()
+        while len(self._threads) > 1:
+            self._threads.pop().join()
+
     def _accept(self) -> None:
         while True:
             try:

@@ -42,6 +42,7 @@ class Tap:
         self._relay = Relay(upstream_port, TappedLink)
         self.port = self._relay.port
         self.close = self._relay.close
+        self.forget = self._relay.forget
 
     @property
     def links(self) -> list[TappedLink]:
