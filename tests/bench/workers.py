@@ -2,9 +2,10 @@
 
     python -m tests.bench.workers
 
-First, gateways of one and of two workers answer polls, and echo sends of 16 KiB, of sessions at their own
-workers. Workers and clients share the machine's two cores, so the figure is the processor time of the
-workers for each command: twice the work of one worker is possible if it is the same with two.
+First, gateways of one and of two workers answer polls, and send what the media server writes without pause.
+The load takes the most of one core, so all workers share the other one, where they always have something to
+do. The figure is what is done in a second of their processor time: if it is the same with two workers as with
+one, two workers on two cores do twice the work.
 
 Then a gateway of two workers answers polls of sessions that one worker owns, on connections of that worker
 and of the other one: one poll at a time, and all sessions at once. The figures are ratios of one run; the
@@ -20,11 +21,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
-from time import monotonic, perf_counter
+from threading import Thread
+from time import monotonic, perf_counter, sleep
 
+from tests.bench.generator import Generator, compile_generator
+from tests.bench.machine import Cores, choose_cores
+from tests.bench.scenarios import Rounds
+from tests.bench.targets import RunningTarget
 from tests.helpers.interop.echo import echo_server
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,7 +45,10 @@ latency = 0
 _SESSIONS = 20
 _ROUNDS = 5
 _POLLS = 2000
-_SENT = bytes(16 * 1024)
+# Clients that never sleep, so that the workers always have something to do.
+_POLLING = {"quiet": 200, "pause_ms": 0, "spin": 1}
+_SENDING = {"flood_down": 20, "pause_ms": 50}
+_LOAD = Rounds(1, warm_s=1.0, measure_s=4.0)
 _FLAT_OUT_S = 2.0
 _START_S = 30.0
 
@@ -63,12 +72,9 @@ class Client:
 
 
 class Poller:
-    """Polls a session on a connection, or sends ``body``."""
+    """Polls a session on a connection."""
 
-    def __init__(
-        self, session: Client, connection: Client, numbers: dict[bytes, int], body: bytes = b""
-    ) -> None:
-        self._body = body
+    def __init__(self, session: Client, connection: Client, numbers: dict[bytes, int]) -> None:
         self._session_id = session.session_id
         self._numbers = numbers
         self.socket = connection.socket
@@ -76,10 +82,8 @@ class Poller:
     def send(self) -> None:
         number = self._numbers[self._session_id]
         self._numbers[self._session_id] = number + 1
-        target = b"/%b/%b/%d" % (b"send" if self._body else b"idle", self._session_id, number)
-        body = self._body or b"\0"
-        head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (target, len(body))
-        self.socket.sendall(head + body)
+        target = b"/idle/%b/%d" % (self._session_id, number)
+        self.socket.sendall(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n\0" % target)
 
     def receive(self) -> None:
         """Take the whole answer."""
@@ -96,16 +100,22 @@ class Gateway:
 
     def __init__(self, pid: int) -> None:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self._pids = [int(child) for child in children]
         self._schedules = [Path(f"/proc/{child}/schedstat") for child in children]
+
+    def place(self, cores: Cores) -> None:
+        """Have all workers run on the core that is for what is measured."""
+        for pid in self._pids:
+            cores.place_target(pid)
 
     def processor_s(self) -> float:
         return sum(int(each.read_text().split()[0]) for each in self._schedules) / 1e9
 
 
 @contextmanager
-def running(workers: int = 2) -> Iterator[tuple[int, Gateway]]:
-    """Yields the port of a gateway of that many workers."""
-    with echo_server() as upstream, tempfile.TemporaryDirectory() as folder:
+def running(workers: int, upstream: int) -> Iterator[tuple[int, Gateway]]:
+    """Yields the port of a gateway of that many workers, in front of the port ``upstream``."""
+    with tempfile.TemporaryDirectory() as folder:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         file = Path(folder, "gateway.toml")
@@ -113,30 +123,24 @@ def running(workers: int = 2) -> Iterator[tuple[int, Gateway]]:
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
         command += ["-n", "--pidfile=", "rtmpt-gateway", "--config", str(file)]
         environment = os.environ | {"PYTHONPATH": str(_CHECKOUT)}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env=environment, stdout=output)
         try:
-            _await_open(port, workers)
+            _await_ready(log)
             yield port, Gateway(process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def _await_open(port: int, workers: int) -> None:
+def _await_ready(log: Path) -> None:
     """Wait until all workers accept clients."""
     give_up_at = monotonic() + _START_S
-    seen = set()
-    while monotonic() < give_up_at:
-        try:
-            clients = [Client(port) for _ in range(20)]
-        except OSError:
-            continue
-        seen |= {client.worker for client in clients}
-        for client in clients:
-            client.socket.close()
-        if len(seen) == workers:
-            return
-    raise SystemExit("the gateway did not start")
+    while b"ready: " not in log.read_bytes():
+        if monotonic() > give_up_at:
+            raise SystemExit(f"the gateway did not start:\n{log.read_text()}")
+        sleep(0.05)
 
 
 def one_at_a_time(pollers: Sequence[Poller], gateway: Gateway) -> tuple[float, float]:
@@ -172,28 +176,60 @@ def flat_out(pollers: Sequence[Poller], gateway: Gateway) -> tuple[float, float]
     return took * len(pollers) / polls, (gateway.processor_s() - before) / polls
 
 
-def compare_numbers() -> None:
-    """Print the processor time of a command with one worker and with two."""
-    for name, body in (("polls", b""), ("sends of 16 KiB", _SENT)):
-        least: dict[int, list[float]] = {1: [], 2: []}
+class Sampler(Thread):
+    """Measures the processor time that the workers use in each second of a part of a run."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self.share = 0.0
+        self.start()
+
+    def run(self) -> None:
+        sleep(_LOAD.warm_s + _LOAD.measure_s / 4)
+        before, began = self._gateway.processor_s(), monotonic()
+        sleep(_LOAD.measure_s / 2)
+        self.share = (self._gateway.processor_s() - before) / (monotonic() - began)
+
+
+def compare_numbers(generator: Generator, cores: Cores) -> None:
+    """Print what workers do in a second of their processor time, with one of them and with two."""
+    for name, load, of in (
+        ("polls", _POLLING, "answers"),
+        ("records of 2,500 bytes", _SENDING, "records"),
+    ):
+        found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(_ROUNDS):
-            for workers, found in least.items():
-                with running(workers) as (port, gateway):
-                    clients = [Client(port) for _ in range(_SESSIONS)]
-                    numbers = dict.fromkeys((client.session_id for client in clients), 0)
-                    pollers = [Poller(each, each, numbers, body) for each in clients]
-                    found.append(flat_out(pollers, gateway)[1])
-        one, two = median(least[1]), median(least[2])
+            for workers, done in found.items():
+                with running(workers, generator.upstream_port) as (port, gateway):
+                    gateway.place(cores)
+                    sampler = Sampler(gateway)
+                    result = generator.run(
+                        RunningTarget(os.getpid(), port, rtmpt=True), load, _LOAD
+                    )
+                    sampler.join()
+                    done.append(result[of] / result["wall_s"] / sampler.share)
+                    print(
+                        f"  {name}, workers {workers}: {result[of] / result['wall_s']:,.0f} a second with "
+                        f"{100 * sampler.share:.0f} % of a core",
+                        flush=True,
+                    )
+        one, two = median(found[1]), median(found[2])
         print(
-            f"{name}: {1 / one:,.0f} a processor second with one worker, {1 / two:,.0f} with two:"
-            f" two cores do {2 * one / two:.2f} times the work of one",
+            f"{name}: {one:,.0f} a processor second with one worker, {two:,.0f} with two:"
+            f" two cores do {2 * two / one:.2f} times the work of one",
             flush=True,
         )
 
 
 def main() -> None:
-    compare_numbers()
-    with running() as (port, gateway):
+    cores = choose_cores(real_time=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="rtmpt-bench-") as folder,
+        closing(Generator(compile_generator(Path(folder)), cores)) as generator,
+    ):
+        compare_numbers(generator, cores)
+    with echo_server() as upstream, running(2, upstream) as (port, gateway):
         clients = [Client(port) for _ in range(4 * _SESSIONS)]
         workers = sorted({client.worker for client in clients})
         own, other = (

@@ -5,7 +5,9 @@ python -m tests.interop.test_soak SECONDS     the same for longer
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from itertools import count
@@ -35,6 +37,13 @@ _HABITS = {
     Habits(keeps=True, vanishes=True, pause_s=_PAUSE_S): 10,
     Habits(keeps=True, tls=True, pause_s=_PAUSE_S): 10,
     Habits(keeps=False, pause_s=_PAUSE_S): 10,
+}
+# By clients, by their vanishing, and by a restarted server in two ways.
+_EXPECTED_ENDS = {
+    "closed by the client",
+    "nothing more from the client",
+    "closed by the media server",
+    "media server connection lost",
 }
 # Memory that the allocator keeps for later is not a leak.
 _MORE_MEMORY = 1.3
@@ -89,6 +98,9 @@ def soak(programs: Programs, folder: Path, seconds: float, say: Callable[[str], 
         say(f"at first: {before}")
         load = Load(service, _HABITS)
         _change(service, echoes[0], seconds, lambda: say(f"{load.sessions}: {_figures(service)}"))
+        say(
+            f"connections cut by a restarted server: {echoes[0].cuts}; ends of sessions: {_ends(service)}"
+        )
         load.finish(echoes[0].cuts)
         end = monotonic() + _QUIET_S
         while not before.allows(after := _figures(service)) and monotonic() < end:
@@ -117,6 +129,11 @@ def _change(
 
 def _figures(service: Service) -> Figures:
     return Figures.of(service.program.pid)
+
+
+def _ends(service: Service) -> Counter[str]:
+    """How many sessions have ended for which reason, as the gateway has logged it."""
+    return Counter(re.findall(r"ended: (.+?) after ", service.program.log))
 
 
 @pytest.mark.soak

@@ -62,6 +62,16 @@ class _Server(socketserver.ThreadingTCPServer):
             with self._lock:
                 self._connections.remove(connection)
 
+    def refuse_pending(self) -> int:
+        """Close connections that the kernel has accepted and this server has not; returns their number."""
+        self.socket.setblocking(False)
+        refused = 0
+        with suppress(BlockingIOError):
+            while True:
+                self.socket.accept()[0].close()
+                refused += 1
+        return refused
+
     def cut(self) -> int:
         """Close all connections; returns their number."""
         with self._lock:
@@ -90,6 +100,7 @@ class EchoServer:
 
     def close(self) -> None:
         self._server.shutdown()
+        self.cuts += self._server.refuse_pending()
         self._server.server_close()
         self.cuts += self._server.cut()
 

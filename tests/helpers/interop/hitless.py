@@ -247,7 +247,7 @@ class Load:
             client.join(max(0.0, end - monotonic()))
             assert client.failure is None, client.failure
             assert not client.is_alive()
-        assert self.sessions["cut"] <= upstream_cuts, self.sessions
+        assert self.sessions["cut"] <= upstream_cuts, (self.sessions, upstream_cuts)
 
 
 @final
