@@ -8,21 +8,22 @@ from typing import Any, Final, final
 from twisted.internet.task import deferLater
 
 # Half of the 5 ms permitted, because the last step of a slice can take as long as the slice.
-_SLICE_S: Final = 0.002
+SLICE_S: Final = 0.002
 
 
 @final
 class TimeSlices:
-    """The time slices of one task. ``clock`` is monotonic, in seconds."""
+    """The time slices of one task, each of ``slice_s``. ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, reactor: Any, clock: Callable[[], float]) -> None:
+    def __init__(self, reactor: Any, clock: Callable[[], float], slice_s: float = SLICE_S) -> None:
         self._reactor = reactor
         self._clock = clock
+        self._slice_s = slice_s
         self._began = clock()
 
     async def yield_to_reactor(self) -> None:
         """Yield if the current slice is used up. To be called after every step."""
-        if self._clock() - self._began >= _SLICE_S:
+        if self._clock() - self._began >= self._slice_s:
             await self.rest()
 
     async def rest(self) -> None:

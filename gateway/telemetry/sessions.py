@@ -107,6 +107,8 @@ class Sessions:
         self.totals = Totals()
         self._silences = Silences()
         self.opened: Counter[Labels] = Counter()
+        # Active sessions, by protocol.
+        self.active: Counter[str] = Counter()
         self.ended: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
 
@@ -126,6 +128,7 @@ class Sessions:
         if session.figures is not None:
             session.figures.connected(now - session.opened_at)
         self._group(session.alias)[session.alias] = session
+        self.active[session.ingress.protocol] += 1
         self.opened[_labels(session)] += 1
         if self._records:
             summary = summarise(session, now, self._wall_clock())
@@ -138,6 +141,7 @@ class Sessions:
         if self._group(session.alias).pop(session.alias, None) is None:
             # A relay without an upstream connection: a refused open.
             return
+        self.active[session.ingress.protocol] -= 1
         _add(self._sums.setdefault(_labels(session), [0] * len(COUNTS)), counts_of(session))
         if session.figures is not None:
             session.figures.facts.noticed = None

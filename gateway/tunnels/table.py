@@ -7,7 +7,7 @@ sessions count toward the limits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, final
 
 from twisted.internet.defer import Deferred
@@ -33,6 +33,10 @@ from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
+
+# A buffer limit that has changed by less than this part of it is left as it is. With thousands of sessions,
+# it changes with each one that opens or ends.
+_LEAST_CHANGE = 32
 
 
 class Telemetry(Protocol):
@@ -111,6 +115,8 @@ class SessionTable:
         # Those that have ended, oldest first, and the most that each keeps.
         self._ended: dict[bytes, int] = {}
         self._ended_bytes = 0
+        # The buffer limit that all sessions had last.
+        self._shared_bytes = 0
 
     def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress = RTMPT) -> Opening:
         """Open a session for the client at ``address``; ``reply`` receives its id and a newline, or 503.
@@ -162,18 +168,32 @@ class SessionTable:
 
     def sweep(self, now: float) -> None:
         """Run the expired deadlines of all sessions, and remove expired ended sessions."""
+        for _ in self.sweep_in_steps(now):
+            pass
+
+    def sweep_in_steps(self, now: float) -> Iterator[None]:
+        """The same, with a step for each session whose deadline has expired."""
         due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]
         for tunnel in due:
-            if not tunnel.session.ended:
-                self._expire(tunnel, now)
-            elif tunnel.still_takes(self._limits.silent_session_s):
-                tunnel.session.deadline = now + self._limits.silent_session_s
-            else:
-                self._forget(tunnel)
+            # Not if something has happened since the step before.
+            if tunnel.session.deadline <= now and tunnel.session_id in self._tunnels:
+                self._sweep_one(tunnel, now)
+            yield
+
+    def _sweep_one(self, tunnel: Tunnel, now: float) -> None:
+        if not tunnel.session.ended:
+            self._expire(tunnel, now)
+        elif tunnel.still_takes(self._limits.silent_session_s):
+            tunnel.session.deadline = now + self._limits.silent_session_s
+        else:
+            self._forget(tunnel)
 
     def share_buffers(self) -> None:
-        """Update the buffer limit of each session."""
+        """Update the buffer limit of each session, unless it has hardly changed."""
         share_bytes = self._admission.share_bytes()
+        if abs(share_bytes - self._shared_bytes) * _LEAST_CHANGE <= self._shared_bytes:
+            return
+        self._shared_bytes = share_bytes
         for tunnel in self._tunnels.values():
             tunnel.session.share(share_bytes)
 

@@ -99,6 +99,14 @@ def test_the_number_of_stored_ended_sessions_is_limited(most: int) -> None:
     assert len(node.sessions.just_ended()) == most
 
 
+def test_active_sessions_are_counted_by_protocol(node: Node) -> None:
+    first = node.open()
+    node.open("rtmpts", "other:1935")
+    assert node.sessions.active == {"rtmpt": 1, "rtmpts": 1}
+    first.dismiss(EndReason.CLIENT_LOST)
+    assert node.sessions.active == {"rtmpt": 0, "rtmpts": 1}
+
+
 def test_the_end_of_a_session_does_not_change_the_sums(node: Node) -> None:
     tunnels = [node.open(), node.open(), node.open("rtmpts")]
     node.talk(tunnels, 10)

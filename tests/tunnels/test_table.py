@@ -404,6 +404,20 @@ def test_shares_grow_again_when_sessions_end() -> None:
     assert living.pause_bytes == MIB // 2
 
 
+def test_a_small_change_of_the_share_changes_no_session() -> None:
+    node = Node(Limits(down_buffer_bytes=MIB), buffers_bytes=100 * MIB)
+    sessions = [node.opened()[1] for _ in range(200)]
+    node.table.share_buffers()
+    before = sessions[0].pause_bytes
+    node.opened()
+    node.table.share_buffers()
+    assert sessions[0].pause_bytes == before
+    for session in sessions[100:]:
+        session.close(node.clock.seconds())
+    node.table.share_buffers()
+    assert sessions[0].pause_bytes > 1.9 * before
+
+
 # The sweep
 
 
@@ -414,6 +428,22 @@ def test_a_sweep_runs_only_expired_deadlines(node: Node) -> None:
     node.later(node.limits.unused_session_s - 1.0)
     assert due.ended is EndReason.ABANDONED
     assert not_due.ended is None
+
+
+def test_what_happens_between_two_steps_of_a_sweep_counts(node: Node) -> None:
+    sessions = [node.opened()[1] for _ in range(3)]
+    node.clock.advance(node.limits.unused_session_s)
+    now = node.clock.seconds()
+    steps = node.table.sweep_in_steps(now)
+    next(steps)
+    sessions[1].receive(Kind.SEND, 0, b"x", now)
+    for _ in steps:
+        pass
+    assert [session.ended for session in sessions] == [
+        EndReason.ABANDONED,
+        None,
+        EndReason.ABANDONED,
+    ]
 
 
 def test_a_sweep_answers_held_idles_whose_hold_time_has_expired(node: Node) -> None:
