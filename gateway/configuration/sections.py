@@ -17,6 +17,7 @@ from gateway.configuration.values import (
     LATENCIES,
     ONE_WORKER_A_CORE,
     AbsolutePath,
+    Choice,
     CongestionControl,
     Host,
     Latency,
@@ -25,6 +26,7 @@ from gateway.configuration.values import (
     NodeAddress,
     NodeId,
     PeerAddress,
+    ProxyProtocol,
     SecondPublisher,
     WebServerAddress,
     WorkerCount,
@@ -54,9 +56,13 @@ class Listener:
 
 @frozen
 class Upstream:
-    """``[[upstream]]``: RTMP servers. Each can take any session, as can those of all other upstreams."""
+    """``[[upstream]]``: RTMP servers. Each can take any session. Those of later upstreams are used while
+    none of earlier ones accepts.
+    """
 
     servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+    choose: Choice = "first"
+    proxy_protocol: ProxyProtocol = "off"
 
 
 @frozen

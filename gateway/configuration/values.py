@@ -45,6 +45,8 @@ WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 SecondPublisher = Literal["refuse", "replace"]
+Choice = Literal["first", "round_robin", "fewest_sessions"]
+ProxyProtocol = Literal["off", "v1", "v2"]
 
 # The system's own.
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")

@@ -271,7 +271,7 @@ class RelayTable:
         limits: Limits,
         admission: Admission,
         next_alias: Callable[[], str],
-        connect: Callable[[RelayConnection], Awaitable[str]],
+        connect: Callable[[RelayConnection, str], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
@@ -347,7 +347,7 @@ class RelayTable:
 
     async def _join(self, relay: Relay, first: bytes) -> None:
         try:
-            relay.server = await self._connect(relay.upstream)
+            relay.server = await self._connect(relay.upstream, relay.address)
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.ingress)

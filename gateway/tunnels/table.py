@@ -80,10 +80,10 @@ class Opening:
 
 @final
 class SessionTable:
-    """``connect`` connects a tunnel to an upstream server and returns the server's name, or raises
-    UpstreamUnavailable. ``measure`` creates the figures of a session, or returns None.
-    ``streamed_answers`` and ``answer_s`` configure streamed answers (``streaming``). ``find_elsewhere``
-    finds sessions of other workers.
+    """``connect(tunnel, address)`` connects the tunnel of the client at that address to an upstream server,
+    and returns the server's name, or raises UpstreamUnavailable. ``measure`` creates the figures of a
+    session, or returns None. ``streamed_answers`` and ``answer_s`` configure streamed answers
+    (``streaming``). ``find_elsewhere`` finds sessions of other workers.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SessionTable:
         hold_s: float,
         admission: Admission,
         ids: SessionIds,
-        connect: Callable[[Tunnel], Awaitable[str]],
+        connect: Callable[[Tunnel, str], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
@@ -213,7 +213,7 @@ class SessionTable:
     async def _open(self, opening: Opening) -> None:
         tunnel = opening.tunnel
         try:
-            tunnel.server = await self._connect(tunnel)
+            tunnel.server = await self._connect(tunnel, tunnel.address)
         except RequestRefused as error:
             self._admission.leave(tunnel.address)
             self._refuse(opening, error)

@@ -6,6 +6,7 @@ that a slow resolver does not delay sessions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EADDRNOTAVAIL
 from typing import Any, final
 
@@ -32,13 +33,18 @@ _log = Logger()
 class Server:
     """A server and the addresses of its name at the last resolution.
 
-    ``role``: the name of its table in the configuration.
+    ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
+    "off", "v1" or "v2". ``connections``: the open ones of sessions.
     """
 
-    def __init__(self, address: ServerAddress, role: str = "upstream") -> None:
+    def __init__(
+        self, address: ServerAddress, role: str = "upstream", proxy_protocol: str = "off"
+    ) -> None:
         self.address = address
         self.name = str(address)
         self.role = role
+        self.proxy_protocol = proxy_protocol
+        self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
@@ -128,23 +134,44 @@ async def _addresses_of(reactor: Any, host: str) -> list[str]:
 
 
 @final
+class _Announced:
+    """Sends ``header`` before the protocol learns of its connection."""
+
+    def __init__(self, protocol: Any, header: bytes) -> None:
+        self._protocol = protocol
+        self._header = header
+
+    def makeConnection(self, transport: Any) -> None:
+        transport.protocol = self._protocol
+        transport.write(self._header)
+        self._protocol.makeConnection(transport)
+
+
+@final
 class _Attempt(ClientFactory):
     """Twisted's client factory for one attempt. ``done`` fires when it has succeeded or failed."""
 
     noisy = False
 
-    def __init__(self, protocol: IProtocol, reactor: Any) -> None:
+    def __init__(
+        self, protocol: IProtocol, reactor: Any, header: bytes, lost: Callable[[], object]
+    ) -> None:
         self._protocol = protocol
         self._reactor = reactor
+        self._header = header
+        self._lost = lost
         self.done: Deferred[None] = Deferred()
 
     def buildProtocol(self, addr: object) -> Any:
         # Twisted calls the protocol's makeConnection after this has returned.
         self._reactor.callLater(0, self.done.callback, None)
-        return self._protocol
+        return _Announced(self._protocol, self._header) if self._header else self._protocol
 
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
         self.done.errback(reason)
+
+    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
+        self._lost()
 
 
 def dial(
@@ -154,12 +181,15 @@ def dial(
     protocol: IProtocol,
     timeout_s: float,
     vanished_s: float = VANISHED_S,
+    header: bytes = b"",
+    lost: Callable[[], object] = lambda: None,
 ) -> Deferred[None]:
     """Connect ``protocol`` to an IP address. Fails with Twisted's ConnectError or a subclass.
 
-    The connection is lost if the server acknowledges nothing for ``vanished_s``.
+    The connection is lost if the server acknowledges nothing for ``vanished_s``. ``header`` is sent before
+    everything else. ``lost`` is called when an established connection has ended.
     """
-    attempt = _Attempt(protocol, reactor)
+    attempt = _Attempt(protocol, reactor, header, lost)
     connector = EagerConnector(host, port, attempt, timeout_s, None, reactor)
     connector.vanished_s = vanished_s
     connector.connect()

@@ -1,13 +1,15 @@
-"""The pool of upstream servers: round robin, with failover to the next server.
+"""The pool of upstream servers, with failover to the next server.
 
-A server that failed is tried last for a while, so that only one client, not every client, waits for its
-connect timeout. After that it is tried in its turn again, but it is reported as down until it accepts a
-connection. There are no active health checks.
+The servers of the first group are tried first, in the order that the group gives. A server that failed is
+tried last for a while, so that only one client, not every client, waits for its connect timeout. After that
+it is tried as before again, but it is reported as down until it accepts a connection. There are no active
+health checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, final
 
 from attrs import frozen
@@ -15,11 +17,12 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
-from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
+from gateway.protocols.proxy_header import proxy_header
 from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
+from gateway.upstreams.group import Group
 
 _log = Logger()
 
@@ -38,7 +41,7 @@ class Telemetry(Protocol):
 @frozen
 class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
-    tried in its turn, not last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never.
+    not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never.
     """
 
     name: str
@@ -54,17 +57,17 @@ class Pool:
     def __init__(
         self,
         reactor: Any,
-        addresses: Sequence[ServerAddress],
+        groups: Sequence[Group],
         limits: Limits,
         clock: Callable[[], float],
         telemetry: Telemetry | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._reactor = reactor
-        self.servers = [Server(address) for address in addresses]
+        self._groups = groups
+        self.servers = [server for group in groups for server in group.servers]
         self._limits = limits
         self._clock = clock
-        self._turn = 0
         # Servers whose last connection failed, and the time until which they are tried last.
         self._down_until: dict[Server, float] = {}
         self._tried_at: dict[Server, float] = {}
@@ -82,8 +85,9 @@ class Pool:
             except ConfigurationError as error:
                 _log.warn("{error}", error=error)
 
-    async def connect(self, protocol: IProtocol) -> str:
-        """Connect ``protocol`` to the first server that accepts; returns the server's name.
+    async def connect(self, protocol: IProtocol, client: str = "") -> str:
+        """Connect ``protocol`` to the first server that accepts; returns the server's name. ``client``: the
+        IP address of the client, or empty.
 
         Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
         are used up.
@@ -91,7 +95,7 @@ class Pool:
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
-        for server in self._in_turn():
+        for server in self._in_order():
             began, host = self._clock(), server.next_host()
             try:
                 await dial(
@@ -101,6 +105,8 @@ class Pool:
                     protocol,
                     self._limits.upstream_connect_s,
                     self._limits.vanished_s,
+                    _header(server, host, client),
+                    partial(_count, server, -1),
                 )
             except ConnectError as error:
                 own = exhausted(error, server, host)
@@ -111,6 +117,7 @@ class Pool:
                     warn_exhausted(own, server)
             else:
                 server.note_reached(host)
+                _count(server, 1)
                 self._connected(server, self._clock() - began)
                 return server.name
         raise refusal
@@ -128,12 +135,11 @@ class Pool:
             for server in self.servers
         ]
 
-    def _in_turn(self) -> list[Server]:
-        """All servers, beginning with the next one; recently failed servers are last."""
-        self._turn = (self._turn + 1) % len(self.servers)
-        rotated = self.servers[self._turn :] + self.servers[: self._turn]
+    def _in_order(self) -> list[Server]:
+        """All servers in the order in which they are tried; recently failed servers are last."""
+        ordered = [server for group in self._groups for server in group.in_order()]
         now = self._clock()
-        return sorted(rotated, key=lambda server: self._is_avoided(server, now))
+        return sorted(ordered, key=lambda server: self._is_avoided(server, now))
 
     def _is_avoided(self, server: Server, now: float) -> bool:
         return self._down_until.get(server, now) > now
@@ -161,3 +167,14 @@ class Pool:
             _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
         now = self._tried_at[server] = self._clock()
         self._down_until[server] = now + _AVOIDED_S
+
+
+def _count(server: Server, number: int) -> None:
+    server.connections += number
+
+
+def _header(server: Server, host: str, client: str) -> bytes:
+    """What the server is told of the client."""
+    if server.proxy_protocol == "off":
+        return b""
+    return proxy_header(int(server.proxy_protocol[1:]), client, host, server.address.port)

@@ -18,6 +18,7 @@ from gateway.configuration.sections import Config
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.upstreams.dial import Server
+from gateway.upstreams.group import Group
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
 from gateway.upstreams.website_connections import WebsiteConnections
@@ -48,7 +49,7 @@ class Backends:
         """Resolve the names. Raises ConfigurationError if one is unknown, or that of a listener."""
         pool = Pool(
             self._reactor,
-            self._upstream_addresses() or [self._start_origin()],
+            self._groups() or [Group([self._start_origin()])],
             self._configuration.limits,
             monotonic,
             self._telemetry,
@@ -60,7 +61,7 @@ class Backends:
             "media servers: {servers}", servers=", ".join(each.name for each in pool.health())
         )
         if self._configuration.upstreams:
-            _warn_of_loopback(pool.servers)
+            _warn_of_loopback(each for each in pool.servers if each.proxy_protocol == "off")
         if self.web is not None:
             await self.web.look_up()
             _refuse_loops([self.web.server], listening)
@@ -73,19 +74,24 @@ class Backends:
         """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
         return [each.look_up_again for each in (self.pool, self.web) if each is not None]
 
-    async def connect(self, tunnel: Any) -> str:
-        """Connect ``tunnel`` to a media server; returns the server's name. Raises ServiceUnavailable."""
+    async def connect(self, tunnel: Any, client: str) -> str:
+        """Connect ``tunnel``, of the client at the address ``client``, to a media server. Returns the
+        server's name. Raises ServiceUnavailable.
+        """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel)
+        return await self.pool.connect(tunnel, client)
 
     def close(self) -> None:
         """Close the connections to the website."""
         if self.web is not None:
             self.web.close()
 
-    def _upstream_addresses(self) -> list[ServerAddress]:
-        return [server for upstream in self._configuration.upstreams for server in upstream.servers]
+    def _groups(self) -> list[Group]:
+        return [
+            Group(upstream.servers, upstream.choose, upstream.proxy_protocol)
+            for upstream in self._configuration.upstreams
+        ]
 
     def _start_origin(self) -> ServerAddress:
         replaces = self._configuration.origin.second_publisher == "replace"

@@ -4,8 +4,8 @@
 
 First, gateways of one and of two workers answer polls, and send what the media server writes without pause.
 The load takes the most of one core, so all workers share the other one, where they always have something to
-do. The figure is what is done in a second of their processor time: if it is the same with two workers as with
-one, two workers on two cores do twice the work.
+do. The figure is what is done in a second of their processor time: if it is the same with two workers as
+with one, two workers on two cores do twice the work.
 
 Then a gateway of two workers answers polls of sessions that one worker owns, on connections of that worker
 and of the other one: one poll at a time, and all sessions at once. The figures are ratios of one run; the

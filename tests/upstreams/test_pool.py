@@ -1,4 +1,4 @@
-"""Round robin and failover between servers, over loopback, with a resolver in memory."""
+"""The choice of servers, and failover between them, over loopback, with a resolver in memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gateway.errors import ConfigurationError, ResourcesExhausted, UpstreamUnava
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
+from gateway.upstreams.group import Choice, Group, ProxyProtocol
 from gateway.upstreams.pool import Pool
 from tests.helpers.logged import logged
 
@@ -88,9 +89,18 @@ class Network:
             waiting.connect_ex(full.getsockname())
         return ServerAddress(LOOPBACK, full.getsockname()[1])
 
-    def pool(self, *addresses: ServerAddress, limits: Limits | None = None) -> Pool:
+    def pool(
+        self,
+        *addresses: ServerAddress,
+        limits: Limits | None = None,
+        choose: Choice = "round_robin",
+    ) -> Pool:
         """A pool whose names are resolved."""
-        pool = Pool(self.reactor, addresses, limits or Limits(), lambda: self.now)
+        return self.pool_of(Group(addresses, choose), limits=limits)
+
+    def pool_of(self, *groups: Group, limits: Limits | None = None) -> Pool:
+        """The same, of several groups."""
+        pool = Pool(self.reactor, groups, limits or Limits(), lambda: self.now)
         self.result_of(pool.look_up())
         return pool
 
@@ -163,6 +173,70 @@ def test_servers_are_used_in_turn(network: Network) -> None:
     names = [network.connect(pool) for _ in range(6)]
     assert sorted(names[:3]) == sorted(map(str, servers))
     assert names[3:] == names[:3]
+
+
+def test_the_first_server_is_used_as_long_as_it_accepts(network: Network) -> None:
+    first, second = network.dead_server(), network.server()
+    pool = network.pool(first, second, choose="first")
+    assert [network.connect(pool) for _ in range(2)] == [str(second)] * 2
+    network.revive(first)
+    network.now += 20.0
+    assert [network.connect(pool) for _ in range(3)] == [str(first)] * 3
+
+
+def test_the_server_with_the_fewest_sessions_is_used(network: Network) -> None:
+    pool = network.pool(*(network.server() for _ in range(3)), choose="fewest_sessions")
+    clients = []
+    for _ in range(6):
+        client = Protocol()
+        clients.append((network.result_of(pool.connect(client)), client))
+    assert [server.connections for server in pool.servers] == [2, 2, 2]
+    emptied = clients[0][0]
+    for name, client in clients:
+        if name == emptied:
+            transport: Any = client.transport
+            transport.loseConnection()
+    for _ in range(5):
+        network.reactor.iterate(TURN_S)
+    assert {network.connect(pool) for _ in range(2)} == {emptied}
+
+
+def test_a_later_group_is_used_while_all_servers_of_the_first_fail(network: Network) -> None:
+    dead, reserve = network.dead_server(), network.server()
+    pool = network.pool_of(Group([dead]), Group([reserve]))
+    assert network.connect(pool) == str(reserve)
+    network.revive(dead)
+    network.now += 20.0
+    assert network.connect(pool) == str(dead)
+
+
+@pytest.mark.parametrize(
+    ("proxy_protocol", "client", "begins"),
+    [
+        ("v1", "192.0.2.7", b"PROXY TCP4 192.0.2.7 127.0.0.1 0 "),
+        ("v2", "192.0.2.7", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\0\0\1\0\0"),
+        ("off", "192.0.2.7", b"first bytes"),
+    ],
+)
+def test_the_clients_address_is_sent_in_front_of_everything_else(
+    network: Network, proxy_protocol: ProxyProtocol, client: str, begins: bytes
+) -> None:
+    class First(Protocol):
+        def connectionMade(self) -> None:
+            transport: Any = self.transport
+            transport.write(b"first bytes")
+
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        address = ServerAddress(LOOPBACK, listening.getsockname()[1])
+        pool = network.pool_of(Group([address], proxy_protocol=proxy_protocol))
+        network.result_of(pool.connect(First(), client))
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.settimeout(5)
+            received = accepted.recv(1000)
+            while not received.endswith(b"first bytes"):
+                received += accepted.recv(1000)
+    assert received.startswith(begins)
 
 
 def test_a_refused_client_is_connected_to_the_next_server(network: Network) -> None:

@@ -1,0 +1,129 @@
+"""Several media servers behind the gateway, and what they learn of its clients."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.interop.clients import FFmpegPlayer, publish, url
+from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.servers import (
+    LOOPBACK,
+    nginx_rtmp,
+    run_nginx,
+    start_gateway,
+    start_nginx,
+)
+from tests.helpers.interop.streams import Talk, connected
+from tests.helpers.interop.tap import Tap
+
+# Another address of this machine.
+_CLIENT = "127.0.0.2"
+_GATEWAY = """workers = 1
+[[listener]]
+address = "{loopback}:0"
+[[upstream]]
+servers = [{servers}]
+{more}
+"""
+_NGINX = """
+load_module {module};
+events {{ worker_connections 256; }}
+rtmp {{
+    server {{
+        listen {listen} proxy_protocol;
+        access_log {log};
+        application live {{ live on; }}
+    }}
+}}
+"""
+# nginx-rtmp reads version 1 only.
+_HAPROXY = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+listen media
+    bind fd@{descriptor} accept-proxy
+    server media {loopback}:{port} send-proxy
+"""
+_ENDS_S = 20.0
+
+
+def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> int:
+    """Start a gateway in front of the servers with these ports. Returns its port."""
+    file = folder / "gateway.toml"
+    listed = ", ".join(f'"{LOOPBACK}:{port}"' for port in servers)
+    file.write_text(_GATEWAY.format(loopback=LOOPBACK, servers=listed, more=more))
+    return start_gateway(programs, "--config", str(file))[1]
+
+
+def start_haproxy(programs: Programs, port: int) -> int:
+    """Start HAProxy in front of a media server. It expects the PROXY protocol, and speaks version 1."""
+    needs("haproxy")
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
+        configuration.write_text(
+            _HAPROXY.format(descriptor=listening.fileno(), loopback=LOOPBACK, port=port)
+        )
+        os.set_inheritable(listening.fileno(), True)
+        haproxy = programs.start(
+            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
+        )
+        until(lambda: haproxy.running, "haproxy runs")
+        chosen: int = listening.getsockname()[1]
+    return chosen
+
+
+@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_media_server_logs_the_clients_address(
+    programs: Programs, tmp_path: Path, stream: str, way: str, version: str
+) -> None:
+    log = tmp_path / "access.log"
+    _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log)
+    if version == "v2":
+        server = start_haproxy(programs, server)
+    gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
+    with connected(way, gateway, ssl.create_default_context(), "", _CLIENT) as up:
+        talk = Talk(up)
+        talk.start("publish", stream)
+        talk.end()
+    until(lambda: "PUBLISH" in log.read_text(), "nginx logs the publisher")
+    assert log.read_text().startswith(f"{_CLIENT} ")
+
+
+def test_all_players_reach_the_publishers_server_by_default(
+    programs: Programs, tmp_path: Path, stream: str, clip: Path, packets: list[Packet]
+) -> None:
+    servers = [start_nginx(programs, tmp_path) for _ in range(2)]
+    taps = [Tap(port) for _, port in servers]
+    gateway = start(programs, tmp_path, *(tap.port for tap in taps))
+    source = url("rtmpt", gateway, stream)
+    players = [FFmpegPlayer(programs, source) for _ in range(3)]
+    taps[0].players(3)
+    assert publish(programs, clip, source).ends(_ENDS_S) == 0
+    for player in players:
+        assert player.program.ends(_ENDS_S) == 0
+        assert player.packets() == packets[: len(player.packets())]
+        assert len(player.packets()) > len(packets) // 2
+    assert not taps[1].links
+    for tap in taps:
+        tap.close()
+
+
+def test_new_sessions_go_to_the_next_server_if_the_first_one_is_stopped(
+    programs: Programs, tmp_path: Path, stream: str, clip: Path
+) -> None:
+    servers: list[tuple[Program, int]] = [start_nginx(programs, tmp_path) for _ in range(2)]
+    gateway = start(programs, tmp_path, *(port for _, port in servers))
+    to = url("rtmpt", gateway, stream)
+    assert publish(programs, clip, to, in_real_time=False).ends(_ENDS_S) == 0
+    servers[0][0].stop()
+    assert publish(programs, clip, to, in_real_time=False).ends(_ENDS_S) == 0
