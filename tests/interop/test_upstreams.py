@@ -22,8 +22,8 @@ from tests.helpers.interop.servers import (
 from tests.helpers.interop.streams import Talk, connected
 from tests.helpers.interop.tap import Tap
 
-# Another address of this machine.
-_CLIENT = "127.0.0.2"
+# Other addresses of this machine.
+_CLIENT, _OTHER = "127.0.0.2", "127.0.0.3"
 _GATEWAY = """workers = 1
 [[listener]]
 address = "{loopback}:0"
@@ -38,7 +38,7 @@ rtmp {{
     server {{
         listen {listen} proxy_protocol;
         access_log {log};
-        application live {{ live on; }}
+        application live {{ live on; allow publish {allowed}; deny publish all; }}
     }}
 }}
 """
@@ -83,20 +83,27 @@ def start_haproxy(programs: Programs, port: int) -> int:
 
 @pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_media_server_logs_the_clients_address(
+def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
     programs: Programs, tmp_path: Path, stream: str, way: str, version: str
 ) -> None:
     log = tmp_path / "access.log"
-    _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log)
+    _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log, allowed=_CLIENT)
     if version == "v2":
         server = start_haproxy(programs, server)
     gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
-    with connected(way, gateway, ssl.create_default_context(), "", _CLIENT) as up:
+    context = ssl.create_default_context()
+    with connected(way, gateway, context, "", _OTHER) as up:
         talk = Talk(up)
         talk.start("publish", stream)
+        # nginx ends the connection behind its answer.
+        with pytest.raises(AssertionError):
+            talk.media()
+    with connected(way, gateway, context, "", _CLIENT) as up:
+        talk = Talk(up)
+        talk.start("publish", f"{stream}-allowed")
         talk.end()
-    until(lambda: "PUBLISH" in log.read_text(), "nginx logs the publisher")
-    assert log.read_text().startswith(f"{_CLIENT} ")
+    until(lambda: "-allowed" in log.read_text(), "nginx logs the publisher")
+    assert log.read_text().splitlines()[-1].startswith(f"{_CLIENT} ")
 
 
 def test_all_players_reach_the_publishers_server_by_default(
