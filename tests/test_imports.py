@@ -54,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
         *("gateway.listeners.certificate_file", "gateway.listeners.certificates"),
         *("gateway.listeners.mutual_tls", "gateway.listeners.ports", "gateway.logs"),
         *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
-        *("gateway.tunnels.ids", "gateway.workers"),
+        *("gateway.tunnels.ids", "gateway.upstreams.dial", "gateway.upstreams.probe"),
+        "gateway.workers",
     },
     "gateway.reloading": {
         *("gateway.errors", "gateway.supervisor", "gateway.systemd_notify"),

@@ -19,6 +19,7 @@ from gateway.configuration.values import (
     AbsolutePath,
     Choice,
     CongestionControl,
+    HealthCheck,
     Host,
     Latency,
     LogFormat,
@@ -63,6 +64,10 @@ class Upstream:
     servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
     choose: Choice = "first"
     proxy_protocol: ProxyProtocol = "off"
+    check: HealthCheck = "auto"
+    check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
+    rise: int = field(default=2, validator=ge(1))
+    fall: int = field(default=3, validator=ge(1))
 
 
 @frozen

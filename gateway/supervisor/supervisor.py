@@ -24,6 +24,7 @@ from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
 from gateway.supervisor.generations import Generation, Generations
+from gateway.supervisor.health_checks import LOOK_S, HealthChecks
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.succession import State
 from gateway.supervisor.view import GatewayView
@@ -38,7 +39,7 @@ _log = Logger()
 
 # A worker that has not reported for so long is late; systemd is not told then that the gateway is alive.
 _LATE_S: Final = 10.0
-_LOOK_S: Final = 1.0
+_LOOK_AFTER_S: Final = 1.0
 _PACKAGE: Final = "rtmpt-gateway"
 
 
@@ -82,10 +83,12 @@ class Supervisor:
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
+        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
         # The calls that are made periodically.
         self._timers = {
-            LoopingCall(self._look_after): _LOOK_S,
+            LoopingCall(self._look_after): _LOOK_AFTER_S,
             LoopingCall(self._renewal.look): RENEWAL_S,
+            LoopingCall(self._health.look): LOOK_S,
         }
         self.reloads = {"succeeded": 0, "failed": 0}
         # Called when a reload has started workers of another version than this program's.
@@ -137,7 +140,7 @@ class Supervisor:
         self._admin.use(self._first_admin)
         _log.info("ready: {workers}", workers=_workers(len(self.generations.running)))
         current = self.generations.current
-        self._renewal.watch(self._first.configuration if current is None else current.configuration)
+        self._watch(self._first.configuration if current is None else current.configuration)
         for timer, seconds in self._timers.items():
             timer.clock = self._reactor
             timer.start(seconds, now=False)
@@ -212,7 +215,7 @@ class Supervisor:
                 each.configuration for each in self.generations if each.is_current
             )
         self._admin.use(admin)
-        self._renewal.watch(configuration)
+        self._watch(configuration)
         level = configuration.log.level
         if level != old.configuration.log.level and self._threshold is not None:
             self._threshold.level = level
@@ -233,9 +236,14 @@ class Supervisor:
         log = [] if configuration.log.access is None else ["access log"]
         return [*log, "certificates"]
 
-    def _tell_all(self, event: str) -> None:
+    def _watch(self, configuration: Config) -> None:
+        """Look after the certificates and media servers of this configuration from now on."""
+        self._renewal.watch(configuration)
+        self._health.watch(configuration)
+
+    def _tell_all(self, event: str, *values: object) -> None:
         for worker in self.generations.running:
-            worker.channel.tell(event)
+            worker.channel.tell(event, *values)
 
     def _look_after(self) -> None:
         repeated.flush()

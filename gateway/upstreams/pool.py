@@ -2,13 +2,13 @@
 
 The servers of the first group are tried first, in the order that the group gives. A server that failed is
 tried last for a while, so that only one client, not every client, waits for its connect timeout. After that
-it is tried as before again, but it is reported as down until it accepts a connection. There are no active
-health checks.
+it is tried as before again, but it is reported as down until it accepts a connection. A server that is down
+by its health checks, which the supervisor makes, is tried last until it is up again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, final
 
@@ -71,6 +71,8 @@ class Pool:
         # Servers whose last connection failed, and the time until which they are tried last.
         self._down_until: dict[Server, float] = {}
         self._tried_at: dict[Server, float] = {}
+        # The names of servers that are down by their health checks.
+        self._down: set[str] = set()
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
@@ -122,13 +124,21 @@ class Pool:
                 return server.name
         raise refusal
 
+    def note_checks(self, states: Mapping[str, bool]) -> None:
+        """The results of the health checks: whether each server is up, by its name."""
+        risen = {name for name in self._down if states.get(name, True)}
+        self._down = {name for name, is_up in states.items() if not is_up}
+        for server in self.servers:
+            if server.name in risen:
+                self._down_until.pop(server, None)
+
     def health(self) -> list[Health]:
         """The health of each server."""
         now = self._clock()
         return [
             Health(
                 server.name,
-                server not in self._down_until,
+                server not in self._down_until and server.name not in self._down,
                 not self._is_avoided(server, now),
                 self._tried_at.get(server, 0.0),
             )
@@ -142,7 +152,7 @@ class Pool:
         return sorted(ordered, key=lambda server: self._is_avoided(server, now))
 
     def _is_avoided(self, server: Server, now: float) -> bool:
-        return self._down_until.get(server, now) > now
+        return server.name in self._down or self._down_until.get(server, now) > now
 
     def _connected(self, server: Server, seconds: float) -> None:
         self._tried_at[server] = self._clock()

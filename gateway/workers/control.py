@@ -49,6 +49,7 @@ class Control:
                 "stop": self.stop,
                 "hurry": worker.hurry,
                 "log_level": view.set_log_level,
+                "health": worker.note_health,
                 "renew_certificates": worker.renew_certificates,
                 "reopen_logs": worker.figures.reopen_logs,
             },

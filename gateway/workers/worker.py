@@ -319,6 +319,11 @@ class Worker:
             self._certificates.reload(time())
         self._nodes.reload()
 
+    def note_health(self, states: dict[str, bool]) -> None:
+        """The results of the health checks: whether each server is up, by its name."""
+        if self.figures.pool is not None:
+            self.figures.pool.note_checks(states)
+
     def renew_certificates(self) -> None:
         """Read renewed certificates. The supervisor reports those that cannot be used."""
         if self._certificates is not None:

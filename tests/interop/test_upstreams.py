@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -56,12 +57,12 @@ listen media
 _ENDS_S = 20.0
 
 
-def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> int:
-    """Start a gateway in front of the servers with these ports. Returns its port."""
+def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> tuple[Program, int]:
+    """Start a gateway in front of the servers with these ports; and its port."""
     file = folder / "gateway.toml"
     listed = ", ".join(f'"{LOOPBACK}:{port}"' for port in servers)
     file.write_text(_GATEWAY.format(loopback=LOOPBACK, servers=listed, more=more))
-    return start_gateway(programs, "--config", str(file))[1]
+    return start_gateway(programs, "--config", str(file))
 
 
 def start_haproxy(programs: Programs, port: int) -> int:
@@ -90,7 +91,7 @@ def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
     _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log, allowed=_CLIENT)
     if version == "v2":
         server = start_haproxy(programs, server)
-    gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
+    _, gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
     context = ssl.create_default_context()
     with connected(way, gateway, context, "", _OTHER) as up:
         talk = Talk(up)
@@ -111,7 +112,7 @@ def test_all_players_reach_the_publishers_server_by_default(
 ) -> None:
     servers = [start_nginx(programs, tmp_path) for _ in range(2)]
     taps = [Tap(port) for _, port in servers]
-    gateway = start(programs, tmp_path, *(tap.port for tap in taps))
+    _, gateway = start(programs, tmp_path, *(tap.port for tap in taps))
     source = url("rtmpt", gateway, stream)
     players = [FFmpegPlayer(programs, source) for _ in range(3)]
     taps[0].players(3)
@@ -120,16 +121,33 @@ def test_all_players_reach_the_publishers_server_by_default(
         assert player.program.ends(_ENDS_S) == 0
         assert player.packets() == packets[: len(player.packets())]
         assert len(player.packets()) > len(packets) // 2
-    assert not taps[1].links
+    # Health checks connect, and send nothing.
+    assert not any(link.up for link in taps[1].links)
     for tap in taps:
         tap.close()
+
+
+def test_no_client_waits_for_a_server_that_is_down_by_its_checks(
+    programs: Programs, tmp_path: Path, stream: str, clip: Path
+) -> None:
+    """It accepts connections and says nothing, and the next one works."""
+    _, working = start_nginx(programs, tmp_path)
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        checks = 'check = "rtmp"\ncheck_s = 1\nfall = 2\n[limits]\nupstream_connect_s = 0.5'
+        program, gateway = start(programs, tmp_path, silent.getsockname()[1], working, more=checks)
+        program.says("is down by its health checks: it does not answer the handshake in time")
+        # Its workers know a second later.
+        sleep(1.2)
+        to = url("rtmpt", gateway, stream)
+        assert publish(programs, clip, to, in_real_time=False).ends(_ENDS_S) == 0
+    assert program.log.count("is down by its health checks") == 1
 
 
 def test_new_sessions_go_to_the_next_server_if_the_first_one_is_stopped(
     programs: Programs, tmp_path: Path, stream: str, clip: Path
 ) -> None:
     servers: list[tuple[Program, int]] = [start_nginx(programs, tmp_path) for _ in range(2)]
-    gateway = start(programs, tmp_path, *(port for _, port in servers))
+    _, gateway = start(programs, tmp_path, *(port for _, port in servers))
     to = url("rtmpt", gateway, stream)
     assert publish(programs, clip, to, in_real_time=False).ends(_ENDS_S) == 0
     servers[0][0].stop()

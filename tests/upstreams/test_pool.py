@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from gateway.addresses import ServerAddress
@@ -20,133 +17,10 @@ from gateway.errors import ConfigurationError, ResourcesExhausted, UpstreamUnava
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
-from gateway.upstreams.group import Choice, Group, ProxyProtocol
+from gateway.upstreams.group import Group, ProxyProtocol
 from gateway.upstreams.pool import Pool
 from tests.helpers.logged import logged
-
-LOOPBACK = "127.0.0.1"
-# The longest reactor iteration, and the number of iterations after which a test has failed.
-TURN_S = 0.05
-TURNS = 100
-
-
-class Names:
-    """Twisted's host name resolver, on a table instead of the network."""
-
-    def __init__(self, hosts: dict[str, list[str]]) -> None:
-        self.hosts = hosts
-
-    def resolveHostName(self, receiver: Any, host: str, *_: Any, **__: Any) -> Any:
-        receiver.resolutionBegan(None)
-        for address in self.hosts.get(host, []):
-            receiver.addressResolved(_Address(address))
-        receiver.resolutionComplete()
-        return receiver
-
-
-class _Address:
-    def __init__(self, host: str) -> None:
-        self.host = host
-
-
-class Network:
-    """A separate reactor, servers that listen on it, and a clock for the pool."""
-
-    def __init__(self, reactor: EPollReactor, stack: ExitStack) -> None:
-        self.reactor = reactor
-        self.names = Names({LOOPBACK: [LOOPBACK]})
-        reactor.installNameResolver(self.names)
-        self.now = 100.0
-        self._stack = stack
-        self._dead: dict[ServerAddress, socket.socket] = {}
-
-    def server(self) -> ServerAddress:
-        """A server that accepts connections."""
-        port = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface=LOOPBACK)
-        self._stack.callback(self._close, port)
-        return ServerAddress(LOOPBACK, port.getHost().port)
-
-    def dead_server(self) -> ServerAddress:
-        """A server that refuses connections: its port is bound but not listening."""
-        taken = self._stack.enter_context(socket.socket())
-        taken.bind((LOOPBACK, 0))
-        address = ServerAddress(LOOPBACK, taken.getsockname()[1])
-        self._dead[address] = taken
-        return address
-
-    def revive(self, address: ServerAddress) -> None:
-        """The dead server listens."""
-        self._dead[address].listen()
-
-    def silent_server(self) -> ServerAddress:
-        """A server that does not answer: its accept queue is full."""
-        full = self._stack.enter_context(socket.socket())
-        full.bind((LOOPBACK, 0))
-        full.listen(0)
-        for _ in range(3):
-            waiting = self._stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        return ServerAddress(LOOPBACK, full.getsockname()[1])
-
-    def pool(
-        self,
-        *addresses: ServerAddress,
-        limits: Limits | None = None,
-        choose: Choice = "round_robin",
-    ) -> Pool:
-        """A pool whose names are resolved."""
-        return self.pool_of(Group(addresses, choose), limits=limits)
-
-    def pool_of(self, *groups: Group, limits: Limits | None = None) -> Pool:
-        """The same, of several groups."""
-        pool = Pool(self.reactor, groups, limits or Limits(), lambda: self.now)
-        self.result_of(pool.look_up())
-        return pool
-
-    def connect(self, pool: Pool) -> str:
-        """The name of the server that the next client is connected to."""
-        client = Protocol()
-        name: str = self.result_of(pool.connect(client))
-        transport: Any = client.transport
-        assert f"{transport.getPeer().host}:{transport.getPeer().port}" == name
-        return name
-
-    def result_of(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        results: list[Any] = []
-        errors: list[BaseException] = []
-        Deferred.fromCoroutine(coroutine).addCallbacks(
-            results.append, lambda failure: errors.append(failure.value)
-        )
-        for _ in range(TURNS):
-            if results or errors:
-                break
-            self.reactor.iterate(TURN_S)
-        if errors:
-            raise errors[0]
-        return results[0]
-
-    def _close(self, port: Any) -> None:
-        port.stopListening()
-        self.reactor.iterate(0)
-
-
-@pytest.fixture(scope="module")
-def reactor() -> EPollReactor:
-    """Not the process's reactor: it is not installed, and it runs only in ``iterate``."""
-    return EPollReactor()
-
-
-@pytest.fixture
-def network(reactor: EPollReactor) -> Iterator[Network]:
-    with ExitStack() as stack:
-        network = Network(reactor, stack)
-        yield network
-        for selectable in [*reactor.getReaders(), *reactor.getWriters()]:
-            if hasattr(selectable, "abortConnection"):
-                selectable.abortConnection()
-        for _ in range(3):
-            reactor.iterate(0)
+from tests.upstreams.network import LOOPBACK, TURN_S, Network
 
 
 @pytest.fixture
@@ -310,6 +184,30 @@ def test_a_server_is_down_from_a_failure_until_it_accepts_a_connection(network: 
     assert {network.connect(pool) for _ in range(2)} == {str(living), str(returning)}
     assert states(pool)[1] == (str(returning), True, True)
     assert pool.health()[1].tried_at == network.now
+
+
+def test_a_server_that_is_down_by_its_checks_is_used_only_if_no_other_accepts(
+    network: Network,
+) -> None:
+    first, second = network.server(), network.dead_server()
+    pool = network.pool(first, second, choose="first")
+    pool.note_checks({str(first): False, str(second): True})
+    assert [each.up for each in pool.health()] == [False, True]
+    # The second one is tried before.
+    assert network.connect(pool) == str(first)
+    assert [each.up for each in pool.health()] == [False, False]
+    pool.note_checks({str(first): True, str(second): True})
+    assert [each.up for each in pool.health()] == [True, False]
+
+
+def test_a_server_that_has_come_up_by_its_checks_is_used_at_once(network: Network) -> None:
+    first, second = network.dead_server(), network.server()
+    pool = network.pool(first, second, choose="first")
+    assert network.connect(pool) == str(second)
+    pool.note_checks({str(first): False})
+    network.revive(first)
+    pool.note_checks({str(first): True})
+    assert network.connect(pool) == str(first)
 
 
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:

@@ -70,7 +70,10 @@ def schemas() -> dict[str, Schema]:
             },
             due={
                 **_FLAG,
-                "description": "Whether it is used in turn; false for some time after a failure",
+                "description": (
+                    "False while it is tried last: for some time after a failure, or while it is"
+                    " down by its health checks"
+                ),
             },
             connections=_COUNT,
             failures=_COUNT,

@@ -17,7 +17,7 @@ class UpstreamHealth:
     """The state of an upstream server. ``dials``: connection durations, as counts by bucket.
 
     ``up``: whether the last connection succeeded; true before the first one. ``due``: whether the server is
-    used in turn, and not avoided after failures. ``tried_at``: when it was last connected to, in seconds of
+    not tried last because of failures. ``tried_at``: when it was last connected to, in seconds of
     the machine's monotonic clock; 0.0 for never. ``unanswered_s`` and ``heard_s``: as in
     measurement/silence.py.
     """

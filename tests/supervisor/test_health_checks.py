@@ -1,0 +1,121 @@
+"""The schedule and the results of health checks, on a clock in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from gateway.configuration.loading import from_text
+from gateway.configuration.sections import Config
+from gateway.errors import UpstreamUnavailable
+from gateway.supervisor.health_checks import HealthChecks, check_of
+from gateway.upstreams.dial import Server
+from tests.helpers.logged import logged
+
+_ONE, _OTHER = "127.0.0.1:1001", "127.0.0.1:1002"
+
+
+def configured(more: str = "", servers: tuple[str, ...] = (_ONE, _OTHER)) -> Config:
+    listed = ", ".join(f'"{server}"' for server in servers)
+    return from_text(
+        "gateway.toml",
+        f'[[listener]]\naddress = "127.0.0.1:80"\n[[upstream]]\nservers = [{listed}]\n{more}',
+    )
+
+
+class Resolver:
+    """Twisted's host name resolver, which knows IP addresses only."""
+
+    def resolveHostName(self, receiver: Any, host: str, *_: Any) -> Any:
+        class Address:
+            def __init__(self) -> None:
+                self.host = host
+
+        receiver.resolutionBegan(None)
+        receiver.addressResolved(Address())
+        receiver.resolutionComplete()
+        return receiver
+
+
+class Checks:
+    """Health checks whose probes fail for the servers in ``dead``. ``states``: as the workers know them."""
+
+    def __init__(self, configuration: Config) -> None:
+        self.clock: Any = Clock()
+        self.clock.nameResolver = Resolver()
+        self.dead: set[str] = set()
+        self.probed: list[tuple[str, str]] = []
+        self.states: dict[str, bool] = {}
+        self.checks = HealthChecks(self.clock, self._tell, self._probe)
+        self.checks.watch(configuration)
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.checks.look()
+            self.clock.advance(1)
+
+    def _tell(self, states: dict[str, bool]) -> None:
+        self.states = states
+
+    async def _probe(self, reactor: Any, server: Server, kind: str, timeout_s: float) -> None:
+        self.probed.append((server.name, kind))
+        if server.name in self.dead:
+            raise UpstreamUnavailable("it refuses")
+
+
+def test_each_server_is_checked_once_in_an_interval() -> None:
+    checks = Checks(configured("check_s = 4\n"))
+    checks.run(40)
+    assert 9 <= checks.probed.count((_ONE, "tcp")) <= 11
+    assert 9 <= checks.probed.count((_OTHER, "tcp")) <= 11
+    assert checks.states == {_ONE: True, _OTHER: True}
+
+
+def test_a_server_is_down_after_its_failures_in_a_row_and_up_after_its_successes() -> None:
+    checks = Checks(configured("check_s = 1\nfall = 3\nrise = 2\n"))
+    checks.dead.add(_ONE)
+    checks.run(2)
+    checks.dead.clear()
+    checks.run(3)
+    assert checks.states[_ONE]
+    checks.dead.add(_ONE)
+    with logged() as lines:
+        checks.run(12)
+    assert checks.states == {_ONE: False, _OTHER: True}
+    assert lines == [f"warn: upstream {_ONE} is down by its health checks: it refuses"]
+    checks.dead.clear()
+    checks.run(1)
+    assert not checks.states[_ONE]
+    checks.run(4)
+    assert checks.states[_ONE]
+
+
+def test_a_reload_keeps_the_state_of_a_server() -> None:
+    checks = Checks(configured("check_s = 1\n"))
+    checks.dead.add(_ONE)
+    checks.run(10)
+    checks.checks.watch(configured("check_s = 2\n"))
+    checks.dead.clear()
+    checks.run(1)
+    assert checks.states == {_ONE: False, _OTHER: True}
+    checks.checks.watch(configured("check_s = 2\n", (_OTHER, "127.0.0.1:1003")))
+    checks.run(1)
+    assert checks.states == {_OTHER: True, "127.0.0.1:1003": True}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "kind"),
+    [
+        (configured(), "tcp"),
+        (configured(servers=(_ONE,)), None),
+        (configured(servers=(_ONE,), more='[[upstream]]\nservers = ["127.0.0.1:1002"]\n'), "tcp"),
+        (configured('check = "off"\n'), None),
+        (configured('check = "rtmp"\n', (_ONE,)), "rtmp"),
+    ],
+)
+def test_servers_are_checked_by_default_if_there_are_several(
+    configuration: Config, kind: str | None
+) -> None:
+    assert check_of(configuration.upstreams[0], configuration) == kind

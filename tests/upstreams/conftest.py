@@ -1,0 +1,29 @@
+"""Fixtures for connections to servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+
+from tests.upstreams.network import Network
+
+
+@pytest.fixture(scope="module")
+def reactor() -> EPollReactor:
+    """Not the process's reactor: it is not installed, and it runs only in ``iterate``."""
+    return EPollReactor()
+
+
+@pytest.fixture
+def network(reactor: EPollReactor) -> Iterator[Network]:
+    with ExitStack() as stack:
+        network = Network(reactor, stack)
+        yield network
+        for selectable in [*reactor.getReaders(), *reactor.getWriters()]:
+            if hasattr(selectable, "abortConnection"):
+                selectable.abortConnection()
+        for _ in range(3):
+            reactor.iterate(0)

@@ -1,0 +1,123 @@
+"""Servers on loopback, on a reactor that runs only inside a test's calls, with a resolver in memory."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
+
+from gateway.addresses import ServerAddress
+from gateway.protocols.limits import Limits
+from gateway.upstreams.group import Choice, Group
+from gateway.upstreams.pool import Pool
+
+LOOPBACK = "127.0.0.1"
+# The longest reactor iteration, and the number of iterations after which a test has failed.
+TURN_S = 0.05
+TURNS = 100
+
+
+class Names:
+    """Twisted's host name resolver, on a table instead of the network."""
+
+    def __init__(self, hosts: dict[str, list[str]]) -> None:
+        self.hosts = hosts
+
+    def resolveHostName(self, receiver: Any, host: str, *_: Any, **__: Any) -> Any:
+        receiver.resolutionBegan(None)
+        for address in self.hosts.get(host, []):
+            receiver.addressResolved(_Address(address))
+        receiver.resolutionComplete()
+        return receiver
+
+
+class _Address:
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+
+class Network:
+    """A separate reactor, servers that listen on it, and a clock for the pool."""
+
+    def __init__(self, reactor: EPollReactor, stack: ExitStack) -> None:
+        self.reactor = reactor
+        self.names = Names({LOOPBACK: [LOOPBACK]})
+        reactor.installNameResolver(self.names)
+        self.now = 100.0
+        self._stack = stack
+        self._dead: dict[ServerAddress, socket.socket] = {}
+
+    def server(self) -> ServerAddress:
+        """A server that accepts connections."""
+        port = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface=LOOPBACK)
+        self._stack.callback(self._close, port)
+        return ServerAddress(LOOPBACK, port.getHost().port)
+
+    def dead_server(self) -> ServerAddress:
+        """A server that refuses connections: its port is bound but not listening."""
+        taken = self._stack.enter_context(socket.socket())
+        taken.bind((LOOPBACK, 0))
+        address = ServerAddress(LOOPBACK, taken.getsockname()[1])
+        self._dead[address] = taken
+        return address
+
+    def revive(self, address: ServerAddress) -> None:
+        """The dead server listens."""
+        self._dead[address].listen()
+
+    def silent_server(self) -> ServerAddress:
+        """A server that does not answer: its accept queue is full."""
+        full = self._stack.enter_context(socket.socket())
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = self._stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        return ServerAddress(LOOPBACK, full.getsockname()[1])
+
+    def pool(
+        self,
+        *addresses: ServerAddress,
+        limits: Limits | None = None,
+        choose: Choice = "round_robin",
+    ) -> Pool:
+        """A pool whose names are resolved."""
+        return self.pool_of(Group(addresses, choose), limits=limits)
+
+    def pool_of(self, *groups: Group, limits: Limits | None = None) -> Pool:
+        """The same, of several groups."""
+        pool = Pool(self.reactor, groups, limits or Limits(), lambda: self.now)
+        self.result_of(pool.look_up())
+        return pool
+
+    def connect(self, pool: Pool) -> str:
+        """The name of the server that the next client is connected to."""
+        client = Protocol()
+        name: str = self.result_of(pool.connect(client))
+        transport: Any = client.transport
+        assert f"{transport.getPeer().host}:{transport.getPeer().port}" == name
+        return name
+
+    def result_of(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        results: list[Any] = []
+        errors: list[BaseException] = []
+        Deferred.fromCoroutine(coroutine).addCallbacks(
+            results.append, lambda failure: errors.append(failure.value)
+        )
+        for _ in range(TURNS):
+            if results or errors:
+                break
+            self.reactor.iterate(TURN_S)
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _close(self, port: Any) -> None:
+        port.stopListening()
+        self.reactor.iterate(0)

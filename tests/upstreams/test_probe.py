@@ -1,0 +1,93 @@
+"""Checks of servers, over loopback."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from threading import Thread
+
+import pytest
+
+from gateway.addresses import ServerAddress
+from gateway.errors import UpstreamUnavailable
+from gateway.upstreams.dial import Server
+from gateway.upstreams.probe import Kind, probe
+from tests.upstreams.network import LOOPBACK, Network
+
+_TIMEOUT_S = 0.3
+_WHOLE = b"\x03" + bytes(3072)
+
+
+def check(
+    network: Network, address: ServerAddress, kind: Kind, proxy_protocol: str = "off"
+) -> None:
+    server = Server(address, proxy_protocol=proxy_protocol)
+    network.result_of(server.look_up(network.reactor))
+    network.result_of(probe(network.reactor, server, kind, _TIMEOUT_S))
+
+
+class Answering:
+    """A server that answers its first connection with these bytes, or by closing it."""
+
+    def __init__(self, answer: bytes, expected_bytes: int) -> None:
+        self._listening = socket.create_server((LOOPBACK, 0))
+        self.address = ServerAddress(LOOPBACK, self._listening.getsockname()[1])
+        self.received = b""
+        self._thread = Thread(target=self._serve, args=(answer, expected_bytes))
+        self._thread.start()
+
+    def _serve(self, answer: bytes, expected_bytes: int) -> None:
+        connection, _ = self._listening.accept()
+        with connection, suppress(OSError):
+            connection.settimeout(_TIMEOUT_S)
+            while len(self.received) < expected_bytes:
+                self.received += connection.recv(65536)
+            connection.sendall(answer)
+            if answer:
+                # The check ends first.
+                connection.recv(1)
+
+    def close(self) -> None:
+        self._thread.join()
+        self._listening.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtmp"])
+def test_a_server_that_refuses_connections_fails(network: Network, kind: Kind) -> None:
+    with pytest.raises(UpstreamUnavailable, match="refused"):
+        check(network, network.dead_server(), kind)
+
+
+def test_a_server_that_accepts_connections_passes_the_check_of_tcp(network: Network) -> None:
+    check(network, network.server(), "tcp")
+
+
+def test_a_server_that_says_nothing_fails_the_check_of_rtmp(network: Network) -> None:
+    with pytest.raises(UpstreamUnavailable, match="in time"):
+        check(network, network.server(), "rtmp")
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not an RTMP handshake"),
+        (b"", "closes the connection"),
+    ],
+)
+def test_a_server_that_is_no_rtmp_server_fails(network: Network, answer: bytes, cause: str) -> None:
+    server = Answering(answer, 1537)
+    with pytest.raises(UpstreamUnavailable, match=cause):
+        check(network, server.address, "rtmp")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("proxy_protocol", "begins"), [("off", b"\x03\0\0\0\0"), ("v1", b"PROXY TCP4 127.0.0.1 ")]
+)
+def test_a_server_that_answers_the_handshake_passes(
+    network: Network, proxy_protocol: str, begins: bytes
+) -> None:
+    server = Answering(_WHOLE, 1537)
+    check(network, server.address, "rtmp", proxy_protocol)
+    server.close()
+    assert server.received.startswith(begins)
