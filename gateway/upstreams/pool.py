@@ -126,10 +126,13 @@ class Pool:
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
         """The results of the health checks: whether each server is up, by its name."""
-        risen = {name for name in self._down if states.get(name, True)}
+        now = self._clock()
+        before = self._down
         self._down = {name for name, is_up in states.items() if not is_up}
         for server in self.servers:
-            if server.name in risen:
+            # A failure that was short is over as well, although no client has shown that.
+            is_over = self._down_until.get(server, now) <= now
+            if states.get(server.name) and (server.name in before or is_over):
                 self._down_until.pop(server, None)
 
     def health(self) -> list[Health]:

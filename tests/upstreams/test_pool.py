@@ -210,6 +210,17 @@ def test_a_server_that_has_come_up_by_its_checks_is_used_at_once(network: Networ
     assert network.connect(pool) == str(first)
 
 
+def test_a_short_failure_is_over_by_the_checks_after_a_while(network: Network) -> None:
+    pool = network.pool(network.dead_server(), network.server(), choose="first")
+    network.connect(pool)
+    states = {server.name: True for server in pool.servers}
+    pool.note_checks(states)
+    assert [each.up for each in pool.health()] == [False, True]
+    network.now += 20.0
+    pool.note_checks(states)
+    assert [each.up for each in pool.health()] == [True, True]
+
+
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:
     returning = network.dead_server()
     pool = network.pool(returning)
