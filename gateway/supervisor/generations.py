@@ -85,6 +85,8 @@ class Generations:
         # That of the last worker.
         self.number = 0
         self.draining = False
+        # The names of servers from which the operator has new sessions kept.
+        self.drained_upstreams: set[str] = set()
         # Whether workers only wait for their sessions to end.
         self.is_stopping = False
         self.totals = RetiredTotals()
@@ -122,9 +124,8 @@ class Generations:
         try:
             workers = [self._start_worker(new) for _ in range(worker_count(new.configuration))]
             await gatherResults([worker.ready for worker in workers], consumeErrors=True)
-            if self.draining:
-                for worker in workers:
-                    await worker.channel.call("drain", True)
+            for worker in workers:
+                await self._have_drained(worker)
         except Exception as error:
             self._discard(new)
             raise _first_cause(error) from None
@@ -274,8 +275,14 @@ class Generations:
             self._replace_later(generation)
         else:
             _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
-            if self.draining:
-                await worker.channel.call("drain", True)
+            await self._have_drained(worker)
+
+    async def _have_drained(self, worker: WorkerProcess) -> None:
+        """Tell a new worker what the operator has asked for."""
+        if self.draining:
+            await worker.channel.call("drain", True)
+        if self.drained_upstreams:
+            await worker.channel.call("drain_upstreams", sorted(self.drained_upstreams))
 
     @property
     def _the_folder(self) -> WorkerFolder:

@@ -269,6 +269,7 @@ class Supervisor:
             draining=generations.draining,
             level="" if self._threshold is None else self._threshold.level,
             restarts=generations.restarts,
+            drained_upstreams=sorted(generations.drained_upstreams),
             reloads=self.reloads,
             totals=[plain_family(each) for each in generations.totals.families],
             admin=self._admin.hand_over(),
@@ -281,6 +282,7 @@ class Supervisor:
         generations = self.generations
         generations.folder, generations.number = WorkerFolder(state.folder), state.number
         generations.draining, generations.restarts = state.draining, state.restarts
+        generations.drained_upstreams = set(state.drained_upstreams)
         generations.totals.families = [family_of(each) for each in state.totals]
         generations.adopt(state.generations, self._sockets)
         self.reloads.update(state.reloads)

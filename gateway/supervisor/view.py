@@ -140,6 +140,20 @@ class GatewayView:
         found = await self._of_each(lambda worker: worker.channel.call("upstreams"))
         return merged_health(map(health_of, found))
 
+    async def drain_upstream(self, server: str, on: bool) -> bool:
+        if server not in {each.name for each in await self.upstreams()}:
+            return False
+        drained = self._workers.drained_upstreams
+        if on != (server in drained):
+            words = "gets no new sessions" if on else "gets new sessions again"
+            _log.info(
+                "upstream {server} {words}, as the operator asked", server=server, words=words
+            )
+            drained ^= {server}
+        names = sorted(drained)
+        await self._of_each(lambda worker: worker.channel.call("drain_upstreams", names))
+        return True
+
     async def busy_share(self) -> float:
         return max(
             await self._of_each(lambda worker: worker.channel.call("busy_share")), default=0.0

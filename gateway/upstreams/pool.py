@@ -41,13 +41,15 @@ class Telemetry(Protocol):
 @frozen
 class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
-    not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never.
+    not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
+    whether the operator has new sessions kept from it.
     """
 
     name: str
     up: bool
     due: bool
     tried_at: float = 0.0
+    drained: bool = False
 
 
 @final
@@ -73,6 +75,8 @@ class Pool:
         self._tried_at: dict[Server, float] = {}
         # The names of servers that are down by their health checks.
         self._down: set[str] = set()
+        # The names of servers from which the operator has new sessions kept.
+        self.drained: frozenset[str] = frozenset()
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
@@ -144,13 +148,19 @@ class Pool:
                 server not in self._down_until and server.name not in self._down,
                 not self._is_avoided(server, now),
                 self._tried_at.get(server, 0.0),
+                server.name in self.drained,
             )
             for server in self.servers
         ]
 
     def _in_order(self) -> list[Server]:
-        """All servers in the order in which they are tried; recently failed servers are last."""
-        ordered = [server for group in self._groups for server in group.in_order()]
+        """The servers in the order in which they are tried; recently failed servers are last."""
+        ordered = [
+            server
+            for group in self._groups
+            for server in group.in_order()
+            if server.name not in self.drained
+        ]
         now = self._clock()
         return sorted(ordered, key=lambda server: self._is_avoided(server, now))
 

@@ -57,6 +57,7 @@ class Control:
             calls={
                 "busy_share": view.busy_share,
                 "drain": view.drain,
+                "drain_upstreams": view.drain_upstreams,
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,

@@ -115,6 +115,7 @@ class WorkerFigures:
                 *(counts.failures[each.name], counts.dials_of(each.name)),
                 each.tried_at,
                 *(self.sessions.unanswered_s(each.name), self.sessions.heard_s(each.name)),
+                each.drained,
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

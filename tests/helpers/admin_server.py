@@ -68,6 +68,10 @@ class OneWorker:
     async def is_draining(self) -> bool:
         return self._server.admission.draining
 
+    async def drain_upstream(self, server: str, on: bool) -> bool:
+        self._server.drained_upstreams[server] = on
+        return server == "media:1935"
+
     async def reload(self) -> list[str]:
         if isinstance(self._server.reloads, Exception):
             raise self._server.reloads
@@ -122,6 +126,7 @@ class AdminServer:
         self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         self.reloads: list[str] | Exception = ["certificates"]
+        self.drained_upstreams: dict[str, bool] = {}
         self.view: Any = OneWorker(self, time_slices)
         wall_now = self.node.sessions.wall_now
         self.watching = EventStreams(self.view, time_slices, self.reactor.seconds, wall_now)

@@ -252,15 +252,43 @@ def test_a_rotated_access_log_is_reopened_by_old_and_new_workers(
     assert rotated.read_text().count("\nconnect\t") == 1
 
 
+def opens_in_node(gateway: Gateway, node: str) -> bool:
+    """Whether a new session has this node's prefix. Old workers may still accept for a moment."""
+    session = NumberedSession(gateway.port, keeps=False)
+    session.finish()
+    return session.worker.startswith(node)
+
+
 def test_sessions_survive_a_reload_that_renames_the_node(gateway: Gateway) -> None:
     sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(6)]
     gateway.configure(more='[node]\nid = "b2"\n')
     gateway.reload()
-    newer = NumberedSession(gateway.port, keeps=False)
-    assert newer.worker.startswith("b2")
-    for session in [*sessions, newer]:
+    gateway.await_workers(active=2, retiring=2)
+    until(lambda: opens_in_node(gateway, "b2"), "new sessions have the new name")
+    for session in sessions:
         session.step()
         session.finish()
+
+
+def test_a_drained_server_gets_no_new_sessions_over_a_reload_and_an_upgrade(
+    gateway: Gateway,
+) -> None:
+    old = NumberedSession(gateway.port, keeps=False)
+    server = json.loads(gateway.get("/upstreams"))["upstreams"][0]["name"]
+    path = f"/upstreams/{server}/drain"
+    gateway.change("POST", path)
+    gateway.reload()
+    gateway.program.send(signal.SIGUSR2)
+    gateway.program.says("the supervisor continues")
+    until(lambda: gateway.states()[0] == 2, "its workers are known again")
+    for _ in range(4):
+        with pytest.raises(SessionEnded, match="503"):
+            NumberedSession(gateway.port, keeps=False)
+    assert json.loads(gateway.get("/upstreams"))["upstreams"][0]["drained"]
+    old.step()
+    old.finish()
+    gateway.change("DELETE", path)
+    NumberedSession(gateway.port, keeps=False).finish()
 
 
 def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> None:

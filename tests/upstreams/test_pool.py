@@ -221,6 +221,17 @@ def test_a_short_failure_is_over_by_the_checks_after_a_while(network: Network) -
     assert [each.up for each in pool.health()] == [True, True]
 
 
+def test_a_drained_server_gets_no_new_sessions(network: Network) -> None:
+    first, second = network.server(), network.server()
+    pool = network.pool(first, second, choose="first")
+    pool.drained = frozenset({str(first)})
+    assert [each.drained for each in pool.health()] == [True, False]
+    assert network.connect(pool) == str(second)
+    pool.drained = frozenset({str(first), str(second)})
+    with pytest.raises(UpstreamUnavailable):
+        network.connect(pool)
+
+
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:
     returning = network.dead_server()
     pool = network.pool(returning)

@@ -33,6 +33,8 @@ from gateway.telemetry.exposition.text import Writer, cheaper, exposition
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 # The form of tunnels/ids.py, and longer: aliases are looked up, and never parsed.
 _ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,31}")
+# As in the configuration: a name or an address, and a port.
+_SERVER: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
 
 
 @frozen
@@ -44,7 +46,7 @@ class Call:
     query: bytes = b""
     body: bytes = b""
     accept: str = ""
-    # The variable part of a path.
+    # The variable part of a path: a session's alias, or a server's name.
     alias: str = ""
 
 
@@ -128,6 +130,18 @@ class Endpoints:
         found = [server_of(health) for health in await self._gateway.upstreams()]
         return json_response({"upstreams": found})
 
+    async def begin_upstream_drain(self, call: Call) -> Response:
+        return await self._drain_upstream(call, True)
+
+    async def end_upstream_drain(self, call: Call) -> Response:
+        return await self._drain_upstream(call, False)
+
+    async def _drain_upstream(self, call: Call, on: bool) -> Response:
+        parse_query(call.query, ())
+        if not await self._gateway.drain_upstream(call.alias, on):
+            raise NothingHere
+        return await self.list_upstreams(call)
+
     async def show_drain(self, call: Call) -> Response:
         parse_query(call.query, ())
         draining = await self._gateway.is_draining()
@@ -176,7 +190,8 @@ class Endpoints:
         if await self._gateway.is_draining():
             return "draining"
         # A server that is due may be up again, which only the next client's connection shows.
-        if not any(server.up or server.due for server in await self._gateway.upstreams()):
+        servers = await self._gateway.upstreams()
+        if not any((each.up or each.due) and not each.drained for each in servers):
             return "no upstream is up"
         return ""
 
@@ -198,6 +213,10 @@ ROUTES: Final[Mapping[str, Methods]] = {
     "/sessions/{alias}": {"GET": Endpoints.show_session, "DELETE": Endpoints.end_session},
     "/sessions/{alias}/history": {"GET": Endpoints.show_history},
     "/upstreams": {"GET": Endpoints.list_upstreams},
+    "/upstreams/{server}/drain": {
+        "POST": Endpoints.begin_upstream_drain,
+        "DELETE": Endpoints.end_upstream_drain,
+    },
     "/drain": {
         "GET": Endpoints.show_drain,
         "POST": Endpoints.begin_drain,
@@ -208,20 +227,20 @@ ROUTES: Final[Mapping[str, Methods]] = {
     "/events": {"GET": Endpoints.watch},
     "/openapi.json": {"GET": Endpoints.describe},
 }
-_SESSION: Final = "/sessions/"
+# The paths with a variable part: what is before it, its name, and the form that it must have.
+_VARIABLES: Final = (("/sessions/", "{alias}", _ALIAS), ("/upstreams/", "{server}", _SERVER))
 
 
 def _find(path: str) -> tuple[Methods, str]:
-    """The methods of a path, and the alias in the path. Raises NothingHere."""
-    if path.startswith(_SESSION):
-        name, slash, part = path.removeprefix(_SESSION).partition("/")
-        alias = unquote_to_bytes(name).decode("latin-1")
-        if not _ALIAS.fullmatch(alias):
-            raise NothingHere
-        route = "/sessions/{alias}" + slash + part
-        if route not in ROUTES:
-            raise NothingHere
-        return ROUTES[route], alias
+    """The methods of a path, and its variable part. Raises NothingHere."""
+    for before, name, form in _VARIABLES:
+        if path.startswith(before):
+            written, slash, rest = path.removeprefix(before).partition("/")
+            variable = unquote_to_bytes(written).decode("latin-1")
+            route = before + name + slash + rest
+            if route not in ROUTES or not form.fullmatch(variable):
+                raise NothingHere
+            return ROUTES[route], variable
     if path not in ROUTES or "{" in path:
         raise NothingHere
     return ROUTES[path], ""

@@ -145,6 +145,7 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "name": health.name,
         "up": health.up,
         "due": health.due,
+        "drained": health.drained,
         "silent_s": round(health.silent_s, 3),
         "connections": sum(health.dials),
         "failures": health.failures,

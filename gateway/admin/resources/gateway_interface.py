@@ -72,6 +72,11 @@ class Gateway(Protocol):
     async def upstreams(self) -> list[UpstreamHealth]:
         """All upstream servers; none during startup."""
 
+    async def drain_upstream(self, server: str, on: bool) -> bool:
+        """Keep new sessions from a server, or give it some again. Its sessions continue. Returns False if
+        there is no such server.
+        """
+
     async def busy_share(self) -> float:
         """The event loop's busy share, of the busiest worker."""
 

@@ -122,6 +122,19 @@ def _control_paths() -> dict[str, Any]:
             "post": _operation("Refuse new sessions", _json("Drain")),
             "delete": _operation("Accept new sessions again", _json("Drain")),
         },
+        "/upstreams/{server}/drain": {
+            "parameters": [
+                {"name": "server", "in": "path", "required": True, "schema": {"type": "string"}}
+            ],
+            "post": _operation(
+                "Keep new sessions from a server, also after a reload",
+                _json("UpstreamList"),
+                responses=_UNKNOWN,
+            ),
+            "delete": _operation(
+                "Give a server new sessions again", _json("UpstreamList"), responses=_UNKNOWN
+            ),
+        },
         "/reload": {
             "post": _operation(
                 "Reload the configuration",

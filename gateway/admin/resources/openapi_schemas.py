@@ -75,6 +75,7 @@ def schemas() -> dict[str, Schema]:
                     " down by its health checks"
                 ),
             },
+            drained={**_FLAG, "description": "Whether the operator has new sessions kept from it"},
             connections=_COUNT,
             failures=_COUNT,
             connect_p50_s=_SECONDS,

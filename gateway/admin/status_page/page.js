@@ -271,6 +271,7 @@ function setState(text, good) {
   state.className = good ? "good" : "bad";
 }
 function serverState(server) {
+  if (server.drained) return element("span", "drained: no new sessions", "down");
   if (server.silent_s) return element("span", `silent for ${spoken(server.silent_s)}; sessions wait`, "down");
   if (server.up) return element("span", "up", "up");
   // Nobody knows better before the next client.

@@ -19,7 +19,7 @@ class UpstreamHealth:
     ``up``: whether the last connection succeeded; true before the first one. ``due``: whether the server is
     not tried last because of failures. ``tried_at``: when it was last connected to, in seconds of
     the machine's monotonic clock; 0.0 for never. ``unanswered_s`` and ``heard_s``: as in
-    measurement/silence.py.
+    measurement/silence.py. ``drained``: whether the operator has new sessions kept from it.
     """
 
     name: str
@@ -30,6 +30,7 @@ class UpstreamHealth:
     tried_at: float = 0.0
     unanswered_s: float = 0.0
     heard_s: float = inf
+    drained: bool = False
 
     @property
     def silent_s(self) -> float:

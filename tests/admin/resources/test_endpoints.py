@@ -58,6 +58,29 @@ def test_a_drain_refuses_new_sessions_until_the_drain_ends(server: AdminServer) 
     server.admission.enter("192.0.2.1")
 
 
+@pytest.mark.parametrize("path", ["/upstreams/media:1935/drain", "/upstreams/media%3A1935/drain"])
+def test_new_sessions_can_be_kept_from_a_server(server: AdminServer, path: str) -> None:
+    answer = server.ask("POST", path)
+    assert answer.status == 200
+    assert answer.json == server.ask("GET", "/upstreams").json
+    assert server.drained_upstreams == {"media:1935": True}
+    assert server.ask("DELETE", path).status == 200
+    assert server.drained_upstreams == {"media:1935": False}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/upstreams/other:1935/drain",
+        "/upstreams/a b/drain",
+        "/upstreams/media:1935",
+        "/upstreams//drain",
+    ],
+)
+def test_an_unknown_server_gets_404(server: AdminServer, path: str) -> None:
+    assert server.ask("POST", path.replace(" ", "%20")).status == 404
+
+
 def test_the_answer_to_a_reload_names_the_reloaded_files(server: AdminServer) -> None:
     assert server.ask("POST", "/reload").json == {"reloaded": ["certificates"]}
 
@@ -143,9 +166,14 @@ def test_an_unknown_path_gets_404_with_an_empty_body(server: AdminServer, path: 
     assert (answer.status, answer.body) == (404, b"")
 
 
+def filled(path: str) -> str:
+    """``path`` with values for its variable parts."""
+    return path.replace("{alias}", "n100-1").replace("{server}", "media:1935")
+
+
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_wrong_method_gets_405_with_the_allowed_methods(server: AdminServer, path: str) -> None:
-    answer = server.ask("PATCH", path.replace("{alias}", "n100-1"))
+    answer = server.ask("PATCH", filled(path))
     assert answer.status == 405
     methods = set(answer.fields["Allow"].split(", ")) - {"HEAD"}
     assert methods == set(ROUTES[path])
@@ -157,7 +185,7 @@ def test_an_unknown_parameter_gets_400_with_a_problem_document(
 ) -> None:
     server.node.open()
     method = "GET" if "GET" in ROUTES[path] else "POST"
-    answer = server.ask(method, path.replace("{alias}", "n100-1") + "?nobody=1")
+    answer = server.ask(method, filled(path) + "?nobody=1")
     assert answer.status == 400
     assert answer.fields["Content-Type"] == "application/problem+json"
     assert answer.json["detail"].startswith('"nobody": unknown')
@@ -168,7 +196,7 @@ def test_a_head_request_is_answered_like_get_without_the_body(
     server: AdminServer, path: str
 ) -> None:
     server.node.open()
-    answer = server.ask("HEAD", path.replace("{alias}", "n100-1"))
+    answer = server.ask("HEAD", filled(path))
     assert (answer.status, answer.body) == (200, b"")
     assert server.watching.watchers == 0
 
