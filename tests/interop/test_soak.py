@@ -9,7 +9,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,10 +66,12 @@ class Figures:
         pids = [root, *map(int, children)]
         kib = descriptors = zombies = 0
         for pid in pids:
-            status = Path(f"/proc/{pid}/status").read_text()
-            zombies += "State:\tZ" in status
-            kib += int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0
-            descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            # It may end meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                zombies += "State:\tZ" in status
+                kib += int(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0
+                descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
         return cls(len(pids), zombies, kib // 1024, descriptors)
 
     def allows(self, after: Figures) -> bool:
