@@ -1,8 +1,9 @@
 """Checks of the media servers, for all workers together.
 
 A server is down after ``fall`` failed checks in a row, and up after ``rise`` successful ones. Workers are
-told every second, so that one that has just started knows soon. They give a server that is down no sessions
-while another one accepts them.
+told every second, so that one that has just started knows soon. They are not told of a server before it has
+passed a check, or has failed often enough: they keep what they know while the supervisor's program is
+replaced. They give a server that is down no sessions while another one accepts them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Probe = Callable[[Any, Server, Kind, float], Any]
 
 @final
 class _Checked:
-    """One server with its checks. ``is_up``: their result so far."""
+    """One server with its checks. ``is_up``: their result so far, which is a guess until ``is_known``."""
 
     def __init__(self, address: ServerAddress, upstream: Upstream, kind: Kind) -> None:
         self.server = Server(address, proxy_protocol=upstream.proxy_protocol)
@@ -42,6 +43,7 @@ class _Checked:
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
         self.is_up = True
+        self.is_known = False
         self.due_at = 0.0
         self.looked_up_at: float | None = None
         self.is_running = False
@@ -51,9 +53,10 @@ class _Checked:
     def note(self, is_good: bool) -> bool:
         """Count a result. Returns whether the server has come up, or gone down."""
         self._against = 0 if is_good == self.is_up else self._against + 1
+        self.is_known = self.is_known or is_good
         if self._against < (self.rise if is_good else self.fall):
             return False
-        self.is_up, self._against = is_good, 0
+        self.is_up, self.is_known, self._against = is_good, True, 0
         return True
 
 
@@ -84,7 +87,8 @@ class HealthChecks:
             for address in upstream.servers:
                 checked = _Checked(address, upstream, kind)
                 known = before.get(checked.server.name)
-                checked.is_up = True if known is None else known.is_up
+                if known is not None:
+                    checked.is_up, checked.is_known = known.is_up, known.is_known
                 self._checked[checked.server.name] = checked
 
     def look(self) -> None:
@@ -97,8 +101,9 @@ class HealthChecks:
                 Deferred.fromCoroutine(self._check(checked)).addErrback(
                     lambda failure: _log.failure("a health check failed", failure)
                 )
-        if self._checked:
-            self._tell({name: checked.is_up for name, checked in self._checked.items()})
+        states = {name: each.is_up for name, each in self._checked.items() if each.is_known}
+        if states:
+            self._tell(states)
 
     async def _check(self, checked: _Checked) -> None:
         cause = ""

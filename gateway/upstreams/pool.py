@@ -129,10 +129,10 @@ class Pool:
         raise refusal
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
-        """The results of the health checks: whether each server is up, by its name."""
+        """The results of health checks: whether each server is up, by its name. Others are as before."""
         now = self._clock()
         before = self._down
-        self._down = {name for name, is_up in states.items() if not is_up}
+        self._down = (before - states.keys()) | {name for name in states if not states[name]}
         for server in self.servers:
             # A failure that was short is over as well, although no client has shown that.
             is_over = self._down_until.get(server, now) <= now

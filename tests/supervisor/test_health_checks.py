@@ -92,6 +92,15 @@ def test_a_server_is_down_after_its_failures_in_a_row_and_up_after_its_successes
     assert checks.states[_ONE]
 
 
+def test_workers_are_told_of_a_server_once_its_checks_have_a_result() -> None:
+    checks = Checks(configured("check_s = 1\nfall = 3\n"))
+    checks.dead.add(_ONE)
+    checks.run(2)
+    assert checks.states == {_OTHER: True}
+    checks.run(3)
+    assert checks.states == {_ONE: False, _OTHER: True}
+
+
 def test_a_reload_keeps_the_state_of_a_server() -> None:
     checks = Checks(configured("check_s = 1\n"))
     checks.dead.add(_ONE)
