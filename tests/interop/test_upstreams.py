@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import sleep
 
@@ -12,6 +13,8 @@ import pytest
 
 from tests.helpers.interop.clients import FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.echo import EchoServer
+from tests.helpers.interop.numbered import NumberedSession, SessionEnded
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.servers import (
     LOOPBACK,
@@ -141,6 +144,42 @@ def test_no_client_waits_for_a_server_that_is_down_by_its_checks(
         to = url("rtmpt", gateway, stream)
         assert publish(programs, clip, to, in_real_time=False).ends(_ENDS_S) == 0
     assert program.log.count("is down by its health checks") == 1
+
+
+def test_a_server_that_ends_takes_its_own_sessions_alone_and_comes_back(
+    programs: Programs, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(closing(EchoServer())) for _ in range(3)]
+        more = 'choose = "round_robin"\ncheck_s = 1\nfall = 2\nrise = 2'
+        program, port = start(programs, tmp_path, *(each.port for each in servers), more=more)
+        sessions = [NumberedSession(port, keeps=number % 2 == 0) for number in range(30)]
+        for session in sessions:
+            session.step()
+        servers[0].close()
+        # No open fails, neither before the gateway has noticed nor after.
+        newer = [NumberedSession(port, keeps=False) for _ in range(10)]
+        lost = [session for session in sessions if not still_works(session)]
+        assert len(lost) == 10
+        program.says("is down by its health checks")
+        newer += [NumberedSession(port, keeps=False) for _ in range(10)]
+        servers[0].start()
+        program.says("is up again")
+        # Its workers know a second later.
+        sleep(1.2)
+        newer += [NumberedSession(port, keeps=False) for _ in range(6)]
+        assert servers[0].connections >= 2
+        for session in [*newer, *(each for each in sessions if each not in lost)]:
+            session.step()
+            session.finish()
+
+
+def still_works(session: NumberedSession) -> bool:
+    try:
+        session.step()
+    except SessionEnded:
+        return False
+    return True
 
 
 def test_new_sessions_go_to_the_next_server_if_the_first_one_is_stopped(

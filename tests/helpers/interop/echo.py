@@ -62,6 +62,11 @@ class _Server(socketserver.ThreadingTCPServer):
             with self._lock:
                 self._connections.remove(connection)
 
+    @property
+    def connections(self) -> int:
+        with self._lock:
+            return len(self._connections)
+
     def refuse_pending(self) -> int:
         """Close connections that the kernel has accepted and this server has not; returns their number."""
         self.socket.setblocking(False)
@@ -93,9 +98,18 @@ class EchoServer:
         self._server = self._start(0)
         self.port: int = self._server.server_address[1]
 
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return self._server.connections
+
     def restart(self) -> None:
         """Close the socket and all connections, and open the socket again."""
         self.close()
+        self.start()
+
+    def start(self) -> None:
+        """Open the socket of a closed server again."""
         self._server = self._start(self.port)
 
     def close(self) -> None:
