@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +12,15 @@ from gateway.descriptors import CAUSES, Descriptors
 
 
 @pytest.fixture
-def lowest_free() -> int:
-    """The number of the next descriptor that is opened."""
-    number = os.open(os.devnull, os.O_RDONLY)
-    os.close(number)
-    return number
+def lowest_free() -> Iterator[int]:
+    """The number of the next descriptor that is opened. All higher ones are free, too."""
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    filled = [os.open(os.devnull, os.O_RDONLY)]
+    while filled[-1] < highest:
+        filled.append(os.open(os.devnull, os.O_RDONLY))
+    yield filled[-1] + 1
+    for each in filled:
+        os.close(each)
 
 
 def test_all_connections_are_permitted_if_the_process_has_no_descriptor_limit() -> None:
