@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -294,16 +294,10 @@ def test_all_bytes_arrive_in_order_at_a_slow_reader(make) -> None:
 def fill_kernel(transport: Any) -> bytes:
     """Fill the kernel's send buffer, and leave the transport's own buffer empty."""
     taken = b""
-    # The kernel may still move data to the peer's buffer, which makes room again.
-    full = 0
-    while full < 3:
-        piece = pattern(3000, start=len(taken))
-        try:
+    with suppress(BlockingIOError):
+        while True:
+            piece = pattern(3000, start=len(taken))
             taken += piece[: transport.socket.send(piece)]
-            full = 0
-        except BlockingIOError:
-            full += 1
-            sleep(0.005)
     assert transport.unsent == 0
     return taken
 
@@ -327,11 +321,13 @@ def test_the_unsent_count_shrinks_as_the_kernel_accepts_data(turning: Turning, m
     transport = speaker.transport
     before = len(fill_kernel(transport))
     transport.write(pattern(300_000))
-    assert transport.unsent == 300_000
+    # Of a large write, the kernel can still take a few thousand bytes.
+    unsent = transport.unsent
+    assert 295_000 < unsent <= 300_000
 
     def some_taken() -> bool:
         peer.read(5000)
-        return transport.unsent < 300_000
+        return transport.unsent < unsent
 
     turning.until(some_taken)
     assert 150_000 < transport.unsent <= before + 300_000 - len(peer.received)
