@@ -37,6 +37,8 @@ from tests.interop.conftest import Upstream
 MakePlayer = Callable[[Programs, str], Player]
 
 _ENDS_S = 30.0
+# By then six players have begun to play.
+_DECODED_S = 5.0
 # An idle each 0.4 s and some during connect and play, of a clip of 3 s and some 200 packets.
 _FEW_REQUESTS = 60
 # rtmpdump's status when it has got 99.8 % of a file, without the file's own head, directly too.
@@ -203,16 +205,21 @@ def test_ffmpeg_ends_at_once_when_q_is_pressed_during_a_streamed_answer(
 ) -> None:
     publish(programs, clip, url("rtmp", upstream.tap.port, stream), in_a_loop=True)
     upstream.tap.publishers(1)
-    direct = median(_quitting_s(ffmpeg, url("rtmp", upstream.tap.port, stream)) for _ in range(3))
-    tunnelled = median(_quitting_s(ffmpeg, url("rtmpt", gateway, stream)) for _ in range(3))
+    sources = url("rtmp", upstream.tap.port, stream), url("rtmpt", gateway, stream)
+    players = [[_decoding(ffmpeg, source) for _ in range(3)] for source in sources]
+    sleep(_DECODED_S)
+    direct, tunnelled = (median(map(_quitting_s, each)) for each in players)
     # FFmpeg reads the answer to its end, which comes after 0.4 s at this round trip time.
     assert tunnelled - direct < 0.5
 
 
-def _quitting_s(ffmpeg: str, source: str) -> float:
+def _decoding(ffmpeg: str, source: str) -> subprocess.Popen[bytes]:
     command = [needs(ffmpeg), "-v", "error", "-i", source, "-f", "null", os.devnull]
-    player = subprocess.Popen(command, stdin=subprocess.PIPE)
-    sleep(2.5)
+    return subprocess.Popen(command, stdin=subprocess.PIPE)
+
+
+def _quitting_s(player: subprocess.Popen[bytes]) -> float:
+    """From the key to the end."""
     began = monotonic()
     player.communicate(b"q", timeout=10)
     return monotonic() - began
