@@ -22,6 +22,7 @@ from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
+from gateway.protocols.proxy_header import proxy_header
 from gateway.transport import EagerConnector
 
 VANISHED_S = Limits().vanished_s
@@ -73,6 +74,12 @@ class Server:
         """The next of the server's addresses, in turn."""
         self._turn += 1
         return self._hosts[self._turn % len(self._hosts)]
+
+    def header(self, host: str, client: str) -> bytes:
+        """What a connection to ``host`` begins with, for the client at that IP address, or empty."""
+        if self.proxy_protocol == "off":
+            return b""
+        return proxy_header(int(self.proxy_protocol[1:]), client, host, self.address.port)
 
     def note_reached(self, host: str) -> None:
         """A connect to ``host`` has succeeded."""

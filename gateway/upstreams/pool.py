@@ -20,7 +20,6 @@ from twisted.logger import Logger
 from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.protocols.proxy_header import proxy_header
 from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
 from gateway.upstreams.group import Group
 
@@ -111,7 +110,7 @@ class Pool:
                     protocol,
                     self._limits.upstream_connect_s,
                     self._limits.vanished_s,
-                    _header(server, host, client),
+                    server.header(host, client),
                     partial(_count, server, -1),
                 )
             except ConnectError as error:
@@ -194,10 +193,3 @@ class Pool:
 
 def _count(server: Server, number: int) -> None:
     server.connections += number
-
-
-def _header(server: Server, host: str, client: str) -> bytes:
-    """What the server is told of the client."""
-    if server.proxy_protocol == "off":
-        return b""
-    return proxy_header(int(server.proxy_protocol[1:]), client, host, server.address.port)

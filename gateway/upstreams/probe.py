@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Final, Literal, final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionLost
-from twisted.internet.protocol import Protocol
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from gateway.errors import UpstreamUnavailable
-from gateway.protocols.proxy_header import proxy_header
 from gateway.upstreams.dial import Server, dial
 
 Kind = Literal["tcp", "rtmp"]
@@ -29,18 +28,11 @@ async def probe(reactor: Any, server: Server, kind: Kind, timeout_s: float) -> N
     try:
         await dial(
             *(reactor, host, server.address.port, protocol, timeout_s),
-            header=_header(server, host),
+            header=server.header(host, _OWN_ADDRESSES[":" in host]),
         )
     except ConnectError as error:
         raise UpstreamUnavailable(str(error)) from None
     await protocol.done
-
-
-def _header(server: Server, host: str) -> bytes:
-    if server.proxy_protocol == "off":
-        return b""
-    version = int(server.proxy_protocol[1:])
-    return proxy_header(version, _OWN_ADDRESSES[":" in host], host, server.address.port)
 
 
 @final
@@ -72,7 +64,7 @@ class _Probe(Protocol):
         if self._received >= _S0_S1_S2_BYTES:
             self._finish()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._fail("it closes the connection during the handshake")
 
     def _finish(self) -> None:

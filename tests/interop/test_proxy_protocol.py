@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from contextlib import ExitStack, suppress
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.interop.programs import Programs, needs, until
+from tests.helpers.interop.programs import Programs
 from tests.helpers.interop.secure import Authority, Gateway, make_authority, start_configured
-from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.servers import LOOPBACK, start_haproxy
 from tests.helpers.interop.streams import WAYS, Talk, connected
 from tests.helpers.interop.websites import played
 from tests.interop.conftest import Upstream
@@ -35,16 +34,6 @@ servers = ["{upstream}"]
 [website]
 server = "{loopback}:{website}"
 """
-_HAPROXY = """
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 20s
-    timeout server 20s
-listen gateway
-    bind fd@{descriptor}
-    server gateway {loopback}:{port} {option}
-"""
 
 
 @pytest.fixture
@@ -63,24 +52,6 @@ def start(
         more=more,
     )
     return start_configured(programs, configuration, 1)
-
-
-def start_haproxy(programs: Programs, port: int, option: str) -> int:
-    """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
-    needs("haproxy")
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
-        text = _HAPROXY.format(
-            descriptor=listening.fileno(), loopback=LOOPBACK, port=port, option=option
-        )
-        configuration.write_text(text)
-        os.set_inheritable(listening.fileno(), True)
-        haproxy = programs.start(
-            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
-        )
-        chosen: int = listening.getsockname()[1]
-        until(lambda: haproxy.running, "haproxy runs")
-    return chosen
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from contextlib import ExitStack, closing
@@ -15,12 +14,13 @@ from tests.helpers.interop.clients import FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
 from tests.helpers.interop.echo import EchoServer
 from tests.helpers.interop.numbered import NumberedSession, SessionEnded
-from tests.helpers.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.programs import Program, Programs, until
 from tests.helpers.interop.servers import (
     LOOPBACK,
     nginx_rtmp,
     run_nginx,
     start_gateway,
+    start_haproxy,
     start_nginx,
 )
 from tests.helpers.interop.streams import Talk, connected
@@ -46,17 +46,6 @@ rtmp {{
     }}
 }}
 """
-# nginx-rtmp reads version 1 only.
-_HAPROXY = """
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 20s
-    timeout server 20s
-listen media
-    bind fd@{descriptor} accept-proxy
-    server media {loopback}:{port} send-proxy
-"""
 _ENDS_S = 20.0
 
 
@@ -68,23 +57,6 @@ def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> tu
     return start_gateway(programs, "--config", str(file))
 
 
-def start_haproxy(programs: Programs, port: int) -> int:
-    """Start HAProxy in front of a media server. It expects the PROXY protocol, and speaks version 1."""
-    needs("haproxy")
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
-        configuration.write_text(
-            _HAPROXY.format(descriptor=listening.fileno(), loopback=LOOPBACK, port=port)
-        )
-        os.set_inheritable(listening.fileno(), True)
-        haproxy = programs.start(
-            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
-        )
-        until(lambda: haproxy.running, "haproxy runs")
-        chosen: int = listening.getsockname()[1]
-    return chosen
-
-
 @pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
@@ -93,7 +65,8 @@ def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
     log = tmp_path / "access.log"
     _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log, allowed=_CLIENT)
     if version == "v2":
-        server = start_haproxy(programs, server)
+        # nginx-rtmp reads version 1 only.
+        server = start_haproxy(programs, server, "send-proxy", "accept-proxy")
     _, gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
     context = ssl.create_default_context()
     with connected(way, gateway, context, "", _OTHER) as up:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.interop.programs import Program, Programs, until
+from tests.helpers.interop.programs import Program, Programs, needs, until
 
 ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1"
@@ -43,6 +43,17 @@ worker_processes 1;
 user {user};
 pid nginx.pid;
 error_log stderr;
+"""
+
+_HAPROXY = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+listen relay
+    bind fd@{descriptor} {bind_options}
+    server behind {loopback}:{port} {server_options}
 """
 
 # The options for a port that the system chooses.
@@ -134,3 +145,27 @@ def nginx_rtmp() -> Path:
         if module.exists():
             return module
     pytest.skip("libnginx-mod-rtmp is not installed")
+
+
+def start_haproxy(
+    programs: Programs, port: int, server_options: str, bind_options: str = ""
+) -> int:
+    """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
+    needs("haproxy")
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
+        text = _HAPROXY.format(
+            descriptor=listening.fileno(),
+            loopback=LOOPBACK,
+            port=port,
+            server_options=server_options,
+            bind_options=bind_options,
+        )
+        configuration.write_text(text)
+        os.set_inheritable(listening.fileno(), True)
+        haproxy = programs.start(
+            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
+        )
+        chosen: int = listening.getsockname()[1]
+        until(lambda: haproxy.running, "haproxy runs")
+    return chosen
