@@ -52,12 +52,15 @@ class _Header:
 
 
 class ChunkWriter:
-    """Encodes messages. A set chunk size message takes effect after it, as it does at the reader."""
+    """Encodes messages. A set chunk size message takes effect after it, as it does at the reader.
+
+    ``chunk_size``: what the reader expects at first.
+    """
 
     __slots__ = ("_chunk_size", "_last")
 
-    def __init__(self) -> None:
-        self._chunk_size = FIRST_CHUNK_SIZE
+    def __init__(self, chunk_size: int = FIRST_CHUNK_SIZE) -> None:
+        self._chunk_size = chunk_size
         self._last: dict[int, _Header] = {}
 
     def write(self, message: Message, chunk_stream_id: int | None = None) -> bytes:
