@@ -45,6 +45,30 @@ def _check_replace_publisher(config: Config) -> Iterator[Problem]:
         )
 
 
+def _check_access(config: Config) -> Iterator[Problem]:
+    for index, rule in enumerate(config.access):
+        if (rule.allow is None) == (rule.deny is None):
+            yield Problem(("access", index), 'expected either "allow" or "deny"')
+        if rule.stream != "*" and "connect" in (rule.allow, rule.deny):
+            yield Problem(
+                ("access", index, "stream"),
+                "a connect has no stream; leave it out, or use application",
+            )
+
+
+def _check_callback(config: Config) -> Iterator[Problem]:
+    callback = config.callback
+    if callback is None:
+        return
+    if not any((callback.on_connect, callback.on_publish, callback.on_play, callback.on_done)):
+        yield Problem(("callback",), "no URL; set on_connect, on_publish, on_play or on_done")
+    if callback.on_done and not config.telemetry.enabled:
+        yield Problem(
+            ("callback", "on_done"),
+            "requires telemetry, which reads stream names; set [telemetry] enabled = true",
+        )
+
+
 def _check_listeners(config: Config) -> Iterator[Problem]:
     if not config.listeners:
         yield Problem((), 'no [[listener]]; add one with its address, such as "0.0.0.0:80"')
@@ -180,6 +204,8 @@ def _check_limits(config: Config) -> Iterator[Problem]:
 _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_listener_options,
     _check_replace_publisher,
+    _check_access,
+    _check_callback,
     _check_listeners,
     _check_workers,
     _check_tls,

@@ -12,23 +12,30 @@ from attrs.validators import ge, le
 from gateway.addresses import ListenAddress, Network, ServerAddress, TcpAddress, UnixAddress
 from gateway.configuration.problems import Source
 from gateway.configuration.values import (
+    ANY_NAME,
     DEFAULT_CONGESTION_CONTROL,
     DEFAULT_NODE,
     LATENCIES,
     ONE_WORKER_A_CORE,
     AbsolutePath,
+    AccessAction,
+    CallbackFailure,
+    CallbackMethod,
     Choice,
     CongestionControl,
     HealthCheck,
     Host,
+    HttpUrl,
     Latency,
     LogFormat,
     LogLevel,
     NodeAddress,
     NodeId,
+    Pattern,
     PeerAddress,
     ProxyProtocol,
     SecondPublisher,
+    StreamAction,
     WebServerAddress,
     WorkerCount,
 )
@@ -68,6 +75,38 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+
+
+@frozen
+class AccessRule:
+    """``[[access]]``: who may connect, publish and play. The first rule that matches decides."""
+
+    allow: AccessAction | None = None
+    deny: AccessAction | None = None
+    clients: tuple[Network, ...] = ()
+    application: Pattern = ANY_NAME
+    stream: Pattern = ANY_NAME
+
+
+@frozen
+class StreamKeys:
+    """``[stream_keys]``: signed keys in the names of streams."""
+
+    secrets_file: AbsolutePath
+    required_for: tuple[StreamAction, ...] = field(default=("publish",), validator=_not_empty)
+
+
+@frozen
+class Callback:
+    """``[callback]``: HTTP requests that decide on clients, and that report ended streams."""
+
+    on_connect: HttpUrl | None = None
+    on_publish: HttpUrl | None = None
+    on_play: HttpUrl | None = None
+    on_done: HttpUrl | None = None
+    method: CallbackMethod = "post"
+    timeout_s: float = field(default=2.0, validator=[ge(0.1), le(10.0)])
+    on_failure: CallbackFailure = "deny"
 
 
 @frozen
@@ -181,6 +220,9 @@ class Config:
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
     tls: Tls = Tls()
     website: Website | None = None
+    access: tuple[AccessRule, ...] = ()
+    stream_keys: StreamKeys | None = None
+    callback: Callback | None = None
     tunnel: Tunnel = Tunnel()
     admin: Admin | None = None
     node: Node = Node()

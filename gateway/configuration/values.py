@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, NewType, get_args
+from urllib.parse import urlsplit
 
 from gateway.addresses import (
     ListenAddress,
@@ -42,8 +44,16 @@ CongestionControl = NewType("CongestionControl", str)
 NodeId = NewType("NodeId", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
+# An http or https URL, without user and password.
+HttpUrl = NewType("HttpUrl", str)
+# A pattern for the names of applications or streams, with the wildcards *, ? and [...].
+Pattern = NewType("Pattern", str)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
+StreamAction = Literal["publish", "play"]
+AccessAction = Literal["connect", "publish", "play", "all"]
+CallbackMethod = Literal["post", "get"]
+CallbackFailure = Literal["deny", "allow"]
 SecondPublisher = Literal["refuse", "replace"]
 Choice = Literal["first", "round_robin", "fewest_sessions"]
 ProxyProtocol = Literal["off", "v1", "v2"]
@@ -51,6 +61,7 @@ HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 
 # The system's own.
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
+ANY_NAME: Final = Pattern("*")
 DEFAULT_NODE: Final = NodeId("00")
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
 # Two generations of them must fit into the shared memory.
@@ -64,6 +75,8 @@ LATENCIES: Final[Mapping[str, Latency]] = {
 }
 # RootEncoder abandons a request after 5 s; it would take a gateway with longer holds for a dead one.
 LONGEST_HOLD_S: Final = 4.0
+# Names are compared without slashes at their ends.
+NAME_PATTERN: Final = re.compile(r"[^\x00-\x20\x7f/]([^\x00-\x20\x7f]{0,254}[^\x00-\x20\x7f/])?")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
@@ -85,6 +98,24 @@ def parse_path(value: object) -> AbsolutePath:
     if isinstance(value, str) and value.startswith("/") and value.isprintable():
         return AbsolutePath(value)
     raise ValueError(f'{quoted(value)}: expected an absolute path, such as "/etc/..."')
+
+
+def parse_http_url(value: object) -> HttpUrl:
+    """An http or https URL with a host, and without a user."""
+    if isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value:
+        with suppress(ValueError):
+            parts = urlsplit(value)
+            is_server = parts.hostname and parts.username is None and parts.port != 0
+            if parts.scheme in ("http", "https") and is_server:
+                return HttpUrl(value)
+    raise ValueError(f'{quoted(value)}: expected a URL, such as "http://127.0.0.1:8000/publish"')
+
+
+def parse_pattern(value: object) -> Pattern:
+    """A pattern of ``NAME_PATTERN``."""
+    if isinstance(value, str) and NAME_PATTERN.fullmatch(value):
+        return Pattern(value)
+    raise ValueError(f'{quoted(value)}: expected a name or a pattern, such as "live" or "cam*"')
 
 
 def parse_host(value: object) -> Host:
@@ -137,6 +168,8 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
+    HttpUrl: parse_http_url,
+    Pattern: parse_pattern,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,

@@ -13,6 +13,7 @@ from typing import Final, final
 
 from attrs import field, frozen
 
+from gateway.protocols.http import Fields
 from gateway.protocols.networks import Networks
 
 
@@ -49,6 +50,17 @@ class AccessRequest:
     def query(self) -> str:
         """The query of the stream's name, or empty."""
         return self.stream.partition("?")[2]
+
+
+@frozen
+class Visitor:
+    """The client that asks. ``alias``: of its session. ``fields``: of the HTTP request that opened it, or
+    None.
+    """
+
+    alias: str
+    address: str
+    fields: Fields | None = None
 
 
 @frozen

@@ -30,6 +30,8 @@ class EndReason(Enum):
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     RESOURCES_EXHAUSTED = "resources_exhausted"
     DRAINED = "drained"
+    # Access control has refused its connect, publish or play.
+    DENIED = "denied"
     ENDED_BY_OPERATOR = "ended_by_operator"
     # The session's process was killed or has failed, and all of its sessions with it.
     WORKER_LOST = "worker_lost"

@@ -21,9 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import RequestRefused, ResourcesExhausted
+from gateway.protocols.access import Visitor
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.tunnels.access_control import AccessControl, Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay_connection import Reasons, RelayConnection
 
@@ -81,6 +83,7 @@ class Relay:
         "_quiet_bytes",
         "_quiet_since",
         "_table",
+        "access",
         "address",
         "alias",
         "client",
@@ -119,6 +122,8 @@ class Relay:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
+        # None without access control.
+        self.access: AccessControl | None = None
         self.server = ""
         self.clock = table.clock
         self.opened_at = table.clock()
@@ -185,6 +190,15 @@ class Relay:
         else:
             self.reading = self.reading.down(data, self.clock())
 
+    def checked(self, side: RelayConnection, data: bytes) -> bytes:
+        """The bytes to write of those read from ``side``. Called while ``access`` is not None."""
+        if self.access is None:
+            return data
+        if side is self.client:
+            return self.access.up(data, self.clock())
+        self.access.down(data)
+        return data
+
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained: record the delay of the data in it."""
         if self.figures is None or side.full_since == inf:
@@ -198,6 +212,10 @@ class Relay:
     def side_ended(self, side: RelayConnection) -> None:
         if self.ended:
             side.close()
+            return
+        if side is self.client and self.access is not None and self.access.is_waiting:
+            # What waits for a verdict would be written after the end of the stream.
+            self.end(side.reasons.closed)
             return
         self._first_end = self._first_end or side.reasons.closed
         self._quiet_since = self.clock()
@@ -213,14 +231,40 @@ class Relay:
         if self.client.transport is None and self.upstream.transport is None:
             self._table.forget(self)
 
+    # Called by access control
+
+    def pass_up(self, data: bytes) -> None:
+        """Write bytes of the client that have been checked."""
+        if data and self.upstream.transport is not None:
+            if self.reading is not None:
+                self.read(self.client, data)
+            self.upstream.transport.write(data)
+
+    def hold_client(self, on: bool) -> None:
+        """Stop reading from the client, or continue."""
+        self.client.held = on
+        if not on:
+            self.client.continue_reading()
+        elif self.client.transport is not None:
+            self.client.transport.stopReading()
+
+    def deny(self, answer: bytes) -> None:
+        """End the relay after ``answer``."""
+        if self.client.transport is not None:
+            self.client.transport.write(answer)
+        self.end(EndReason.DENIED)
+
     # Called by the table
 
     def join(self, first: bytes) -> None:
         """Both connections are established; ``first`` is what the client has sent so far."""
-        self.upstream.transport.write(first)
+        if self.access is not None:
+            self.pass_up(self.access.up(first, self.clock()))
+        else:
+            self.upstream.transport.write(first)
         if self.client.ended:
             self.upstream.end_writing()
-        self.client.transport.startReading()
+        self.client.continue_reading()
 
     def end(self, reason: EndReason) -> None:
         """End the relay, once."""
@@ -228,6 +272,8 @@ class Relay:
             return
         self.ended = reason
         self.reading = None
+        if self.access is not None:
+            self.access.end()
         for side in (self.client, self.upstream):
             if reason in _AT_ONCE or reason is side.reasons.stalled:
                 side.abort()
@@ -264,7 +310,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect``: as in the session table, for the upstream connection."""
+    """All relays of a worker. ``connect`` and ``control``: as in the session table."""
 
     def __init__(
         self,
@@ -275,7 +321,9 @@ class RelayTable:
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
+        control: Control = uncontrolled,
     ) -> None:
+        self._control = control
         self._limits = limits
         self._admission = admission
         self._next_alias = next_alias
@@ -310,7 +358,8 @@ class RelayTable:
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
-        if relay.reading is not None:
+        relay.access = self._control(relay, Visitor(relay.alias, address))
+        if relay.reading is not None and relay.access is None:
             relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client

@@ -47,12 +47,16 @@ class Relaying(Protocol):
     """The part of the relay that its connections use."""
 
     reading: Any
+    access: Any
     ended: EndReason | None
 
     def clock(self) -> float: ...
 
     def read(self, side: RelayConnection, data: bytes) -> None:
         """Data was read from ``side``. Called while ``reading`` is not None."""
+
+    def checked(self, side: RelayConnection, data: bytes) -> bytes:
+        """The bytes to write of those read from ``side``. Called while ``access`` is not None."""
 
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained."""
@@ -68,7 +72,8 @@ class Relaying(Protocol):
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
 class RelayConnection:
     """``other`` is set by the relay. ``ended``: the peer has ended its stream. ``full_since``: when
-    reading on ``other`` was paused for this connection's write buffer; infinite while it is not.
+    reading on ``other`` was paused for this connection's write buffer; infinite while it is not. ``held``:
+    the relay has stopped reading on this connection.
     """
 
     __slots__ = (
@@ -80,6 +85,7 @@ class RelayConnection:
         "bytes_read",
         "ended",
         "full_since",
+        "held",
         "other",
         "reads",
         "reasons",
@@ -92,7 +98,7 @@ class RelayConnection:
         self.transport: Any = None
         self.other: RelayConnection = self
         self.bytes_read = self.reads = 0
-        self.ended = False
+        self.ended = self.held = False
         self.full_since = inf
         self._write_ended = False
         # Unacknowledged bytes at the last check; the time of the last sufficient progress, and the bytes
@@ -119,6 +125,10 @@ class RelayConnection:
             return
         self.bytes_read += len(data)
         self.reads += 1
+        if self._relay.access is not None:
+            data = self._relay.checked(self, data)
+            if not data:
+                return
         if self._relay.reading is not None:
             self._relay.read(self, data)
         self.other.transport.write(data)
@@ -132,8 +142,12 @@ class RelayConnection:
     def resumeProducing(self) -> None:
         self._relay.taken_late(self)
         self.full_since = inf
-        if self.other.transport is not None and not self.other.ended:
-            self.other.transport.startReading()
+        self.other.continue_reading()
+
+    def continue_reading(self) -> None:
+        """Read again, unless the relay or a full write buffer is against it."""
+        if not (self.transport is None or self.ended or self.held or self.other.full_since < inf):
+            self.transport.startReading()
 
     def stopProducing(self) -> None:
         """Part of IPushProducer; ``connectionLost`` does what there is to do."""

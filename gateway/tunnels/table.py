@@ -20,6 +20,7 @@ from gateway.errors import (
     UnknownSession,
     UpstreamUnavailable,
 )
+from gateway.protocols.access import Visitor
 from gateway.protocols.clients import recognise
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import RTMPT, Ingress
@@ -28,6 +29,7 @@ from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
 from gateway.protocols.stream_policy import policy_for
+from gateway.tunnels.access_control import Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.tunnel import Tunnel
@@ -83,7 +85,8 @@ class SessionTable:
     """``connect(tunnel, address)`` connects the tunnel of the client at that address to an upstream server,
     and returns the server's name, or raises UpstreamUnavailable. ``measure`` creates the figures of a
     session, or returns None. ``streamed_answers`` and ``answer_s`` configure streamed answers
-    (``streaming``). ``find_elsewhere`` finds sessions of other workers.
+    (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` creates a session's
+    access control.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class SessionTable:
         streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT,
         answer_s: float = 1.0,
         find_elsewhere: Callable[[bytes], Any] | None = None,
+        control: Control = uncontrolled,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -110,6 +114,7 @@ class SessionTable:
         self._clock = clock
         self._telemetry = telemetry
         self._measure = measure
+        self._control = control
         self._find_elsewhere = find_elsewhere or self.find_own
         self._tunnels: dict[bytes, Tunnel] = {}
         # Those that have ended, oldest first, and the most that each keeps.
@@ -133,6 +138,7 @@ class SessionTable:
         tunnel = Tunnel(
             session_id, alias, address, fields, self._clock, self._end, ingress, figures
         )
+        tunnel.access = self._control(tunnel, Visitor(alias, address, fields))
         client = recognise(fields)
         policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
         now = self._clock()

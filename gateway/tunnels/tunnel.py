@@ -22,6 +22,7 @@ from gateway.transport import has_vanished
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
+    from gateway.tunnels.access_control import AccessControl
 
 # Reasons caused by the client: data that it sent before is still delivered to the upstream.
 _OF_CLIENT = frozenset((EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL))
@@ -33,14 +34,17 @@ class Tunnel:
     """One tunnel. ``session_id`` is a credential; ``alias`` is its name in logs and on the status page.
 
     ``ended(tunnel, reason)`` is called once, when the session has ended. ``figures`` are its measurements.
-    ``reading`` is the passive RTMP reader, None once it has finished.
+    ``reading`` is the passive RTMP reader, None once it has finished. ``access`` checks the client's bytes;
+    it is None without access control.
     """
 
     __slots__ = (
         "_clock",
         "_ended",
+        "_is_full",
         "_owed",
         "_transport",
+        "access",
         "address",
         "alias",
         "client",
@@ -75,9 +79,12 @@ class Tunnel:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
+        self.access: AccessControl | None = None
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
+        # Whether the transport's write buffer is full.
+        self._is_full = False
         # Unacknowledged bytes at the last check after the end of the session.
         self._owed = 0
 
@@ -94,9 +101,14 @@ class Tunnel:
         now = self._clock()
         if self.reading is not None:
             self.reading = self.reading.down(data, now)
+        if self.access is not None:
+            self.access.down(data)
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
+        if self._transport is None:
+            # The session was denied.
+            return
         ended = EndReason.UPSTREAM_LOST
         if has_vanished(reason):
             ended = EndReason.UPSTREAM_VANISHED
@@ -106,10 +118,13 @@ class Tunnel:
         self.session.upstream_ended(ended, self._clock())
 
     def pauseProducing(self) -> None:
+        self._is_full = True
         self.session.upstream_full()
 
     def resumeProducing(self) -> None:
-        self.session.upstream_drained(self._clock())
+        self._is_full = False
+        if self.access is None or not self.access.is_waiting:
+            self.session.upstream_drained(self._clock())
 
     def stopProducing(self) -> None:
         """Part of IPushProducer; ``connectionLost`` does what there is to do."""
@@ -121,6 +136,14 @@ class Tunnel:
         return self._transport.unsent if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
+        if self.access is not None:
+            data = self.access.up(data, self._clock())
+            if not data:
+                return
+        self.pass_up(data)
+
+    def pass_up(self, data: bytes) -> None:
+        """Send bytes that need no check, or have passed it."""
         if self.reading is not None:
             self.reading = self.reading.up(data, self._clock())
         if self._transport is not None:
@@ -150,7 +173,29 @@ class Tunnel:
             else:
                 transport.abortConnection()
         self.reading = None
+        if self.access is not None:
+            self.access.end()
         self._ended(self, reason)
+
+    # Access control calls
+
+    def hold_client(self, on: bool) -> None:
+        """Withhold the answers to sends, or continue."""
+        if on:
+            self.session.upstream_full()
+        elif not self._is_full:
+            self.session.upstream_drained(self._clock())
+
+    def deny(self, answer: bytes) -> None:
+        """End the session once the client has got ``answer`` and what the upstream has sent."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.unregisterProducer()
+            transport.abort_now()
+        now = self._clock()
+        if answer:
+            self.session.upstream_data(answer, now)
+        self.session.upstream_ended(EndReason.DENIED, now)
 
     # The table calls
 

@@ -27,7 +27,9 @@ from gateway.telemetry.measurement.totals import UpstreamCounts
 from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
+from gateway.upstreams.callbacks import Callbacks
 from gateway.upstreams.pool import Pool
+from gateway.workers.access import EndedStreams
 from gateway.workers.configured_files import writing_access_log
 
 
@@ -37,7 +39,7 @@ class WorkerFigures:
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     ``forwarded``: counts of commands for sessions of other workers, by outcome. ``node_states``: whether
-    each other node is connected.
+    each other node is connected. ``callbacks``: those of access control.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class WorkerFigures:
         listener_states: Mapping[str, ListenerState],
         forwarded: Mapping[str, int],
         node_states: Callable[[], Mapping[str, bool]],
+        callbacks: Callbacks | None = None,
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
@@ -63,8 +66,9 @@ class WorkerFigures:
         replaces = configuration.tunnel.replace_publisher
         # None if publishers are not replaced.
         self.publishers = ReplacedPublishers(self._replace, monotonic) if replaces else None
+        ended_streams = EndedStreams(callbacks) if callbacks is not None else None
         self.sessions = Sessions(
-            *(monotonic, time, _observers(self._access, self.publishers)),
+            *(monotonic, time, _observers(self._access, self.publishers, ended_streams)),
             *(settings.enabled, settings.media, settings.session_series),
         )
         expected = expected_of(configuration)
@@ -81,6 +85,7 @@ class WorkerFigures:
             expected,
             lambda: forwarded,
             node_states,
+            callbacks.results if callbacks is not None else {},
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)

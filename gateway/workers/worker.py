@@ -37,6 +37,7 @@ from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
 from gateway.workers import configured_files, open_file_limit
+from gateway.workers.access import Access
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
@@ -88,9 +89,11 @@ class Worker:
         self._nodes = Nodes(
             *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
         )
+        self._access = Access(configuration, reactor, self._call_soon)
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
             *(listener_states, self._peers.counts, lambda: self._nodes.states),
+            self._access.callbacks,
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
@@ -131,6 +134,7 @@ class Worker:
             tunnel.streamed_answers,
             tunnel.answer_s,
             self._peers.find,
+            self._access.control,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -143,6 +147,7 @@ class Worker:
             monotonic,
             telemetry,
             telemetry.measure,
+            self._access.control,
         )
 
     def _make_http_service(self) -> HTTPService:
@@ -270,6 +275,7 @@ class Worker:
         await self._close_ports(self._ports)
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
+        await self._access.finish()
         self.figures.close()
         self._backends.close()
         self._peers.close()
@@ -314,7 +320,10 @@ class Worker:
         return self._configuration.limits.reload_drain_s
 
     def reload_certificates(self) -> None:
-        """Read the certificates again. Raises ConfigurationError, after which the old ones stay in use."""
+        """Read certificates and secrets again. Raises ConfigurationError, after which the old ones stay in
+        use.
+        """
+        self._access.reload()
         if self._certificates is not None:
             self._certificates.reload(time())
         self._nodes.reload()

@@ -34,7 +34,7 @@ const REASONS = {
   client_vanished: "the client's network vanished", upstream_vanished: "the media server's network vanished",
   replaced: "the publisher's newer session replaced it",
   drained: "the gateway ended", ended_by_operator: "the operator ended it", fault: "a fault of the gateway",
-  worker_lost: "its worker process failed",
+  denied: "access control refused it", worker_lost: "its worker process failed",
 };
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",

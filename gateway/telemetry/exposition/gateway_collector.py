@@ -46,6 +46,7 @@ class GatewayCollector(Collector):
         yield from self._event_loop()
         yield from self._forwarded()
         yield from self._nodes()
+        yield from self._callbacks()
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",
@@ -155,6 +156,18 @@ class GatewayCollector(Collector):
             for node, is_connected in states.items():
                 up.add_metric([node], is_connected)
             yield up
+
+    def _callbacks(self) -> Iterator[Metric]:
+        counts = self._sources.callbacks
+        if counts:
+            family = CounterMetricFamily(
+                PREFIX + "callbacks",
+                "Calls of HTTP callbacks: whether they allowed or refused, or failed.",
+                labels=["callback", "result"],
+            )
+            for names, count in counts.items():
+                family.add_metric(names, count)
+            yield family
 
     def _event_loop(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(

@@ -21,6 +21,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "upstream_stalled": "the media server took no more data",
     "upstream_unavailable": "no media server took the connection",
     "drained": "the gateway stopped",
+    "denied": "refused by access control",
     "ended_by_operator": "ended by the operator",
     "fault": "a fault of the gateway",
 }

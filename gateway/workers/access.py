@@ -1,0 +1,161 @@
+"""Access control of a worker: the configured rules, signed keys and callbacks, in this order.
+
+Nothing is checked, and no session has an ``AccessControl``, unless one of the three is configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_IROTH, S_IWOTH
+from time import time
+from typing import Any, final
+
+from twisted.internet.defer import Deferred
+
+from gateway.configuration import sections
+from gateway.configuration.sections import Config
+from gateway.errors import ConfigurationError
+from gateway.protocols.access import (
+    AccessRequest,
+    AccessRule,
+    AccessRules,
+    Action,
+    Verdict,
+    Visitor,
+)
+from gateway.protocols.networks import Networks
+from gateway.protocols.stream_keys import StreamKeys
+from gateway.regular_files import read_regular_file
+from gateway.telemetry.observer import SessionObserver
+from gateway.telemetry.summary import Summary
+from gateway.tunnels.access_control import AccessControl, Controlled
+from gateway.upstreams.callbacks import Callbacks, CallbackSettings
+
+# 128 bits, if they are random.
+_LEAST_SECRET_BYTES = 16
+_MOST_SECRETS = 16
+_MOST_FILE_BYTES = 16 * 1024
+
+
+@final
+class Access:
+    """``later`` calls a function in the reactor's next iteration. Raises ConfigurationError."""
+
+    def __init__(
+        self, configuration: Config, reactor: Any, later: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._configuration = configuration
+        self._later = later
+        self._rules = AccessRules(map(_rule, configuration.access))
+        self._keys = _read_keys(configuration)
+        callback = configuration.callback
+        self.callbacks = None if callback is None else Callbacks(reactor, _settings(callback))
+        self._is_configured = bool(configuration.access or self._keys or callback)
+
+    def control(self, session: Controlled, visitor: Visitor) -> AccessControl | None:
+        """The access control of a new session; None if nothing is checked."""
+        if not self._is_configured:
+            return None
+        return AccessControl(session, visitor, self, self._later)
+
+    def judge(self, request: AccessRequest, visitor: Visitor) -> Verdict | Deferred[Verdict]:
+        """The first refusal, or the callback's verdict."""
+        verdict = self._rules.judge(request, visitor.address)
+        if not verdict.refusal and self._keys is not None:
+            verdict = self._keys.judge(request, time())
+        if verdict.refusal or self.callbacks is None:
+            return verdict
+        return self.callbacks.judge(request, visitor)
+
+    def reload(self) -> None:
+        """Read the secrets again. Raises ConfigurationError, after which the old ones stay in use."""
+        self._keys = _read_keys(self._configuration)
+
+    async def finish(self) -> None:
+        """Wait for callbacks that have begun."""
+        if self.callbacks is not None:
+            await self.callbacks.finish()
+
+
+@final
+class EndedStreams(SessionObserver):
+    """Reports ended publishes and plays to the callback "done"."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+
+    def ended(self, summary: Summary) -> None:
+        if summary.action:
+            self._callbacks.tell_done(_parameters(summary))
+
+
+def _parameters(summary: Summary) -> dict[str, str]:
+    return {
+        "call": "done",
+        "addr": summary.address,
+        "clientid": summary.alias,
+        "app": summary.application,
+        "name": summary.stream,
+        "action": summary.action,
+        "duration": f"{summary.duration_s:.3f}",
+        "bytes_in": str(summary.bytes_up),
+        "bytes_out": str(summary.bytes_down),
+        "reason": summary.reason,
+    }
+
+
+def _rule(rule: sections.AccessRule) -> AccessRule:
+    named = rule.allow or rule.deny
+    return AccessRule(
+        rule.allow is not None,
+        frozenset(Action) if named == "all" else frozenset({Action(named)}),
+        Networks.of(rule.clients),
+        rule.application,
+        rule.stream,
+    )
+
+
+def _settings(callback: sections.Callback) -> CallbackSettings:
+    urls = {
+        "connect": callback.on_connect,
+        "publish": callback.on_publish,
+        "play": callback.on_play,
+        "done": callback.on_done,
+    }
+    return CallbackSettings(
+        {name: url for name, url in urls.items() if url is not None},
+        callback.method,
+        callback.timeout_s,
+        callback.on_failure == "allow",
+    )
+
+
+def _read_keys(configuration: Config) -> StreamKeys | None:
+    settings = configuration.stream_keys
+    if settings is None:
+        return None
+    with configuration.source.at("stream_keys", "secrets_file"):
+        secrets = read_secrets(Path(settings.secrets_file))
+    return StreamKeys(secrets, map(Action, settings.required_for))
+
+
+def read_secrets(path: Path) -> list[bytes]:
+    """The lines of a file of secrets, without empty ones and comments. Raises ConfigurationError."""
+    try:
+        mode = path.stat().st_mode
+        content = read_regular_file(path, _MOST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if mode & (S_IROTH | S_IWOTH):
+        raise ConfigurationError(f"{path}: open to everybody on this machine; chmod o-rw it")
+    lines = [line.strip() for line in content.splitlines()]
+    secrets = [line for line in lines if line and not line.startswith(b"#")]
+    if not 1 <= len(secrets) <= _MOST_SECRETS or len(content) > _MOST_FILE_BYTES:
+        raise ConfigurationError(f"{path}: expected 1 to {_MOST_SECRETS} secrets, one on each line")
+    if any(len(secret) < _LEAST_SECRET_BYTES for secret in secrets):
+        raise ConfigurationError(
+            f"{path}: a secret has at least {_LEAST_SECRET_BYTES} characters; "
+            "make one with: openssl rand -hex 32"
+        )
+    return secrets
