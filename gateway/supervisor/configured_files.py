@@ -1,4 +1,4 @@
-"""Checks of the files that the configuration names: certificates, token, authorities, access log.
+"""Checks of the files that the configuration names: certificates, token, authorities, secrets, access log.
 
 They run for ``--check``, at the start and before a reload, with the functions that later read the files
 again for use. Each line has the key's place in the configuration, and the file.
@@ -19,6 +19,7 @@ from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
 from gateway.workers.peering.node_tls import NodeTls
+from gateway.workers.stream_secrets import stream_keys
 
 
 def check(configuration: Config, now: float) -> None:
@@ -54,6 +55,7 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
             yield partial(read, settings, configuration.source)
     if configuration.node.certificate is not None and configuration.node.authorities is not None:
         yield partial(NodeTls, configuration)
+    yield partial(stream_keys, configuration)
     yield partial(_check_access_log, configuration)
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:

@@ -17,9 +17,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from attrs import frozen
 from OpenSSL.SSL import Error as SSLError
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.defer import TimeoutError as TimedOut
-from twisted.internet.error import ConnectError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.web.client import (
@@ -142,14 +141,20 @@ class Callbacks:
         """The status of the answer, and its Location or empty. Raises _CallFailedError."""
         if len(self._calls) >= _MOST_CALLS:
             raise _CallFailedError(f"over {_MOST_CALLS} calls at the same time")
+        request = self._request(callback, query, fields)
+        timeout = self._reactor.callLater(self._settings.timeout_s, request.cancel)
         try:
-            response = await self._request(callback, query, fields).addTimeout(
-                self._settings.timeout_s, self._reactor
-            )
-        except TimedOut:
+            response = await request
+        except (CancelledError, ConnectingCancelledError):
+            if timeout.active():
+                # The session has ended.
+                raise CancelledError from None
             raise _CallFailedError(f"no answer in {self._settings.timeout_s:g} s") from None
         except (ConnectError, ResponseNeverReceived, ResponseFailed, SSLError) as error:
             raise _CallFailedError(_cause_of(error)) from None
+        finally:
+            if timeout.active():
+                timeout.cancel()
         response.deliverBody(_Unread())
         (location,) = response.headers.getRawHeaders("location", [""])[:1]
         return response.code, location

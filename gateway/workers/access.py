@@ -6,8 +6,6 @@ Nothing is checked, and no session has an ``AccessControl``, unless one of the t
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from stat import S_IROTH, S_IWOTH
 from time import time
 from typing import Any, final
 
@@ -15,7 +13,6 @@ from twisted.internet.defer import Deferred
 
 from gateway.configuration import sections
 from gateway.configuration.sections import Config
-from gateway.errors import ConfigurationError
 from gateway.protocols.access import (
     AccessRequest,
     AccessRule,
@@ -25,17 +22,11 @@ from gateway.protocols.access import (
     Visitor,
 )
 from gateway.protocols.networks import Networks
-from gateway.protocols.stream_keys import StreamKeys
-from gateway.regular_files import read_regular_file
 from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.access_control import AccessControl, Controlled
 from gateway.upstreams.callbacks import Callbacks, CallbackSettings
-
-# 128 bits, if they are random.
-_LEAST_SECRET_BYTES = 16
-_MOST_SECRETS = 16
-_MOST_FILE_BYTES = 16 * 1024
+from gateway.workers.stream_secrets import stream_keys
 
 
 @final
@@ -48,7 +39,7 @@ class Access:
         self._configuration = configuration
         self._later = later
         self._rules = AccessRules(map(_rule, configuration.access))
-        self._keys = _read_keys(configuration)
+        self._keys = stream_keys(configuration)
         callback = configuration.callback
         self.callbacks = None if callback is None else Callbacks(reactor, _settings(callback))
         self._is_configured = bool(configuration.access or self._keys or callback)
@@ -70,7 +61,7 @@ class Access:
 
     def reload(self) -> None:
         """Read the secrets again. Raises ConfigurationError, after which the old ones stay in use."""
-        self._keys = _read_keys(self._configuration)
+        self._keys = stream_keys(self._configuration)
 
     async def finish(self) -> None:
         """Wait for callbacks that have begun."""
@@ -129,33 +120,3 @@ def _settings(callback: sections.Callback) -> CallbackSettings:
         callback.timeout_s,
         callback.on_failure == "allow",
     )
-
-
-def _read_keys(configuration: Config) -> StreamKeys | None:
-    settings = configuration.stream_keys
-    if settings is None:
-        return None
-    with configuration.source.at("stream_keys", "secrets_file"):
-        secrets = read_secrets(Path(settings.secrets_file))
-    return StreamKeys(secrets, map(Action, settings.required_for))
-
-
-def read_secrets(path: Path) -> list[bytes]:
-    """The lines of a file of secrets, without empty ones and comments. Raises ConfigurationError."""
-    try:
-        mode = path.stat().st_mode
-        content = read_regular_file(path, _MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if mode & (S_IROTH | S_IWOTH):
-        raise ConfigurationError(f"{path}: open to everybody on this machine; chmod o-rw it")
-    lines = [line.strip() for line in content.splitlines()]
-    secrets = [line for line in lines if line and not line.startswith(b"#")]
-    if not 1 <= len(secrets) <= _MOST_SECRETS or len(content) > _MOST_FILE_BYTES:
-        raise ConfigurationError(f"{path}: expected 1 to {_MOST_SECRETS} secrets, one on each line")
-    if any(len(secret) < _LEAST_SECRET_BYTES for secret in secrets):
-        raise ConfigurationError(
-            f"{path}: a secret has at least {_LEAST_SECRET_BYTES} characters; "
-            "make one with: openssl rand -hex 32"
-        )
-    return secrets

@@ -275,6 +275,36 @@ def test_a_configuration_is_immutable() -> None:
             f"{LISTENER}[limits]\nhed_s = 1",
             '[limits], key "hed_s": unknown key; did you mean "head_s',
         ),
+        (
+            f'{LISTENER}[[access]]\nclients = ["10.0.0.0/8"]',
+            '[[access]] 1: expected either "allow" or "deny"',
+        ),
+        (
+            f'{LISTENER}[[access]]\nallow = "play"\ndeny = "play"',
+            '[[access]] 1: expected either "allow" or "deny"',
+        ),
+        (
+            f'{LISTENER}[[access]]\ndeny = "connect"\nstream = "x"',
+            '[[access]] 1, key "stream": a connect has no stream; leave it out',
+        ),
+        (
+            f'{LISTENER}[[access]]\ndeny = "all"\napplication = "/live"',
+            '[[access]] 1, key "application": "/live": expected a name or a pattern',
+        ),
+        (f"{LISTENER}[stream_keys]", '[stream_keys], key "secrets_file": missing'),
+        (f"{LISTENER}[callback]", "[callback]: no URL; set on_connect, on_publish"),
+        (
+            f'{LISTENER}[callback]\non_play = "127.0.0.1:80"',
+            '[callback], key "on_play": "127.0.0.1:80": expected a URL, such as',
+        ),
+        (
+            f'{LISTENER}[callback]\non_play = "http://user:word@h/"',
+            '[callback], key "on_play": "http://user:word@h/": expected a URL, such as',
+        ),
+        (
+            f'{LISTENER}[callback]\non_done = "http://h/"\n[telemetry]\nenabled = false',
+            '[callback], key "on_done": requires telemetry',
+        ),
         # Control characters from the file must not reach the operator's terminal.
         (
             f'{LISTENER}[node]\n"\\u001b\\n" = 1',

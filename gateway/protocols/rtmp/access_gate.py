@@ -48,6 +48,9 @@ _REFUSALS: Final = {
     Action.PUBLISH: "NetStream.Publish.BadName",
     Action.PLAY: "NetStream.Play.Failed",
 }
+# The cost of a request in chunks, because a callback may have to be called: a client can make a hundred at
+# once, and five a second.
+_REQUEST_CHUNKS: Final = 50
 # The key of the application in a connect's object.
 _APPLICATION_KEY: Final = b"\x00\x03app"
 # Wowza's and FMS's name of an application's default instance.
@@ -139,15 +142,16 @@ class AccessGate:
     def _until_request(self, out: bytes) -> bytes:
         """Pass all commands up to the next one that needs a verdict. Returns ``out`` and their bytes."""
         pieces = [out]
-        while (message := self._filter.command) is not None:
+        while self.request is None and (message := self._filter.command) is not None:
             command = read_command(message)
             if command is None or not _COMMAND_NAME.fullmatch(command.name):
                 raise RTMPError("a command name that servers may read in different ways")
             self.request = self._request(command, message.payload)
             if self.request is not None:
+                self._filter.charge(_REQUEST_CHUNKS)
                 self._command = command
-                break
-            pieces.append(self._filter.resume())
+            else:
+                pieces.append(self._filter.resume())
         return b"".join(pieces) if len(pieces) > 1 else out
 
     def _request(self, command: Command, payload: bytes) -> AccessRequest | None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol, final
 
+from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.commands import read_command
 from gateway.protocols.rtmp.messages import Message
 from tests.helpers.interop.servers import LOOPBACK
 from tests.helpers.rtmp_client import MEDIA_TYPES, Client
@@ -114,14 +116,16 @@ class Talk:
         self._client = Client()
         stream.send(self._client.hello())
 
-    def start(self, role: str, path: str) -> None:
-        """``publish`` or ``play`` the stream at ``path``: application, slash, name."""
+    def start(self, role: str, path: str) -> Value:
+        """``publish`` or ``play`` the stream at ``path``: application, slash, name. Returns the status."""
         application, _, name = path.partition("/")
         while not self._client.handshaken:
             self._receive()
         self._ask(self._client.connect(application), b"_result")
         self._ask(self._client.call("createStream", 2.0), b"_result")
-        self._ask(self._client.call(role, 0.0, name, stream_id=1), b"NetStream.")
+        asked = self._client.call(role, 0.0, name, stream_id=1)
+        status = read_command(self._ask(asked, b"NetStream."))
+        return status.argument(0) if status is not None else None
 
     def end(self) -> None:
         self._stream.end()
@@ -137,14 +141,14 @@ class Talk:
                 return found
             self._receive()
 
-    def _ask(self, question: bytes, answer: bytes) -> None:
-        """Wait until the server has sent ``answer``; later data is kept."""
+    def _ask(self, question: bytes, answer: bytes) -> Message:
+        """Wait for the message that has ``answer``; later data is kept."""
         self._stream.send(question)
         while True:
             for place, message in enumerate(self._client.messages):
                 if answer in message.payload:
                     del self._client.messages[: place + 1]
-                    return
+                    return message
             self._receive()
 
     def _receive(self) -> None:

@@ -101,6 +101,15 @@ def test_publish_and_play_wait_and_other_commands_pass(last: Message, action: Ac
     assert conversation.received()[-1] == read_command(last)
 
 
+def test_a_request_is_asked_once_however_many_bytes_follow_it() -> None:
+    conversation = Conversation()
+    first = conversation.send(CONNECTING)
+    assert conversation.send(CREATING) is first
+    assert conversation.received() == []
+    assert conversation.allow() is None
+    assert len(conversation.received()) == 2
+
+
 def test_commands_sent_together_wait_for_each_other() -> None:
     conversation = Conversation()
     conversation.send(CONNECTING, CREATING, PUBLISHING, PLAYING)
