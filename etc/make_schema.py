@@ -60,7 +60,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     float: {"type": "number"},
     str: {"type": "string"},
     ListenAddress: _strings(r"unix:/.*|systemd:[^:]+|.+:[0-9]{1,5}"),
-    ServerAddress: _SERVER,
+    ServerAddress: _strings(r"([A-Za-z]+://)?[^/]+"),
     values.WebServerAddress: _SERVER,
     values.NodeAddress: _strings(r".+:[0-9]{1,5}"),
     values.PeerAddress: _SERVER,

@@ -115,6 +115,16 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
         yield Problem(places[place], f"{quoted(str(server))} is listed twice; remove one")
 
 
+def _check_schemes(config: Config) -> Iterator[Problem]:
+    for index, upstream in enumerate(config.upstreams):
+        for item, server in enumerate(upstream.servers):
+            if server.scheme != "rtmp":
+                yield Problem(
+                    ("upstream", index, "servers", item),
+                    f'{quoted(str(server))}: "{server.scheme}://" is not supported yet; use "rtmp://"',
+                )
+
+
 def _check_admin(config: Config) -> Iterator[Problem]:
     admin = config.admin
     if admin is None:
@@ -185,6 +195,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_tls,
     _check_proxy_protocol,
     _check_upstreams,
+    _check_schemes,
     _check_admin,
     _check_peers,
     _check_limits,

@@ -46,6 +46,14 @@ from tests.configuration.refusals import LISTENER, load, problems
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),
         (
+            LISTENER + '[[upstream]]\nservers = ["rtmp://a", "b", "a:1935"]',
+            '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
+        ),
+        (
+            LISTENER + '[[upstream]]\nservers = ["a", "rtmpts://a"]',
+            '[[upstream]] 1, key "servers", item 2: "rtmpts://a:443": "rtmpts://" is not supported yet',
+        ),
+        (
             LISTENER + '[tls]\ncertificates = ["/a"]',
             '[tls], key "certificates": not used by any listener; add tls = true to one',
         ),

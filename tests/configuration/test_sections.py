@@ -195,7 +195,7 @@ def test_a_configuration_is_immutable() -> None:
         ),
         (
             f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
-            '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out "rtmp:',
+            '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out the pat',
         ),
         (f"{LISTENER}[website]\n", '[website], key "server": missing'),
         (
