@@ -62,7 +62,7 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
     if configuration.node.certificate is not None and configuration.node.authorities is not None:
         yield partial(NodeTls, configuration)
     for index in range(len(configuration.upstreams)):
-        yield partial(client_tls, configuration, index)
+        yield partial(client_tls, configuration, index, now)
     yield partial(_check_access_log, configuration)
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:

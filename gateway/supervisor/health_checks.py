@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import uniform
+from time import time
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
@@ -90,7 +91,7 @@ class HealthChecks:
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
-            tls = client_tls(configuration, index)
+            tls = client_tls(configuration, index, time())
             for address in upstream.servers:
                 checked = _Checked(address, upstream, kind, tls)
                 known = before.get(checked.server.name)

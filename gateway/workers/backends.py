@@ -7,7 +7,7 @@ of ``look_ups`` is due every minute.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any, final
 
 from twisted.internet.defer import Deferred
@@ -55,7 +55,8 @@ class Backends:
         """
         configuration = self._configuration
         self._tls = [
-            client_tls(configuration, index) for index in range(len(configuration.upstreams))
+            client_tls(configuration, index, time())
+            for index in range(len(configuration.upstreams))
         ]
         pool = Pool(
             self._reactor,
@@ -97,7 +98,7 @@ class Backends:
         ones stay in use.
         """
         read = [
-            (tls, read_context(self._configuration, index))
+            (tls, read_context(self._configuration, index, time()))
             for index, tls in enumerate(self._tls)
             if tls is not None
         ]

@@ -384,6 +384,28 @@ def test_a_handshake_has_the_deadline_of_the_connect(
     assert connections[0].received[:1] == b"\x16"
 
 
+class Dripping(Protocol):
+    """A server that sends a record of its handshake a byte at a time."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\x00")
+        self._drip()
+
+    def _drip(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"\x00")
+        if transport.connected:
+            transport.reactor.callLater(0.01, self._drip)
+
+
+def test_a_byte_at_a_time_does_not_extend_the_deadline_of_a_handshake(network: Network) -> None:
+    address = network.listen(Factory.forProtocol(Dripping), "rtmps")
+    began = network.reactor.seconds()
+    assert "in time" in failure(network, address, client_context(), timeout_s=0.3)
+    assert network.reactor.seconds() - began < 2
+
+
 def test_the_proxy_header_precedes_the_handshake(
     network: Network, certificates: Certificates
 ) -> None:
