@@ -268,13 +268,22 @@ def test_a_missing_certificate_is_one_warning_in_tls_1_3(
 # --- Resumption ---
 
 
-@both_versions
+@pytest.mark.parametrize(
+    ("version", "tickets"),
+    [
+        (ssl.TLSVersion.TLSv1_2, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+    ids=["1.2 by its id", "1.2 by a ticket", "1.3"],
+)
 def test_a_session_is_resumed_by_later_connections(
-    network: Network, certificates: Certificates, version: ssl.TLSVersion
+    network: Network, certificates: Certificates, version: ssl.TLSVersion, tickets: bool
 ) -> None:
     context = certificates.server(NAME)
-    context.options &= ~ssl.OP_NO_TICKET
-    context.num_tickets = 2
+    if tickets:
+        context.options &= ~ssl.OP_NO_TICKET
+        context.num_tickets = 2
     server = SecureServer(network, context)
     client = certificates.client()
     client.maximum_version = version
@@ -382,6 +391,17 @@ def test_a_handshake_has_the_deadline_of_the_connect(
         assert network.result_of(pool.connect(Client())) == f"rtmps://{NAME}:{valid.address.port}"
     assert any("it does not complete the TLS handshake in time" in line for line in lines)
     assert connections[0].received[:1] == b"\x16"
+
+
+def test_an_established_connection_outlives_the_deadline_of_the_connect(
+    network: Network, certificates: Certificates
+) -> None:
+    server = SecureServer(network, certificates.server("127.0.0.1"))
+    client = dialled(network, server.address, certificates.client(), timeout_s=0.1)
+    over: list[int] = []
+    network.reactor.callLater(0.15, over.append, 1)
+    network.until(lambda: over)
+    assert client.losses == []
 
 
 class Dripping(Protocol):
