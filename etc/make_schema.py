@@ -60,7 +60,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     float: {"type": "number"},
     str: {"type": "string"},
     ListenAddress: _strings(r"unix:/.*|systemd:[^:]+|.+:[0-9]{1,5}"),
-    ServerAddress: _SERVER,
+    ServerAddress: _strings(r"([A-Za-z]+://)?[^/]+"),
     values.WebServerAddress: _SERVER,
     values.NodeAddress: _strings(r".+:[0-9]{1,5}"),
     values.PeerAddress: _SERVER,
@@ -69,6 +69,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.Host: _strings(values.HOST_NAME.pattern),
     values.Pattern: _strings(values.NAME_PATTERN.pattern),
     values.HttpUrl: _strings(r"https?://[!-~]+"),
+    values.ServerName: _strings(r"[^/\[\]]+"),
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),
     values.Latency: {

@@ -17,6 +17,14 @@ from attrs import frozen
 RTMP_PORT = 1935
 PEER_PORT = 1936
 HTTP_PORT = 80
+HTTPS_PORT = 443
+# The schemes of media servers, with the default ports of players.
+_SCHEME_PORTS = {
+    "rtmp": RTMP_PORT,
+    "rtmps": HTTPS_PORT,
+    "rtmpt": HTTP_PORT,
+    "rtmpts": HTTPS_PORT,
+}
 
 Network = IPv4Network | IPv6Network
 
@@ -25,7 +33,10 @@ _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
 _PORT = re.compile(r"[0-9]{1,5}")
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/]*(?P<path>/.*)?", re.DOTALL)
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/?#]*@)?(?P<server>[^/?#]*)(?P<path>.*)",
+    re.DOTALL,
+)
 # Short forms of nginx, HAProxy and Go for a port on all addresses, and a name with two addresses.
 _SHORT = re.compile(
     r"(?P<name>\*?|localhost):(?P<port>[0-9]{1,5})|(?P<bare>[0-9]{1,5})", re.IGNORECASE
@@ -96,13 +107,23 @@ def overlap(one: ListenAddress, other: ListenAddress) -> bool:
 
 @frozen
 class ServerAddress:
-    """A server: a host name, an IPv4 or an IPv6 address (without brackets), and a port."""
+    """A server: a host name, an IPv4 or an IPv6 address (without brackets), and a port.
+
+    ``scheme``: the way to speak RTMP to it, "rtmp", "rtmps", "rtmpt" or "rtmpts". Other servers have none.
+    """
 
     host: str
     port: int
+    scheme: str = "rtmp"
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is reached by TLS."""
+        return self.scheme in ("rtmps", "rtmpts")
 
     def __str__(self) -> str:
-        return _joined(self.host, self.port)
+        joined = _joined(self.host, self.port)
+        return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"
 
 
 def quoted(value: object) -> str:
@@ -119,27 +140,32 @@ def parse_listen_address(text: object) -> ListenAddress:
     return _LISTENING_SCHEMES.get(scheme, _parse_tcp)(written, rest)
 
 
-def parse_server(text: object, default_port: int = RTMP_PORT) -> ServerAddress:
-    """Parse an upstream server. Raises ValueError."""
+def parse_server(text: object) -> ServerAddress:
+    """Parse an upstream server, "HOST:PORT" or a URL without a path. Raises ValueError."""
     written = _text(text)
-    _refuse_url(written)
-    host, port = _split(written)
-    if not (_is_version(host, IPv6Address) if "[" in written else _is_host(host)):
-        raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
-    number = default_port if port is None else _port(written, port)
-    if number == 0:
-        raise ValueError(f"{quoted(written)}: expected a port from 1 to 65535")
-    return ServerAddress(host, number)
+    url = _URL.fullmatch(written)
+    if url is None:
+        return ServerAddress(*_host_and_port(written, written, RTMP_PORT))
+    scheme = url["scheme"].lower()
+    if scheme not in _SCHEME_PORTS:
+        known = ", ".join(quoted(f"{each}://") for each in _SCHEME_PORTS)
+        raise ValueError(f"{quoted(written)}: expected one of {known}, or none of them")
+    for part, cause in (("user", "user name"), ("path", "path")):
+        if url[part]:
+            raise ValueError(
+                f"{quoted(written)}: leave out the {cause} {quoted(url[part])}; clients send their own"
+            )
+    return ServerAddress(*_host_and_port(written, url["server"], _SCHEME_PORTS[scheme]), scheme)
 
 
 def parse_website(text: object) -> ServerAddress:
-    """Parse the website's server: as ``parse_server``, with port 80 as default. Raises ValueError."""
-    return parse_server(text, HTTP_PORT)
+    """Parse the website's server, "HOST:PORT", with port 80 as default. Raises ValueError."""
+    return _parse_plain(text, HTTP_PORT)
 
 
 def parse_peer(text: object) -> ServerAddress:
-    """Parse another node's address: as ``parse_server``, with port 1936 as default. Raises ValueError."""
-    return parse_server(text, PEER_PORT)
+    """Parse another node's address, "HOST:PORT", with port 1936 as default. Raises ValueError."""
+    return _parse_plain(text, PEER_PORT)
 
 
 def parse_network(text: object) -> Network:
@@ -236,18 +262,37 @@ def _port(written: str, digits: str) -> int:
     return int(digits)
 
 
-def _refuse_url(written: str) -> None:
+def _parse_plain(text: object, default_port: int) -> ServerAddress:
+    """Parse a server that has no URL. Raises ValueError."""
+    written = _text(text)
     url = _URL.fullmatch(written)
     if url:
         rest = " and the path" if url["path"] else ""
-        raise ValueError(f"{quoted(written)}: leave out {quoted(url['scheme'])}{rest}")
+        raise ValueError(f"{quoted(written)}: leave out {quoted(url['scheme'] + '://')}{rest}")
+    return ServerAddress(*_host_and_port(written, written, default_port))
 
 
-def _is_host(host: str) -> bool:
+def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, int]:
+    """Parse ``server``, which is a part of ``written``. Raises ValueError."""
+    host, port = _split(server)
+    if not (is_ipv6(host) if "[" in server else is_host(host)):
+        raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
+    number = default_port if port is None else _port(written, port)
+    if number == 0:
+        raise ValueError(f"{quoted(written)}: expected a port from 1 to 65535")
+    return host, number
+
+
+def is_host(host: str) -> bool:
     """Whether it is a host name or an IPv4 address. Digits and dots alone must be an IPv4 address."""
     if re.fullmatch(r"[0-9.]+", host):
         return _is_version(host, IPv4Address)
     return _HOST_NAME.fullmatch(host) is not None
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether it is an IPv6 address, without brackets."""
+    return _is_version(host, IPv6Address)
 
 
 def _is_version(host: str, version: Callable[[str], object]) -> bool:

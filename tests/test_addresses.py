@@ -15,6 +15,7 @@ from gateway.addresses import (
     overlap,
     parse_listen_address,
     parse_network,
+    parse_peer,
     parse_server,
     parse_website,
     quoted,
@@ -151,18 +152,68 @@ def test_an_invalid_server_is_refused_with_its_value_in_the_error(text: object) 
 
 
 @pytest.mark.parametrize(
-    ("text", "advice"),
+    ("text", "server"),
     [
-        ("rtmp://media.example.org/live", 'leave out "rtmp://" and the path'),
-        ("rtmp://media:1935/live/x?y=z", 'leave out "rtmp://" and the path'),
-        ("rtmp://[::1]/", 'leave out "rtmp://" and the path'),
-        ("rtmp://media", 'leave out "rtmp://"'),
-        ("HTTP://site:8134", 'leave out "HTTP://"'),
-        ("rtmp://", 'leave out "rtmp://"'),
+        ("rtmp://media", ServerAddress("media", 1935)),
+        ("rtmps://media", ServerAddress("media", 443, "rtmps")),
+        ("rtmpt://media", ServerAddress("media", 80, "rtmpt")),
+        ("rtmpts://media", ServerAddress("media", 443, "rtmpts")),
+        ("RTMPS://media:1936", ServerAddress("media", 1936, "rtmps")),
+        ("rtmps://[::1]", ServerAddress("::1", 443, "rtmps")),
+        ("rtmps://192.0.2.1:1", ServerAddress("192.0.2.1", 1, "rtmps")),
     ],
 )
-def test_a_url_is_refused_with_the_parts_to_remove_in_the_error(text: str, advice: str) -> None:
-    for parse in (parse_server, parse_website):
+def test_a_server_is_also_a_url_with_the_default_port_of_its_scheme(
+    text: str, server: ServerAddress
+) -> None:
+    assert parse_server(text) == server
+    assert parse_server(str(server)) == server
+
+
+def test_a_server_of_plain_rtmp_is_formatted_without_its_scheme() -> None:
+    assert str(parse_server("rtmp://media")) == "media:1935"
+    assert str(parse_server("rtmps://media")) == "rtmps://media:443"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("rtmp://media/live", 'leave out the path "/live"; clients send their own'),
+        ("rtmps://[::1]/", 'leave out the path "/"; clients send their own'),
+        ("rtmp://media?key=x", 'leave out the path "?key=x"; clients send their own'),
+        ("rtmp://media#x", 'leave out the path "#x"; clients send their own'),
+        ("rtmps://me:pass@media", 'leave out the user name "me:pass@"; clients send their own'),
+        ("rtmp://", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
+        ("rtmps://media:x", 'port "x" is not a number up to 65535'),
+        ("rtmps://media:0", "expected a port from 1 to 65535"),
+        ("rtmps://::1", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
+        (
+            "http://media",
+            'expected one of "rtmp://", "rtmps://", "rtmpt://", "rtmpts://", or none of them',
+        ),
+    ],
+)
+def test_an_invalid_url_of_a_server_is_refused_with_the_cause(text: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|leave out|port") as refusal:
+        parse_server(text)
+    assert str(refusal.value) == f"{quoted(text)}: {cause}"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("http://site.example.org/live", 'leave out "http://" and the path'),
+        ("http://site:1935/live/x?y=z", 'leave out "http://" and the path'),
+        ("http://[::1]/", 'leave out "http://" and the path'),
+        ("rtmp://media", 'leave out "rtmp://"'),
+        ("HTTP://site:8134", 'leave out "HTTP://"'),
+        ("http://", 'leave out "http://"'),
+    ],
+)
+def test_the_url_of_a_website_or_a_peer_is_refused_with_the_parts_to_remove_in_the_error(
+    text: str, advice: str
+) -> None:
+    for parse in (parse_website, parse_peer):
         with pytest.raises(ValueError, match="leave out") as refusal:
             parse(text)
         assert str(refusal.value) == f"{quoted(text)}: {advice}"
@@ -176,6 +227,10 @@ def test_an_ipv6_address_is_formatted_in_brackets() -> None:
 def test_the_default_port_of_a_website_is_80() -> None:
     assert parse_website("site") == ServerAddress("site", 80)
     assert parse_website("site:8134") == ServerAddress("site", 8134)
+
+
+def test_the_default_port_of_a_peer_is_1936() -> None:
+    assert parse_peer("10.0.0.2") == ServerAddress("10.0.0.2", 1936)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"])

@@ -69,6 +69,9 @@ def test_each_key_has_the_same_value_as_in_the_example(file: Path) -> None:
     document["tunnel"]["latency"] = 0.25
     # The first rule has all keys but deny.
     document["access"] = document["access"][:1]
+    # The second upstream has the keys for TLS, and the first one all others.
+    first, second = document["upstream"]
+    document["upstream"] = [{**first, "tls_verify": True}, {**first, **second}]
     written = tomllib.loads(toml_of(load(file, text)))
     written["listener"] = written["listener"][1:]
     written["access"] = written["access"][:1]
@@ -81,6 +84,11 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         '# Not set: [[listener]] 1, key "congestion_control"',
         '# Not set: [[listener]] 2, key "congestion_control"',
         '# Not set: [[listener]] 3, key "congestion_control"',
+        *(
+            f'# Not set: [[upstream]] {number}, key "{key}"'
+            for number in (1, 2)
+            for key in ("tls_authorities", "tls_certificate", "tls_server_name")
+        ),
         "# Not set: [stream_keys]",
         "# Not set: [callback]",
         '# Not set: [admin], key "token_file"',

@@ -70,7 +70,7 @@ class OneWorker:
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
         self._server.drained_upstreams[server] = on
-        return server == "media:1935"
+        return server in ("media:1935", "rtmps://media:443")
 
     async def reload(self) -> list[str]:
         if isinstance(self._server.reloads, Exception):

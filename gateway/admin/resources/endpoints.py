@@ -33,8 +33,8 @@ from gateway.telemetry.exposition.text import Writer, cheaper, exposition
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 # The form of tunnels/ids.py, and longer: aliases are looked up, and never parsed.
 _ALIAS: Final = re.compile(r"[A-Za-z0-9_-]{1,31}")
-# As in the configuration: a name or an address, and a port.
-_SERVER: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,300}")
+# As in the configuration: perhaps a scheme, a name or an address, and a port.
+_SERVER: Final = re.compile(r"([a-z]{1,6}://)?[A-Za-z0-9._:\[\]-]{1,300}")
 
 
 @frozen

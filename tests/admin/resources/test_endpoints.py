@@ -58,14 +58,24 @@ def test_a_drain_refuses_new_sessions_until_the_drain_ends(server: AdminServer) 
     server.admission.enter("192.0.2.1")
 
 
-@pytest.mark.parametrize("path", ["/upstreams/media:1935/drain", "/upstreams/media%3A1935/drain"])
-def test_new_sessions_can_be_kept_from_a_server(server: AdminServer, path: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("media:1935", "media:1935"),
+        ("media%3A1935", "media:1935"),
+        ("rtmps%3A%2F%2Fmedia%3A443", "rtmps://media:443"),
+    ],
+)
+def test_new_sessions_can_be_kept_from_a_server(
+    server: AdminServer, written: str, name: str
+) -> None:
+    path = f"/upstreams/{written}/drain"
     answer = server.ask("POST", path)
     assert answer.status == 200
     assert answer.json == server.ask("GET", "/upstreams").json
-    assert server.drained_upstreams == {"media:1935": True}
+    assert server.drained_upstreams == {name: True}
     assert server.ask("DELETE", path).status == 200
-    assert server.drained_upstreams == {"media:1935": False}
+    assert server.drained_upstreams == {name: False}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,8 @@ def test_new_sessions_can_be_kept_from_a_server(server: AdminServer, path: str) 
         "/upstreams/a b/drain",
         "/upstreams/media:1935",
         "/upstreams//drain",
+        "/upstreams/rtmps%3A%2F%2Fother/drain",
+        "/upstreams/rtmps://media:443/drain",
     ],
 )
 def test_an_unknown_server_gets_404(server: AdminServer, path: str) -> None:
