@@ -29,6 +29,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "privkey.pem": key,
         "node.pem": key + chain + root,
         "nodes.pem": root,
+        "gateway.pem": key + chain,
+        "ca.pem": root,
     }.items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)

@@ -43,7 +43,8 @@ class _Checked:
     def __init__(
         self, address: ServerAddress, upstream: Upstream, kind: Kind, tls: ClientTLS | None
     ) -> None:
-        self.server = Server(address, proxy_protocol=upstream.proxy_protocol, tls=tls)
+        source_address = upstream.source_address or ""
+        self.server = Server(address, "upstream", upstream.proxy_protocol, tls, source_address)
         self.kind = kind
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall

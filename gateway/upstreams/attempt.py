@@ -29,6 +29,7 @@ VANISHED_S = Limits().vanished_s
 class Settings:
     """``timeout_s``: for the attempt. ``vanished_s``: an established connection is lost if the server
     acknowledges nothing for that long. ``header``: sent before everything else. ``tls``: None without TLS.
+    ``source_address``: an address of this machine; empty if the system chooses it.
     """
 
     port: int
@@ -36,6 +37,7 @@ class Settings:
     vanished_s: float = VANISHED_S
     header: bytes = b""
     tls: ServerTLS | None = None
+    source_address: str = ""
 
 
 @final
@@ -87,6 +89,7 @@ class Attempt(ClientFactory):
             host, settings.port, self, settings.timeout_s, None, self._reactor
         )
         self._connector.vanished_s = settings.vanished_s
+        self._connector.source_address = settings.source_address
         self._connector.connect()
 
     # Twisted's connector calls

@@ -11,7 +11,7 @@ from errno import EADDRNOTAVAIL
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
@@ -34,8 +34,8 @@ class Server:
     """A server and the addresses of its name at the last resolution.
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
-    "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``connections``: the open ones of
-    sessions.
+    "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
+    are connected to, empty if the system chooses it. ``connections``: the open ones of sessions.
     """
 
     def __init__(
@@ -44,12 +44,14 @@ class Server:
         role: str = "upstream",
         proxy_protocol: str = "off",
         tls: ClientTLS | None = None,
+        source_address: str = "",
     ) -> None:
         self.address = address
         self.name = str(address)
         self.role = role
         self.proxy_protocol = proxy_protocol
         self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
+        self.source_address = source_address
         self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
@@ -66,6 +68,13 @@ class Server:
             raise ConfigurationError(
                 f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
                 "check its spelling and this machine's resolver"
+            )
+        if self.source_address:
+            hosts = [host for host in hosts if (":" in host) == (":" in self.source_address)]
+        if not hosts:
+            raise ConfigurationError(
+                f"{self.role} {self.name}: the name {self.address.host!r} has no address of the family of"
+                f" source_address, {self.source_address}; name another source address, or remove it"
             )
         self._hosts = hosts
         self._reached.intersection_update(hosts)
@@ -103,11 +112,15 @@ def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhaus
     """The exhausted local resource that caused ``error``; None if the server caused it.
 
     EADDRNOTAVAIL means exhausted ports only if ``host`` was reached before; else the address family may be
-    disabled.
+    disabled. If the source address cannot be bound, which does not take a port, it is gone.
     """
     number = error.osError
-    if number not in CAUSES or (number == EADDRNOTAVAIL and not server.has_reached(host)):
+    if number not in CAUSES:
         return None
+    if number == EADDRNOTAVAIL:
+        is_gone = bool(server.source_address) and isinstance(error, ConnectBindError)
+        if is_gone or not server.has_reached(host):
+            return None
     cause, _, advice = CAUSES[number].partition("; ")
     return ResourcesExhausted(cause, advice)
 
@@ -166,9 +179,8 @@ async def connect(
     """
     host = server.next_host()
     header, port = server.header(host, client), server.address.port
-    attempt = Attempt(
-        reactor, protocol, Settings(port, timeout_s, vanished_s, header, server.tls), lost
-    )
+    settings = Settings(port, timeout_s, vanished_s, header, server.tls, server.source_address)
+    attempt = Attempt(reactor, protocol, settings, lost)
     attempt.connect(host)
     try:
         await attempt.done

@@ -112,7 +112,10 @@ class Backends:
 
     def _groups(self) -> list[Group]:
         return [
-            Group(upstream.servers, upstream.choose, upstream.proxy_protocol, tls)
+            Group(
+                *(upstream.servers, upstream.choose, upstream.proxy_protocol, tls),
+                source_address=upstream.source_address or "",
+            )
             for upstream, tls in zip(self._configuration.upstreams, self._tls, strict=True)
         ]
 

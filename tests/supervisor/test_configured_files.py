@@ -280,3 +280,18 @@ def test_a_fault_of_a_media_servers_file_is_reported_with_its_place(
         path.write_bytes(content)
     (line,) = faults(upstream(f'{key} = "{path}"'))
     assert line.startswith(f'FILE: [[upstream]] 1, key "{key}": {path}: {cause}')
+
+
+@pytest.mark.parametrize("address", ["127.0.0.5", "::1"])
+def test_a_source_address_of_this_machine_passes(address: str) -> None:
+    tables = f'[[upstream]]\nservers = ["media"]\nsource_address = "{address}"'
+    configured_files.check(configured(tables), NOW.timestamp())
+
+
+@pytest.mark.parametrize("address", ["192.0.2.5", "2001:db8::5"])
+def test_a_source_address_of_another_machine_is_a_fault(address: str) -> None:
+    (line,) = faults(configured(f'[[upstream]]\nservers = ["media"]\nsource_address = "{address}"'))
+    assert line == (
+        f'FILE: [[upstream]] 1, key "source_address": "{address}": no address of this machine; name one'
+        " that `ip address` lists"
+    )
