@@ -25,6 +25,7 @@ from gateway.protocols.access import Visitor
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.mirroring import MirrorReader
 from gateway.tunnels.access_control import AccessControl, Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay_connection import Reasons, RelayConnection
@@ -91,6 +92,8 @@ class Relay:
         "ended",
         "figures",
         "ingress",
+        "is_read",
+        "mirroring",
         "opened_at",
         "reading",
         "server",
@@ -113,6 +116,7 @@ class Relay:
         ingress: Ingress = RTMP,
         figures: Any = None,
         left: Callable[[], None] = _ignore,
+        mirroring: MirrorReader | None = None,
     ) -> None:
         self._table = table
         self._limits = limits
@@ -124,6 +128,9 @@ class Relay:
         self.reading: Any = figures.take_reading() if figures is not None else None
         # None without access control.
         self.access: AccessControl | None = None
+        # None if nothing can be mirrored, or no longer.
+        self.mirroring = mirroring
+        self.is_read = self.reading is not None or mirroring is not None
         self.server = ""
         self.clock = table.clock
         self.opened_at = table.clock()
@@ -184,11 +191,14 @@ class Relay:
     # Called by the connections
 
     def read(self, side: RelayConnection, data: bytes) -> None:
-        """Pass ``data`` read from ``side`` to the passive reader."""
-        if side is self.client:
-            self.reading = self.reading.up(data, self.clock())
-        else:
-            self.reading = self.reading.down(data, self.clock())
+        """Pass ``data`` read from ``side`` to the readers."""
+        now, is_up = self.clock(), side is self.client
+        if self.reading is not None:
+            self.reading = self.reading.up(data, now) if is_up else self.reading.down(data, now)
+        if self.mirroring is not None:
+            mirroring = self.mirroring
+            self.mirroring = mirroring.up(data, now) if is_up else mirroring.down(data, now)
+        self.is_read = self.reading is not None or self.mirroring is not None
 
     def checked(self, side: RelayConnection, data: bytes) -> bytes:
         """The bytes to write of those read from ``side``. Called while ``access`` is not None."""
@@ -236,7 +246,7 @@ class Relay:
     def pass_up(self, data: bytes) -> None:
         """Write bytes of the client that have been checked."""
         if data and self.upstream.transport is not None:
-            if self.reading is not None:
+            if self.is_read:
                 self.read(self.client, data)
             self.upstream.transport.write(data)
 
@@ -274,6 +284,10 @@ class Relay:
         self.reading = None
         if self.access is not None:
             self.access.end()
+        if self.mirroring is not None:
+            self.mirroring.end()
+            self.mirroring = None
+        self.is_read = False
         for side in (self.client, self.upstream):
             if reason in _AT_ONCE or reason is side.reasons.stalled:
                 side.abort()
@@ -310,7 +324,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect`` and ``control``: as in the session table."""
+    """All relays of a worker. ``connect``, ``control`` and ``mirror``: as in the session table."""
 
     def __init__(
         self,
@@ -322,8 +336,10 @@ class RelayTable:
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
         control: Control = uncontrolled,
+        mirror: Callable[[], MirrorReader | None] = lambda: None,
     ) -> None:
         self._control = control
+        self._mirror = mirror
         self._limits = limits
         self._admission = admission
         self._next_alias = next_alias
@@ -354,12 +370,15 @@ class RelayTable:
             transport.abortConnection()
             return
         figures = self._measure(ingress)
-        relay = Relay(self, self._next_alias(), address, self._limits, ingress, figures, left)
+        relay = Relay(
+            *(self, self._next_alias(), address, self._limits, ingress, figures, left),
+            self._mirror(),
+        )
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
         relay.access = self._control(relay, Visitor(relay.alias, address))
-        if relay.reading is not None and relay.access is None:
+        if relay.is_read and relay.access is None:
             relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client

@@ -46,14 +46,14 @@ class Reasons:
 class Relaying(Protocol):
     """The part of the relay that its connections use."""
 
-    reading: Any
+    is_read: bool
     access: Any
     ended: EndReason | None
 
     def clock(self) -> float: ...
 
     def read(self, side: RelayConnection, data: bytes) -> None:
-        """Data was read from ``side``. Called while ``reading`` is not None."""
+        """Data was read from ``side``. Called while ``is_read`` is set."""
 
     def checked(self, side: RelayConnection, data: bytes) -> bytes:
         """The bytes to write of those read from ``side``. Called while ``access`` is not None."""
@@ -129,7 +129,7 @@ class RelayConnection:
             data = self._relay.checked(self, data)
             if not data:
                 return
-        if self._relay.reading is not None:
+        if self._relay.is_read:
             self._relay.read(self, data)
         self.other.transport.write(data)
 

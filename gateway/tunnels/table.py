@@ -27,6 +27,7 @@ from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.mirroring import MirrorReader
 from gateway.protocols.session import Session
 from gateway.protocols.stream_policy import policy_for
 from gateway.tunnels.access_control import Control, uncontrolled
@@ -85,8 +86,8 @@ class SessionTable:
     """``connect(tunnel, address)`` connects the tunnel of the client at that address to an upstream server,
     and returns the server's name, or raises UpstreamUnavailable. ``measure`` creates the figures of a
     session, or returns None. ``streamed_answers`` and ``answer_s`` configure streamed answers
-    (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` creates a session's
-    access control.
+    (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` and ``mirror``
+    create a session's access control, and the reader of what is mirrored.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class SessionTable:
         answer_s: float = 1.0,
         find_elsewhere: Callable[[bytes], Any] | None = None,
         control: Control = uncontrolled,
+        mirror: Callable[[], MirrorReader | None] = lambda: None,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -115,6 +117,7 @@ class SessionTable:
         self._telemetry = telemetry
         self._measure = measure
         self._control = control
+        self._mirror = mirror
         self._find_elsewhere = find_elsewhere or self.find_own
         self._tunnels: dict[bytes, Tunnel] = {}
         # Those that have ended, oldest first, and the most that each keeps.
@@ -139,6 +142,7 @@ class SessionTable:
             session_id, alias, address, fields, self._clock, self._end, ingress, figures
         )
         tunnel.access = self._control(tunnel, Visitor(alias, address, fields))
+        tunnel.mirroring = self._mirror()
         client = recognise(fields)
         policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
         now = self._clock()

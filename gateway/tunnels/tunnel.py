@@ -22,6 +22,7 @@ from gateway.transport import has_vanished
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
+    from gateway.protocols.rtmp.mirroring import MirrorReader
     from gateway.tunnels.access_control import AccessControl
 
 # Reasons caused by the client: data that it sent before is still delivered to the upstream.
@@ -35,7 +36,7 @@ class Tunnel:
 
     ``ended(tunnel, reason)`` is called once, when the session has ended. ``figures`` are its measurements.
     ``reading`` is the passive RTMP reader, None once it has finished. ``access`` checks the client's bytes;
-    it is None without access control.
+    it is None without access control. ``mirroring`` reads publishes that may be mirrored, None otherwise.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Tunnel:
         "client",
         "figures",
         "ingress",
+        "mirroring",
         "opened_at",
         "reading",
         "server",
@@ -80,6 +82,7 @@ class Tunnel:
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
         self.access: AccessControl | None = None
+        self.mirroring: MirrorReader | None = None
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
@@ -103,6 +106,8 @@ class Tunnel:
             self.reading = self.reading.down(data, now)
         if self.access is not None:
             self.access.down(data)
+        if self.mirroring is not None:
+            self.mirroring = self.mirroring.down(data, now)
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -148,6 +153,8 @@ class Tunnel:
             self.reading = self.reading.up(data, self._clock())
         if self._transport is not None:
             self._transport.write(data)
+        if self.mirroring is not None:
+            self.mirroring = self.mirroring.up(data, self._clock())
 
     def pause(self) -> None:
         if self._transport is not None:
@@ -175,6 +182,9 @@ class Tunnel:
         self.reading = None
         if self.access is not None:
             self.access.end()
+        if self.mirroring is not None:
+            self.mirroring.end()
+            self.mirroring = None
         self._ended(self, reason)
 
     # Access control calls

@@ -96,3 +96,14 @@ class ClientHandshake(_Side):
 
     def _answer_to(self, block: bytes) -> bytes:
         return block
+
+
+def after_handshake(left: int, data: bytes) -> tuple[int, bytes]:
+    """For readers of relayed connections: the remaining size of one side's handshake after ``data``, and
+    the part of ``data`` that follows it. ``left`` is ``HANDSHAKE_BYTES`` at first. Raises RTMPError for RTMPE.
+    """
+    if not left:
+        return 0, data
+    if left == HANDSHAKE_BYTES and data and data[0] != VERSION:
+        raise RTMPError(f"handshake version {data[0]}")
+    return max(0, left - len(data)), data[left:]

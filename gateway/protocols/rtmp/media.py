@@ -167,3 +167,12 @@ def player_metadata(message: Message) -> Message:
         return message
     payload = message.payload[3 + len(_SET_DATA_FRAME) :]
     return Message(message.type, payload, message.stream_id, message.timestamp)
+
+
+def encoder_metadata(message: Message) -> Message:
+    """Metadata as an encoder sends it to a server, which passes it on to players."""
+    if message.type != MessageType.DATA or _data_name(message.payload) != "onMetaData":
+        return message
+    name = _SET_DATA_FRAME.encode()
+    payload = _STRING_MARKER + len(name).to_bytes(2, "big") + name + message.payload
+    return Message(message.type, payload, message.stream_id, message.timestamp)

@@ -131,6 +131,11 @@ class Outbox:
         if not self._closed:
             self._wire.write(b"".join(map(self._writer.write, messages)))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether messages are queued."""
+        return bool(self._queue)
+
     def hold(self) -> None:
         """The transport's buffer is full."""
         if not self._held and not self._closed:

@@ -32,7 +32,7 @@ from gateway.protocols.rtmp.commands import (
     read_connect,
     stream_name,
 )
-from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, VERSION
+from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, after_handshake
 from gateway.protocols.rtmp.messages import (
     Message,
     MessageType,
@@ -135,7 +135,7 @@ class PassiveReader:
     def up(self, data: bytes, now: float) -> PassiveReader | None:
         """Process bytes from the client."""
         try:
-            self._up_skip, rest = _after_handshake(self._up_skip, data)
+            self._up_skip, rest = after_handshake(self._up_skip, data)
             if not self.facts.action:
                 rest = self._within_bound(rest)
             for message in self._up.feed(rest, now) if rest else ():
@@ -165,7 +165,7 @@ class PassiveReader:
         if self._down is None:
             return self
         try:
-            self._down_skip, rest = _after_handshake(self._down_skip, data)
+            self._down_skip, rest = after_handshake(self._down_skip, data)
             for message in self._down.feed(rest, now) if rest else ():
                 if message.type in _MEDIA:
                     self._take_media(message, now, "play")
@@ -255,15 +255,6 @@ class _Reckoning:
         self._timestamp = timestamp
         self._newer_s = min(self._newer_s, offset_s)
         return offset_s - min(self._newer_s, self._older_s)
-
-
-def _after_handshake(left: int, data: bytes) -> tuple[int, bytes]:
-    """The remaining size of the handshake after ``data``, and the part of ``data`` that follows it."""
-    if not left:
-        return 0, data
-    if left == HANDSHAKE_BYTES and data and data[0] != VERSION:
-        raise RTMPError(f"handshake version {data[0]}")
-    return max(0, left - len(data)), data[left:]
 
 
 def _name(text: str) -> str:
