@@ -69,6 +69,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.Host: _strings(values.HOST_NAME.pattern),
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),
+    values.UpstreamName: _strings(values.UPSTREAM_NAME.pattern),
     values.Latency: {
         "anyOf": [
             {"enum": [*values.LATENCIES]},

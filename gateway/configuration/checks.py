@@ -113,6 +113,11 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
     servers = [server for upstream in config.upstreams for server in upstream.servers]
     for place, server in _repeated(servers):
         yield Problem(places[place], f"{quoted(str(server))} is listed twice; remove one")
+    names = [upstream.name or index for index, upstream in enumerate(config.upstreams)]
+    for index, name in _repeated(names):
+        yield Problem(
+            ("upstream", index, "name"), f"{quoted(name)} is the name of two upstreams; change one"
+        )
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from gateway.configuration.values import (
     PeerAddress,
     ProxyProtocol,
     SecondPublisher,
+    UpstreamName,
     WebServerAddress,
     WorkerCount,
 )
@@ -58,10 +59,11 @@ class Listener:
 @frozen
 class Upstream:
     """``[[upstream]]``: RTMP servers. Each can take any session. Those of later upstreams are used while
-    none of earlier ones accepts.
+    none of earlier ones accepts. An upstream without a name is called by its number.
     """
 
     servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+    name: UpstreamName | None = None
     choose: Choice = "first"
     proxy_protocol: ProxyProtocol = "off"
     check: HealthCheck = "auto"

@@ -40,6 +40,8 @@ PeerAddress = NewType("PeerAddress", ServerAddress)
 CongestionControl = NewType("CongestionControl", str)
 # The first two characters of every session id.
 NodeId = NewType("NodeId", str)
+# The name of an upstream, by which routes select it.
+UpstreamName = NewType("UpstreamName", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
@@ -68,6 +70,8 @@ HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
+# An upstream without a name has its number, so a name cannot begin with a digit.
+UPSTREAM_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 
 
 def parse_latency(value: Any) -> Latency:
@@ -112,6 +116,15 @@ def parse_node_id(value: object) -> NodeId:
     )
 
 
+def parse_upstream_name(value: object) -> UpstreamName:
+    if isinstance(value, str) and UPSTREAM_NAME.fullmatch(value):
+        return UpstreamName(value)
+    raise ValueError(
+        f'{quoted(value)}: expected at most 32 letters, digits, "-" and "_", beginning with a letter,'
+        ' such as "live"'
+    )
+
+
 def parse_node_address(value: object) -> NodeAddress:
     address = parse_listen_address(value)
     if isinstance(address, TcpAddress):
@@ -140,6 +153,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
+    UpstreamName: parse_upstream_name,
     WorkerCount: parse_worker_count,
 }
 

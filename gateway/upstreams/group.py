@@ -16,14 +16,18 @@ ProxyProtocol = Literal["off", "v1", "v2"]
 
 @final
 class Group:
-    """``proxy_protocol``: which header tells the servers the client's address."""
+    """``proxy_protocol``: which header tells the servers the client's address. ``name``: by which a session
+    can be kept to this group; "" for none.
+    """
 
     def __init__(
         self,
         addresses: Sequence[ServerAddress],
         choose: Choice = "first",
         proxy_protocol: ProxyProtocol = "off",
+        name: str = "",
     ) -> None:
+        self.name = name
         self.servers = [Server(address, proxy_protocol=proxy_protocol) for address in addresses]
         self._choose = choose
         self._turn = 0

@@ -90,9 +90,17 @@ class Pool:
             except ConfigurationError as error:
                 _log.warn("{error}", error=error)
 
-    async def connect(self, protocol: IProtocol, client: str = "") -> str:
-        """Connect ``protocol`` to the first server that accepts; returns the server's name. ``client``: the
-        IP address of the client, or empty.
+    async def connect(
+        self,
+        protocol: IProtocol,
+        client: str = "",
+        upstreams: Sequence[str] = (),
+        key: str = "",
+    ) -> str:
+        """Connect ``protocol`` to the first server that accepts; returns the server's name.
+
+        ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
+        in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known.
 
         Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
         are used up.
@@ -100,7 +108,7 @@ class Pool:
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
-        for server in self._in_order():
+        for server in self._in_order(upstreams):
             began, host = self._clock(), server.next_host()
             try:
                 await dial(
@@ -152,16 +160,21 @@ class Pool:
             for server in self.servers
         ]
 
-    def _in_order(self) -> list[Server]:
+    def _in_order(self, upstreams: Sequence[str]) -> list[Server]:
         """The servers in the order in which they are tried; recently failed servers are last."""
         ordered = [
             server
-            for group in self._groups
+            for group in self._groups_of(upstreams)
             for server in group.in_order()
             if server.name not in self.drained
         ]
         now = self._clock()
         return sorted(ordered, key=lambda server: self._is_avoided(server, now))
+
+    def _groups_of(self, upstreams: Sequence[str]) -> Sequence[Group]:
+        if not upstreams:
+            return self._groups
+        return [group for name in upstreams for group in self._groups if group.name == name]
 
     def _is_avoided(self, server: Server, now: float) -> bool:
         return server.name in self._down or self._down_until.get(server, now) > now

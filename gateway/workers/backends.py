@@ -74,13 +74,15 @@ class Backends:
         """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
         return [each.look_up_again for each in (self.pool, self.web) if each is not None]
 
-    async def connect(self, tunnel: Any, client: str) -> str:
-        """Connect ``tunnel``, of the client at the address ``client``, to a media server. Returns the
-        server's name. Raises ServiceUnavailable.
+    async def connect(
+        self, tunnel: Any, client: str, upstreams: Sequence[str] = (), key: str = ""
+    ) -> str:
+        """Connect ``tunnel``, of the client at the address ``client``, to a media server, as
+        ``Pool.connect`` does. Returns the server's name. Raises ServiceUnavailable.
         """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel, client)
+        return await self.pool.connect(tunnel, client, upstreams, key)
 
     def close(self) -> None:
         """Close the connections to the website."""
@@ -89,8 +91,11 @@ class Backends:
 
     def _groups(self) -> list[Group]:
         return [
-            Group(upstream.servers, upstream.choose, upstream.proxy_protocol)
-            for upstream in self._configuration.upstreams
+            Group(
+                *(upstream.servers, upstream.choose, upstream.proxy_protocol),
+                name=upstream.name or str(number),
+            )
+            for number, upstream in enumerate(self._configuration.upstreams, 1)
         ]
 
     def _start_origin(self) -> ServerAddress:

@@ -42,6 +42,12 @@ from tests.configuration.refusals import LISTENER, load, problems
             '[[upstream]] 2, key "servers", item 2: "a:1935" is listed twice',
         ),
         (
+            LISTENER
+            + '[[upstream]]\nservers = ["a"]\nname = "live"\n'
+            + '[[upstream]]\nservers = ["b"]\nname = "live"\n',
+            '[[upstream]] 2, key "name": "live" is the name of two upstreams; change one',
+        ),
+        (
             LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),

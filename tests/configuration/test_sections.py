@@ -190,8 +190,12 @@ def test_a_configuration_is_immutable() -> None:
             '[[upstream]] 1, key "servers", item 1: "a:b": port "b" is not a number up to 65535',
         ),
         (
-            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "b"',
-            '[[upstream]] 1, key "name": unknown key; known keys: servers',
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nlabel = "b"',
+            '[[upstream]] 1, key "label": unknown key; known keys: servers',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "1"',
+            '[[upstream]] 1, key "name": "1": expected at most 32 letters, digits, "-" and "_"',
         ),
         (
             f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',

@@ -78,6 +78,8 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         '# Not set: [[listener]] 1, key "congestion_control"',
         '# Not set: [[listener]] 2, key "congestion_control"',
         '# Not set: [[listener]] 3, key "congestion_control"',
+        '# Not set: [[upstream]] 1, key "name"',
+        '# Not set: [[upstream]] 2, key "name"',
         '# Not set: [admin], key "token_file"',
         '# Not set: [admin], key "certificate"',
         '# Not set: [admin], key "client_authorities"',

@@ -84,6 +84,20 @@ def test_a_later_group_is_used_while_all_servers_of_the_first_fail(network: Netw
     assert network.connect(pool) == str(dead)
 
 
+def test_a_session_can_be_kept_to_named_groups_in_an_order_of_its_own(network: Network) -> None:
+    one, two, three = network.server(), network.dead_server(), network.server()
+    groups = [Group([one], name="1"), Group([two], name="live"), Group([three], name="vod")]
+    pool = network.pool_of(*groups)
+
+    def chosen(*upstreams: str) -> str:
+        return str(network.result_of(pool.connect(Protocol(), upstreams=upstreams)))
+
+    assert chosen() == str(one)
+    assert chosen("vod") == chosen("live", "vod") == chosen("vod", "1") == str(three)
+    with pytest.raises(UpstreamUnavailable):
+        chosen("live")
+
+
 @pytest.mark.parametrize(
     ("proxy_protocol", "client", "begins"),
     [
