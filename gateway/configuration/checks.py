@@ -110,14 +110,20 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
         for index, upstream in enumerate(config.upstreams)
         for item in range(len(upstream.servers))
     ]
-    servers = [server for upstream in config.upstreams for server in upstream.servers]
+    servers = [str(server) for upstream in config.upstreams for server in upstream.servers]
     for place, server in _repeated(servers):
-        yield Problem(places[place], f"{quoted(str(server))} is listed twice; remove one")
+        yield Problem(places[place], f"{quoted(server)} is listed twice; remove one")
     names = [upstream.name or index for index, upstream in enumerate(config.upstreams)]
     for index, name in _repeated(names):
         yield Problem(
             ("upstream", index, "name"), f"{quoted(name)} is the name of two upstreams; change one"
         )
+    for index, upstream in enumerate(config.upstreams):
+        if 0.0 < upstream.balance_factor < 1.0:
+            yield Problem(
+                ("upstream", index, "balance_factor"),
+                f"{upstream.balance_factor:g}: must be >= 1, such as 1.25, or 0 for no bound",
+            )
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:

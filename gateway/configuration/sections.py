@@ -57,14 +57,28 @@ class Listener:
 
 
 @frozen
+class UpstreamServer:
+    """An RTMP server of an ``[[upstream]]``: its address alone, or a table."""
+
+    address: ServerAddress = field(metadata={"may_stand_alone": True})
+    weight: int = field(default=1, validator=[ge(1), le(1000)])
+    backup: bool = False
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+@frozen
 class Upstream:
     """``[[upstream]]``: RTMP servers. Each can take any session. Those of later upstreams are used while
     none of earlier ones accepts. An upstream without a name is called by its number.
     """
 
-    servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+    servers: tuple[UpstreamServer, ...] = field(validator=_not_empty)
     name: UpstreamName | None = None
     choose: Choice = "first"
+    balance_factor: float = field(default=0.0, validator=[ge(0.0), le(100.0)])
+    slow_start_s: float = field(default=0.0, validator=[ge(0.0), le(3600.0)])
     proxy_protocol: ProxyProtocol = "off"
     check: HealthCheck = "auto"
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])

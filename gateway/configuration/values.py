@@ -47,7 +47,7 @@ WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 SecondPublisher = Literal["refuse", "replace"]
-Choice = Literal["first", "round_robin", "fewest_sessions"]
+Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 ProxyProtocol = Literal["off", "v1", "v2"]
 HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 

@@ -84,8 +84,8 @@ class HealthChecks:
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
-            for address in upstream.servers:
-                checked = _Checked(address, upstream, kind)
+            for server in upstream.servers:
+                checked = _Checked(server.address, upstream, kind)
                 known = before.get(checked.server.name)
                 if known is not None:
                     checked.is_up, checked.is_known = known.is_up, known.is_known

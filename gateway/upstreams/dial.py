@@ -35,7 +35,7 @@ class Server:
     """A server and the addresses of its name at the last resolution.
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
-    "off", "v1" or "v2". ``connections``: the open ones of sessions.
+    "off", "v1" or "v2".
     """
 
     def __init__(
@@ -45,7 +45,6 @@ class Server:
         self.name = str(address)
         self.role = role
         self.proxy_protocol = proxy_protocol
-        self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()

@@ -1,14 +1,13 @@
 """The pool of upstream servers, with failover to the next server.
 
-The servers of the first group are tried first, in the order that the group gives. A server that failed is
-tried last for a while, so that only one client, not every client, waits for its connect timeout. After that
-it is tried as before again, but it is reported as down until it accepts a connection. A server that is down
-by its health checks, which the supervisor makes, is tried last until it is up again.
+A session gets a server of the first group that has one; backups follow the group's other servers. Servers
+that are avoided (``member``) are tried when no other is left, because a check can be wrong, and a refused
+session is lost for certain. Those that the operator has drained get none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, Protocol, final
 
@@ -17,16 +16,19 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
-from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
+from gateway.errors import (
+    ConfigurationError,
+    ResourcesExhausted,
+    ServiceUnavailable,
+    UpstreamUnavailable,
+)
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
+from gateway.upstreams.dial import dial, exhausted, warn_exhausted
 from gateway.upstreams.group import Group
+from gateway.upstreams.member import Member
 
 _log = Logger()
-
-# Longer: a restarted server is not used for longer. Shorter: more clients wait for a dead server's timeout.
-_AVOIDED_S = 10.0
 
 
 class Telemetry(Protocol):
@@ -66,16 +68,10 @@ class Pool:
         self._telemetry = telemetry
         self._reactor = reactor
         self._groups = groups
-        self.servers = [server for group in groups for server in group.servers]
+        self.members = [member for group in groups for member in group.members]
+        self.servers = [member.server for member in self.members]
         self._limits = limits
         self._clock = clock
-        # Servers whose last connection failed, and the time until which they are tried last.
-        self._down_until: dict[Server, float] = {}
-        self._tried_at: dict[Server, float] = {}
-        # The names of servers that are down by their health checks.
-        self._down: set[str] = set()
-        # The names of servers from which the operator has new sessions kept.
-        self.drained: frozenset[str] = frozenset()
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
@@ -100,7 +96,8 @@ class Pool:
         """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
         ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
-        in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known.
+        in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known, for servers that
+        are chosen by a hash; without it, they are chosen by the client's address.
 
         Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
         are used up.
@@ -108,101 +105,105 @@ class Pool:
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
-        for server in self._in_order(upstreams):
-            began, host = self._clock(), server.next_host()
+        groups = self._groups_of(upstreams)
+        tried: set[Member] = set()
+        while (member := _choose(groups, tried, key or client)) is not None:
+            tried.add(member)
+            host = member.server.next_host()
             try:
-                await dial(
-                    self._reactor,
-                    host,
-                    server.address.port,
-                    protocol,
-                    self._limits.upstream_connect_s,
-                    self._limits.vanished_s,
-                    server.header(host, client),
-                    partial(_count, server, -1),
-                )
+                await self._dial(member, host, protocol, client)
             except ConnectError as error:
-                own = exhausted(error, server, host)
-                if own is None:
-                    self._failed(server, error)
-                else:
-                    refusal = own
-                    warn_exhausted(own, server)
+                refusal = self._failed(member, host, error) or refusal
             else:
-                server.note_reached(host)
-                _count(server, 1)
-                self._connected(server, self._clock() - began)
-                return server.name
+                return member.name
         raise refusal
+
+    async def _dial(self, member: Member, host: str, protocol: IProtocol, client: str) -> None:
+        """Connect to this address of the server. Raises ConnectError."""
+        server, began = member.server, self._clock()
+        _count(member, 1)
+        try:
+            await dial(
+                self._reactor,
+                host,
+                server.address.port,
+                protocol,
+                self._limits.upstream_connect_s,
+                self._limits.vanished_s,
+                server.header(host, client),
+                partial(_count, member, -1),
+            )
+        except BaseException:
+            _count(member, -1)
+            raise
+        server.note_reached(host)
+        self._connected(member, self._clock() - began)
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
         """The results of health checks: whether each server is up, by its name. Others are as before."""
-        now = self._clock()
-        before = self._down
-        self._down = (before - states.keys()) | {name for name in states if not states[name]}
-        for server in self.servers:
-            # A failure that was short is over as well, although no client has shown that.
-            is_over = self._down_until.get(server, now) <= now
-            if states.get(server.name) and (server.name in before or is_over):
-                self._down_until.pop(server, None)
+        for member in self.members:
+            if member.name in states:
+                member.note_checks(states[member.name])
+
+    def drain(self, names: Set[str]) -> None:
+        """Keep new sessions from these servers only."""
+        for member in self.members:
+            member.is_drained = member.name in names
 
     def health(self) -> list[Health]:
         """The health of each server."""
-        now = self._clock()
         return [
-            Health(
-                server.name,
-                server not in self._down_until and server.name not in self._down,
-                not self._is_avoided(server, now),
-                self._tried_at.get(server, 0.0),
-                server.name in self.drained,
-            )
-            for server in self.servers
+            Health(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained)
+            for each in self.members
         ]
-
-    def _in_order(self, upstreams: Sequence[str]) -> list[Server]:
-        """The servers in the order in which they are tried; recently failed servers are last."""
-        ordered = [
-            server
-            for group in self._groups_of(upstreams)
-            for server in group.in_order()
-            if server.name not in self.drained
-        ]
-        now = self._clock()
-        return sorted(ordered, key=lambda server: self._is_avoided(server, now))
 
     def _groups_of(self, upstreams: Sequence[str]) -> Sequence[Group]:
         if not upstreams:
             return self._groups
         return [group for name in upstreams for group in self._groups if group.name == name]
 
-    def _is_avoided(self, server: Server, now: float) -> bool:
-        return server.name in self._down or self._down_until.get(server, now) > now
-
-    def _connected(self, server: Server, seconds: float) -> None:
-        self._tried_at[server] = self._clock()
+    def _connected(self, member: Member, seconds: float) -> None:
         if self._telemetry is not None:
-            self._telemetry.connected(server.name, seconds)
+            self._telemetry.connected(member.name, seconds)
         if debugging.enabled:
             _log.debug(
                 "upstream {server} connected in {seconds:.4f} s",
-                server=server.name,
+                server=member.name,
                 seconds=seconds,
             )
-        if self._down_until.pop(server, None) is not None:
-            _log.info("upstream {server} accepts connections again", server=server.name)
+        if member.connected():
+            _log.info("upstream {server} accepts connections again", server=member.name)
 
-    def _failed(self, server: Server, error: Exception) -> None:
+    def _failed(self, member: Member, host: str, error: ConnectError) -> ResourcesExhausted | None:
+        """Count the failure against the server, or return the local cause."""
+        own = exhausted(error, member.server, host)
+        if own is not None:
+            warn_exhausted(own, member.server)
+            return own
         if self._telemetry is not None:
-            self._telemetry.failed(server.name)
+            self._telemetry.failed(member.name)
         if debugging.enabled:
-            _log.debug("upstream {server} failed: {error}", server=server.name, error=error)
+            _log.debug("upstream {server} failed: {error}", server=member.name, error=error)
         # One line for each outage, not for each client.
-        if server not in self._down_until:
-            _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
-        now = self._tried_at[server] = self._clock()
-        self._down_until[server] = now + _AVOIDED_S
+        if member.failed():
+            _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
+        return None
 
 
-def _count(server: Server, number: int) -> None:
-    server.connections += number
+def _choose(groups: Sequence[Group], tried: Set[Member], key: str) -> Member | None:
+    """The server to try next; None if all have been tried."""
+    for is_avoided in (False, True):
+        for group in groups:
+            for tier in group.tiers:
+                members = [
+                    each
+                    for each in tier
+                    if each not in tried and not each.is_drained and each.is_avoided is is_avoided
+                ]
+                if members:
+                    return group.choose(members, key)
+    return None
+
+
+def _count(member: Member, number: int) -> None:
+    member.sessions += number

@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress
-from gateway.configuration.sections import Config
+from gateway.configuration.sections import Config, Upstream
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
+from gateway.upstreams.member import Member
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
 from gateway.upstreams.website_connections import WebsiteConnections
@@ -49,7 +50,7 @@ class Backends:
         """Resolve the names. Raises ConfigurationError if one is unknown, or that of a listener."""
         pool = Pool(
             self._reactor,
-            self._groups() or [Group([self._start_origin()])],
+            self._groups() or [Group([Member(Server(self._start_origin()), monotonic)])],
             self._configuration.limits,
             monotonic,
             self._telemetry,
@@ -92,8 +93,10 @@ class Backends:
     def _groups(self) -> list[Group]:
         return [
             Group(
-                *(upstream.servers, upstream.choose, upstream.proxy_protocol),
-                name=upstream.name or str(number),
+                _members(upstream),
+                upstream.choose,
+                upstream.name or str(number),
+                upstream.balance_factor,
             )
             for number, upstream in enumerate(self._configuration.upstreams, 1)
         ]
@@ -105,6 +108,19 @@ class Backends:
         address = address_of(port)
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
         return ServerAddress(address.host, address.port)
+
+
+def _members(upstream: Upstream) -> list[Member]:
+    return [
+        Member(
+            Server(each.address, proxy_protocol=upstream.proxy_protocol),
+            monotonic,
+            each.weight,
+            each.backup,
+            upstream.slow_start_s,
+        )
+        for each in upstream.servers
+    ]
 
 
 def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:

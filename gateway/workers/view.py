@@ -98,7 +98,7 @@ class WorkerView:
     async def drain_upstreams(self, servers: list[str]) -> None:
         """Keep new sessions from these servers only."""
         if self._figures.pool is not None:
-            self._figures.pool.drained = frozenset(servers)
+            self._figures.pool.drain(set(servers))
 
     async def drain(self, on: bool) -> None:
         self._admission.draining = on

@@ -67,6 +67,10 @@ def test_each_key_has_the_same_value_as_in_the_example(file: Path) -> None:
     # The second listener is the one that has all keys.
     document["listener"] = document["listener"][1:]
     document["tunnel"]["latency"] = 0.25
+    # The second upstream has the keys of its servers, and the first one all others.
+    first, second = document["upstream"]
+    first["servers"] = [{**second["servers"][0], "address": first["servers"][0]}]
+    document["upstream"] = [first, {**first, **second}]
     written = tomllib.loads(toml_of(load(file, text)))
     written["listener"] = written["listener"][1:]
     assert written == document
@@ -89,9 +93,10 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         '# Not set: [log], key "access"',
     ]
     headers = [line for line in lines if line.startswith("[")]
-    assert headers[:7] == [
+    assert headers[:10] == [
         *["[[listener]]"] * 3,
-        *["[[upstream]]"] * 2,
+        *("[[upstream]]", "[[upstream.servers]]", "[[upstream.servers]]"),
+        *("[[upstream]]", "[[upstream.servers]]"),
         "[tls]",
         "[[tls.certificate]]",
     ]
