@@ -14,6 +14,7 @@ import attrs
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.sections import Config
+from gateway.configuration.values import MOST_SERVERS
 from gateway.protocols.limits import Limits
 
 T = TypeVar("T")
@@ -113,6 +114,10 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
     servers = [str(server) for upstream in config.upstreams for server in upstream.servers]
     for place, server in _repeated(servers):
         yield Problem(places[place], f"{quoted(server)} is listed twice; remove one")
+    if len(servers) > MOST_SERVERS:
+        yield Problem(
+            places[MOST_SERVERS], f"too many; at most {MOST_SERVERS} servers are possible"
+        )
     names = [upstream.name or index for index, upstream in enumerate(config.upstreams)]
     for index, name in _repeated(names):
         yield Problem(

@@ -57,6 +57,8 @@ DEFAULT_NODE: Final = NodeId("00")
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
 # Two generations of them must fit into the shared memory.
 MOST_WORKERS: Final = 32
+# Those of several generations of workers must fit into the shared memory.
+MOST_SERVERS: Final = 256
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 # PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
 LATENCIES: Final[Mapping[str, Latency]] = {

@@ -29,7 +29,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.tunnels.ids import base36
 from gateway.workers.place import NUMBERS
 from gateway.workers.setup import ConfigurationText, Setup
-from gateway.workers.shared_counts import SLOTS, SharedCounts
+from gateway.workers.shared_counts import SERVERS, SLOTS, SharedCounts
 
 _log = Logger()
 
@@ -202,6 +202,7 @@ class Generations:
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
                 workers=worker_count(generation.configuration),
+                servers=self._number_servers(generation.configuration),
             ),
             generation.configuration.node.id,
             self._write_line,
@@ -307,6 +308,22 @@ class Generations:
                 f"{SLOTS} workers run already; wait until those of earlier reloads have ended"
             )
         return min(free)
+
+    def _number_servers(self, configuration: Config) -> dict[str, int]:
+        """The number of each server in the shared counts; a server that workers know keeps its own."""
+        known = {
+            name: number for worker in self.workers for name, number in worker.setup.servers.items()
+        }
+        names = [str(server) for upstream in configuration.upstreams for server in upstream.servers]
+        free = sorted(set(range(SERVERS)) - set(known.values()))
+        new = [name for name in names if name not in known]
+        if len(new) > len(free):
+            raise GatewayError(
+                f"{len(known)} media servers have sessions still; wait until workers of earlier reloads"
+                " have ended"
+            )
+        known.update(zip(new, free, strict=False))
+        return {name: known[name] for name in names}
 
 
 def worker_count(configuration: Config) -> int:

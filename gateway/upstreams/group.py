@@ -4,6 +4,9 @@
 ``round_robin``      each in its turn, as often as its weight says, with turns of others in between
 ``fewest_sessions``  the one with the fewest sessions for its weight
 ``hash``             always the same one for the same key (``hashing``)
+
+A server that has as many sessions as it may is passed over. With a hash without bound it is not: the stream
+of the key is there only, so the session has to wait.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Final, Literal, final
 
 from gateway.upstreams import hashing
 from gateway.upstreams.member import Member
+from gateway.upstreams.waiting import WaitingLine
 
 # As ``[[upstream]] choose`` has them.
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
@@ -21,7 +25,7 @@ Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 @final
 class Group:
     """``name``: by which a session can be kept to this group; "" for none. ``balance_factor``: of the hash;
-    0.0 for no bound.
+    0.0 for no bound. ``line``: of the sessions that wait for a place; None to refuse them.
     """
 
     def __init__(
@@ -30,9 +34,11 @@ class Group:
         choose: Choice = "first",
         name: str = "",
         balance_factor: float = 0.0,
+        line: WaitingLine | None = None,
     ) -> None:
         self.name = name
         self.members = members
+        self.line = line
         # Backups get sessions only while all others are down or drained.
         self.tiers = [
             [member for member in members if member.is_backup is is_backup]
@@ -40,9 +46,17 @@ class Group:
         ]
         self._balance_factor = balance_factor
         self._choose = _CHOICES[choose]
+        self._is_fixed = choose == "hash" and not balance_factor
+
+    def with_place(self, members: Sequence[Member], key: str) -> list[Member]:
+        """Those of these members that may get a session with this key now."""
+        eligible = hashing.order(key, members)[:1] if self._is_fixed else members
+        return [member for member in eligible if not member.is_full]
 
     def choose(self, members: Sequence[Member], key: str) -> Member:
-        """The one of these members that gets a session with this key. There must be at least one."""
+        """The one of these members, which have a place, that gets a session with this key. There must be at
+        least one.
+        """
         return self._choose(self, members, key)
 
     def _first(self, members: Sequence[Member], _: str) -> Member:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from gateway.upstreams.dial import Server
 
@@ -19,9 +19,38 @@ AVOIDED_S: Final = 10.0
 _LEAST_SHARE: Final = 0.05
 
 
+class SessionCount(Protocol):
+    """The sessions of a server. ``own``: those of this worker; ``total``: of all that share the count."""
+
+    @property
+    def own(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+    def add(self, number: int) -> None: ...
+
+
+@final
+class OwnCount:
+    """The sessions of a server in this worker alone."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    @property
+    def own(self) -> int:
+        return self.total
+
+    def add(self, number: int) -> None:
+        self.total += number
+
+
 @final
 class Member:
-    """``clock`` returns monotonic seconds."""
+    """``clock`` returns monotonic seconds. ``max_sessions``: 0 for any number. ``count``: of its sessions,
+    including those that are being opened.
+    """
 
     def __init__(
         self,
@@ -29,7 +58,9 @@ class Member:
         clock: Callable[[], float],
         weight: int = 1,
         is_backup: bool = False,
+        max_sessions: int = 0,
         slow_start_s: float = 0.0,
+        count: SessionCount | None = None,
     ) -> None:
         self.server = server
         self.name = server.name
@@ -37,8 +68,8 @@ class Member:
         self.is_backup = is_backup
         self.is_down_by_checks = False
         self.is_drained = False
-        # Of this worker, those that are being opened included.
-        self.sessions = 0
+        self.max_sessions = max_sessions
+        self.count = OwnCount() if count is None else count
         # When it was last connected to; 0.0 for never.
         self.tried_at = 0.0
         # Of the smooth round robin (``group``).
@@ -48,6 +79,16 @@ class Member:
         # Until when it is avoided because of a failed connect; None if the last one has succeeded.
         self._failed_until: float | None = None
         self._up_since = -inf
+
+    @property
+    def sessions(self) -> int:
+        """The number of its sessions."""
+        return self.count.total
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many sessions as it may."""
+        return bool(self.max_sessions) and self.sessions >= self.max_sessions
 
     @property
     def is_up(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, Protocol, final
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
@@ -20,6 +20,7 @@ from gateway.errors import (
     ConfigurationError,
     ResourcesExhausted,
     ServiceUnavailable,
+    UpstreamFull,
     UpstreamUnavailable,
 )
 from gateway.logs import debugging
@@ -99,16 +100,16 @@ class Pool:
         in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known, for servers that
         are chosen by a hash; without it, they are chosen by the client's address.
 
-        Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
-        are used up.
+        Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
+        as they may, and ResourcesExhausted if local resources are used up.
         """
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
-        groups = self._groups_of(upstreams)
-        tried: set[Member] = set()
-        while (member := _choose(groups, tried, key or client)) is not None:
-            tried.add(member)
+        request = _Request(
+            self._groups_of(upstreams), key or client, self._clock() + self._limits.open_s
+        )
+        while (member := await self._take(request)) is not None:
             host = member.server.next_host()
             try:
                 await self._dial(member, host, protocol, client)
@@ -118,10 +119,25 @@ class Pool:
                 return member.name
         raise refusal
 
+    async def _take(self, request: _Request) -> Member | None:
+        """The server to try next, which has one session more then; None if none is left."""
+        has_waited = False
+        while (found := request.find()) is not None and self._clock() < request.deadline:
+            group, members = found
+            if members and (has_waited or group.line is None or not group.line.is_claimed):
+                member = group.choose(members, request.key)
+                member.count.add(1)
+                request.tried.add(member)
+                return member
+            if group.line is None:
+                raise UpstreamFull("all servers have as many sessions as they may")
+            await group.line.wait(request.has_place, request.deadline)
+            has_waited = True
+        return None
+
     async def _dial(self, member: Member, host: str, protocol: IProtocol, client: str) -> None:
         """Connect to this address of the server. Raises ConnectError."""
         server, began = member.server, self._clock()
-        _count(member, 1)
         try:
             await dial(
                 self._reactor,
@@ -131,10 +147,10 @@ class Pool:
                 self._limits.upstream_connect_s,
                 self._limits.vanished_s,
                 server.header(host, client),
-                partial(_count, member, -1),
+                partial(member.count.add, -1),
             )
         except BaseException:
-            _count(member, -1)
+            member.count.add(-1)
             raise
         server.note_reached(host)
         self._connected(member, self._clock() - began)
@@ -190,20 +206,34 @@ class Pool:
         return None
 
 
-def _choose(groups: Sequence[Group], tried: Set[Member], key: str) -> Member | None:
-    """The server to try next; None if all have been tried."""
-    for is_avoided in (False, True):
-        for group in groups:
-            for tier in group.tiers:
-                members = [
-                    each
-                    for each in tier
-                    if each not in tried and not each.is_drained and each.is_avoided is is_avoided
-                ]
-                if members:
-                    return group.choose(members, key)
-    return None
+@frozen
+class _Request:
+    """A session that is opened: the groups that it may use, and the servers that have failed for it."""
 
+    groups: Sequence[Group]
+    key: str
+    deadline: float
+    tried: set[Member] = field(factory=set)
 
-def _count(member: Member, number: int) -> None:
-    member.sessions += number
+    def find(self) -> tuple[Group, list[Member]] | None:
+        """The group in which it gets a server, and those of its members that have a place; None if no
+        server is left to be tried.
+        """
+        for is_avoided in (False, True):
+            for group in self.groups:
+                for tier in group.tiers:
+                    members = [
+                        member
+                        for member in tier
+                        if member not in self.tried
+                        and not member.is_drained
+                        and member.is_avoided is is_avoided
+                    ]
+                    if members:
+                        return group, group.with_place(members, self.key)
+        return None
+
+    def has_place(self) -> bool:
+        """Whether it need not wait: there is a place, or no server is left."""
+        found = self.find()
+        return found is None or bool(found[1])

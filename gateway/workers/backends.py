@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress
-from gateway.configuration.sections import Config, Upstream
+from gateway.configuration.sections import Config, Upstream, UpstreamServer
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.upstreams.dial import Server
@@ -22,8 +22,10 @@ from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
+from gateway.upstreams.waiting import WaitingLine
 from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import proxy_loops
+from gateway.workers.place import Place
 
 LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
 
@@ -34,10 +36,13 @@ _log = Logger()
 class Backends:
     """``pool`` is None until ``start``; ``web`` is None without a website."""
 
-    def __init__(self, configuration: Config, reactor: Any, telemetry: Telemetry) -> None:
+    def __init__(
+        self, configuration: Config, reactor: Any, telemetry: Telemetry, place: Place
+    ) -> None:
         self._configuration = configuration
         self._reactor = reactor
         self._telemetry = telemetry
+        self._place = place
         self.pool: Pool | None = None
         self.web: WebsiteConnections | None = None
         website, limits = configuration.website, configuration.limits
@@ -93,13 +98,32 @@ class Backends:
     def _groups(self) -> list[Group]:
         return [
             Group(
-                _members(upstream),
+                [self._member(each, upstream) for each in upstream.servers],
                 upstream.choose,
                 upstream.name or str(number),
                 upstream.balance_factor,
+                self._line(upstream),
             )
             for number, upstream in enumerate(self._configuration.upstreams, 1)
         ]
+
+    def _member(self, server: UpstreamServer, upstream: Upstream) -> Member:
+        # A supervisor of an earlier version has given it no number.
+        number = self._place.servers.get(str(server))
+        return Member(
+            Server(server.address, proxy_protocol=upstream.proxy_protocol),
+            monotonic,
+            server.weight,
+            server.backup,
+            server.max_sessions,
+            upstream.slow_start_s,
+            None if number is None else self._place.counts.server(number),
+        )
+
+    def _line(self, upstream: Upstream) -> WaitingLine:
+        """Each worker has its share of the places in it."""
+        most = -(-upstream.queue // self._place.workers)
+        return WaitingLine(self._reactor, monotonic, most, upstream.queue_s)
 
     def _start_origin(self) -> ServerAddress:
         replaces = self._configuration.origin.second_publisher == "replace"
@@ -108,19 +132,6 @@ class Backends:
         address = address_of(port)
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
         return ServerAddress(address.host, address.port)
-
-
-def _members(upstream: Upstream) -> list[Member]:
-    return [
-        Member(
-            Server(each.address, proxy_protocol=upstream.proxy_protocol),
-            monotonic,
-            each.weight,
-            each.backup,
-            upstream.slow_start_s,
-        )
-        for each in upstream.servers
-    ]
 
 
 def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.addresses import ServerAddress
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Choice, Group
-from gateway.upstreams.member import AVOIDED_S, Member
+from gateway.upstreams.member import AVOIDED_S, Member, OwnCount
 
 
 def named(weights: Iterable[int]) -> dict[str, int]:
@@ -35,7 +35,7 @@ class Bench:
     def open(self, key: str = "") -> str:
         """Open a session. The name of its server."""
         chosen = self.group.choose(self.members, key)
-        chosen.sessions += 1
+        chosen.count.add(1)
         return chosen.name[0]
 
     def opened(self, number: int) -> str:
@@ -61,7 +61,7 @@ def test_each_server_gets_exactly_its_weight_of_every_round(weights: list[int]) 
 def test_fewest_sessions_counts_them_in_proportion_to_the_weights() -> None:
     bench = Bench("fewest_sessions", 1, 2)
     assert Counter(bench.opened(30)) == {"a": 10, "b": 20}
-    bench.members[0].sessions = 0
+    bench.members[0].count = OwnCount()
     assert bench.opened(9) == "a" * 9
 
 
@@ -71,7 +71,7 @@ def test_of_servers_with_equally_few_sessions_another_one_is_taken_each_time() -
     for _ in range(3):
         taken.append(bench.open())
         for member in bench.members:
-            member.sessions = 0
+            member.count = OwnCount()
     assert sorted(taken) == ["a", "b", "c"]
 
 
@@ -104,7 +104,7 @@ def test_the_share_of_a_server_that_has_come_up_rises_from_nothing(choose: Choic
     shares = []
     for _ in range(4):
         for member in bench.members:
-            member.sessions = 0
+            member.count = OwnCount()
         shares.append(bench.opened(200).count("a"))
         bench.now += 5.0
     assert shares[0] < 12

@@ -13,7 +13,11 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from gateway.addresses import ServerAddress
-from gateway.errors import ConfigurationError, ResourcesExhausted, UpstreamUnavailable
+from gateway.errors import (
+    ConfigurationError,
+    ResourcesExhausted,
+    UpstreamUnavailable,
+)
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient

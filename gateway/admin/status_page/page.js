@@ -38,7 +38,7 @@ const REASONS = {
 };
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
-  upstream_unavailable: "no media server accepted it",
+  upstream_full: "the media servers were full", upstream_unavailable: "no media server accepted it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
 };
 // On a phone these take a card's whole width.
