@@ -85,8 +85,9 @@ class Generations:
         # That of the last worker.
         self.number = 0
         self.draining = False
-        # The names of servers from which the operator has new sessions kept.
+        # The names of servers that get no new sessions, as the operator asked.
         self.drained_upstreams: set[str] = set()
+        self.downed_upstreams: set[str] = set()
         # Whether workers only wait for their sessions to end.
         self.is_stopping = False
         self.totals = RetiredTotals()
@@ -282,8 +283,13 @@ class Generations:
         """Tell a new worker what the operator has asked for."""
         if self.draining:
             await worker.channel.call("drain", True)
-        if self.drained_upstreams:
-            await worker.channel.call("drain_upstreams", sorted(self.drained_upstreams))
+        if self.drained_upstreams or self.downed_upstreams:
+            await worker.channel.call("close_upstreams", *self.closed_upstreams)
+
+    @property
+    def closed_upstreams(self) -> tuple[list[str], list[str]]:
+        """The servers that are drained, and those that are down, for workers."""
+        return sorted(self.drained_upstreams), sorted(self.downed_upstreams)
 
     @property
     def _the_folder(self) -> WorkerFolder:

@@ -270,6 +270,7 @@ class Supervisor:
             level="" if self._threshold is None else self._threshold.level,
             restarts=generations.restarts,
             drained_upstreams=sorted(generations.drained_upstreams),
+            downed_upstreams=sorted(generations.downed_upstreams),
             reloads=self.reloads,
             totals=[plain_family(each) for each in generations.totals.families],
             admin=self._admin.hand_over(),
@@ -283,6 +284,7 @@ class Supervisor:
         generations.folder, generations.number = WorkerFolder(state.folder), state.number
         generations.draining, generations.restarts = state.draining, state.restarts
         generations.drained_upstreams = set(state.drained_upstreams)
+        generations.downed_upstreams = set(state.downed_upstreams)
         generations.totals.families = [family_of(each) for each in state.totals]
         generations.adopt(state.generations, self._sockets)
         self.reloads.update(state.reloads)

@@ -1,8 +1,8 @@
 """A server as a member of its group: its weight, its sessions, and whether new ones may be given to it.
 
 It is *avoided* for a while after a failed connect, and while its health checks say that it is down: it then
-gets a session only if no other member accepts it. The operator can have new sessions *kept from* it. After
-it has come up again, its share of new sessions rises from nothing during ``slow_start_s``.
+gets a session only if no other member accepts it. If the operator has *drained* it, or set it *down*, it
+gets none. After it has come up again, its share of new sessions rises during ``slow_start_s``.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Member:
         self.is_backup = is_backup
         self.is_down_by_checks = False
         self.is_drained = False
+        self.is_down_by_operator = False
         self.max_sessions = max_sessions
         self.count = OwnCount() if count is None else count
         # When it was last connected to; 0.0 for never.
@@ -92,14 +93,24 @@ class Member:
 
     @property
     def is_up(self) -> bool:
-        """Whether the last connect has succeeded, and the checks do not say that it is down."""
-        return self._failed_until is None and not self.is_down_by_checks
+        """Whether the last connect has succeeded, and neither its checks nor the operator say that it is
+        down.
+        """
+        is_down = self.is_down_by_checks or self.is_down_by_operator
+        return self._failed_until is None and not is_down
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it gets no new sessions, as the operator asked."""
+        return self.is_drained or self.is_down_by_operator
 
     @property
     def is_avoided(self) -> bool:
         """Whether others are tried first."""
-        return self.is_down_by_checks or (
-            self._failed_until is not None and self._failed_until > self._clock()
+        return (
+            self.is_down_by_checks
+            or self.is_down_by_operator
+            or (self._failed_until is not None and self._failed_until > self._clock())
         )
 
     @property
@@ -114,6 +125,17 @@ class Member:
     def is_starting(self) -> bool:
         """Whether it is in its slow start."""
         return self.is_up and self.share < self.weight
+
+    @property
+    def state(self) -> str:
+        """The state in the operator's words."""
+        if self.is_down_by_operator:
+            return "set_down"
+        if self.is_drained:
+            return "drained"
+        if not self.is_up:
+            return "down"
+        return "slow_start" if self.is_starting else "up"
 
     def connected(self) -> bool:
         """A connect has succeeded. Returns whether it is the first one after a failure."""
@@ -134,6 +156,13 @@ class Member:
         if is_up and (was_down or not self.is_avoided):
             self._end_failure()
         if is_up and was_down:
+            self._up_since = self._clock()
+
+    def close_to_sessions(self, is_drained: bool, is_down: bool) -> None:
+        """What the operator has asked for."""
+        was_down, self.is_down_by_operator = self.is_down_by_operator, is_down
+        self.is_drained = is_drained
+        if was_down and not is_down:
             self._up_since = self._clock()
 
     def _end_failure(self) -> bool:

@@ -2,17 +2,19 @@
 
 A session gets a server of the first group that has one; backups follow the group's other servers. Servers
 that are avoided (``member``) are tried when no other is left, because a check can be wrong, and a refused
-session is lost for certain. Those that the operator has drained get none.
+session is lost for certain. Those that the operator has drained or set down get none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from attrs import field, frozen
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, TCPTimedOutError
+from twisted.internet.error import ConnectionRefusedError as ConnectRefused
+from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
@@ -37,21 +39,25 @@ class Telemetry(Protocol):
 
     def connected(self, server: str, seconds: float) -> None: ...
 
-    def failed(self, server: str) -> None: ...
+    def failed(self, server: str, reason: str) -> None: ...
 
 
 @frozen
 class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
-    whether the operator has new sessions kept from it.
+    whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
+    those of this worker.
     """
 
     name: str
     up: bool
     due: bool
-    tried_at: float = 0.0
-    drained: bool = False
+    tried_at: float
+    drained: bool
+    state: str
+    weight: int
+    sessions: int
 
 
 @final
@@ -161,15 +167,18 @@ class Pool:
             if member.name in states:
                 member.note_checks(states[member.name])
 
-    def drain(self, names: Set[str]) -> None:
-        """Keep new sessions from these servers only."""
+    def close_servers(self, drained: Set[str], down: Set[str]) -> None:
+        """Keep new sessions from these servers only, as the operator asked."""
         for member in self.members:
-            member.is_drained = member.name in names
+            member.close_to_sessions(member.name in drained, member.name in down)
 
     def health(self) -> list[Health]:
         """The health of each server."""
         return [
-            Health(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained)
+            Health(
+                *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
+                *(each.state, each.weight, each.count.own),
+            )
             for each in self.members
         ]
 
@@ -197,13 +206,21 @@ class Pool:
             warn_exhausted(own, member.server)
             return own
         if self._telemetry is not None:
-            self._telemetry.failed(member.name)
+            self._telemetry.failed(member.name, _REASONS.get(type(error), "other"))
         if debugging.enabled:
             _log.debug("upstream {server} failed: {error}", server=member.name, error=error)
         # One line for each outage, not for each client.
         if member.failed():
             _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
         return None
+
+
+# The reason that is counted for a failed connect; "other" for any other error.
+_REASONS: Final[Mapping[type, str]] = {
+    ConnectRefused: "refused",
+    ConnectTimedOut: "timeout",
+    TCPTimedOutError: "timeout",
+}
 
 
 @frozen
@@ -226,7 +243,7 @@ class _Request:
                         member
                         for member in tier
                         if member not in self.tried
-                        and not member.is_drained
+                        and not member.is_closed
                         and member.is_avoided is is_avoided
                     ]
                     if members:

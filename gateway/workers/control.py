@@ -56,8 +56,8 @@ class Control:
             lost=self._supervisor_lost,
             calls={
                 "busy_share": view.busy_share,
+                "close_upstreams": view.close_upstreams,
                 "drain": view.drain,
-                "drain_upstreams": view.drain_upstreams,
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,

@@ -112,10 +112,14 @@ class WorkerFigures:
         return [
             UpstreamHealth(
                 *(each.name, each.up, each.due),
-                *(counts.failures[each.name], counts.dials_of(each.name)),
+                *(counts.failures_of(each.name), counts.dials_of(each.name)),
                 each.tried_at,
                 *(self.sessions.unanswered_s(each.name), self.sessions.heard_s(each.name)),
-                each.drained,
+                drained=each.drained,
+                state=each.state,
+                weight=each.weight,
+                sessions=each.sessions,
+                failure_reasons=dict(counts.reasons_of(each.name)),
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

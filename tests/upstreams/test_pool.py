@@ -20,6 +20,7 @@ from gateway.errors import (
 )
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
+from gateway.telemetry.exposition.sources import SERVER_STATES
 from gateway.transport import EagerClient
 from gateway.upstreams.group import Group
 from gateway.upstreams.pool import Pool
@@ -115,9 +116,9 @@ def test_a_backup_is_used_only_while_all_others_are_down_or_drained(network: Net
     assert chosen() == {str(first), str(second)}
     pool.note_checks({str(first): False})
     assert chosen() == {str(second)}
-    pool.drain({str(second)})
+    pool.close_servers({str(second)}, set())
     assert chosen() == {str(backup)}
-    pool.drain(set())
+    pool.close_servers(set(), set())
     assert chosen() == {str(second)}
 
 
@@ -287,12 +288,52 @@ def test_a_short_failure_is_over_by_the_checks_after_a_while(network: Network) -
 def test_a_drained_server_gets_no_new_sessions(network: Network) -> None:
     first, second = network.server(), network.server()
     pool = network.pool(first, second, choose="first")
-    pool.drain({str(first)})
+    pool.close_servers({str(first)}, set())
     assert [each.drained for each in pool.health()] == [True, False]
     assert network.connect(pool) == str(second)
-    pool.drain({str(first), str(second)})
+    pool.close_servers({str(first), str(second)}, set())
     with pytest.raises(UpstreamUnavailable):
         network.connect(pool)
+
+
+def test_a_server_that_is_set_down_gets_no_session_even_as_the_last(network: Network) -> None:
+    first, second = network.server(), network.server()
+    pool = network.pool(first, second, choose="first")
+    pool.close_servers(set(), {str(first)})
+    (health, _) = pool.health()
+    assert (health.up, health.due, health.drained, health.state) == (
+        False,
+        False,
+        False,
+        "set_down",
+    )
+    assert network.connect(pool) == str(second)
+    # Its checks do not end that.
+    pool.note_checks({str(first): True, str(second): False})
+    assert network.connect(pool) == str(second)
+    pool.close_servers({str(second)}, {str(first)})
+    with pytest.raises(UpstreamUnavailable):
+        network.connect(pool)
+    pool.close_servers(set(), set())
+    assert network.connect(pool) == str(first)
+
+
+def test_each_state_of_a_server_has_a_name(network: Network) -> None:
+    member = network.member(network.server(), slow_start_s=10.0)
+    states = [member.state]
+    member.note_checks(False)
+    states.append(member.state)
+    member.note_checks(True)
+    states.append(member.state)
+    for drained, down in ((True, False), (True, True)):
+        member.close_to_sessions(drained, down)
+        states.append(member.state)
+    assert states == ["up", "down", "slow_start", "drained", "set_down"]
+    assert set(states) == set(SERVER_STATES)
+    member.close_to_sessions(False, False)
+    assert member.state == "slow_start"
+    network.now += 10.0
+    assert member.state == "up"
 
 
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:

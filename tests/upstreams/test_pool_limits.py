@@ -115,8 +115,8 @@ def test_no_further_server_is_tried_after_the_deadline_of_the_open(network: Netw
     tried = []
 
     class Late(Telemetry):
-        def failed(self, server: str) -> None:
-            tried.append(server)
+        def failed(self, server: str, reason: str) -> None:
+            tried.append((server, reason))
             network.now += 6.0
 
     pool = Pool(
@@ -128,4 +128,4 @@ def test_no_further_server_is_tried_after_the_deadline_of_the_open(network: Netw
     )
     with pytest.raises(UpstreamUnavailable):
         network.connect(pool)
-    assert tried == [str(address) for address in dead[:2]]
+    assert tried == [(str(address), "refused") for address in dead[:2]]

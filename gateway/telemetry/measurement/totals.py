@@ -6,6 +6,7 @@ The counts are plain lists, because sessions add to them for each command. The c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, final
 
 from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
@@ -20,6 +21,10 @@ LATENCIES: Final = (
     "ping_upstream",
     "media_late",
 )
+
+# Why a connect to a media server fails; "at_birth": it has closed the connection of a session that had just
+# begun.
+FAILURES: Final = ("refused", "timeout", "other", "at_birth")
 
 
 @final
@@ -55,11 +60,22 @@ class Totals:
 
 @final
 class UpstreamCounts:
-    """Failures and durations of connects to the configured servers. The pool reports them."""
+    """Failures and durations of connects to the configured servers. The pool reports them.
+
+    ``suspect`` is called with the server's name after each failure.
+    """
 
     def __init__(self) -> None:
-        self.failures: Counter[str] = Counter()
+        self.suspect: Callable[[str], object] = _ignore
+        self._failures: dict[str, Counter[str]] = {}
         self._dials: dict[str, list[int]] = {}
+
+    def reasons_of(self, server: str) -> Counter[str]:
+        """The failures of ``server`` by their reason."""
+        return self._failures.setdefault(server, Counter(dict.fromkeys(FAILURES, 0)))
+
+    def failures_of(self, server: str) -> int:
+        return self.reasons_of(server).total()
 
     def dials_of(self, server: str) -> list[int]:
         """The durations of connects to ``server``, as counts by bucket."""
@@ -68,5 +84,11 @@ class UpstreamCounts:
     def connected(self, server: str, seconds: float) -> None:
         SlidingMinute(self.dials_of(server)).add(seconds)
 
-    def failed(self, server: str) -> None:
-        self.failures[server] += 1
+    def failed(self, server: str, reason: str) -> None:
+        """``reason`` is one of ``FAILURES``."""
+        self.reasons_of(server)[reason] += 1
+        self.suspect(server)
+
+
+def _ignore(_: str) -> None:
+    """The ``suspect`` of counts that nobody watches."""
