@@ -61,7 +61,8 @@ class Generation:
 @final
 class Generations:
     """``threshold`` and ``is_journal`` describe this process's log. ``write_line`` writes finished lines of
-    workers' logs. ``memory``: the descriptor of the shared counts.
+    workers' logs. ``memory``: the descriptor of the shared counts. ``suspect`` is called with the number of
+    each media server's failures, as workers report them.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Generations:
         threshold: LevelFilter | None,
         is_journal: bool,
         write_line: Callable[[str], object],
+        suspect: Callable[[dict[str, int]], object],
     ) -> None:
+        self._suspect = suspect
         self._reactor = reactor
         self._memory = memory
         self._threshold = threshold
@@ -181,7 +184,7 @@ class Generations:
 
     def _adopt_worker(self, generation: Generation, worker: HandedOver) -> None:
         adopted = WorkerProcess.adopted(
-            *(self._reactor, worker, self._write_line, self._replace_publisher)
+            *(self._reactor, worker, self._write_line, self._replace_publisher, self._suspect)
         )
         self._add_worker(generation, adopted)
 
@@ -208,6 +211,7 @@ class Generations:
             generation.configuration.node.id,
             self._write_line,
             self._replace_publisher,
+            self._suspect,
         )
         self._add_worker(generation, worker)
         worker.start(self._memory, [port.fileno() for port in generation.sockets])

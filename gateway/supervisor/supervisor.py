@@ -71,7 +71,10 @@ class Supervisor:
         # It has survived an exec; workers get copies of it.
         os.set_inheritable(self._memory, False)
         self._sockets = ListeningSockets(reactor, environment)
-        self.generations = Generations(reactor, self._memory, threshold, is_journal, write_line)
+        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
+        self.generations = Generations(
+            *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
+        )
         view = GatewayView(self.generations, self, threshold)
         self._admin = AdminServer(view, reactor, environment)
         if state is not None:
@@ -83,7 +86,6 @@ class Supervisor:
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
-        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
         # The calls that are made periodically.
         self._timers = {
             LoopingCall(self._look_after): _LOOK_AFTER_S,

@@ -15,6 +15,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.reasons import EndReason
+from gateway.telemetry.births import BirthWatch
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
@@ -64,7 +65,7 @@ class WorkerFigures:
         # None if publishers are not replaced.
         self.publishers = ReplacedPublishers(self._replace, monotonic) if replaces else None
         self.sessions = Sessions(
-            *(monotonic, time, _observers(self._access, self.publishers)),
+            *(monotonic, time, _observers(self.upstreams, self._access, self.publishers)),
             *(settings.enabled, settings.media, settings.session_series),
         )
         expected = expected_of(configuration)
@@ -133,9 +134,11 @@ class WorkerFigures:
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
 
 
-def _observers(*configured: SessionObserver | None) -> list[SessionObserver]:
+def _observers(
+    upstreams: UpstreamCounts, *configured: SessionObserver | None
+) -> list[SessionObserver]:
     return [
-        *(SessionStartLog(), SessionEndLog(), RefusalLog()),
+        *(SessionStartLog(), SessionEndLog(), RefusalLog(), BirthWatch(upstreams)),
         *(each for each in configured if each is not None),
     ]
 

@@ -6,7 +6,6 @@ The counts are plain lists, because sessions add to them for each command. The c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Final, final
 
 from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
@@ -60,13 +59,10 @@ class Totals:
 
 @final
 class UpstreamCounts:
-    """Failures and durations of connects to the configured servers. The pool reports them.
-
-    ``suspect`` is called with the server's name after each failure.
-    """
+    """Failures and durations of connects to the configured servers. The pool reports them."""
 
     def __init__(self) -> None:
-        self.suspect: Callable[[str], object] = _ignore
+        self._suspicions: Counter[str] = Counter()
         self._failures: dict[str, Counter[str]] = {}
         self._dials: dict[str, list[int]] = {}
 
@@ -87,8 +83,9 @@ class UpstreamCounts:
     def failed(self, server: str, reason: str) -> None:
         """``reason`` is one of ``FAILURES``."""
         self.reasons_of(server)[reason] += 1
-        self.suspect(server)
+        self._suspicions[server] += 1
 
-
-def _ignore(_: str) -> None:
-    """The ``suspect`` of counts that nobody watches."""
+    def take_suspicions(self) -> dict[str, int]:
+        """The number of each server's failures since the last call."""
+        taken, self._suspicions = self._suspicions, Counter()
+        return dict(taken)
