@@ -41,8 +41,8 @@ Probe = Callable[[Any, Server, Kind, float], Any]
 class _Checked:
     """One server with its checks. ``is_up``: their result so far, which is a guess until ``is_known``.
 
-    ``answers``: whether it has answered a handshake; automatic checks make one to know that, also after each
-    recovery. A server that is down by a handshake comes up by handshakes.
+    ``answers``: whether it has answered a handshake. Automatic checks make one to know that, and again
+    after each recovery. A server that is down by a handshake comes up by handshakes.
     """
 
     def __init__(self, address: ServerAddress, upstream: Upstream, kind: Kind) -> None:
