@@ -24,7 +24,7 @@ import attrs
 from gateway.addresses import ListenAddress, Network, ServerAddress
 from gateway.configuration import values
 from gateway.configuration.sections import Config
-from gateway.configuration.structuring import attributes_of, key_of
+from gateway.configuration.structuring import alone_of, attributes_of, key_of
 from gateway.configuration.writing import written
 
 _Schema = dict[str, Any]
@@ -73,6 +73,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.ServerName: _strings(r"[^/\[\]]+"),
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),
+    values.UpstreamName: _strings(values.UPSTREAM_NAME.pattern),
     values.Latency: {
         "anyOf": [
             {"enum": [*values.LATENCIES]},
@@ -128,7 +129,13 @@ def _value(kind: Any, path: _Path, described: Mapping[_Path, str]) -> _Schema:
         return _value(kind, path, described)
     if isinstance(kind, EnumType):
         return {"enum": [each.value for each in kind]}
-    return _table(kind, path, described)
+    return _section(kind, path, described)
+
+
+def _section(kind: type, path: _Path, described: Mapping[_Path, str]) -> _Schema:
+    """A table, or one of its values alone."""
+    table, alone = _table(kind, path, described), alone_of(kind)
+    return table if alone is None else {"anyOf": [_value(alone.type, path, described), table]}
 
 
 _BOUNDS: Final = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum"}

@@ -89,6 +89,10 @@ class UpstreamUnavailable(ServiceUnavailable):
     """No upstream server accepted the connection in time."""
 
 
+class UpstreamFull(ServiceUnavailable):
+    """All servers have as many sessions as they may, and none has ended in time."""
+
+
 class ResourcesExhausted(ServiceUnavailable):
     """File descriptors, memory for sockets or local ports are used up (descriptors.py).
 

@@ -14,6 +14,7 @@ import attrs
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.sections import Config, Upstream
+from gateway.configuration.values import MOST_SERVERS
 from gateway.protocols.limits import Limits
 
 T = TypeVar("T")
@@ -134,19 +135,34 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
         for index, upstream in enumerate(config.upstreams)
         for item in range(len(upstream.servers))
     ]
-    servers = [server for upstream in config.upstreams for server in upstream.servers]
+    servers = [str(server) for upstream in config.upstreams for server in upstream.servers]
     for place, server in _repeated(servers):
-        yield Problem(places[place], f"{quoted(str(server))} is listed twice; remove one")
+        yield Problem(places[place], f"{quoted(server)} is listed twice; remove one")
+    if len(servers) > MOST_SERVERS:
+        yield Problem(
+            places[MOST_SERVERS], f"too many; at most {MOST_SERVERS} servers are possible"
+        )
+    names = [upstream.name or index for index, upstream in enumerate(config.upstreams)]
+    for index, name in _repeated(names):
+        yield Problem(
+            ("upstream", index, "name"), f"{quoted(name)} is the name of two upstreams; change one"
+        )
+    for index, upstream in enumerate(config.upstreams):
+        if 0.0 < upstream.balance_factor < 1.0:
+            yield Problem(
+                ("upstream", index, "balance_factor"),
+                f"{upstream.balance_factor:g}: must be >= 1, such as 1.25, or 0 for no bound",
+            )
 
 
 def _check_schemes(config: Config) -> Iterator[Problem]:
     for index, upstream in enumerate(config.upstreams):
         for item, server in enumerate(upstream.servers):
-            if server.scheme in ("rtmpt", "rtmpts"):
+            if server.address.scheme in ("rtmpt", "rtmpts"):
                 yield Problem(
                     ("upstream", index, "servers", item),
-                    f'{quoted(str(server))}: "{server.scheme}://" is not supported yet; use "rtmp://" or'
-                    ' "rtmps://"',
+                    f'{quoted(str(server))}: "{server.address.scheme}://" is not supported yet; use'
+                    ' "rtmp://" or "rtmps://"',
                 )
 
 
@@ -157,7 +173,7 @@ def _check_upstream_tls(config: Config) -> Iterator[Problem]:
                 ("upstream", index, "tls_verify"),
                 "false: tls_authorities is not used then; remove one of both",
             )
-        if not any(server.is_tls for server in upstream.servers):
+        if not any(server.address.is_tls for server in upstream.servers):
             for key in _tls_keys(upstream):
                 yield Problem(
                     ("upstream", index, key),

@@ -38,6 +38,7 @@ from gateway.configuration.values import (
     SecondPublisher,
     ServerName,
     StreamAction,
+    UpstreamName,
     WebServerAddress,
     WorkerCount,
 )
@@ -65,13 +66,31 @@ class Listener:
 
 
 @frozen
+class UpstreamServer:
+    """An RTMP server of an ``[[upstream]]``: a table, or its address alone. ``max_sessions``: 0 for any."""
+
+    address: ServerAddress = field(metadata={"may_stand_alone": True})
+    weight: int = field(default=1, validator=[ge(1), le(1000)])
+    backup: bool = False
+    max_sessions: int = field(default=0, validator=ge(0))
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+@frozen
 class Upstream:
     """``[[upstream]]``: RTMP servers. Each can take any session. Those of later upstreams are used while
-    none of earlier ones accepts.
+    none of earlier ones accepts. An upstream without a name is called by its number.
     """
 
-    servers: tuple[ServerAddress, ...] = field(validator=_not_empty)
+    servers: tuple[UpstreamServer, ...] = field(validator=_not_empty)
+    name: UpstreamName | None = None
     choose: Choice = "first"
+    balance_factor: float = field(default=0.0, validator=[ge(0.0), le(100.0)])
+    slow_start_s: float = field(default=0.0, validator=[ge(0.0), le(3600.0)])
+    queue: int = field(default=100, validator=[ge(0), le(1000)])
+    queue_s: float = field(default=2.0, validator=[ge(0.1), le(60.0)])
     proxy_protocol: ProxyProtocol = "off"
     check: HealthCheck = "auto"
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])

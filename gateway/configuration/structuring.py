@@ -7,7 +7,8 @@ cattrs traverses the document. This module adds strict types and the problems th
 - an unknown key is reported with the most similar known key;
 - a duration written as text (``"30s"``) is reported with the number of seconds to write instead.
 
-An attribute's metadata may have ``key``: its name in the document, or None if it is not read from there.
+An attribute's metadata may have ``key``: its name in the document, or None if it is not read from there;
+and ``may_stand_alone``: its value can be written in place of a table that has this key only.
 This module does not know the configuration's classes (sections.py) or what their values mean (values.py).
 """
 
@@ -46,6 +47,14 @@ def key_of(attribute: attrs.Attribute[Any]) -> str:
 def attributes_of(kind: type) -> list[attrs.Attribute[Any]]:
     """The attributes that are read from the document."""
     return [each for each in attrs.fields(kind) if each.metadata.get("key", each.name) is not None]
+
+
+def alone_of(kind: type) -> attrs.Attribute[Any] | None:
+    """The attribute whose value can stand for a table of ``kind``."""
+    resolved = attrs.resolve_types(kind)
+    return next(
+        (each for each in attributes_of(resolved) if each.metadata.get("may_stand_alone")), None
+    )
 
 
 def make_converter(parsers: Mapping[Any, Callable[[object], object]]) -> Converter:
@@ -146,7 +155,12 @@ def _structure_class(kind: type, converter: Converter) -> Callable[[object, obje
         **overrides,  # type: ignore[arg-type]
     )
 
+    alone = alone_of(kind)
+    alone_type: Any = None if alone is None else alone.type
+
     def from_value(value: object, _: object) -> Any:
+        if alone is not None and not isinstance(value, dict | list):
+            return kind(**{alone.name: converter.structure(value, alone_type)})
         return from_table(_table(value), kind)
 
     return from_value

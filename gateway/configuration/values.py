@@ -49,6 +49,8 @@ PeerAddress = NewType("PeerAddress", ServerAddress)
 CongestionControl = NewType("CongestionControl", str)
 # The first two characters of every session id.
 NodeId = NewType("NodeId", str)
+# The name of an upstream, by which routes select it.
+UpstreamName = NewType("UpstreamName", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
 # An http or https URL, without user and password.
@@ -62,7 +64,7 @@ AccessAction = Literal["connect", "publish", "play", "all"]
 CallbackMethod = Literal["post", "get"]
 CallbackFailure = Literal["deny", "allow"]
 SecondPublisher = Literal["refuse", "replace"]
-Choice = Literal["first", "round_robin", "fewest_sessions"]
+Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 ProxyProtocol = Literal["off", "v1", "v2"]
 HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 
@@ -73,6 +75,8 @@ DEFAULT_NODE: Final = NodeId("00")
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
 # Two generations of them must fit into the shared memory.
 MOST_WORKERS: Final = 32
+# Those of several generations of workers must fit into the shared memory.
+MOST_SERVERS: Final = 256
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 # PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
 LATENCIES: Final[Mapping[str, Latency]] = {
@@ -88,6 +92,8 @@ HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
+# An upstream without a name has its number, so a name cannot begin with a digit.
+UPSTREAM_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 
 
 def parse_latency(value: Any) -> Latency:
@@ -166,6 +172,15 @@ def parse_node_id(value: object) -> NodeId:
     )
 
 
+def parse_upstream_name(value: object) -> UpstreamName:
+    if isinstance(value, str) and UPSTREAM_NAME.fullmatch(value):
+        return UpstreamName(value)
+    raise ValueError(
+        f'{quoted(value)}: expected at most 32 letters, digits, "-" and "_", beginning with a letter,'
+        ' such as "live"'
+    )
+
+
 def parse_node_address(value: object) -> NodeAddress:
     address = parse_listen_address(value)
     if isinstance(address, TcpAddress):
@@ -198,6 +213,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
+    UpstreamName: parse_upstream_name,
     WorkerCount: parse_worker_count,
 }
 

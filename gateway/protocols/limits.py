@@ -77,6 +77,8 @@ class Limits:
     unused_session_s: float = _seconds(10.0)
     silent_session_s: float = _seconds(30.0)
     upstream_connect_s: float = _seconds(3.0)
+    # Then no further server is tried. RTMPT clients have given up by then.
+    open_s: float = _seconds(10.0)
 
     # The website
     # From the end of the request to the head of the response; nginx's proxy_read_timeout is 60 s too.

@@ -29,7 +29,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.tunnels.ids import base36
 from gateway.workers.place import NUMBERS
 from gateway.workers.setup import ConfigurationText, Setup
-from gateway.workers.shared_counts import SLOTS, SharedCounts
+from gateway.workers.shared_counts import SERVERS, SLOTS, SharedCounts
 
 _log = Logger()
 
@@ -61,7 +61,8 @@ class Generation:
 @final
 class Generations:
     """``threshold`` and ``is_journal`` describe this process's log. ``write_line`` writes finished lines of
-    workers' logs. ``memory``: the descriptor of the shared counts.
+    workers' logs. ``memory``: the descriptor of the shared counts. ``suspect`` is called with the number of
+    each media server's failures, as workers report them.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Generations:
         threshold: LevelFilter | None,
         is_journal: bool,
         write_line: Callable[[str], object],
+        suspect: Callable[[dict[str, int]], object],
     ) -> None:
+        self._suspect = suspect
         self._reactor = reactor
         self._memory = memory
         self._threshold = threshold
@@ -85,8 +88,9 @@ class Generations:
         # That of the last worker.
         self.number = 0
         self.draining = False
-        # The names of servers from which the operator has new sessions kept.
+        # The names of servers that get no new sessions, as the operator asked.
         self.drained_upstreams: set[str] = set()
+        self.downed_upstreams: set[str] = set()
         # Whether workers only wait for their sessions to end.
         self.is_stopping = False
         self.totals = RetiredTotals()
@@ -180,7 +184,7 @@ class Generations:
 
     def _adopt_worker(self, generation: Generation, worker: HandedOver) -> None:
         adopted = WorkerProcess.adopted(
-            *(self._reactor, worker, self._write_line, self._replace_publisher)
+            *(self._reactor, worker, self._write_line, self._replace_publisher, self._suspect)
         )
         self._add_worker(generation, adopted)
 
@@ -202,10 +206,12 @@ class Generations:
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
                 workers=worker_count(generation.configuration),
+                servers=self._number_servers(generation.configuration),
             ),
             generation.configuration.node.id,
             self._write_line,
             self._replace_publisher,
+            self._suspect,
         )
         self._add_worker(generation, worker)
         worker.start(self._memory, [port.fileno() for port in generation.sockets])
@@ -281,8 +287,13 @@ class Generations:
         """Tell a new worker what the operator has asked for."""
         if self.draining:
             await worker.channel.call("drain", True)
-        if self.drained_upstreams:
-            await worker.channel.call("drain_upstreams", sorted(self.drained_upstreams))
+        if self.drained_upstreams or self.downed_upstreams:
+            await worker.channel.call("close_upstreams", *self.closed_upstreams)
+
+    @property
+    def closed_upstreams(self) -> tuple[list[str], list[str]]:
+        """The servers that are drained, and those that are down, for workers."""
+        return sorted(self.drained_upstreams), sorted(self.downed_upstreams)
 
     @property
     def _the_folder(self) -> WorkerFolder:
@@ -307,6 +318,22 @@ class Generations:
                 f"{SLOTS} workers run already; wait until those of earlier reloads have ended"
             )
         return min(free)
+
+    def _number_servers(self, configuration: Config) -> dict[str, int]:
+        """The number of each server in the shared counts; a server that workers know keeps its own."""
+        known = {
+            name: number for worker in self.workers for name, number in worker.setup.servers.items()
+        }
+        names = [str(server) for upstream in configuration.upstreams for server in upstream.servers]
+        free = sorted(set(range(SERVERS)) - set(known.values()))
+        new = [name for name in names if name not in known]
+        if len(new) > len(free):
+            raise GatewayError(
+                f"{len(known)} media servers have sessions still; wait until workers of earlier reloads"
+                " have ended"
+            )
+        known.update(zip(new, free, strict=False))
+        return {name: known[name] for name in names}
 
 
 def worker_count(configuration: Config) -> int:

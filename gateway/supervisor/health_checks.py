@@ -4,11 +4,15 @@ A server is down after ``fall`` failed checks in a row, and up after ``rise`` su
 told every second, so that one that has just started knows soon. They are not told of a server before it has
 passed a check, or has failed often enough: they keep what they know while the supervisor's program is
 replaced. They give a server that is down no sessions while another one accepts them.
+
+Workers report failed connects, and sessions that a server has ended at birth. After ``fall`` of these the
+server is *suspected*: it is checked at once, by a handshake if it has answered one before, and is down if
+that fails. The failures alone do not take it down, because clients can cause them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import uniform
 from time import time
 from typing import Any, Final, final
@@ -38,7 +42,11 @@ Probe = Callable[[Any, Server, Kind, float], Any]
 
 @final
 class _Checked:
-    """One server with its checks. ``is_up``: their result so far, which is a guess until ``is_known``."""
+    """One server with its checks. ``is_up``: their result so far, which is a guess until ``is_known``.
+
+    ``answers``: whether it has answered a handshake. Automatic checks make one to know that, and again
+    after each recovery. A server that is down by a handshake comes up by handshakes.
+    """
 
     def __init__(
         self, address: ServerAddress, upstream: Upstream, kind: Kind, tls: ClientTLS | None
@@ -48,21 +56,44 @@ class _Checked:
         self.kind = kind
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
+        self.is_automatic = upstream.check == "auto"
         self.is_up = True
         self.is_known = False
+        self.answers: bool | None = None
+        self.needs_handshake = False
+        # Failures that workers have reported since the last check.
+        self.suspicions = 0
         self.due_at = 0.0
         self.looked_up_at: float | None = None
         self.is_running = False
         # Checks in a row with the other result.
         self._against = 0
 
-    def note(self, is_good: bool) -> bool:
+    @property
+    def is_suspected(self) -> bool:
+        """Whether as many failures have been reported as checks must fail."""
+        return self.suspicions >= self.fall
+
+    def is_due(self, now: float) -> bool:
+        return not self.is_running and (self.due_at <= now or self.is_suspected)
+
+    def begin(self) -> tuple[Kind, bool]:
+        """How it is checked now, and whether that decides alone."""
+        is_suspected, self.suspicions = self.is_suspected, 0
+        if self.needs_handshake or (is_suspected and self.is_automatic and self.answers):
+            return "rtmp", is_suspected
+        return self.kind, is_suspected
+
+    def note(self, kind: Kind, is_good: bool, is_decisive: bool = False) -> bool:
         """Count a result. Returns whether the server has come up, or gone down."""
         self._against = 0 if is_good == self.is_up else self._against + 1
         self.is_known = self.is_known or is_good
-        if self._against < (self.rise if is_good else self.fall):
+        is_over = is_decisive and self.is_up and not is_good
+        if not is_over and self._against < (self.rise if is_good else self.fall):
             return False
         self.is_up, self.is_known, self._against = is_good, True, 0
+        self.needs_handshake = kind != self.kind and not is_good
+        self.answers = None
         return True
 
 
@@ -93,18 +124,19 @@ class HealthChecks:
             if kind is None:
                 continue
             tls = client_tls(configuration, index, time())
-            for address in upstream.servers:
-                checked = _Checked(address, upstream, kind, tls)
+            for server in upstream.servers:
+                checked = _Checked(server.address, upstream, kind, tls)
                 known = before.get(checked.server.name)
                 if known is not None:
                     checked.is_up, checked.is_known = known.is_up, known.is_known
+                    checked.needs_handshake = known.needs_handshake and checked.is_automatic
                 self._checked[checked.server.name] = checked
 
     def look(self) -> None:
         """Begin the checks that are due, and tell the states. Must be called every ``LOOK_S``."""
         now = self._reactor.seconds()
         for checked in self._checked.values():
-            if checked.due_at <= now and not checked.is_running:
+            if checked.is_due(now):
                 checked.due_at = now + checked.every_s * uniform(1 - _JITTER, 1 + _JITTER)
                 checked.is_running = True
                 Deferred.fromCoroutine(self._check(checked)).addErrback(
@@ -114,17 +146,31 @@ class HealthChecks:
         if states:
             self._tell(states)
 
+    def suspect(self, failures: Mapping[str, int]) -> None:
+        """Workers have seen so many failures of these servers."""
+        for name, number in failures.items():
+            if name in self._checked:
+                self._checked[name].suspicions += number
+
     async def _check(self, checked: _Checked) -> None:
-        cause = ""
+        kind, is_decisive = checked.begin()
         try:
-            await self._look_up(checked)
-            await self._probe(self._reactor, checked.server, checked.kind, self._timeout_s)
-        except GatewayError as error:
-            cause = str(error)
+            cause = await self._cause_of_failure(checked, kind)
+            if not cause and checked.is_automatic and checked.answers is None:
+                checked.answers = not await self._cause_of_failure(checked, "rtmp")
         finally:
             checked.is_running = False
-        if checked.note(not cause):
+        if checked.note(kind, not cause, is_decisive):
             self._say(checked, cause)
+
+    async def _cause_of_failure(self, checked: _Checked, kind: Kind) -> str:
+        """Check the server; "" if it is well."""
+        try:
+            await self._look_up(checked)
+            await self._probe(self._reactor, checked.server, kind, self._timeout_s)
+        except GatewayError as error:
+            return str(error)
+        return ""
 
     async def _look_up(self, checked: _Checked) -> None:
         now = self._reactor.seconds()

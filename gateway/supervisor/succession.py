@@ -66,6 +66,7 @@ class State:
     sockets: list[HandedOverSocket] = field(factory=list)
     generations: list[HandedOverGeneration] = field(factory=list)
     drained_upstreams: list[str] = field(factory=list)
+    downed_upstreams: list[str] = field(factory=list)
 
 
 def take_state(environment: Mapping[str, str]) -> State | None:

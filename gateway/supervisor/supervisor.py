@@ -71,7 +71,10 @@ class Supervisor:
         # It has survived an exec; workers get copies of it.
         os.set_inheritable(self._memory, False)
         self._sockets = ListeningSockets(reactor, environment)
-        self.generations = Generations(reactor, self._memory, threshold, is_journal, write_line)
+        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
+        self.generations = Generations(
+            *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
+        )
         view = GatewayView(self.generations, self, threshold)
         self._admin = AdminServer(view, reactor, environment)
         if state is not None:
@@ -83,7 +86,6 @@ class Supervisor:
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
-        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
         # The calls that are made periodically.
         self._timers = {
             LoopingCall(self._look_after): _LOOK_AFTER_S,
@@ -270,6 +272,7 @@ class Supervisor:
             level="" if self._threshold is None else self._threshold.level,
             restarts=generations.restarts,
             drained_upstreams=sorted(generations.drained_upstreams),
+            downed_upstreams=sorted(generations.downed_upstreams),
             reloads=self.reloads,
             totals=[plain_family(each) for each in generations.totals.families],
             admin=self._admin.hand_over(),
@@ -283,6 +286,7 @@ class Supervisor:
         generations.folder, generations.number = WorkerFolder(state.folder), state.number
         generations.draining, generations.restarts = state.draining, state.restarts
         generations.drained_upstreams = set(state.drained_upstreams)
+        generations.downed_upstreams = set(state.downed_upstreams)
         generations.totals.families = [family_of(each) for each in state.totals]
         generations.adopt(state.generations, self._sockets)
         self.reloads.update(state.reloads)

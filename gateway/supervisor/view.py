@@ -141,17 +141,36 @@ class GatewayView:
         return merged_health(map(health_of, found))
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
+        words = "gets no new sessions" if on else "gets new sessions again"
+        return await self._close_upstream(server, words, drained=on)
+
+    async def down_upstream(self, server: str) -> bool:
+        return await self._close_upstream(server, "is down", down=True)
+
+    async def up_upstream(self, server: str) -> bool:
+        return await self._close_upstream(server, "is up again", drained=False, down=False)
+
+    async def _close_upstream(
+        self, server: str, words: str, drained: bool | None = None, down: bool | None = None
+    ) -> bool:
+        """Change what the operator has asked for; None changes nothing."""
         if server not in {each.name for each in await self.upstreams()}:
             return False
-        drained = self._workers.drained_upstreams
-        if on != (server in drained):
-            words = "gets no new sessions" if on else "gets new sessions again"
+        workers = self._workers
+        before = workers.closed_upstreams
+        for servers, on in (
+            (workers.drained_upstreams, drained),
+            (workers.downed_upstreams, down),
+        ):
+            if on is not None:
+                (servers.add if on else servers.discard)(server)
+        if workers.closed_upstreams != before:
             _log.info(
                 "upstream {server} {words}, as the operator asked", server=server, words=words
             )
-            drained ^= {server}
-        names = sorted(drained)
-        await self._of_each(lambda worker: worker.channel.call("drain_upstreams", names))
+        await self._of_each(
+            lambda worker: worker.channel.call("close_upstreams", *workers.closed_upstreams)
+        )
         return True
 
     async def busy_share(self) -> float:
@@ -237,6 +256,11 @@ def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth
     return attrs.evolve(
         latest,
         failures=one.failures + other.failures,
+        failure_reasons={
+            reason: count + other.failure_reasons.get(reason, 0)
+            for reason, count in one.failure_reasons.items()
+        },
+        sessions=one.sessions + other.sessions,
         dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
         unanswered_s=max(one.unanswered_s, other.unanswered_s),
         heard_s=min(one.heard_s, other.heard_s),

@@ -88,8 +88,9 @@ class HandedOver:
 
 @final
 class WorkerProcess:
-    """``replace_publisher`` answers the call of that name. ``ready`` is called back when the worker
-    accepts clients; its errback has a GatewayError if not.
+    """``replace_publisher`` answers the call of that name. ``suspect`` is called with the number of each
+    media server's failures. ``ready`` is called back when the worker accepts clients; its errback has a
+    GatewayError if not.
     ``gone`` is called back when the process has ended.
     """
 
@@ -100,6 +101,7 @@ class WorkerProcess:
         node: str,
         write_line: Callable[[str], object],
         replace_publisher: Handler,
+        suspect: Callable[[dict[str, int]], object],
     ) -> None:
         self.setup = setup
         self.node = node
@@ -122,6 +124,7 @@ class WorkerProcess:
                 "failed": self._failed,
                 "alive": self._is_alive,
                 "totals": self._has_totals,
+                "suspect": suspect,
             },
             lost=self._channel_lost,
             calls={"replace_publisher": replace_publisher},
@@ -218,9 +221,10 @@ class WorkerProcess:
         worker: HandedOver,
         write_line: Callable[[str], object],
         replace_publisher: Handler,
+        suspect: Callable[[dict[str, int]], object],
     ) -> WorkerProcess:
         """The worker that this process's former program has handed over."""
-        self = cls(reactor, worker.setup, worker.node, write_line, replace_publisher)
+        self = cls(*(reactor, worker.setup, worker.node, write_line, replace_publisher, suspect))
         self.pid = worker.pid
         self.is_ready, self.is_retiring = worker.is_ready, worker.is_retiring
         self.sessions = Counter(worker.sessions)

@@ -35,7 +35,7 @@ class Server:
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
     "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
-    are connected to, empty if the system chooses it. ``connections``: the open ones of sessions.
+    are connected to, empty if the system chooses it.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class Server:
         self.proxy_protocol = proxy_protocol
         self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
         self.source_address = source_address
-        self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()

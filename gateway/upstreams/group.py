@@ -1,48 +1,92 @@
-"""The servers of one ``[[upstream]]``, and the order in which they are tried for a new session."""
+"""The servers of one ``[[upstream]]``, and the choice of one for a new session.
+
+``first``            the first in the list that is up
+``round_robin``      each in its turn, as often as its weight says, with turns of others in between
+``fewest_sessions``  the one with the fewest sessions for its weight
+``hash``             always the same one for the same key (``hashing``)
+
+A server that has as many sessions as it may is passed over. With a hash without bound it is not: the stream
+of the key is there only, so the session has to wait.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, final
 
-from gateway.addresses import ServerAddress
-from gateway.upstreams.dial import Server
-from gateway.upstreams.tls_client import ClientTLS
+from gateway.upstreams import hashing
+from gateway.upstreams.member import Member
+from gateway.upstreams.waiting import WaitingLine
 
 # As ``[[upstream]] choose`` has them.
-Choice = Literal["first", "round_robin", "fewest_sessions"]
-# As ``[[upstream]] proxy_protocol`` has them.
-ProxyProtocol = Literal["off", "v1", "v2"]
+Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 
 
 @final
 class Group:
-    """``proxy_protocol``: which header tells the servers the client's address. ``tls``: for those with
-    "rtmps://". ``source_address``: from which they are connected to; empty if the system chooses it.
+    """``name``: by which a session can be kept to this group; "" for none. ``balance_factor``: of the hash;
+    0.0 for no bound. ``line``: of the sessions that wait for a place; None to refuse them.
     """
 
     def __init__(
         self,
-        addresses: Sequence[ServerAddress],
+        members: Sequence[Member],
         choose: Choice = "first",
-        proxy_protocol: ProxyProtocol = "off",
-        tls: ClientTLS | None = None,
-        source_address: str = "",
+        name: str = "",
+        balance_factor: float = 0.0,
+        line: WaitingLine | None = None,
     ) -> None:
-        self.servers = [
-            Server(address, "upstream", proxy_protocol, tls, source_address)
-            for address in addresses
+        self.name = name
+        self.members = members
+        self.line = line
+        # Backups get sessions only while all others are down or drained.
+        self.tiers = [
+            [member for member in members if member.is_backup is is_backup]
+            for is_backup in (False, True)
         ]
-        self._choose = choose
-        self._turn = 0
+        self._balance_factor = balance_factor
+        self._choose = _CHOICES[choose]
+        self._is_fixed = choose == "hash" and not balance_factor
 
-    def in_order(self) -> list[Server]:
-        """All servers, those to be tried first in front."""
-        if self._choose == "first":
-            return self.servers
-        self._turn = (self._turn + 1) % len(self.servers)
-        rotated = self.servers[self._turn :] + self.servers[: self._turn]
-        if self._choose == "round_robin":
-            return rotated
-        # Of those with equally many, another one each time.
-        return sorted(rotated, key=lambda server: server.connections)
+    def with_place(self, members: Sequence[Member], key: str) -> list[Member]:
+        """Those of these members that may get a session with this key now."""
+        eligible = hashing.order(key, members)[:1] if self._is_fixed else members
+        return [member for member in eligible if not member.is_full]
+
+    def choose(self, members: Sequence[Member], key: str) -> Member:
+        """The one of these members, which have a place, that gets a session with this key. There must be at
+        least one.
+        """
+        return self._choose(self, members, key)
+
+    def _first(self, members: Sequence[Member], _: str) -> Member:
+        return members[0]
+
+    def _round_robin(self, members: Sequence[Member], _: str) -> Member:
+        """Each gets its share as credit, and the one with the most pays for all: nginx's smooth weights."""
+        for member in members:
+            member.credit += member.share
+        chosen = max(members, key=lambda member: member.credit)
+        chosen.credit -= sum(member.share for member in members)
+        return chosen
+
+    def _fewest_sessions(self, members: Sequence[Member], key: str) -> Member:
+        loads = [(member.sessions + 1) / member.share for member in members]
+        fewest = min(loads)
+        # Of those with equally few, another one each time.
+        equal = [each for each, load in zip(members, loads, strict=True) if load == fewest]
+        return self._round_robin(equal, key)
+
+    def _hash(self, members: Sequence[Member], key: str) -> Member:
+        ordered = hashing.order(key, members)
+        if not self._balance_factor:
+            return ordered[0]
+        return hashing.below_bound(ordered, self._balance_factor)[0]
+
+
+_CHOICES: Final[Mapping[Choice, Callable[[Group, Sequence[Member], str], Member]]] = {
+    "first": Group._first,
+    "round_robin": Group._round_robin,
+    "fewest_sessions": Group._fewest_sessions,
+    "hash": Group._hash,
+}

@@ -1,19 +1,20 @@
 """The pool of upstream servers, with failover to the next server.
 
-The servers of the first group are tried first, in the order that the group gives. A server that failed is
-tried last for a while, so that only one client, not every client, waits for its connect timeout. After that
-it is tried as before again, but it is reported as down until it accepts a connection. A server that is down
-by its health checks, which the supervisor makes, is tried last until it is up again.
+A session gets a server of the first group that has one; backups follow the group's other servers. Servers
+that are avoided (``member``) are tried when no other is left, because a check can be wrong, and a refused
+session is lost for certain. Those that the operator has drained or set down get none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
-from attrs import frozen
-from twisted.internet.error import ConnectError
+from attrs import field, frozen
+from twisted.internet.error import ConnectError, TCPTimedOutError
+from twisted.internet.error import ConnectionRefusedError as ConnectRefused
+from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
@@ -21,17 +22,16 @@ from gateway.errors import (
     ConfigurationError,
     ResourcesExhausted,
     ServiceUnavailable,
+    UpstreamFull,
     UpstreamUnavailable,
 )
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, connect, warn_exhausted
+from gateway.upstreams.dial import connect, warn_exhausted
 from gateway.upstreams.group import Group
+from gateway.upstreams.member import Member
 
 _log = Logger()
-
-# Longer: a restarted server is not used for longer. Shorter: more clients wait for a dead server's timeout.
-_AVOIDED_S = 10.0
 
 
 class Telemetry(Protocol):
@@ -39,21 +39,25 @@ class Telemetry(Protocol):
 
     def connected(self, server: str, seconds: float) -> None: ...
 
-    def failed(self, server: str) -> None: ...
+    def failed(self, server: str, reason: str) -> None: ...
 
 
 @frozen
 class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
-    whether the operator has new sessions kept from it.
+    whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
+    those of this worker.
     """
 
     name: str
     up: bool
     due: bool
-    tried_at: float = 0.0
-    drained: bool = False
+    tried_at: float
+    drained: bool
+    state: str
+    weight: int
+    sessions: int
 
 
 @final
@@ -71,16 +75,10 @@ class Pool:
         self._telemetry = telemetry
         self._reactor = reactor
         self._groups = groups
-        self.servers = [server for group in groups for server in group.servers]
+        self.members = [member for group in groups for member in group.members]
+        self.servers = [member.server for member in self.members]
         self._limits = limits
         self._clock = clock
-        # Servers whose last connection failed, and the time until which they are tried last.
-        self._down_until: dict[Server, float] = {}
-        self._tried_at: dict[Server, float] = {}
-        # The names of servers that are down by their health checks.
-        self._down: set[str] = set()
-        # The names of servers from which the operator has new sessions kept.
-        self.drained: frozenset[str] = frozenset()
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
@@ -95,102 +93,159 @@ class Pool:
             except ConfigurationError as error:
                 _log.warn("{error}", error=error)
 
-    async def connect(self, protocol: IProtocol, client: str = "") -> str:
-        """Connect ``protocol`` to the first server that accepts; returns the server's name. ``client``: the
-        IP address of the client, or empty.
+    async def connect(
+        self,
+        protocol: IProtocol,
+        client: str = "",
+        upstreams: Sequence[str] = (),
+        key: str = "",
+    ) -> str:
+        """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
-        Raises UpstreamUnavailable if no server accepted in time, and ResourcesExhausted if local resources
-        are used up.
+        ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
+        in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known, for servers that
+        are chosen by a hash; without it, they are chosen by the client's address.
+
+        Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
+        as they may, and ResourcesExhausted if local resources are used up.
         """
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
-        for server in self._in_order():
-            began = self._clock()
+        request = _Request(
+            self._groups_of(upstreams), key or client, self._clock() + self._limits.open_s
+        )
+        while (member := await self._take(request)) is not None:
             try:
-                await connect(
-                    self._reactor,
-                    server,
-                    protocol,
-                    self._limits.upstream_connect_s,
-                    self._limits.vanished_s,
-                    client,
-                    partial(_count, server, -1),
-                )
+                await self._dial(member, protocol, client)
             except ConnectError as error:
-                self._failed(server, error)
+                self._failed(member, error)
             except ResourcesExhausted as error:
                 refusal = error
-                warn_exhausted(error, server)
+                warn_exhausted(error, member.server)
             else:
-                _count(server, 1)
-                self._connected(server, self._clock() - began)
-                return server.name
+                return member.name
         raise refusal
+
+    async def _take(self, request: _Request) -> Member | None:
+        """The server to try next, which has one session more then; None if none is left."""
+        has_waited = False
+        while (found := request.find()) is not None and self._clock() < request.deadline:
+            group, members = found
+            if members and (has_waited or group.line is None or not group.line.is_claimed):
+                member = group.choose(members, request.key)
+                member.count.add(1)
+                request.tried.add(member)
+                return member
+            if group.line is None:
+                raise UpstreamFull("all servers have as many sessions as they may")
+            await group.line.wait(request.has_place, request.deadline)
+            has_waited = True
+        return None
+
+    async def _dial(self, member: Member, protocol: IProtocol, client: str) -> None:
+        """Connect to the server. Raises ConnectError, ResourcesExhausted."""
+        began = self._clock()
+        try:
+            await connect(
+                self._reactor,
+                member.server,
+                protocol,
+                self._limits.upstream_connect_s,
+                self._limits.vanished_s,
+                client,
+                partial(member.count.add, -1),
+            )
+        except BaseException:
+            member.count.add(-1)
+            raise
+        self._connected(member, self._clock() - began)
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
         """The results of health checks: whether each server is up, by its name. Others are as before."""
-        now = self._clock()
-        before = self._down
-        self._down = (before - states.keys()) | {name for name in states if not states[name]}
-        for server in self.servers:
-            # A failure that was short is over as well, although no client has shown that.
-            is_over = self._down_until.get(server, now) <= now
-            if states.get(server.name) and (server.name in before or is_over):
-                self._down_until.pop(server, None)
+        for member in self.members:
+            if member.name in states:
+                member.note_checks(states[member.name])
+
+    def close_servers(self, drained: Set[str], down: Set[str]) -> None:
+        """Keep new sessions from these servers only, as the operator asked."""
+        for member in self.members:
+            member.close_to_sessions(member.name in drained, member.name in down)
 
     def health(self) -> list[Health]:
         """The health of each server."""
-        now = self._clock()
         return [
             Health(
-                server.name,
-                server not in self._down_until and server.name not in self._down,
-                not self._is_avoided(server, now),
-                self._tried_at.get(server, 0.0),
-                server.name in self.drained,
+                *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
+                *(each.state, each.weight, each.count.own),
             )
-            for server in self.servers
+            for each in self.members
         ]
 
-    def _in_order(self) -> list[Server]:
-        """The servers in the order in which they are tried; recently failed servers are last."""
-        ordered = [
-            server
-            for group in self._groups
-            for server in group.in_order()
-            if server.name not in self.drained
-        ]
-        now = self._clock()
-        return sorted(ordered, key=lambda server: self._is_avoided(server, now))
+    def _groups_of(self, upstreams: Sequence[str]) -> Sequence[Group]:
+        if not upstreams:
+            return self._groups
+        return [group for name in upstreams for group in self._groups if group.name == name]
 
-    def _is_avoided(self, server: Server, now: float) -> bool:
-        return server.name in self._down or self._down_until.get(server, now) > now
-
-    def _connected(self, server: Server, seconds: float) -> None:
-        self._tried_at[server] = self._clock()
+    def _connected(self, member: Member, seconds: float) -> None:
         if self._telemetry is not None:
-            self._telemetry.connected(server.name, seconds)
+            self._telemetry.connected(member.name, seconds)
         if debugging.enabled:
             _log.debug(
                 "upstream {server} connected in {seconds:.4f} s",
-                server=server.name,
+                server=member.name,
                 seconds=seconds,
             )
-        if self._down_until.pop(server, None) is not None:
-            _log.info("upstream {server} accepts connections again", server=server.name)
+        if member.connected():
+            _log.info("upstream {server} accepts connections again", server=member.name)
 
-    def _failed(self, server: Server, error: Exception) -> None:
+    def _failed(self, member: Member, error: ConnectError) -> None:
+        """Count the failure against the server."""
         if self._telemetry is not None:
-            self._telemetry.failed(server.name)
+            self._telemetry.failed(member.name, _REASONS.get(type(error), "other"))
         if debugging.enabled:
-            _log.debug("upstream {server} failed: {error}", server=server.name, error=error)
+            _log.debug("upstream {server} failed: {error}", server=member.name, error=error)
         # One line for each outage, not for each client.
-        if server not in self._down_until:
-            _log.warn("upstream {server} is down: {error}", server=server.name, error=error)
-        now = self._tried_at[server] = self._clock()
-        self._down_until[server] = now + _AVOIDED_S
+        if member.failed():
+            _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
 
 
-def _count(server: Server, number: int) -> None:
-    server.connections += number
+# The reason that is counted for a failed connect; "other" for any other error.
+_REASONS: Final[Mapping[type, str]] = {
+    ConnectRefused: "refused",
+    ConnectTimedOut: "timeout",
+    TCPTimedOutError: "timeout",
+}
+
+
+@frozen
+class _Request:
+    """A session that is opened: the groups that it may use, and the servers that have failed for it."""
+
+    groups: Sequence[Group]
+    key: str
+    deadline: float
+    tried: set[Member] = field(factory=set)
+
+    def find(self) -> tuple[Group, list[Member]] | None:
+        """The group in which it gets a server, and those of its members that have a place; None if no
+        server is left to be tried.
+        """
+        for is_avoided in (False, True):
+            for group in self.groups:
+                for tier in group.tiers:
+                    members = [
+                        member
+                        for member in tier
+                        if member not in self.tried
+                        and not member.is_closed
+                        and member.is_avoided is is_avoided
+                    ]
+                    if members:
+                        return group, group.with_place(members, self.key)
+        return None
+
+    def has_place(self) -> bool:
+        """Whether it need not wait: there is a place, or no server is left."""
+        found = self.find()
+        return found is None or bool(found[1])

@@ -14,16 +14,19 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress
-from gateway.configuration.sections import Config
+from gateway.configuration.sections import Config, Upstream, UpstreamServer
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
+from gateway.upstreams.member import Member
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
 from gateway.upstreams.tls_client import ClientTLS
+from gateway.upstreams.waiting import WaitingLine
 from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import proxy_loops
+from gateway.workers.place import Place
 from gateway.workers.upstream_tls import client_tls, read_context
 
 LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
@@ -35,10 +38,13 @@ _log = Logger()
 class Backends:
     """``pool`` is None until ``start``; ``web`` is None without a website."""
 
-    def __init__(self, configuration: Config, reactor: Any, telemetry: Telemetry) -> None:
+    def __init__(
+        self, configuration: Config, reactor: Any, telemetry: Telemetry, place: Place
+    ) -> None:
         self._configuration = configuration
         self._reactor = reactor
         self._telemetry = telemetry
+        self._place = place
         self.pool: Pool | None = None
         # Of each upstream; None for those without "rtmps://".
         self._tls: list[ClientTLS | None] = []
@@ -60,7 +66,7 @@ class Backends:
         ]
         pool = Pool(
             self._reactor,
-            self._groups() or [Group([self._start_origin()])],
+            self._groups() or [Group([Member(Server(self._start_origin()), monotonic)])],
             self._configuration.limits,
             monotonic,
             self._telemetry,
@@ -85,13 +91,15 @@ class Backends:
         """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
         return [each.look_up_again for each in (self.pool, self.web) if each is not None]
 
-    async def connect(self, tunnel: Any, client: str) -> str:
-        """Connect ``tunnel``, of the client at the address ``client``, to a media server. Returns the
-        server's name. Raises ServiceUnavailable.
+    async def connect(
+        self, tunnel: Any, client: str, upstreams: Sequence[str] = (), key: str = ""
+    ) -> str:
+        """Connect ``tunnel``, of the client at the address ``client``, to a media server, as
+        ``Pool.connect`` does. Returns the server's name. Raises ServiceUnavailable.
         """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel, client)
+        return await self.pool.connect(tunnel, client, upstreams, key)
 
     def reload_certificates(self) -> None:
         """Read the files for TLS to media servers again. Raises ConfigurationError, after which the old
@@ -113,11 +121,37 @@ class Backends:
     def _groups(self) -> list[Group]:
         return [
             Group(
-                *(upstream.servers, upstream.choose, upstream.proxy_protocol, tls),
-                source_address=upstream.source_address or "",
+                [self._member(each, upstream, tls) for each in upstream.servers],
+                upstream.choose,
+                upstream.name or str(number),
+                upstream.balance_factor,
+                self._line(upstream),
             )
-            for upstream, tls in zip(self._configuration.upstreams, self._tls, strict=True)
+            for number, (upstream, tls) in enumerate(
+                zip(self._configuration.upstreams, self._tls, strict=True), 1
+            )
         ]
+
+    def _member(self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None) -> Member:
+        # A supervisor of an earlier version has given it no number.
+        number = self._place.servers.get(str(server))
+        return Member(
+            Server(
+                *(server.address, "upstream", upstream.proxy_protocol, tls),
+                upstream.source_address or "",
+            ),
+            monotonic,
+            server.weight,
+            server.backup,
+            server.max_sessions,
+            upstream.slow_start_s,
+            None if number is None else self._place.counts.server(number),
+        )
+
+    def _line(self, upstream: Upstream) -> WaitingLine:
+        """Each worker has its share of the places in it."""
+        most = -(-upstream.queue // self._place.workers)
+        return WaitingLine(self._reactor, monotonic, most, upstream.queue_s)
 
     def _start_origin(self) -> ServerAddress:
         replaces = self._configuration.origin.second_publisher == "replace"

@@ -56,8 +56,8 @@ class Control:
             lost=self._supervisor_lost,
             calls={
                 "busy_share": view.busy_share,
+                "close_upstreams": view.close_upstreams,
                 "drain": view.drain,
-                "drain_upstreams": view.drain_upstreams,
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,
@@ -74,10 +74,13 @@ class Control:
             worker.figures.publishers.announce = self._announce_publisher
 
     def report(self) -> None:
-        """Tell the supervisor that the event loop runs, how many sessions there are, and how many log lines
-        were dropped since the last report.
+        """Tell the supervisor that the event loop runs, how many sessions there are, and, since the last
+        report, how many log lines were dropped and how often each media server has failed.
         """
         self.channel.tell("alive", self._worker.sessions_by_protocol(), self._take_dropped())
+        suspicions = self._worker.figures.upstreams.take_suspicions()
+        if suspicions:
+            self.channel.tell("suspect", suspicions)
 
     # Events
 

@@ -15,6 +15,7 @@ from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.reasons import EndReason
+from gateway.telemetry.births import BirthWatch
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
@@ -68,7 +69,10 @@ class WorkerFigures:
         self.publishers = ReplacedPublishers(self._replace, monotonic) if replaces else None
         ended_streams = EndedStreams(callbacks) if callbacks is not None else None
         self.sessions = Sessions(
-            *(monotonic, time, _observers(self._access, self.publishers, ended_streams)),
+            *(
+                *(monotonic, time),
+                _observers(self.upstreams, self._access, self.publishers, ended_streams),
+            ),
             *(settings.enabled, settings.media, settings.session_series),
         )
         expected = expected_of(configuration)
@@ -117,10 +121,14 @@ class WorkerFigures:
         return [
             UpstreamHealth(
                 *(each.name, each.up, each.due),
-                *(counts.failures[each.name], counts.dials_of(each.name)),
+                *(counts.failures_of(each.name), counts.dials_of(each.name)),
                 each.tried_at,
                 *(self.sessions.unanswered_s(each.name), self.sessions.heard_s(each.name)),
-                each.drained,
+                drained=each.drained,
+                state=each.state,
+                weight=each.weight,
+                sessions=each.sessions,
+                failure_reasons=dict(counts.reasons_of(each.name)),
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]
@@ -134,9 +142,11 @@ class WorkerFigures:
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
 
 
-def _observers(*configured: SessionObserver | None) -> list[SessionObserver]:
+def _observers(
+    upstreams: UpstreamCounts, *configured: SessionObserver | None
+) -> list[SessionObserver]:
     return [
-        *(SessionStartLog(), SessionEndLog(), RefusalLog()),
+        *(SessionStartLog(), SessionEndLog(), RefusalLog(), BirthWatch(upstreams)),
         *(each for each in configured if each is not None),
     ]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gateway.tunnels.ids import base36
 from gateway.workers.shared_counts import SharedCounts
@@ -23,7 +23,7 @@ class Place:
     """``number``: below ``NUMBERS``, unique among running workers. ``folder``: of the workers' sockets.
 
     ``sockets``: descriptors of the listening sockets, in the configuration's order. ``workers``: the number
-    of workers with the same configuration.
+    of workers with the same configuration. ``servers``: the number of each media server in ``counts``.
     """
 
     node: str
@@ -32,6 +32,7 @@ class Place:
     sockets: tuple[int, ...]
     counts: SharedCounts
     workers: int = 1
+    servers: dict[str, int] = field(factory=dict)
 
     @property
     def prefix(self) -> str:

@@ -64,7 +64,7 @@ def is_loopback(host: str) -> bool:
 def _servers(configuration: Config) -> Iterator[tuple[tuple[str | int, ...], ServerAddress]]:
     for index, upstream in enumerate(configuration.upstreams):
         for item, server in enumerate(upstream.servers):
-            yield ("upstream", index, "servers", item), server
+            yield ("upstream", index, "servers", item), server.address
     if configuration.website is not None:
         yield ("website", "server"), configuration.website.server
 

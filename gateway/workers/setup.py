@@ -7,7 +7,7 @@ import socket
 from typing import Final
 
 import cattrs
-from attrs import frozen
+from attrs import field, frozen
 
 from gateway.configuration import loading
 from gateway.configuration.sections import Config
@@ -38,7 +38,8 @@ class ConfigurationText:
 class Setup:
     """``sockets`` and ``memory``: descriptors in the worker. ``level``: of its log. ``is_journal``: whether
     the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat what it
-    says at its start. ``workers``: their number in its generation.
+    says at its start. ``workers``: their number in its generation. ``servers``: the number of each media
+    server in the shared counts, by its name.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Setup:
     is_journal: bool
     is_first: bool = True
     workers: int = 1
+    servers: dict[str, int] = field(factory=dict)
 
     def line(self) -> bytes:
         """It as a line."""

@@ -5,6 +5,8 @@ reads all of them. Two workers that admit a client at the same moment can exceed
 
 Counts for client addresses are kept in buckets, chosen by a keyed hash, because a table of addresses cannot
 be changed without locks. Addresses in the same bucket share their limit.
+
+Sessions of media servers are counted by numbers that the supervisor gives to the servers' names.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ _MEMORY_BYTES: Final = _COUNT_BYTES * (_COUNTS + SLOTS)
 _MORE: Final = 8
 _SHARE: Final = 20
 _KEY_BYTES: Final = 16
+# The numbers of media servers: enough for those of several generations of workers.
+SERVERS: Final = 1024
+# Behind the key, because workers of earlier versions use what is in front of it.
+_SERVERS_AT: Final = _MEMORY_BYTES + _KEY_BYTES
+_ALL_BYTES: Final = _SERVERS_AT + _COUNT_BYTES * SERVERS * SLOTS
 
 
 def make_memory() -> int:
     """The descriptor of new shared memory, with all counts 0 and a key for the hash behind them."""
     descriptor = os.memfd_create("rtmpt-gateway")
-    os.ftruncate(descriptor, _MEMORY_BYTES + _KEY_BYTES)
+    os.ftruncate(descriptor, _ALL_BYTES)
     os.pwrite(descriptor, os.urandom(_KEY_BYTES), _MEMORY_BYTES)
     return descriptor
 
@@ -72,15 +79,46 @@ class SharedCount:
 
 
 @final
+class ServerCount:
+    """The sessions of the media server with this number."""
+
+    def __init__(self, memory: mmap, slot: int, number: int) -> None:
+        counts = memoryview(memory)[_SERVERS_AT:].cast("i")
+        self._counts = counts[number * SLOTS : (number + 1) * SLOTS]
+        self._slot = slot
+
+    @property
+    def own(self) -> int:
+        """The count of this worker."""
+        return self._counts[self._slot]
+
+    @property
+    def total(self) -> int:
+        """The count of all workers."""
+        return sum(self._counts)
+
+    def add(self, number: int) -> None:
+        """Change this worker's count."""
+        self._counts[self._slot] += number
+
+
+@final
 class SharedCounts:
     """The memory behind ``descriptor``, as the worker in ``slot`` sees it."""
 
     def __init__(self, descriptor: int, slot: int) -> None:
-        self._memory = mmap(descriptor, _MEMORY_BYTES + _KEY_BYTES)
+        if os.fstat(descriptor).st_size < _ALL_BYTES:
+            # That of a supervisor of an earlier version.
+            os.ftruncate(descriptor, _ALL_BYTES)
+        self._memory = mmap(descriptor, _ALL_BYTES)
         self._accepting = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")[_COUNTS:]
         self.slot = slot
         self.sessions = SharedCount(self._memory, slot, 0)
         self.connections = SharedCount(self._memory, slot, 1)
+
+    def server(self, number: int) -> ServerCount:
+        """The sessions of a media server; ``number`` is below ``SERVERS``."""
+        return ServerCount(self._memory, self.slot, number)
 
     def set_accepting(self, is_accepting: bool) -> None:
         """Whether this worker accepts connections."""
@@ -103,3 +141,6 @@ class SharedCounts:
         counts = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")
         for index in range(slot, len(counts), SLOTS):
             counts[index] = 0
+        servers = memoryview(self._memory)[_SERVERS_AT:].cast("i")
+        for index in range(slot, len(servers), SLOTS):
+            servers[index] = 0

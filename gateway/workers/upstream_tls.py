@@ -27,7 +27,7 @@ def client_tls(configuration: Config, index: int, now: float) -> ClientTLS | Non
     ``now`` is in seconds since 1970. Raises ConfigurationError.
     """
     upstream = configuration.upstreams[index]
-    if not any(server.is_tls for server in upstream.servers):
+    if not any(server.address.is_tls for server in upstream.servers):
         return None
     return ClientTLS(read_context(configuration, index, now), upstream.tls_server_name or "")
 

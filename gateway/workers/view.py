@@ -95,10 +95,10 @@ class WorkerView:
     async def busy_share(self) -> float:
         return self._figures.loop.busy_share
 
-    async def drain_upstreams(self, servers: list[str]) -> None:
+    async def close_upstreams(self, drained: list[str], down: list[str]) -> None:
         """Keep new sessions from these servers only."""
         if self._figures.pool is not None:
-            self._figures.pool.drained = frozenset(servers)
+            self._figures.pool.close_servers(set(drained), set(down))
 
     async def drain(self, on: bool) -> None:
         self._admission.draining = on

@@ -97,7 +97,7 @@ class Worker:
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
-        self._backends = Backends(configuration, reactor, self.figures.upstreams)
+        self._backends = Backends(configuration, reactor, self.figures.upstreams, place)
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)

@@ -42,6 +42,20 @@ from tests.configuration.refusals import LISTENER, load, problems
             '[[upstream]] 2, key "servers", item 2: "a:1935" is listed twice',
         ),
         (
+            LISTENER
+            + '[[upstream]]\nservers = ["a"]\nname = "live"\n'
+            + '[[upstream]]\nservers = ["b"]\nname = "live"\n',
+            '[[upstream]] 2, key "name": "live" is the name of two upstreams; change one',
+        ),
+        (
+            LISTENER + f"[[upstream]]\nservers = {[f'm{number}' for number in range(257)]}",
+            '[[upstream]] 1, key "servers", item 257: too many; at most 256 servers are possible',
+        ),
+        (
+            LISTENER + '[[upstream]]\nservers = ["a"]\nbalance_factor = 0.5',
+            '[[upstream]] 1, key "balance_factor": 0.5: must be >= 1, such as 1.25, or 0',
+        ),
+        (
             LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),

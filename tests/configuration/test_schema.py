@@ -44,6 +44,8 @@ def keys(
     """The path of every key that is no table, and its schema."""
     for key, inner in schema["properties"].items():
         table = inner.get("items", inner)
+        # A table, or one of its values alone.
+        table = table.get("anyOf", [table])[-1]
         if "properties" in table:
             yield from keys(table, (*path, key))
         else:
@@ -204,7 +206,8 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
         *("upstream.source_address", "upstream.tls_authorities"),
         *("upstream.tls_certificate", "upstream.tls_server_name"),
-        *("upstream.servers", "tls.certificate.chain", "tls.certificate.key"),
+        *("upstream.servers.address", "upstream.name"),
+        *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),
         *("access.allow", "access.deny", "stream_keys.secrets_file"),

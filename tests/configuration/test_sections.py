@@ -9,7 +9,16 @@ import attrs
 import pytest
 
 from gateway.addresses import ServerAddress, SystemdAddress, TcpAddress, UnixAddress
-from gateway.configuration.sections import Admin, Config, Listener, Tls, Tunnel, Upstream, Website
+from gateway.configuration.sections import (
+    Admin,
+    Config,
+    Listener,
+    Tls,
+    Tunnel,
+    Upstream,
+    UpstreamServer,
+    Website,
+)
 from gateway.protocols.limits import Limits
 from tests.configuration.refusals import LISTENER, load, problems
 
@@ -46,7 +55,7 @@ def test_the_example_of_the_design_is_valid(file: Path) -> None:
             Listener(TcpAddress("0.0.0.0", 80)),
             Listener(TcpAddress("0.0.0.0", 443), tls=True),
         ),
-        upstreams=(Upstream((ServerAddress("127.0.0.1", 1935),)),),
+        upstreams=(Upstream((UpstreamServer(ServerAddress("127.0.0.1", 1935)),)),),
         tls=Tls(("/etc/rtmpt-gateway/tls/site.pem",)),
         website=Website(ServerAddress("127.0.0.1", 8134)),
         tunnel=Tunnel(hold_s=0.25),
@@ -100,6 +109,22 @@ def test_several_upstreams_keep_their_order(file: Path) -> None:
     text = LISTENER + ('[[upstream]]\nservers = ["a", "[::1]:1936"]\n[[upstream]]\nservers = ["b"]')
     servers = [[str(each) for each in upstream.servers] for upstream in load(file, text).upstreams]
     assert servers == [["a:1935", "[::1]:1936"], ["b:1935"]]
+
+
+def test_a_server_is_an_address_or_a_table(file: Path) -> None:
+    text = f"""{LISTENER}
+        [[upstream]]
+        servers = ["a", {{ address = "b:1936", weight = 2, backup = true }}]
+        [[upstream]]
+        [[upstream.servers]]
+        address = "c"
+    """
+    first, second = load(file, text).upstreams
+    assert first.servers == (
+        UpstreamServer(ServerAddress("a", 1935)),
+        UpstreamServer(ServerAddress("b", 1936), weight=2, backup=True),
+    )
+    assert second.servers == (UpstreamServer(ServerAddress("c", 1935)),)
 
 
 def test_a_limit_can_be_changed_alone_and_an_integer_is_a_valid_duration(file: Path) -> None:
@@ -190,8 +215,28 @@ def test_a_configuration_is_immutable() -> None:
             '[[upstream]] 1, key "servers", item 1: "a:b": port "b" is not a number up to 65535',
         ),
         (
-            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "b"',
-            '[[upstream]] 1, key "name": unknown key; known keys: servers',
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nlabel = "b"',
+            '[[upstream]] 1, key "label": unknown key; known keys: servers',
+        ),
+        (
+            f"{LISTENER}[[upstream]]\nservers = [5]",
+            '[[upstream]] 1, key "servers", item 1: 5: expected',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a", {{ weight = 2 }}]',
+            '[[upstream]] 1, key "servers", item 2, key "address": missing; this key is required',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = [{{ address = "a", wieght = 2 }}]',
+            '[[upstream]] 1, key "servers", item 1, key "wieght": unknown key; did you mean "weight"?',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = [{{ address = "a", weight = 0 }}]',
+            '[[upstream]] 1, key "servers", item 1, key "weight": must be >= 1: 0',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nname = "1"',
+            '[[upstream]] 1, key "name": "1": expected at most 32 letters, digits, "-" and "_"',
         ),
         (
             f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',

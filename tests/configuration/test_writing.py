@@ -69,10 +69,14 @@ def test_each_key_has_the_same_value_as_in_the_example(file: Path) -> None:
     document["tunnel"]["latency"] = 0.25
     # The first rule has all keys but deny.
     document["access"] = document["access"][:1]
-    # The second upstream has the keys for TLS, and the first one all others.
-    first, second = document["upstream"]
-    rest = {key: value for key, value in first.items() if key != "source_address"}
-    document["upstream"] = [{**first, "tls_verify": True}, {**rest, **second}]
+    # The first upstream has all keys but those for TLS (the second has them) and of servers (the third).
+    first, second, third = document["upstream"]
+    own = {key: third["servers"][0][key] for key in ("weight", "backup", "max_sessions")}
+    common = {key: value for key, value in first.items() if key not in ("name", "source_address")}
+    common["tls_verify"] = True
+    for upstream in (first, second):
+        upstream["servers"] = [{"address": upstream["servers"][0], **own}]
+    document["upstream"] = [{**common, **each} for each in (first, second, third)]
     written = tomllib.loads(toml_of(load(file, text)))
     written["listener"] = written["listener"][1:]
     written["access"] = written["access"][:1]
@@ -88,7 +92,10 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         *(
             f'# Not set: [[upstream]] {number}, key "{key}"'
             for number in (1, 2)
-            for key in ("source_address", "tls_authorities", "tls_certificate", "tls_server_name")
+            for key in (
+                *("name", "source_address", "tls_authorities", "tls_certificate"),
+                "tls_server_name",
+            )
         ),
         "# Not set: [stream_keys]",
         "# Not set: [callback]",
@@ -101,9 +108,10 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         '# Not set: [log], key "access"',
     ]
     headers = [line for line in lines if line.startswith("[")]
-    assert headers[:7] == [
+    assert headers[:10] == [
         *["[[listener]]"] * 3,
-        *["[[upstream]]"] * 2,
+        *("[[upstream]]", "[[upstream.servers]]", "[[upstream.servers]]"),
+        *("[[upstream]]", "[[upstream.servers]]"),
         "[tls]",
         "[[tls.certificate]]",
     ]

@@ -69,7 +69,16 @@ class OneWorker:
         return self._server.admission.draining
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
-        self._server.drained_upstreams[server] = on
+        return self._change_server(server, "drained" if on else "not drained")
+
+    async def down_upstream(self, server: str) -> bool:
+        return self._change_server(server, "down")
+
+    async def up_upstream(self, server: str) -> bool:
+        return self._change_server(server, "up")
+
+    def _change_server(self, server: str, change: str) -> bool:
+        self._server.server_changes.append((server, change))
         return server in ("media:1935", "rtmps://media:443")
 
     async def reload(self) -> list[str]:
@@ -126,7 +135,7 @@ class AdminServer:
         self.threshold: LevelFilter | None = LevelFilter(self.logged.append, "info")
         time_slices = partial(TimeSlices, self.reactor, spends or self.reactor.seconds)
         self.reloads: list[str] | Exception = ["certificates"]
-        self.drained_upstreams: dict[str, bool] = {}
+        self.server_changes: list[tuple[str, str]] = []
         self.view: Any = OneWorker(self, time_slices)
         wall_now = self.node.sessions.wall_now
         self.watching = EventStreams(self.view, time_slices, self.reactor.seconds, wall_now)

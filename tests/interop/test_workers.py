@@ -291,6 +291,25 @@ def test_a_drained_server_gets_no_new_sessions_over_a_reload_and_an_upgrade(
     NumberedSession(gateway.port, keeps=False).finish()
 
 
+def test_a_server_set_down_stays_down_over_a_reload_and_an_upgrade_until_it_is_set_up(
+    gateway: Gateway,
+) -> None:
+    server = json.loads(gateway.get("/upstreams"))["upstreams"][0]["name"]
+    gateway.change("POST", f"/upstreams/{server}/drain")
+    gateway.change("POST", f"/upstreams/{server}/down")
+    gateway.reload()
+    gateway.program.send(signal.SIGUSR2)
+    gateway.program.says("the supervisor continues")
+    until(lambda: gateway.states()[0] == 2, "its workers are known again")
+    for _ in range(4):
+        with pytest.raises(SessionEnded, match="503"):
+            NumberedSession(gateway.port, keeps=False)
+    assert json.loads(gateway.get("/upstreams"))["upstreams"][0]["state"] == "set_down"
+    gateway.change("POST", f"/upstreams/{server}/up")
+    assert json.loads(gateway.get("/upstreams"))["upstreams"][0]["state"] == "up"
+    NumberedSession(gateway.port, keeps=False).finish()
+
+
 def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> None:
     with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as connection:
         for session_id in ("00zzunknown", "zz01unknown", "0001unknown", "none"):

@@ -40,12 +40,15 @@ class Resolver:
 
 
 class Checks:
-    """Health checks whose probes fail for the servers in ``dead``. ``states``: as the workers know them."""
+    """Health checks whose probes fail for the servers in ``dead``, and handshakes for those in ``closing``.
+    ``states``: as the workers know them.
+    """
 
     def __init__(self, configuration: Config) -> None:
         self.clock: Any = Clock()
         self.clock.nameResolver = Resolver()
         self.dead: set[str] = set()
+        self.closing: set[str] = set()
         self.probed: list[tuple[str, str]] = []
         self.states: dict[str, bool] = {}
         self.checks = HealthChecks(self.clock, self._tell, self._probe)
@@ -61,7 +64,7 @@ class Checks:
 
     async def _probe(self, reactor: Any, server: Server, kind: str, timeout_s: float) -> None:
         self.probed.append((server.name, kind))
-        if server.name in self.dead:
+        if server.name in self.dead or (kind == "rtmp" and server.name in self.closing):
             raise UpstreamUnavailable("it refuses")
 
 
@@ -112,6 +115,90 @@ def test_a_reload_keeps_the_state_of_a_server() -> None:
     checks.checks.watch(configured("check_s = 2\n", (_OTHER, "127.0.0.1:1003")))
     checks.run(1)
     assert checks.states == {_OTHER: True, "127.0.0.1:1003": True}
+
+
+# --- Suspicions ---
+
+
+def suspected(checks: Checks, seconds: int = 1, failures: int = 3) -> list[tuple[str, str]]:
+    """Report these failures of the first server in each second. Returns the checks of it."""
+    checks.probed.clear()
+    for _ in range(seconds):
+        checks.checks.suspect({_ONE: failures, "127.0.0.1:9": failures})
+        checks.run(1)
+    return [each for each in checks.probed if each[0] == _ONE]
+
+
+def test_an_automatic_check_learns_once_whether_a_server_answers_handshakes() -> None:
+    checks = Checks(configured("check_s = 1\n"))
+    checks.closing.add(_OTHER)
+    checks.run(10)
+    assert checks.probed.count((_ONE, "rtmp")) == checks.probed.count((_OTHER, "rtmp")) == 1
+    assert checks.states == {_ONE: True, _OTHER: True}
+
+
+@pytest.mark.parametrize("check", ["auto", "rtmp"])
+def test_a_server_that_accepts_and_closes_is_down_by_one_handshake_once_it_is_suspected(
+    check: str,
+) -> None:
+    checks = Checks(configured(f'check = "{check}"\ncheck_s = 3600\n'))
+    checks.run(1)
+    checks.closing.add(_ONE)
+    assert suspected(checks, failures=2) == []
+    assert checks.states[_ONE]
+    with logged() as lines:
+        assert suspected(checks, failures=1) == [(_ONE, "rtmp")]
+    checks.run(1)
+    assert not checks.states[_ONE]
+    assert lines == [f"warn: upstream {_ONE} is down by its health checks: it refuses"]
+
+
+def test_a_server_that_is_down_by_a_handshake_comes_up_by_handshakes() -> None:
+    checks = Checks(configured("check_s = 1\nrise = 2\n"))
+    checks.run(2)
+    checks.closing.add(_ONE)
+    suspected(checks)
+    checks.run(20)
+    assert not checks.states[_ONE]
+    # A reload does not change that.
+    checks.checks.watch(configured("check_s = 1\nrise = 2\n"))
+    checks.run(20)
+    assert not checks.states[_ONE]
+    checks.closing.clear()
+    checks.run(5)
+    assert checks.states[_ONE]
+    checks.probed.clear()
+    checks.run(5)
+    assert (_ONE, "tcp") in checks.probed
+    assert checks.probed.count((_ONE, "rtmp")) <= 1
+
+
+def test_clients_that_provoke_failures_cause_one_check_a_second_and_nothing_else() -> None:
+    checks = Checks(configured("check_s = 3600\n"))
+    checks.run(1)
+    assert len(suspected(checks, seconds=100, failures=100_000)) <= 100
+    checks.run(1)
+    assert checks.states == {_ONE: True, _OTHER: True}
+
+
+def test_a_server_that_never_answered_a_handshake_is_not_taken_down_by_one() -> None:
+    """It may speak RTMPE only."""
+    checks = Checks(configured("check_s = 3600\n"))
+    checks.closing.add(_ONE)
+    checks.run(1)
+    assert suspected(checks, seconds=5) == [(_ONE, "tcp")] * 5
+    assert checks.states[_ONE]
+
+
+def test_a_suspected_server_with_explicit_tcp_checks_gets_no_handshake() -> None:
+    checks = Checks(configured('check = "tcp"\ncheck_s = 3600\n'))
+    checks.run(1)
+    checks.closing.add(_ONE)
+    assert suspected(checks, seconds=5) == [(_ONE, "tcp")] * 5
+    checks.dead.add(_ONE)
+    suspected(checks)
+    checks.run(1)
+    assert not checks.states[_ONE]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from twisted.internet.protocol import Factory, Protocol
 from gateway.addresses import ServerAddress
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerServer
+from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Choice, Group
+from gateway.upstreams.member import Member
 from gateway.upstreams.pool import Pool
 
 LOOPBACK = "127.0.0.1"
@@ -94,7 +96,11 @@ class Network:
         choose: Choice = "round_robin",
     ) -> Pool:
         """A pool whose names are resolved."""
-        return self.pool_of(Group(addresses, choose), limits=limits)
+        members = [self.member(address) for address in addresses]
+        return self.pool_of(Group(members, choose), limits=limits)
+
+    def member(self, address: ServerAddress, proxy_protocol: str = "off", **options: Any) -> Member:
+        return Member(Server(address, proxy_protocol=proxy_protocol), lambda: self.now, **options)
 
     def pool_of(self, *groups: Group, limits: Limits | None = None) -> Pool:
         """The same, of several groups."""

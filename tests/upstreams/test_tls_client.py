@@ -16,6 +16,7 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import Server, connect
 from gateway.upstreams.group import Group
+from gateway.upstreams.member import Member
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed, client_context
 from tests.helpers.logged import logged
@@ -318,7 +319,8 @@ def test_no_session_is_resumed_with_other_certificates(
 def pool_of(network: Network, *items: Any, limits: Limits | None = None) -> Pool:
     """A pool of these servers, with the last item for their TLS."""
     *addresses, tls = items
-    return network.pool_of(Group(addresses, tls=tls), limits=limits)
+    members = [Member(Server(address, tls=tls), lambda: network.now) for address in addresses]
+    return network.pool_of(Group(members), limits=limits)
 
 
 def test_the_next_server_is_tried_if_a_certificate_is_refused_with_one_line_for_the_outage(

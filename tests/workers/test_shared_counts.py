@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.workers.shared_counts import SharedCounts, make_memory
+from gateway.workers.shared_counts import _SERVERS_AT, SERVERS, SharedCounts, make_memory
 
 ADDRESS = "192.0.2.1"
 
@@ -43,6 +43,37 @@ def test_the_counts_of_an_ended_worker_are_removed(memory: int) -> None:
     one.clear(1)
     assert one.sessions.total == one.sessions.of_address(ADDRESS) == 1
     assert one.connections.total == one.connections.of_address(ADDRESS) == 0
+
+
+def test_the_sessions_of_each_media_server_are_counted_over_all_workers(memory: int) -> None:
+    one, other = SharedCounts(memory, 0), SharedCounts(memory, 1)
+    last = SERVERS - 1
+    one.server(last).add(2)
+    other.server(last).add(1)
+    other.server(0).add(5)
+    assert one.server(last).total == other.server(last).total == 3
+    assert (one.server(last).own, other.server(last).own) == (2, 1)
+    assert one.sessions.total == 0
+    one.clear(1)
+    assert one.server(last).total == 2
+    assert one.server(0).total == 0
+
+
+def test_the_memory_of_an_earlier_version_grows_and_keeps_its_counts() -> None:
+    """Its workers go on with what they have mapped."""
+    descriptor = make_memory()
+    try:
+        older = SharedCounts(descriptor, 0)
+        older.sessions.add(ADDRESS, 1)
+        key = older.sessions._key
+        del older
+        os.ftruncate(descriptor, _SERVERS_AT)
+        newer = SharedCounts(descriptor, 1)
+        assert newer.sessions.of_address(ADDRESS) == 1
+        assert newer.sessions._key == key
+        assert newer.server(SERVERS - 1).total == 0
+    finally:
+        os.close(descriptor)
 
 
 def test_a_client_cannot_choose_addresses_that_share_a_bucket(memory: int) -> None:

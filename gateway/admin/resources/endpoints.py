@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, final
 from urllib.parse import unquote_to_bytes
 
@@ -131,14 +132,23 @@ class Endpoints:
         return json_response({"upstreams": found})
 
     async def begin_upstream_drain(self, call: Call) -> Response:
-        return await self._drain_upstream(call, True)
+        return await self._change_server(call, partial(self._gateway.drain_upstream, on=True))
 
     async def end_upstream_drain(self, call: Call) -> Response:
-        return await self._drain_upstream(call, False)
+        return await self._change_server(call, partial(self._gateway.drain_upstream, on=False))
 
-    async def _drain_upstream(self, call: Call, on: bool) -> Response:
+    async def set_upstream_down(self, call: Call) -> Response:
+        return await self._change_server(call, self._gateway.down_upstream)
+
+    async def set_upstream_up(self, call: Call) -> Response:
+        return await self._change_server(call, self._gateway.up_upstream)
+
+    async def _change_server(
+        self, call: Call, change: Callable[[str], Awaitable[bool]]
+    ) -> Response:
+        """Change the server that the path names, and list all."""
         parse_query(call.query, ())
-        if not await self._gateway.drain_upstream(call.alias, on):
+        if not await change(call.alias):
             raise NothingHere
         return await self.list_upstreams(call)
 
@@ -217,6 +227,8 @@ ROUTES: Final[Mapping[str, Methods]] = {
         "POST": Endpoints.begin_upstream_drain,
         "DELETE": Endpoints.end_upstream_drain,
     },
+    "/upstreams/{server}/down": {"POST": Endpoints.set_upstream_down},
+    "/upstreams/{server}/up": {"POST": Endpoints.set_upstream_up},
     "/drain": {
         "GET": Endpoints.show_drain,
         "POST": Endpoints.begin_drain,

@@ -146,9 +146,13 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "up": health.up,
         "due": health.due,
         "drained": health.drained,
+        "state": health.state,
+        "weight": health.weight,
+        "sessions": health.sessions,
         "silent_s": round(health.silent_s, 3),
         "connections": sum(health.dials),
         "failures": health.failures,
+        "failures_by_reason": dict(health.failure_reasons),
         "connect_p50_s": quantile(health.dials, 0.5),
         "connect_p95_s": quantile(health.dials, 0.95),
     }

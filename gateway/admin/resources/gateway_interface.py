@@ -77,6 +77,14 @@ class Gateway(Protocol):
         there is no such server.
         """
 
+    async def down_upstream(self, server: str) -> bool:
+        """Treat a server as down, and never give it a new session. Otherwise as ``drain_upstream``."""
+
+    async def up_upstream(self, server: str) -> bool:
+        """End what ``drain_upstream`` and ``down_upstream`` have begun. Returns False if there is no such
+        server.
+        """
+
     async def busy_share(self) -> float:
         """The event loop's busy share, of the busiest worker."""
 

@@ -122,10 +122,24 @@ def _control_paths() -> dict[str, Any]:
             "post": _operation("Refuse new sessions", _json("Drain")),
             "delete": _operation("Accept new sessions again", _json("Drain")),
         },
+        "/upstreams/{server}/down": {
+            "parameters": _SERVER,
+            "post": _operation(
+                "Treat a server as down: it gets no new sessions, also after a reload",
+                _json("UpstreamList"),
+                responses=_UNKNOWN,
+            ),
+        },
+        "/upstreams/{server}/up": {
+            "parameters": _SERVER,
+            "post": _operation(
+                "End a server's drain, and that it is treated as down",
+                _json("UpstreamList"),
+                responses=_UNKNOWN,
+            ),
+        },
         "/upstreams/{server}/drain": {
-            "parameters": [
-                {"name": "server", "in": "path", "required": True, "schema": {"type": "string"}}
-            ],
+            "parameters": _SERVER,
             "post": _operation(
                 "Keep new sessions from a server, also after a reload",
                 _json("UpstreamList"),
@@ -153,6 +167,7 @@ def _control_paths() -> dict[str, Any]:
 
 
 _UNKNOWN: Final = {"404": {"description": "No such session"}}
+_SERVER: Final = [{"name": "server", "in": "path", "required": True, "schema": {"type": "string"}}]
 _TWISTDS: Final = {"409": {"description": "The log is configured by options of twistd"}}
 
 

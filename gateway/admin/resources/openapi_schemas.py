@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.admin.resources.diagnosis import Cause
+from gateway.telemetry.exposition.sources import SERVER_STATES
 from gateway.telemetry.measurement.history import SAMPLED
 from gateway.telemetry.measurement.totals import LATENCIES
 
@@ -76,8 +77,12 @@ def schemas() -> dict[str, Schema]:
                 ),
             },
             drained={**_FLAG, "description": "Whether the operator has new sessions kept from it"},
+            state={"type": "string", "enum": list(SERVER_STATES)},
+            weight=_COUNT,
+            sessions=_COUNT,
             connections=_COUNT,
             failures=_COUNT,
+            failures_by_reason=_map(_COUNT),
             connect_p50_s=_SECONDS,
             connect_p95_s=_SECONDS,
             silent_s={

@@ -38,7 +38,7 @@ const REASONS = {
 };
 const REFUSALS = {
   capacity_reached: "no capacity", draining: "draining", opening_failed: "a fault of the gateway",
-  upstream_unavailable: "no media server accepted it",
+  upstream_full: "the media servers were full", upstream_unavailable: "no media server accepted it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
 };
 // On a phone these take a card's whole width.
@@ -271,9 +271,10 @@ function setState(text, good) {
   state.className = good ? "good" : "bad";
 }
 function serverState(server) {
+  if (server.state === "set_down") return element("span", "down, as the operator asked", "down");
   if (server.drained) return element("span", "drained: no new sessions", "down");
   if (server.silent_s) return element("span", `silent for ${spoken(server.silent_s)}; sessions wait`, "down");
-  if (server.up) return element("span", "up", "up");
+  if (server.up) return element("span", server.state === "slow_start" ? "up; slow start" : "up", "up");
   // Nobody knows better before the next client.
   return element("span", server.due ? "down; due to be tried again" : "down; tried last", "down");
 }
@@ -297,7 +298,7 @@ function showGateway(event) {
   showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
   byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
     ["Server", server.name], ["State", serverState(server)],
-    ["Connections so far", String(server.connections)], ["Failures", String(server.failures)],
+    ["Sessions", String(server.sessions)], ["Connections so far", String(server.connections)], ["Failures", String(server.failures)],
     ["Connect, median", server.connections ? spoken(server.connect_p50_s) : "–"],
     ["Connect, 95 %", server.connections ? spoken(server.connect_p95_s) : "–"],
   ])));

@@ -100,7 +100,9 @@ class ClientHandshake(_Side):
 
 def after_handshake(left: int, data: bytes) -> tuple[int, bytes]:
     """For readers of relayed connections: the remaining size of one side's handshake after ``data``, and
-    the part of ``data`` that follows it. ``left`` is ``HANDSHAKE_BYTES`` at first. Raises RTMPError for RTMPE.
+    the part of ``data`` that follows it. ``left`` is ``HANDSHAKE_BYTES`` at first.
+
+    Raises RTMPError for RTMPE.
     """
     if not left:
         return 0, data

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from gateway.protocols.limits import Limits
 from gateway.telemetry.exposition.labels import NOTHING_EXPECTED, Expected
 from gateway.telemetry.measurement.silence import silent_s
+
+# The states of a media server; "set_down": by the operator.
+SERVER_STATES: Final = ("up", "slow_start", "down", "drained", "set_down")
 
 
 @frozen
@@ -19,7 +23,8 @@ class UpstreamHealth:
     ``up``: whether the last connection succeeded; true before the first one. ``due``: whether the server is
     not tried last because of failures. ``tried_at``: when it was last connected to, in seconds of
     the machine's monotonic clock; 0.0 for never. ``unanswered_s`` and ``heard_s``: as in
-    measurement/silence.py. ``drained``: whether the operator has new sessions kept from it.
+    measurement/silence.py. ``drained``: whether the operator has new sessions kept from it. ``state``: one
+    of ``SERVER_STATES``. ``failure_reasons``: the failures by reason.
     """
 
     name: str
@@ -31,6 +36,10 @@ class UpstreamHealth:
     unanswered_s: float = 0.0
     heard_s: float = inf
     drained: bool = False
+    state: str = "up"
+    weight: int = 1
+    sessions: int = 0
+    failure_reasons: Mapping[str, int] = field(factory=dict)
 
     @property
     def silent_s(self) -> float:

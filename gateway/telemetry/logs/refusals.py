@@ -17,6 +17,7 @@ from gateway.errors import (
     OpeningFailed,
     RequestRefused,
     ResourcesExhausted,
+    UpstreamFull,
     UpstreamUnavailable,
 )
 from gateway.logs import debugging, repeated
@@ -32,7 +33,10 @@ def cause_of(error: type[RequestRefused]) -> str:
 CAUSES: Final = tuple(
     map(
         cause_of,
-        (CapacityReached, Draining, OpeningFailed, ResourcesExhausted, UpstreamUnavailable),
+        (
+            *(CapacityReached, Draining, OpeningFailed, ResourcesExhausted),
+            *(UpstreamFull, UpstreamUnavailable),
+        ),
     )
 )
 

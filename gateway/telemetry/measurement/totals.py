@@ -21,6 +21,10 @@ LATENCIES: Final = (
     "media_late",
 )
 
+# Why a connect to a media server fails; "at_birth": it has closed the connection of a session that had just
+# begun.
+FAILURES: Final = ("refused", "timeout", "other", "at_birth")
+
 
 @final
 class Histograms:
@@ -58,8 +62,16 @@ class UpstreamCounts:
     """Failures and durations of connects to the configured servers. The pool reports them."""
 
     def __init__(self) -> None:
-        self.failures: Counter[str] = Counter()
+        self._suspicions: Counter[str] = Counter()
+        self._failures: dict[str, Counter[str]] = {}
         self._dials: dict[str, list[int]] = {}
+
+    def reasons_of(self, server: str) -> Counter[str]:
+        """The failures of ``server`` by their reason."""
+        return self._failures.setdefault(server, Counter(dict.fromkeys(FAILURES, 0)))
+
+    def failures_of(self, server: str) -> int:
+        return self.reasons_of(server).total()
 
     def dials_of(self, server: str) -> list[int]:
         """The durations of connects to ``server``, as counts by bucket."""
@@ -68,5 +80,12 @@ class UpstreamCounts:
     def connected(self, server: str, seconds: float) -> None:
         SlidingMinute(self.dials_of(server)).add(seconds)
 
-    def failed(self, server: str) -> None:
-        self.failures[server] += 1
+    def failed(self, server: str, reason: str) -> None:
+        """``reason`` is one of ``FAILURES``."""
+        self.reasons_of(server)[reason] += 1
+        self._suspicions[server] += 1
+
+    def take_suspicions(self) -> dict[str, int]:
+        """The number of each server's failures since the last call."""
+        taken, self._suspicions = self._suspicions, Counter()
+        return dict(taken)

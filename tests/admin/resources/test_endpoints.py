@@ -73,15 +73,27 @@ def test_new_sessions_can_be_kept_from_a_server(
     answer = server.ask("POST", path)
     assert answer.status == 200
     assert answer.json == server.ask("GET", "/upstreams").json
-    assert server.drained_upstreams == {name: True}
     assert server.ask("DELETE", path).status == 200
-    assert server.drained_upstreams == {name: False}
+    assert server.server_changes == [(name, "drained"), (name, "not drained")]
+
+
+def test_a_server_can_be_set_down_and_up(server: AdminServer) -> None:
+    for change in ("down", "up"):
+        answer = server.ask("POST", f"/upstreams/media:1935/{change}")
+        assert answer.status == 200
+        assert answer.json == server.ask("GET", "/upstreams").json
+    assert server.server_changes == [("media:1935", "down"), ("media:1935", "up")]
+    assert server.ask("DELETE", "/upstreams/media:1935/down").status == 405
+    assert server.ask("POST", "/upstreams/media:1935/down?a=b").status == 400
+    assert len(server.server_changes) == 2
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/upstreams/other:1935/drain",
+        "/upstreams/other:1935/down",
+        "/upstreams/other:1935/up",
         "/upstreams/a b/drain",
         "/upstreams/media:1935",
         "/upstreams//drain",

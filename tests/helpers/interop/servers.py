@@ -97,7 +97,7 @@ def start_origin(programs: Programs) -> tuple[Program, int]:
 
 
 def start_nginx(
-    programs: Programs, clips: Path, window_bytes: int = 5_000_000
+    programs: Programs, clips: Path, window_bytes: int = 5_000_000, port: int = 0
 ) -> tuple[Program, int]:
     """Start nginx-rtmp with the applications ``live`` and ``vod``, the latter with the folder ``clips``.
 
@@ -107,20 +107,23 @@ def start_nginx(
     return run_nginx(
         programs,
         _NGINX_CONFIGURATION,
+        port,
         module=nginx_rtmp(),
         clips=clips,
         window_bytes=window_bytes,
     )
 
 
-def run_nginx(programs: Programs, configuration_text: str, **values: object) -> tuple[Program, int]:
+def run_nginx(
+    programs: Programs, configuration_text: str, port: int = 0, **values: object
+) -> tuple[Program, int]:
     """Start nginx with a configuration, in which ``{listen}`` is filled in besides ``values``, until it
-    serves; and its port.
+    serves; and its port, which is ``port`` unless that is 0.
 
     nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
     it cannot say which port the system chose.
     """
-    with socket.create_server((LOOPBACK, 0)) as listening:
+    with socket.create_server((LOOPBACK, port)) as listening:
         port = listening.getsockname()[1]
         configuration = programs.new_folder("nginx") / "nginx.conf"
         user = "root" if os.geteuid() == 0 else "nobody"

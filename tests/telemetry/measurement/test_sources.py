@@ -85,7 +85,7 @@ def test_the_busy_share_is_the_ratio_of_processor_time_to_time() -> None:
 def test_upstream_connections_are_counted_by_server() -> None:
     counts = UpstreamCounts()
     counts.connected("a:1935", 0.01)
-    counts.failed("b:1935")
+    counts.failed("b:1935", "refused")
     assert sum(counts.dials_of("a:1935")) == 1
     assert sum(counts.dials_of("b:1935")) == 0
-    assert counts.failures["b:1935"] == 1
+    assert counts.failures_of("b:1935") == 1

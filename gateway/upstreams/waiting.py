@@ -1,0 +1,80 @@
+"""The line of opens that wait for a place on a server, in the order in which they have come.
+
+Places of other workers' sessions become free without notice, since counts are shared in memory. So the line
+looks for places regularly, as long as something waits in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+
+from gateway.errors import UpstreamFull
+
+LOOK_S: Final = 0.05
+
+
+@frozen(eq=False)
+class _Waiting:
+    has_place: Callable[[], bool]
+    until: float
+    released: Deferred[None] = field(factory=Deferred)
+
+
+@final
+class WaitingLine:
+    """``most``: the number that may wait; others are refused. ``seconds``: how long each may wait.
+    ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(self, reactor: Any, clock: Callable[[], float], most: int, seconds: float) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._most = most
+        self._seconds = seconds
+        self._waiting: list[_Waiting] = []
+        self._is_looking = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether there is a place for one that waits, so that another one must not take it."""
+        return any(waiting.has_place() for waiting in self._waiting)
+
+    async def wait(self, has_place: Callable[[], bool], deadline: float) -> None:
+        """Return once ``has_place``, when all before have got theirs or have found none. The caller must
+        take the place before it waits for anything else.
+
+        Raises UpstreamFull after the seconds of the line, or at ``deadline``, by the clock.
+        """
+        if len(self._waiting) >= self._most:
+            raise UpstreamFull("all servers are full, and no more may wait for a place")
+        until = min(deadline, self._clock() + self._seconds)
+        waiting = _Waiting(has_place, until)
+        self._waiting.append(waiting)
+        if not self._is_looking:
+            self._look_later()
+        await waiting.released
+
+    def _look(self) -> None:
+        now = self._clock()
+        for waiting in tuple(self._waiting):
+            if waiting.has_place():
+                self._waiting.remove(waiting)
+                waiting.released.callback(None)
+            elif waiting.until <= now:
+                self._waiting.remove(waiting)
+                waiting.released.errback(UpstreamFull("all servers are full, and stay so"))
+        if self._waiting:
+            self._look_later()
+        else:
+            self._is_looking = False
+
+    def _look_later(self) -> None:
+        self._is_looking = True
+        self._reactor.callLater(LOOK_S, self._look)

@@ -1,0 +1,162 @@
+"""Hundreds of live RTMP sessions in one thread: they read no media, and note when it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from threading import Thread
+from time import monotonic
+from types import TracebackType
+from typing import Any, TypeVar, cast, final
+
+from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.rtmp_client import KEYFRAME, Client, video
+
+_Result = TypeVar("_Result")
+_PERIOD_S = 0.1
+_GIVES_UP_S = 30.0
+
+
+class SessionFailed(Exception):
+    """The server has not begun to play in time."""
+
+
+class LightSession(asyncio.Protocol):
+    """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far."""
+
+    def __init__(self, role: str, path: str) -> None:
+        self._role = role
+        self._application, _, self._name = path.partition("/")
+        self._client = Client()
+        self._asked = ""
+        self._transport: Any = None
+        self._sent = 0
+        # Set when media may come, and at the end.
+        self.answered = asyncio.Event()
+        self.media_at = 0.0
+        self.gap_s = 0.0
+        self.has_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._transport.write(self._client.hello())
+
+    def data_received(self, data: bytes) -> None:
+        if self.has_begun:
+            self._note_media()
+            return
+        self._transport.write(self._client.receive(data))
+        if not self._asked and self._client.handshaken:
+            self._ask("connect", self._client.connect(self._application))
+        for message in self._client.take_messages():
+            self._go_on(message.payload)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.has_ended = True
+        self.answered.set()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the server has begun to play, or to take what is published."""
+        return self.media_at > 0.0
+
+    def send_media(self) -> None:
+        self._sent += 1
+        self._transport.write(self._client.write(video(KEYFRAME, 100 * self._sent)))
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def _go_on(self, answer: bytes) -> None:
+        if b"_result" in answer and self._asked == "connect":
+            self._ask("createStream", self._client.call("createStream", 2.0))
+        elif b"_result" in answer and self._asked == "createStream":
+            self._ask(self._role, self._client.call(self._role, 0.0, self._name, stream_id=1))
+        elif b".Start" in answer and self._asked == self._role:
+            self.media_at = monotonic()
+            self.answered.set()
+
+    def _ask(self, name: str, question: bytes) -> None:
+        self._asked = name
+        self._transport.write(question)
+
+    def _note_media(self) -> None:
+        now = monotonic()
+        self.gap_s = max(self.gap_s, now - self.media_at)
+        self.media_at = now
+
+
+def forget_gaps(sessions: Iterable[LightSession]) -> None:
+    for session in sessions:
+        session.gap_s = 0.0
+
+
+def longest_gap_s(sessions: Iterable[LightSession]) -> float:
+    """The longest time without media of any of these since ``forget_gaps``."""
+    now = monotonic()
+    return max(max(session.gap_s, now - session.media_at) for session in sessions)
+
+
+@final
+class LightSessions:
+    """Runs the sessions until it is left. Publishers send a key frame ten times a second."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever)
+        self._all: list[LightSession] = []
+
+    def __enter__(self) -> LightSessions:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def publish(self, port: int, path: str) -> LightSession:
+        """Publish until the end."""
+        session = self._call(self._open("publish", port, path))
+        asyncio.run_coroutine_threadsafe(self._send(session), self._loop)
+        return session
+
+    def play(self, port: int, path: str, patience_s: float = _GIVES_UP_S) -> LightSession:
+        """Begin to play. Raises SessionFailed if the connection ends before, or the time."""
+        return self._call(self._open("play", port, path, patience_s))
+
+    def _call(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _open(
+        self, role: str, port: int, path: str, patience_s: float = _GIVES_UP_S
+    ) -> LightSession:
+        _, protocol = await self._loop.create_connection(
+            lambda: LightSession(role, path), LOOPBACK, port
+        )
+        session = cast(LightSession, protocol)
+        self._all.append(session)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(session.answered.wait(), patience_s)
+        if not session.has_begun:
+            session.close()
+            raise SessionFailed
+        return session
+
+    async def _send(self, session: LightSession) -> None:
+        while not session.has_ended:
+            session.send_media()
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _end(self) -> None:
+        for session in self._all:
+            session.close()
+        # The connections and the publishers' tasks end.
+        await asyncio.sleep(2 * _PERIOD_S)
