@@ -121,6 +121,13 @@ class ServerAddress:
         """Whether it is reached by TLS."""
         return self.scheme in ("rtmps", "rtmpts")
 
+    @property
+    def url(self) -> str:
+        """The beginning of its URLs, without the scheme's own port."""
+        is_default = self.port == _SCHEME_PORTS[self.scheme]
+        host = _joined(self.host, self.port).rpartition(":")[0]
+        return f"{self.scheme}://{host if is_default else _joined(self.host, self.port)}"
+
     def __str__(self) -> str:
         joined = _joined(self.host, self.port)
         return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),
-    "gateway.regular_files": set(),
+    "gateway.regular_files": {"gateway.errors"},
     "gateway.systemd_notify": set(),
     "gateway.tls": set(),
     "gateway.transport": {"gateway.descriptors"},

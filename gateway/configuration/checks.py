@@ -155,6 +155,21 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
             )
 
 
+def _check_mirrors(config: Config) -> Iterator[Problem]:
+    names = {upstream.name for upstream in config.upstreams}
+    for index, mirror in enumerate(config.mirrors):
+        if mirror.upstream not in names:
+            yield Problem(
+                ("mirror", index, "upstream"),
+                f'no [[upstream]] has the name {quoted(mirror.upstream)}; add name = "..." to one',
+            )
+    for index, upstream in _repeated([mirror.upstream for mirror in config.mirrors]):
+        yield Problem(
+            ("mirror", index, "upstream"),
+            f"{quoted(upstream)} has another mirror; add an [[upstream]] for this one",
+        )
+
+
 def _check_schemes(config: Config) -> Iterator[Problem]:
     for index, upstream in enumerate(config.upstreams):
         for item, server in enumerate(upstream.servers):
@@ -262,6 +277,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_tls,
     _check_proxy_protocol,
     _check_upstreams,
+    _check_mirrors,
     _check_schemes,
     _check_upstream_tls,
     _check_admin,

@@ -30,6 +30,7 @@ from gateway.configuration.values import (
     Latency,
     LogFormat,
     LogLevel,
+    MirrorApplication,
     NodeAddress,
     NodeId,
     Pattern,
@@ -101,6 +102,17 @@ class Upstream:
     tls_certificate: AbsolutePath | None = None
     tls_verify: bool = True
     tls_server_name: ServerName | None = None
+
+
+@frozen
+class Mirror:
+    """``[[mirror]]``: publishes streams of clients to a further upstream as well."""
+
+    upstream: UpstreamName
+    application: Pattern = ANY_NAME
+    stream: Pattern = ANY_NAME
+    to_application: MirrorApplication | None = None
+    stream_key_file: AbsolutePath | None = None
 
 
 @frozen
@@ -246,6 +258,7 @@ class Config:
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
     tls: Tls = Tls()
     website: Website | None = None
+    mirrors: tuple[Mirror, ...] = field(default=(), metadata={"key": "mirror"})
     access: tuple[AccessRule, ...] = ()
     stream_keys: StreamKeys | None = None
     callback: Callback | None = None

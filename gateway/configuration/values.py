@@ -57,6 +57,8 @@ WorkerCount = NewType("WorkerCount", int)
 HttpUrl = NewType("HttpUrl", str)
 # A pattern for the names of applications or streams, with the wildcards *, ? and [...].
 Pattern = NewType("Pattern", str)
+# The application at a mirror.
+MirrorApplication = NewType("MirrorApplication", str)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 StreamAction = Literal["publish", "play"]
@@ -86,6 +88,7 @@ LATENCIES: Final[Mapping[str, Latency]] = {
 }
 # RootEncoder abandons a request after 5 s; it would take a gateway with longer holds for a dead one.
 LONGEST_HOLD_S: Final = 4.0
+APPLICATION_NAME: Final = re.compile(r"[A-Za-z0-9_.~%-]+(/[A-Za-z0-9_.~%-]+)*")
 # Names are compared without slashes at their ends.
 NAME_PATTERN: Final = re.compile(r"[^\x00-\x20\x7f/]([^\x00-\x20\x7f]{0,254}[^\x00-\x20\x7f/])?")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
@@ -122,6 +125,13 @@ def parse_http_url(value: object) -> HttpUrl:
             if parts.scheme in ("http", "https") and is_server:
                 return HttpUrl(value)
     raise ValueError(f'{quoted(value)}: expected a URL, such as "http://127.0.0.1:8000/publish"')
+
+
+def parse_application(value: object) -> MirrorApplication:
+    """A name of ``APPLICATION_NAME``."""
+    if isinstance(value, str) and APPLICATION_NAME.fullmatch(value):
+        return MirrorApplication(value)
+    raise ValueError(f'{quoted(value)}: expected the name of an application, such as "live2"')
 
 
 def parse_pattern(value: object) -> Pattern:
@@ -207,6 +217,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     AbsolutePath: parse_path,
     Host: parse_host,
     HttpUrl: parse_http_url,
+    MirrorApplication: parse_application,
     Pattern: parse_pattern,
     IPAddress: parse_ip_address,
     ServerName: parse_server_name,

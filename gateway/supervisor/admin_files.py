@@ -6,7 +6,6 @@ They are read at the start and by each reload, so the gateway's user must be abl
 from __future__ import annotations
 
 from pathlib import Path
-from stat import S_IROTH, S_IWOTH
 from time import time
 
 from twisted.internet.ssl import Certificate
@@ -16,7 +15,7 @@ from gateway.configuration.sections import Admin
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile, read_certificate_file
 from gateway.listeners.mutual_tls import read_authorities
-from gateway.regular_files import read_regular_file
+from gateway.regular_files import read_private_file
 
 # 128 bits, if they are random.
 _LEAST_TOKEN_BYTES = 16
@@ -50,13 +49,7 @@ def authorities(settings: Admin, source: Source) -> list[Certificate] | None:
 
 def read_token(path: Path) -> bytes:
     """Read a token file, without surrounding white space. Raises ConfigurationError."""
-    try:
-        mode = path.stat().st_mode
-        content = read_regular_file(path, _MOST_TOKEN_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if mode & (S_IROTH | S_IWOTH):
-        raise ConfigurationError(f"{path}: open to everybody on this machine; chmod o-rw it")
+    content = read_private_file(path, _MOST_TOKEN_BYTES)
     if len(content) > _MOST_TOKEN_BYTES:
         raise ConfigurationError(f"{path}: over {_MOST_TOKEN_BYTES} bytes; this is no token")
     token = content.strip()

@@ -21,6 +21,7 @@ from gateway.listeners.ports import check_congestion_control
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
+from gateway.workers.mirrors import mirror_settings
 from gateway.workers.peering.node_tls import NodeTls
 from gateway.workers.proxy_loops import is_local
 from gateway.workers.stream_secrets import stream_keys
@@ -67,6 +68,7 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
     if configuration.node.certificate is not None and configuration.node.authorities is not None:
         yield partial(NodeTls, configuration)
     yield partial(stream_keys, configuration)
+    yield partial(mirror_settings, configuration)
     for index, upstream in enumerate(configuration.upstreams):
         yield partial(client_tls, configuration, index, now)
         if upstream.source_address is not None:

@@ -26,6 +26,7 @@ Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 class Group:
     """``name``: by which a session can be kept to this group; "" for none. ``balance_factor``: of the hash;
     0.0 for no bound. ``line``: of the sessions that wait for a place; None to refuse them.
+    ``is_named_only``: whether it gets only sessions that are kept to it by its name.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Group:
         name: str = "",
         balance_factor: float = 0.0,
         line: WaitingLine | None = None,
+        is_named_only: bool = False,
     ) -> None:
         self.name = name
         self.members = members
         self.line = line
+        self.is_named_only = is_named_only
         # Backups get sessions only while all others are down or drained.
         self.tiers = [
             [member for member in members if member.is_backup is is_backup]

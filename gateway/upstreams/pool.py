@@ -184,7 +184,7 @@ class Pool:
 
     def _groups_of(self, upstreams: Sequence[str]) -> Sequence[Group]:
         if not upstreams:
-            return self._groups
+            return [group for group in self._groups if not group.is_named_only]
         return [group for name in upstreams for group in self._groups if group.name == name]
 
     def _connected(self, member: Member, seconds: float) -> None:

@@ -66,7 +66,7 @@ class Backends:
         ]
         pool = Pool(
             self._reactor,
-            self._groups() or [Group([Member(Server(self._start_origin()), monotonic)])],
+            self._groups_or_origin(),
             self._configuration.limits,
             monotonic,
             self._telemetry,
@@ -90,6 +90,10 @@ class Backends:
     def look_ups(self) -> list[LookUp]:
         """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
         return [each.look_up_again for each in (self.pool, self.web) if each is not None]
+
+    async def connect_mirror(self, protocol: Any, name: str) -> str:
+        """Connect ``protocol`` to a server of the upstream ``name``. Raises ServiceUnavailable."""
+        return await self.connect(protocol, "", (name,))
 
     async def connect(
         self, tunnel: Any, client: str, upstreams: Sequence[str] = (), key: str = ""
@@ -118,7 +122,15 @@ class Backends:
         if self.web is not None:
             self.web.close()
 
+    def _groups_or_origin(self) -> list[Group]:
+        """The configured groups, and one for the embedded origin if there is none for sessions."""
+        groups = self._groups()
+        if all(group.is_named_only for group in groups):
+            groups.append(Group([Member(Server(self._start_origin()), monotonic)]))
+        return groups
+
     def _groups(self) -> list[Group]:
+        of_mirrors = {mirror.upstream for mirror in self._configuration.mirrors}
         return [
             Group(
                 [self._member(each, upstream, tls) for each in upstream.servers],
@@ -126,6 +138,7 @@ class Backends:
                 upstream.name or str(number),
                 upstream.balance_factor,
                 self._line(upstream),
+                upstream.name in of_mirrors,
             )
             for number, (upstream, tls) in enumerate(
                 zip(self._configuration.upstreams, self._tls, strict=True), 1

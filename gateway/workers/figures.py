@@ -29,6 +29,7 @@ from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.callbacks import Callbacks
+from gateway.upstreams.mirrors import MirrorCounts
 from gateway.upstreams.pool import Pool
 from gateway.workers.access import EndedStreams
 from gateway.workers.configured_files import writing_access_log
@@ -40,7 +41,7 @@ class WorkerFigures:
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     ``forwarded``: counts of commands for sessions of other workers, by outcome. ``node_states``: whether
-    each other node is connected. ``callbacks``: those of access control.
+    each other node is connected. ``callbacks``: those of access control. ``mirrors``: by their names.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class WorkerFigures:
         forwarded: Mapping[str, int],
         node_states: Callable[[], Mapping[str, bool]],
         callbacks: Callbacks | None = None,
+        mirrors: Mapping[str, MirrorCounts] | None = None,
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
@@ -90,6 +92,7 @@ class WorkerFigures:
             lambda: forwarded,
             node_states,
             callbacks.results if callbacks is not None else {},
+            mirrors or {},
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)

@@ -6,13 +6,12 @@ It is read at the start and by each reload, so the gateway's user must be able t
 from __future__ import annotations
 
 from pathlib import Path
-from stat import S_IROTH, S_IWOTH
 
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.protocols.access import Action
 from gateway.protocols.stream_keys import StreamKeys
-from gateway.regular_files import read_regular_file
+from gateway.regular_files import read_private_file
 
 # 128 bits, if they are random.
 _LEAST_SECRET_BYTES = 16
@@ -32,13 +31,7 @@ def stream_keys(configuration: Config) -> StreamKeys | None:
 
 def read_secrets(path: Path) -> list[bytes]:
     """The lines of a file of secrets, without empty ones and comments. Raises ConfigurationError."""
-    try:
-        mode = path.stat().st_mode
-        content = read_regular_file(path, _MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if mode & (S_IROTH | S_IWOTH):
-        raise ConfigurationError(f"{path}: open to everybody on this machine; chmod o-rw it")
+    content = read_private_file(path, _MOST_FILE_BYTES)
     lines = [line.strip() for line in content.splitlines()]
     secrets = [line for line in lines if line and not line.startswith(b"#")]
     if not 1 <= len(secrets) <= _MOST_SECRETS or len(content) > _MOST_FILE_BYTES:

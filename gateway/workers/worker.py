@@ -36,12 +36,14 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
+from gateway.upstreams.mirrors import Mirrors
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.access import Access
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
+from gateway.workers.mirrors import mirror_settings
 from gateway.workers.peering.links import PeerLink, Peers
 from gateway.workers.peering.nodes import Nodes
 from gateway.workers.peering.owner import PeerServer
@@ -90,10 +92,12 @@ class Worker:
             *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
         )
         self._access = Access(configuration, reactor, self._call_soon)
+        self._mirrors = Mirrors(reactor, mirror_settings(configuration), self._connect_mirror)
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
             *(listener_states, self._peers.counts, lambda: self._nodes.states),
             self._access.callbacks,
+            self._mirrors.counts,
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
@@ -135,6 +139,7 @@ class Worker:
             tunnel.answer_s,
             self._peers.find,
             self._access.control,
+            self._mirrors.reader,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -148,6 +153,7 @@ class Worker:
             telemetry,
             telemetry.measure,
             self._access.control,
+            self._mirrors.reader,
         )
 
     def _make_http_service(self) -> HTTPService:
@@ -194,6 +200,9 @@ class Worker:
         for port in self._ports:
             port.startReading()
         self._place.counts.set_accepting(True)
+
+    async def _connect_mirror(self, protocol: Any, name: str) -> str:
+        return await self._backends.connect_mirror(protocol, name)
 
     def _link_to_node(self, prefix: bytes) -> PeerLink | None:
         return self._nodes.link_to(prefix)

@@ -210,6 +210,7 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),
+        *("mirror.upstream", "mirror.to_application", "mirror.stream_key_file"),
         *("access.allow", "access.deny", "stream_keys.secrets_file"),
         *("callback.on_connect", "callback.on_publish", "callback.on_play", "callback.on_done"),
     }

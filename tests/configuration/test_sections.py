@@ -344,6 +344,19 @@ def test_a_configuration_is_immutable() -> None:
             f'{LISTENER}[[access]]\ndeny = "all"\napplication = "/live"',
             '[[access]] 1, key "application": "/live": expected a name or a pattern',
         ),
+        (
+            f'{LISTENER}[[mirror]]\nupstream = "x"',
+            '[[mirror]] 1, key "upstream": no [[upstream]] has the name "x"; add name',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nname = "x"\nservers = ["h"]\n'
+            + '[[mirror]]\nupstream = "x"\n' * 2,
+            '[[mirror]] 2, key "upstream": "x" has another mirror',
+        ),
+        (
+            f'{LISTENER}[[mirror]]\nupstream = "x"\nto_application = "/live"',
+            '[[mirror]] 1, key "to_application": "/live": expected the name',
+        ),
         (f"{LISTENER}[stream_keys]", '[stream_keys], key "secrets_file": missing'),
         (f"{LISTENER}[callback]", "[callback]: no URL; set on_connect, on_publish"),
         (

@@ -337,7 +337,7 @@ def test_the_next_server_is_tried_if_a_certificate_is_refused_with_one_line_for_
     (line,) = [line for line in lines if "upstream" in line]
     assert line == f"warn: upstream {addresses[0]} is down: its certificate has expired; renew it"
     # Those that were never established are not counted.
-    assert [each.connections for each in pool.servers] == [0, 3]
+    assert [each.sessions for each in pool.members] == [0, 3]
 
 
 class Raw(Protocol):

@@ -147,6 +147,7 @@ class MirrorReader:
         elif command.name == "publish" and self._asked is None:
             name = stream_name(command).partition("?")[0]
             self._asked = command.stream_id, name
+            self.stream.path = f"{self._application}/{name}"
             return self._is_mirrored(self._application, name)
         elif command.name in _ENDS and self._asked is not None:
             return not self._is_end(command, *self._asked)

@@ -47,6 +47,7 @@ class GatewayCollector(Collector):
         yield from self._forwarded()
         yield from self._nodes()
         yield from self._callbacks()
+        yield from self._mirrors()
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",
@@ -168,6 +169,26 @@ class GatewayCollector(Collector):
             for names, count in counts.items():
                 family.add_metric(names, count)
             yield family
+
+    def _mirrors(self) -> Iterator[Metric]:
+        mirrors = self._sources.mirrors
+        if not mirrors:
+            return
+        streams = GaugeMetricFamily(
+            PREFIX + "mirrored_streams",
+            "Streams of clients by mirror: published there, or waiting for a connection.",
+            labels=["mirror", "state"],
+        )
+        failures = CounterMetricFamily(
+            PREFIX + "mirror_failures",
+            "Connections to the mirror that failed or ended early.",
+            labels=["mirror"],
+        )
+        for name, counts in mirrors.items():
+            streams.add_metric([name, "publishing"], counts.publishing)
+            streams.add_metric([name, "waiting"], counts.waiting)
+            failures.add_metric([name], counts.failures)
+        yield from (streams, failures)
 
     def _event_loop(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(

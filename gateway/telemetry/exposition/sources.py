@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -47,6 +47,14 @@ class UpstreamHealth:
         return silent_s(self.unanswered_s, self.heard_s)
 
 
+class MirrorCounts(Protocol):
+    """The figures of a mirror: its streams that are published, those that wait, and failed connections."""
+
+    publishing: int
+    waiting: int
+    failures: int
+
+
 @define
 class Sources:
     """Figures that are read at each scrape.
@@ -55,7 +63,7 @@ class Sources:
     (listeners/protocol_detection.py). ``certificates``: their names and expiry times, in seconds since
     1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
     of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
-    ``callbacks``: counts of calls by callback and result; empty if there are none.
+    ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
     """
 
     limits: Limits
@@ -68,3 +76,4 @@ class Sources:
     forwarded: Callable[[], Mapping[str, int]] = dict
     nodes: Callable[[], Mapping[str, bool]] = dict
     callbacks: Mapping[tuple[str, str], int] = {}
+    mirrors: Mapping[str, MirrorCounts] = {}
