@@ -29,6 +29,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "privkey.pem": key,
         "node.pem": key + chain + root,
         "nodes.pem": root,
+        "platform.key": b"secret",
         "gateway.pem": key + chain,
         "ca.pem": root,
     }.items():
@@ -48,7 +49,7 @@ def test_each_configuration_in_the_readme_is_valid(
     text: str, certificate: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "gateway.toml"
-    path.write_text(re.sub(r'"/etc/[^"]*/([a-z]+\.pem)"', rf'"{certificate}/\1"', text))
+    path.write_text(re.sub(r'"/etc/[^"]*/([a-z]+\.(?:pem|key))"', rf'"{certificate}/\1"', text))
     check(path)
 
 
