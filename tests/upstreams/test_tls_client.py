@@ -91,6 +91,25 @@ def test_data_passes_in_both_directions(
     assert (transport.version, client.ups) == (version.name.replace("v1_", "v1."), 1)
 
 
+def test_the_connection_that_loses_a_race_is_closed_during_its_handshake(
+    network: Network, certificates: Certificates
+) -> None:
+    """One address of the server accepts connections, and does not answer."""
+    server = SecureServer(network, certificates.server(NAME))
+    port = server.address.port
+    _, silent = raw_server(network, None, "127.0.0.2", port)
+    network.names.hosts[NAME] = ["127.0.0.1", "127.0.0.2"]
+    pool = pool_of(network, ServerAddress(NAME, port, "rtmps"), ClientTLS(certificates.client()))
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        network.result_of(pool.connect(client))
+    network.until(lambda: silent and all(each.is_lost for each in silent))
+    assert len(silent) == 1
+    assert [client.ups for client in clients] == [1, 1, 1]
+    assert not any(client.losses for client in clients)
+    assert pool.servers[0].connections == 3
+
+
 @both_versions
 def test_all_pending_data_is_delivered_before_close_notify_and_the_server_is_still_read(
     network: Network, certificates: Certificates, version: ssl.TLSVersion
@@ -342,6 +361,7 @@ class Raw(Protocol):
     """A server without TLS: it says ``answer``, and closes the connection if that is empty."""
 
     received = b""
+    is_lost = False
     answer: bytes | None = None
     all: list[Raw]
 
@@ -356,11 +376,16 @@ class Raw(Protocol):
         elif self.answer is not None:
             transport.loseConnection()
 
+    def connectionLost(self, reason: Any = None) -> None:
+        self.is_lost = True
 
-def raw_server(network: Network, answer: bytes | None) -> tuple[ServerAddress, list[Raw]]:
+
+def raw_server(
+    network: Network, answer: bytes | None, host: str = "127.0.0.1", number: int = 0
+) -> tuple[ServerAddress, list[Raw]]:
     made: list[Raw] = []
     kind = type("Answering", (Raw,), {"answer": answer, "all": made})
-    return network.listen(Factory.forProtocol(kind), "rtmps"), made
+    return network.listen(Factory.forProtocol(kind), "rtmps", host, number), made
 
 
 @pytest.mark.parametrize(
