@@ -58,7 +58,8 @@ class _Announced:
 class Attempt(ClientFactory):
     """``done`` fires when the attempt has succeeded, or fails with Twisted's ConnectError or a subclass.
 
-    ``lost`` is called when a connection has ended whose attempt had succeeded.
+    ``won`` is called before that, when the protocol is about to get its transport. ``lost`` is called when
+    a connection has ended whose attempt had succeeded.
     """
 
     noisy = False
@@ -69,11 +70,13 @@ class Attempt(ClientFactory):
         protocol: Any,
         settings: Settings,
         lost: Callable[[], object] = lambda: None,
+        won: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._protocol = protocol
         self._settings = settings
         self._lost = lost
+        self._won = won
         self._connector: Any = None
         self._deadline = 0.0
         # The deadline's timer during the TLS handshake.
@@ -91,6 +94,14 @@ class Attempt(ClientFactory):
         self._connector.vanished_s = settings.vanished_s
         self._connector.source_address = settings.source_address
         self._connector.connect()
+
+    def cancel(self) -> None:
+        """Give up an attempt that has not succeeded; ``done`` does not fire."""
+        self._decide()
+        if self._connector.state == "connecting":
+            self._connector.stopConnecting()
+        elif self._connector.state == "connected":
+            self._connector.transport.abortConnection()
 
     # Twisted's connector calls
 
@@ -115,7 +126,6 @@ class Attempt(ClientFactory):
     # The TLS connection calls, in place of the protocol during the handshake
 
     def _handshaken(self, tls: TLSConnection) -> None:
-        self._late.cancel()
         self._succeed()
         tls.protocol = self._protocol
         self._protocol.makeConnection(tls)
@@ -130,17 +140,21 @@ class Attempt(ClientFactory):
         return _Announced(protocol, header) if header else protocol
 
     def _succeed(self) -> None:
-        self._is_decided = self._has_succeeded = True
+        self._decide()
+        self._has_succeeded = True
+        self._won()
         # The protocol gets its transport when this has returned.
         self._reactor.callLater(0, self.done.callback, None)
 
     def _fail(self, reason: Failure) -> None:
-        if self._is_decided:
-            return
+        if not self._is_decided:
+            self._decide()
+            self.done.errback(reason)
+
+    def _decide(self) -> None:
         self._is_decided = True
         if self._late is not None and self._late.active():
             self._late.cancel()
-        self.done.errback(reason)
 
     def _expire(self) -> None:
         self._fail(Failure(TLSFailed("it does not complete the TLS handshake in time")))

@@ -6,8 +6,9 @@ that a slow resolver does not delay sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from errno import EADDRNOTAVAIL
+from itertools import zip_longest
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
+from gateway.upstreams.race import Race
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
 
 # Of the gateway itself, for servers that expect to be told of a client.
@@ -55,6 +57,7 @@ class Server:
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
+        self._beaten: set[str] = set()
         self._turn = 0
 
     async def look_up(self, reactor: Any) -> None:
@@ -77,16 +80,28 @@ class Server:
             )
         self._hosts = hosts
         self._reached.intersection_update(hosts)
+        self._beaten.clear()
 
     @property
     def hosts(self) -> list[str]:
         """All of the server's addresses."""
         return list(self._hosts)
 
-    def next_host(self) -> str:
-        """The next of the server's addresses, in turn."""
+    def hosts_in_order(self) -> list[str]:
+        """All addresses in the order in which to try them (RFC 8305, 4): the families alternate, beginning
+        with the resolver's preference; of each family, every address is the first in its turn.
+        """
+        if len(self._hosts) == 1:
+            return self._hosts
         self._turn += 1
-        return self._hosts[self._turn % len(self._hosts)]
+        preferred = ":" in self._hosts[0]
+        families = [
+            [host for host in self._hosts if (":" in host) is family]
+            for family in (preferred, not preferred)
+        ]
+        rotated = [_rotated(family, self._turn) for family in families if family]
+        mixed = [host for hosts in zip_longest(*rotated) for host in hosts if host is not None]
+        return sorted(mixed, key=self._beaten.__contains__)
 
     def header(self, host: str, client: str | None) -> bytes:
         """What a connection to ``host`` begins with, for the client at that IP address; empty if it is not
@@ -101,10 +116,22 @@ class Server:
     def note_reached(self, host: str) -> None:
         """A connect to ``host`` has succeeded."""
         self._reached.add(host)
+        self._beaten.discard(host)
+
+    def note_beaten(self, hosts: Iterable[str]) -> None:
+        """Connects to these addresses have failed, or others were faster: try them last from now on, until
+        the name is resolved again.
+        """
+        self._beaten.update(hosts)
 
     def has_reached(self, host: str) -> bool:
         """Whether a connect to ``host`` has succeeded."""
         return host in self._reached
+
+
+def _rotated(hosts: list[str], turn: int) -> list[str]:
+    first = turn % len(hosts)
+    return hosts[first:] + hosts[:first]
 
 
 def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhausted | None:
@@ -170,22 +197,35 @@ async def connect(
     client: str | None = "",
     lost: Callable[[], object] = lambda: None,
 ) -> None:
-    """Connect ``protocol`` to the next address of the server, by TLS if its scheme says so.
+    """Connect ``protocol`` to an address of the server, by TLS if its scheme says so.
 
     ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
     ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
     subclass, and ResourcesExhausted if local resources are used up.
     """
-    host = server.next_host()
-    header, port = server.header(host, client), server.address.port
-    settings = Settings(port, timeout_s, vanished_s, header, server.tls, server.source_address)
-    attempt = Attempt(reactor, protocol, settings, lost)
-    attempt.connect(host)
+
+    def begin(host: str, left_s: float, won: Callable[[], object]) -> Attempt:
+        settings = Settings(
+            server.address.port,
+            left_s,
+            vanished_s,
+            server.header(host, client),
+            server.tls,
+            server.source_address,
+        )
+        attempt = Attempt(reactor, protocol, settings, lost, won)
+        attempt.connect(host)
+        return attempt
+
+    race = Race(reactor, server.hosts_in_order(), begin, timeout_s)
+    race.start()
     try:
-        await attempt.done
-    except ConnectError as error:
-        own = exhausted(error, server, host)
-        if own is None:
-            raise
-        raise own from None
-    server.note_reached(host)
+        server.note_reached(await race.done)
+    except ConnectError:
+        for host, error in race.failures.items():
+            own = exhausted(error, server, host)
+            if own is not None:
+                raise own from None
+        raise
+    finally:
+        server.note_beaten(race.beaten)

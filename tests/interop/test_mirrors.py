@@ -113,7 +113,7 @@ def test_a_mirror_that_is_stopped_or_dead_delays_nothing(
     stream: str,
 ) -> None:
     with socket.create_server((LOOPBACK, 0)) as silent:
-        program, port = start(programs, tmp_path, nginx.server, silent.getsockname()[1])
+        _, port = start(programs, tmp_path, nginx.server, silent.getsockname()[1])
         player = FFmpegPlayer(programs, url("rtmp", port, stream))
         nginx.tap.players(1)
         begun = perf_counter()

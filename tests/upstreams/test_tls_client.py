@@ -26,6 +26,7 @@ from tests.upstreams.secure_servers import NAME, Certificates, SecureServer, nam
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 _TIMEOUT_S = 2.0
+ALERT = b"\x15\x03\x03\x00\x02\x02"
 
 
 @pytest.fixture
@@ -90,6 +91,25 @@ def test_data_passes_in_both_directions(
     server.connections[0].transport.write(b"down")
     network.until(lambda: client.received == b"down")
     assert (transport.version, client.ups) == (version.name.replace("v1_", "v1."), 1)
+
+
+def test_the_connection_that_loses_a_race_is_closed_during_its_handshake(
+    network: Network, certificates: Certificates
+) -> None:
+    """One address of the server accepts connections, and does not answer."""
+    server = SecureServer(network, certificates.server(NAME))
+    port = server.address.port
+    _, silent = raw_server(network, None, "127.0.0.2", port)
+    network.names.hosts[NAME] = ["127.0.0.1", "127.0.0.2"]
+    pool = pool_of(network, ServerAddress(NAME, port, "rtmps"), ClientTLS(certificates.client()))
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        network.result_of(pool.connect(client))
+    network.until(lambda: silent and all(each.is_lost for each in silent))
+    assert len(silent) == 1
+    assert [client.ups for client in clients] == [1, 1, 1]
+    assert not any(client.losses for client in clients)
+    assert pool.servers[0].connections == 3
 
 
 @both_versions
@@ -344,6 +364,7 @@ class Raw(Protocol):
     """A server without TLS: it says ``answer``, and closes the connection if that is empty."""
 
     received = b""
+    is_lost = False
     answer: bytes | None = None
     all: list[Raw]
 
@@ -358,11 +379,16 @@ class Raw(Protocol):
         elif self.answer is not None:
             transport.loseConnection()
 
+    def connectionLost(self, reason: Any = None) -> None:
+        self.is_lost = True
 
-def raw_server(network: Network, answer: bytes | None) -> tuple[ServerAddress, list[Raw]]:
+
+def raw_server(
+    network: Network, answer: bytes | None, host: str = "127.0.0.1", number: int = 0
+) -> tuple[ServerAddress, list[Raw]]:
     made: list[Raw] = []
     kind = type("Answering", (Raw,), {"answer": answer, "all": made})
-    return network.listen(Factory.forProtocol(kind), "rtmps"), made
+    return network.listen(Factory.forProtocol(kind), "rtmps", host, number), made
 
 
 @pytest.mark.parametrize(
@@ -370,7 +396,11 @@ def raw_server(network: Network, answer: bytes | None) -> tuple[ServerAddress, l
     [
         (b"\x03" + bytes(3072), "it does not speak TLS"),
         (b"", "it closes the connection during the TLS handshake"),
-        (b"\x15\x03\x03\x00\x02\x02\x50", "TLS handshake failed: TLSV1_ALERT_INTERNAL_ERROR"),
+        # Fatal alerts (RFC 8446, 6).
+        (ALERT + b"\x50", "TLS handshake failed: TLSV1_ALERT_INTERNAL_ERROR"),
+        (ALERT + b"\x46", "it does not speak TLS 1.2 or 1.3"),
+        (ALERT + b"\x70", "it does not know the name; set tls_server_name"),
+        (ALERT + b"\x30", "it refuses the client's certificate; check tls_certificate"),
     ],
 )
 def test_a_server_that_does_not_complete_the_handshake_is_a_failed_connect(
