@@ -195,6 +195,7 @@ def test_without_a_working_server_the_open_is_refused_with_503(network: Network)
     with pytest.raises(UpstreamUnavailable) as caught:
         network.connect(pool)
     assert caught.value.status == 503
+    assert [member.sessions for member in pool.members] == [0, 0]
 
 
 def test_a_failed_server_is_tried_last_for_a_while_and_then_in_turn_again(
