@@ -55,7 +55,8 @@ class Backends:
         """Resolve the names. Raises ConfigurationError if one is unknown, or that of a listener."""
         pool = Pool(
             self._reactor,
-            self._groups() or [Group([Member(Server(self._start_origin()), monotonic)])],
+            self._groups()
+            or [Group([Member(Server(self._start_origin()), monotonic)], name="origin")],
             self._configuration.limits,
             monotonic,
             self._telemetry,

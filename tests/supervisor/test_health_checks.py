@@ -117,6 +117,19 @@ def test_a_reload_keeps_the_state_of_a_server() -> None:
     assert checks.states == {_OTHER: True, "127.0.0.1:1003": True}
 
 
+def test_the_durations_of_checks_are_counted_by_outcome_and_kept_over_a_reload() -> None:
+    checks = Checks(configured('check = "tcp"\ncheck_s = 1\n'))
+    checks.run(4)
+    checks.dead.add(_ONE)
+    checks.run(4)
+    checks.checks.watch(configured('check = "tcp"\n'))
+    counts = {outcome: sum(each) for outcome, each in checks.checks.durations_of(_ONE).items()}
+    assert counts["succeeded"] >= 2
+    assert counts["failed"] >= 2
+    assert sum(counts.values()) == checks.probed.count((_ONE, "tcp"))
+    assert checks.checks.durations_of("127.0.0.1:9") == {}
+
+
 # --- Suspicions ---
 
 
