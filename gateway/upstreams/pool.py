@@ -33,6 +33,13 @@ from gateway.upstreams.member import Member
 
 _log = Logger()
 
+# The reason that is counted for a failed connect; "other" for any other error.
+_REASONS: Final[Mapping[type, str]] = {
+    ConnectRefused: "refused",
+    ConnectTimedOut: "timeout",
+    TCPTimedOutError: "timeout",
+}
+
 
 class Telemetry(Protocol):
     """Observer of connection attempts."""
@@ -217,14 +224,6 @@ class Pool:
         if member.failed():
             _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
         return None
-
-
-# The reason that is counted for a failed connect; "other" for any other error.
-_REASONS: Final[Mapping[type, str]] = {
-    ConnectRefused: "refused",
-    ConnectTimedOut: "timeout",
-    TCPTimedOutError: "timeout",
-}
 
 
 @frozen
