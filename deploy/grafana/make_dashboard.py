@@ -250,12 +250,44 @@ _SERVERS_AND_DOORS: Final = Row(
             "ops",
             (
                 Line(
-                    "sum by (upstream) (rate("
+                    "sum by (upstream, reason) (rate("
                     f"rtmpt_gateway_upstream_failures_total{_ON}[$__rate_interval]))",
-                    "{{upstream}}",
+                    "{{upstream}} {{reason}}",
                 ),
             ),
             6,
+        ),
+        Panel(
+            "Sessions of media servers",
+            "The number of sessions of each, and of opens that wait for a place.",
+            "none",
+            (
+                Line(f"rtmpt_gateway_upstream_sessions{_ON}", "{{upstream}} · {{instance}}"),
+                Line(f"rtmpt_gateway_upstream_queue{_ON}", "waiting for {{group}} · {{instance}}"),
+            ),
+        ),
+        Panel(
+            "States of media servers",
+            "Which are down, start slowly, or get no new sessions as the operator asked.",
+            "none",
+            (
+                Line(
+                    f"sum by (state) (rtmpt_gateway_upstream_state{_ON})",
+                    "{{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Health checks of media servers",
+            "How long they take.",
+            "s",
+            (
+                Line(
+                    "histogram_quantile(0.95, sum by (le, upstream, outcome) (rate("
+                    f"rtmpt_gateway_upstream_check_seconds_bucket{_ON}[$__rate_interval])))",
+                    "{{upstream}} {{outcome}} p95",
+                ),
+            ),
         ),
         Panel(
             "Certificates",

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from gateway.addresses import ServerAddress
 from gateway.configuration.sections import Config, Upstream
 from gateway.errors import GatewayError
+from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
 from gateway.upstreams.dial import Server
 from gateway.upstreams.probe import Kind, probe
 from gateway.upstreams.tls_client import ClientTLS
@@ -61,6 +62,8 @@ class _Checked:
         self.is_known = False
         self.answers: bool | None = None
         self.needs_handshake = False
+        # The durations of checks, as counts by bucket.
+        self.durations = {outcome: [0] * BUCKETS for outcome in ("succeeded", "failed")}
         # Failures that workers have reported since the last check.
         self.suspicions = 0
         self.due_at = 0.0
@@ -129,6 +132,7 @@ class HealthChecks:
                 known = before.get(checked.server.name)
                 if known is not None:
                     checked.is_up, checked.is_known = known.is_up, known.is_known
+                    checked.durations = known.durations
                     checked.needs_handshake = known.needs_handshake and checked.is_automatic
                 self._checked[checked.server.name] = checked
 
@@ -145,6 +149,11 @@ class HealthChecks:
         states = {name: each.is_up for name, each in self._checked.items() if each.is_known}
         if states:
             self._tell(states)
+
+    def durations_of(self, name: str) -> dict[str, list[int]]:
+        """The durations of a server's checks by outcome, as counts by bucket; {} if it is not checked."""
+        checked = self._checked.get(name)
+        return {} if checked is None else checked.durations
 
     def suspect(self, failures: Mapping[str, int]) -> None:
         """Workers have seen so many failures of these servers."""
@@ -165,12 +174,15 @@ class HealthChecks:
 
     async def _cause_of_failure(self, checked: _Checked, kind: Kind) -> str:
         """Check the server; "" if it is well."""
+        cause, began = "", self._reactor.seconds()
         try:
             await self._look_up(checked)
             await self._probe(self._reactor, checked.server, kind, self._timeout_s)
         except GatewayError as error:
-            return str(error)
-        return ""
+            cause = str(error)
+        counts = checked.durations["failed" if cause else "succeeded"]
+        SlidingMinute(counts).add(self._reactor.seconds() - began)
+        return cause
 
     async def _look_up(self, checked: _Checked) -> None:
         now = self._reactor.seconds()

@@ -75,7 +75,7 @@ class Supervisor:
         self.generations = Generations(
             *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
         )
-        view = GatewayView(self.generations, self, threshold)
+        view = GatewayView(self.generations, self, threshold, self._health)
         self._admin = AdminServer(view, reactor, environment)
         if state is not None:
             # The file may have changed since its workers started.

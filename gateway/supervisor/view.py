@@ -17,11 +17,13 @@ from gateway.admin.resources.gateway_interface import Selection, merged
 from gateway.admin.resources.queries import SessionQuery
 from gateway.logs import repeated
 from gateway.supervisor.generations import Generations
+from gateway.supervisor.health_checks import HealthChecks
 from gateway.supervisor.worker_process import WorkerProcess
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.merging import merged as merged_families
 from gateway.telemetry.exposition.session_collector import FAMILY_COUNT, assembled
 from gateway.telemetry.exposition.sources import UpstreamHealth
+from gateway.telemetry.exposition.upstream_families import upstream_families
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
@@ -54,8 +56,13 @@ class GatewayView:
     """Implements admin/resources/gateway_interface.py. ``threshold``: the log's, if it is the gateway's."""
 
     def __init__(
-        self, workers: Generations, reloads: Reloads, threshold: LevelFilter | None
+        self,
+        workers: Generations,
+        reloads: Reloads,
+        threshold: LevelFilter | None,
+        checks: HealthChecks,
     ) -> None:
+        self._checks = checks
         self._workers = workers
         self._reloads = reloads
         self._threshold = threshold
@@ -65,7 +72,8 @@ class GatewayView:
         await self._of_each(self._collect)
         known = [worker.families for worker in self._workers.running]
         found = merged_families([self._workers.totals.families, *known])
-        return [*with_health(found, await self.upstreams()), *self._own_families()]
+        servers = await self.upstreams()
+        return [*with_health(found, servers), *upstream_families(servers), *self._own_families()]
 
     async def _collect(self, worker: WorkerProcess) -> None:
         found = [family_of(each) async for each in worker.channel.stream("families")]
@@ -138,7 +146,10 @@ class GatewayView:
 
     async def upstreams(self) -> list[UpstreamHealth]:
         found = await self._of_each(lambda worker: worker.channel.call("upstreams"))
-        return merged_health(map(health_of, found))
+        return [
+            attrs.evolve(server, checks=self._checks.durations_of(server.name))
+            for server in merged_health(map(health_of, found))
+        ]
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
         words = "gets no new sessions" if on else "gets new sessions again"
@@ -261,6 +272,7 @@ def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth
             for reason, count in one.failure_reasons.items()
         },
         sessions=one.sessions + other.sessions,
+        waiting=one.waiting + other.waiting,
         dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
         unanswered_s=max(one.unanswered_s, other.unanswered_s),
         heard_s=min(one.heard_s, other.heard_s),

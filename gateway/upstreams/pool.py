@@ -33,6 +33,13 @@ from gateway.upstreams.member import Member
 
 _log = Logger()
 
+# The reason that is counted for a failed connect; "other" for any other error.
+_REASONS: Final[Mapping[type, str]] = {
+    ConnectRefused: "refused",
+    ConnectTimedOut: "timeout",
+    TCPTimedOutError: "timeout",
+}
+
 
 class Telemetry(Protocol):
     """Observer of connection attempts."""
@@ -47,7 +54,7 @@ class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
     whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
-    those of this worker.
+    those of this worker. ``group``: the name of its group, and how many ``waiting`` in its line.
     """
 
     name: str
@@ -58,6 +65,8 @@ class Health:
     state: str
     weight: int
     sessions: int
+    group: str
+    waiting: int
 
 
 @final
@@ -178,8 +187,10 @@ class Pool:
             Health(
                 *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
                 *(each.state, each.weight, each.count.own),
+                *(group.name, 0 if group.line is None else len(group.line)),
             )
-            for each in self.members
+            for group in self._groups
+            for each in group.members
         ]
 
     def _groups_of(self, upstreams: Sequence[str]) -> Sequence[Group]:
@@ -208,14 +219,6 @@ class Pool:
         # One line for each outage, not for each client.
         if member.failed():
             _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
-
-
-# The reason that is counted for a failed connect; "other" for any other error.
-_REASONS: Final[Mapping[type, str]] = {
-    ConnectRefused: "refused",
-    ConnectTimedOut: "timeout",
-    TCPTimedOutError: "timeout",
-}
 
 
 @frozen

@@ -126,7 +126,7 @@ class Backends:
         """The configured groups, and one for the embedded origin if there is none for sessions."""
         groups = self._groups()
         if all(group.is_named_only for group in groups):
-            groups.append(Group([Member(Server(self._start_origin()), monotonic)]))
+            groups.append(Group([Member(Server(self._start_origin()), monotonic)], name="origin"))
         return groups
 
     def _groups(self) -> list[Group]:

@@ -131,6 +131,8 @@ class WorkerFigures:
                 state=each.state,
                 weight=each.weight,
                 sessions=each.sessions,
+                group=each.group,
+                waiting=each.waiting,
                 failure_reasons=dict(counts.reasons_of(each.name)),
             )
             for each in (self.pool.health() if self.pool is not None else ())

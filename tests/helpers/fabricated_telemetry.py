@@ -19,6 +19,7 @@ from gateway.telemetry.exposition.session_collector import (
 from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.measurement.event_loop import Loop
+from gateway.telemetry.measurement.totals import FAILURES
 from gateway.telemetry.sessions import ALL, SessionFilter, Sessions
 from gateway.tunnels.tunnel import Tunnel
 
@@ -75,7 +76,14 @@ class Node:
 def health() -> list[UpstreamHealth]:
     dials = [0] * 74
     dials[20] = 3
-    return [UpstreamHealth("media:1935", True, True, 2, dials)]
+    return [
+        UpstreamHealth(
+            *("media:1935", True, True, 2, dials),
+            failure_reasons={**dict.fromkeys(FAILURES, 0), "refused": 2},
+            group="live",
+            checks={"succeeded": dials, "failed": [0] * 74},
+        )
+    ]
 
 
 def session_exposition(

@@ -19,7 +19,7 @@ from tests.helpers.interop.prometheus import (
     names_in,
     start_prometheus,
 )
-from tests.helpers.interop.servers import ROOT
+from tests.helpers.interop.servers import LOOPBACK, ROOT, start_origin
 from tests.helpers.interop.watched import start_watched_gateway
 
 FOLDER = ROOT / "deploy/grafana"
@@ -100,7 +100,9 @@ def test_a_prometheus_that_scrapes_a_gateway_answers_every_expression(
     programs: Programs, expressions: list[str]
 ) -> None:
     """Expressions about all sessions have data even before the first client."""
-    prometheus = start_prometheus(programs, start_watched_gateway(programs).admin_port)
+    _, server = start_origin(programs)
+    checked = f'[[upstream]]\nservers = ["{LOOPBACK}:{server}"]\ncheck = "tcp"\n'
+    prometheus = start_prometheus(programs, start_watched_gateway(programs, checked).admin_port)
     prometheus.scrapes()
     for expression in expressions:
         if _OF_ONE not in expression and "_tls_" not in expression:

@@ -230,6 +230,12 @@ def test_the_page_names_the_media_server_that_is_down(
     assert browser.evaluate("document.querySelector('#state').textContent") == "no upstream is up"
     refused = "document.querySelector('#refusals').textContent"
     assert browser.evaluate(refused) == "refusedno media server accepted it: 1"
+    gateway.change("POST", f"/upstreams/{LOOPBACK}:{refusing_port}/down")
+    state = "document.querySelector('#upstreams .down')?.textContent"
+    browser.until(f"{state} === 'down, as the operator asked'")
+    gateway.change("POST", f"/upstreams/{LOOPBACK}:{refusing_port}/drain")
+    gateway.change("POST", f"/upstreams/{LOOPBACK}:{refusing_port}/up")
+    browser.until(f"{state}?.startsWith('down; ')")
 
 
 def test_the_page_can_start_and_end_a_drain(gateway: WatchedGateway, browser: Browser) -> None:

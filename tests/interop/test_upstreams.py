@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from time import sleep
@@ -25,6 +27,7 @@ from tests.helpers.interop.servers import (
 )
 from tests.helpers.interop.streams import Talk, connected
 from tests.helpers.interop.tap import Tap
+from tests.helpers.interop.watched import start_watched_gateway
 
 # Other addresses of this machine.
 _CLIENT, _OTHER = "127.0.0.2", "127.0.0.3"
@@ -146,6 +149,66 @@ def test_a_server_that_ends_takes_its_own_sessions_alone_and_comes_back(
         for session in [*newer, *(each for each in sessions if each not in lost)]:
             session.step()
             session.finish()
+
+
+def test_the_cap_of_a_server_is_of_all_workers_and_further_opens_wait_for_a_place(
+    programs: Programs,
+) -> None:
+    with closing(EchoServer()) as server:
+        gateway = start_watched_gateway(
+            programs,
+            f"""
+            [[upstream]]
+            name = "capped"
+            queue_s = 20.0
+            queue = 4
+            [[upstream.servers]]
+            address = "{LOOPBACK}:{server.port}"
+            max_sessions = 6
+            """,
+            workers=2,
+        )
+        sessions = of_both_workers(gateway.port, 6)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(NumberedSession, gateway.port, False) for _ in range(2)]
+            until(lambda: 'queue{group="capped"} 2.0' in gateway.get("/metrics"), "both wait")
+            (found,) = json.loads(gateway.get("/upstreams"))["upstreams"]
+            assert (found["sessions"], found["waiting"]) == (6, 2)
+            assert not any(each.done() for each in waiting)
+            for session in sessions[:2]:
+                session.finish()
+            later = [each.result() for each in waiting]
+        for session in [*sessions[2:], *later]:
+            session.step()
+            session.finish()
+        until(lambda: not server.connections, "no session is left")
+        NumberedSession(gateway.port, keeps=False).finish()
+
+
+def of_both_workers(port: int, number: int) -> list[NumberedSession]:
+    """So many sessions, not all of one worker."""
+    sessions = [NumberedSession(port, keeps=False) for _ in range(number)]
+    while len({session.worker for session in sessions}) == 1:
+        sessions.pop().finish()
+        sessions.append(NumberedSession(port, keeps=False))
+    return sessions
+
+
+def test_without_a_queue_opens_above_the_cap_are_refused_at_once(programs: Programs) -> None:
+    with closing(EchoServer()) as server:
+        gateway = start_watched_gateway(
+            programs,
+            f"""
+            [[upstream]]
+            servers = [{{ address = "{LOOPBACK}:{server.port}", max_sessions = 1 }}]
+            queue = 0
+            """,
+        )
+        first = NumberedSession(gateway.port, keeps=False)
+        with pytest.raises(SessionEnded, match="503"):
+            NumberedSession(gateway.port, keeps=False)
+        assert 'opens_refused_total{cause="upstream_full"} 1.0' in gateway.get("/metrics")
+        first.finish()
 
 
 def still_works(session: NumberedSession) -> bool:

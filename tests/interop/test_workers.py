@@ -291,6 +291,36 @@ def test_a_drained_server_gets_no_new_sessions_over_a_reload_and_an_upgrade(
     NumberedSession(gateway.port, keeps=False).finish()
 
 
+def test_sessions_of_workers_before_a_reload_count_against_a_servers_cap(
+    gateway: Gateway, echo: int
+) -> None:
+    """Also if the reload puts another server in front, and the supervisor's program is replaced."""
+    old = [NumberedSession(gateway.port, keeps=False) for _ in range(2)]
+    backup = '{ address = "127.0.0.1:9", backup = true }'
+    capped = f'{{ address = "127.0.0.1:{echo}", max_sessions = 3 }}'
+    text = gateway.file.read_text().replace(f'"127.0.0.1:{echo}"', f"{backup}, {capped}")
+    gateway.file.write_text(text.replace("[admin]", "queue = 0\n[admin]"))
+    gateway.reload()
+    third = NumberedSession(gateway.port, keeps=False)
+    gateway.program.send(signal.SIGUSR2)
+    gateway.program.says("the supervisor continues")
+    until(lambda: gateway.states()[0] == 2, "its workers are known again")
+    assert opened(gateway) is None
+    old[0].finish()
+    fourth = until(lambda: opened(gateway), "there is a place")
+    for session in (old[1], third, fourth):
+        session.step()
+        session.finish()
+
+
+def opened(gateway: Gateway) -> NumberedSession | None:
+    """A session, unless it is refused."""
+    try:
+        return NumberedSession(gateway.port, keeps=False)
+    except SessionEnded:
+        return None
+
+
 def test_a_server_set_down_stays_down_over_a_reload_and_an_upgrade_until_it_is_set_up(
     gateway: Gateway,
 ) -> None:

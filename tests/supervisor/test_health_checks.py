@@ -117,6 +117,19 @@ def test_a_reload_keeps_the_state_of_a_server() -> None:
     assert checks.states == {_OTHER: True, "127.0.0.1:1003": True}
 
 
+def test_the_durations_of_checks_are_counted_by_outcome_and_kept_over_a_reload() -> None:
+    checks = Checks(configured('check = "tcp"\ncheck_s = 1\n'))
+    checks.run(4)
+    checks.dead.add(_ONE)
+    checks.run(4)
+    checks.checks.watch(configured('check = "tcp"\n'))
+    counts = {outcome: sum(each) for outcome, each in checks.checks.durations_of(_ONE).items()}
+    assert counts["succeeded"] >= 2
+    assert counts["failed"] >= 2
+    assert sum(counts.values()) == checks.probed.count((_ONE, "tcp"))
+    assert checks.checks.durations_of("127.0.0.1:9") == {}
+
+
 # --- Suspicions ---
 
 
@@ -177,7 +190,9 @@ def test_clients_that_provoke_failures_cause_one_check_a_second_and_nothing_else
     checks = Checks(configured("check_s = 3600\n"))
     checks.run(1)
     assert len(suspected(checks, seconds=100, failures=100_000)) <= 100
-    checks.run(1)
+    checks.probed.clear()
+    checks.run(5)
+    assert checks.probed == []
     assert checks.states == {_ONE: True, _OTHER: True}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import attrs
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 
@@ -37,6 +38,18 @@ def test_a_worker_that_has_not_tried_knows_nothing() -> None:
 def test_failures_and_dials_add_up() -> None:
     (server,) = merged_health([[health(True, 1, 2)], [health(True, 2, 3)]])
     assert (server.failures, server.dials) == (5, [2, 0, 4])
+
+
+def test_sessions_waits_and_failures_by_reason_add_up() -> None:
+    one, other = (
+        attrs.evolve(
+            health(True, 1), sessions=number, waiting=number, failure_reasons={"refused": number}
+        )
+        for number in (2, 3)
+    )
+    (server,) = merged_health([[one], [other]])
+    assert (server.sessions, server.waiting) == (5, 5)
+    assert server.failure_reasons == {"refused": 5}
 
 
 @pytest.mark.parametrize(

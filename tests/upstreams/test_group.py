@@ -63,6 +63,9 @@ def test_fewest_sessions_counts_them_in_proportion_to_the_weights() -> None:
     assert Counter(bench.opened(30)) == {"a": 10, "b": 20}
     bench.members[0].count = OwnCount()
     assert bench.opened(9) == "a" * 9
+    # The session to come counts: one of ten is less than one of one.
+    bench = Bench("fewest_sessions", 1, 10)
+    assert bench.opened(2) == "bb"
 
 
 def test_of_servers_with_equally_few_sessions_another_one_is_taken_each_time() -> None:

@@ -1,4 +1,4 @@
-"""The choice of servers, and failover between them, over loopback, with a resolver in memory."""
+"""Connects to the servers of a pool, and failover between them, with a resolver in memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from gateway.errors import (
 )
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
-from gateway.telemetry.exposition.sources import SERVER_STATES
 from gateway.transport import EagerClient
 from gateway.upstreams.group import Group
 from gateway.upstreams.pool import Pool
 from tests.helpers.logged import logged
-from tests.upstreams.network import LOOPBACK, TURN_S, Network
+from tests.upstreams.network import LOOPBACK, Network
 
 
 @pytest.fixture
@@ -44,108 +43,6 @@ def lines() -> Iterator[list[str]]:
 def test_a_client_is_connected_to_the_server(network: Network) -> None:
     server = network.server()
     assert network.connect(network.pool(server)) == str(server)
-
-
-def test_servers_are_used_in_turn(network: Network) -> None:
-    servers = [network.server() for _ in range(3)]
-    pool = network.pool(*servers)
-    names = [network.connect(pool) for _ in range(6)]
-    assert sorted(names[:3]) == sorted(map(str, servers))
-    assert names[3:] == names[:3]
-
-
-def test_the_first_server_is_used_as_long_as_it_accepts(network: Network) -> None:
-    first, second = network.dead_server(), network.server()
-    pool = network.pool(first, second, choose="first")
-    assert [network.connect(pool) for _ in range(2)] == [str(second)] * 2
-    network.revive(first)
-    network.now += 20.0
-    assert [network.connect(pool) for _ in range(3)] == [str(first)] * 3
-
-
-def test_the_server_with_the_fewest_sessions_is_used(network: Network) -> None:
-    pool = network.pool(*(network.server() for _ in range(3)), choose="fewest_sessions")
-    clients = []
-    for _ in range(6):
-        client = Protocol()
-        clients.append((network.result_of(pool.connect(client)), client))
-    assert [member.sessions for member in pool.members] == [2, 2, 2]
-    emptied = clients[0][0]
-    for name, client in clients:
-        if name == emptied:
-            transport: Any = client.transport
-            transport.loseConnection()
-    for _ in range(5):
-        network.reactor.iterate(TURN_S)
-    assert {network.connect(pool) for _ in range(2)} == {emptied}
-
-
-def test_a_later_group_is_used_while_all_servers_of_the_first_fail(network: Network) -> None:
-    dead, reserve = network.dead_server(), network.server()
-    pool = network.pool_of(Group([network.member(dead)]), Group([network.member(reserve)]))
-    assert network.connect(pool) == str(reserve)
-    network.revive(dead)
-    network.now += 20.0
-    assert network.connect(pool) == str(dead)
-
-
-def test_a_session_can_be_kept_to_named_groups_in_an_order_of_its_own(network: Network) -> None:
-    one, two, three = network.server(), network.dead_server(), network.server()
-    named = {"1": one, "live": two, "vod": three}
-    groups = [Group([network.member(at)], name=name) for name, at in named.items()]
-    pool = network.pool_of(*groups)
-
-    def chosen(*upstreams: str) -> str:
-        return str(network.result_of(pool.connect(Protocol(), upstreams=upstreams)))
-
-    assert chosen() == str(one)
-    assert chosen("vod") == chosen("live", "vod") == chosen("vod", "1") == str(three)
-    with pytest.raises(UpstreamUnavailable):
-        chosen("live")
-
-
-def test_a_backup_is_used_only_while_all_others_are_down_or_drained(network: Network) -> None:
-    backup, first, second = (network.server() for _ in range(3))
-    members = [network.member(backup, is_backup=True), *map(network.member, (first, second))]
-    reserve = Group([network.member(network.server())])
-    pool = network.pool_of(Group(members, "round_robin"), reserve)
-
-    def chosen() -> set[str]:
-        return {network.connect(pool) for _ in range(4)}
-
-    assert chosen() == {str(first), str(second)}
-    pool.note_checks({str(first): False})
-    assert chosen() == {str(second)}
-    pool.close_servers({str(second)}, set())
-    assert chosen() == {str(backup)}
-    pool.close_servers(set(), set())
-    assert chosen() == {str(second)}
-
-
-def test_a_hashed_key_moves_while_its_server_fails_and_returns_to_it(network: Network) -> None:
-    servers = [network.server() for _ in range(3)]
-    pool = network.pool(*servers, choose="hash")
-
-    def chosen(**of: str) -> str:
-        return str(network.result_of(pool.connect(Protocol(), **of)))
-
-    key = next(f"live/{n}" for n in range(99) if chosen(key=f"live/{n}") == str(servers[1]))
-    pool.note_checks({str(servers[1]): False})
-    moved = {chosen(key=key) for _ in range(3)}
-    assert len(moved) == 1
-    assert moved != {str(servers[1])}
-    pool.note_checks({str(servers[1]): True})
-    assert chosen(key=key) == str(servers[1])
-
-
-def test_without_a_key_the_hash_is_of_the_clients_address(network: Network) -> None:
-    pool = network.pool(*(network.server() for _ in range(3)), choose="hash")
-    taken = {
-        address: {network.result_of(pool.connect(Protocol(), address)) for _ in range(2)}
-        for address in (f"192.0.2.{number}" for number in range(12))
-    }
-    assert all(len(names) == 1 for names in taken.values())
-    assert len(set.union(*taken.values())) == 3
 
 
 @pytest.mark.parametrize(
@@ -195,6 +92,7 @@ def test_without_a_working_server_the_open_is_refused_with_503(network: Network)
     with pytest.raises(UpstreamUnavailable) as caught:
         network.connect(pool)
     assert caught.value.status == 503
+    assert [member.sessions for member in pool.members] == [0, 0]
 
 
 def test_a_failed_server_is_tried_last_for_a_while_and_then_in_turn_again(
@@ -283,57 +181,6 @@ def test_a_short_failure_is_over_by_the_checks_after_a_while(network: Network) -
     network.now += 20.0
     pool.note_checks(states)
     assert [each.up for each in pool.health()] == [True, True]
-
-
-def test_a_drained_server_gets_no_new_sessions(network: Network) -> None:
-    first, second = network.server(), network.server()
-    pool = network.pool(first, second, choose="first")
-    pool.close_servers({str(first)}, set())
-    assert [each.drained for each in pool.health()] == [True, False]
-    assert network.connect(pool) == str(second)
-    pool.close_servers({str(first), str(second)}, set())
-    with pytest.raises(UpstreamUnavailable):
-        network.connect(pool)
-
-
-def test_a_server_that_is_set_down_gets_no_session_even_as_the_last(network: Network) -> None:
-    first, second = network.server(), network.server()
-    pool = network.pool(first, second, choose="first")
-    pool.close_servers(set(), {str(first)})
-    (health, _) = pool.health()
-    assert (health.up, health.due, health.drained, health.state) == (
-        False,
-        False,
-        False,
-        "set_down",
-    )
-    assert network.connect(pool) == str(second)
-    # Its checks do not end that.
-    pool.note_checks({str(first): True, str(second): False})
-    assert network.connect(pool) == str(second)
-    pool.close_servers({str(second)}, {str(first)})
-    with pytest.raises(UpstreamUnavailable):
-        network.connect(pool)
-    pool.close_servers(set(), set())
-    assert network.connect(pool) == str(first)
-
-
-def test_each_state_of_a_server_has_a_name(network: Network) -> None:
-    member = network.member(network.server(), slow_start_s=10.0)
-    states = [member.state]
-    member.note_checks(False)
-    states.append(member.state)
-    member.note_checks(True)
-    states.append(member.state)
-    for drained, down in ((True, False), (True, True)):
-        member.close_to_sessions(drained, down)
-        states.append(member.state)
-    assert states == ["up", "down", "slow_start", "drained", "set_down"]
-    assert set(states) == set(SERVER_STATES)
-    member.close_to_sessions(False, False)
-    assert member.state == "slow_start"
-    network.now += 10.0
-    assert member.state == "up"
 
 
 def test_an_outage_and_its_end_are_logged_once_each(network: Network, lines: list[str]) -> None:

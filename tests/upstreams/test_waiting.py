@@ -45,6 +45,7 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
     bench = Bench()
     for name in "abcd":
         bench.join(name)
+    assert len(bench.clock.getDelayedCalls()) == 1
     bench.free(2)
     assert bench.served == ["a", "b"]
     bench.join("e")

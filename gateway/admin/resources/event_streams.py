@@ -149,12 +149,16 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "state": health.state,
         "weight": health.weight,
         "sessions": health.sessions,
+        "group": health.group,
+        "waiting": health.waiting,
         "silent_s": round(health.silent_s, 3),
         "connections": sum(health.dials),
         "failures": health.failures,
         "failures_by_reason": dict(health.failure_reasons),
         "connect_p50_s": quantile(health.dials, 0.5),
         "connect_p95_s": quantile(health.dials, 0.95),
+        "checks": {outcome: sum(counts) for outcome, counts in health.checks.items()},
+        "check_p95_s": quantile(health.checks["succeeded"], 0.95) if health.checks else 0.0,
     }
 
 

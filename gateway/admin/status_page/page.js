@@ -298,7 +298,8 @@ function showGateway(event) {
   showCauses(byId("causes"), Object.entries(event.causes).sort((a, b) => b[1] - a[1]));
   byId("upstreams").replaceChildren(...event.upstreams.map((server) => row([
     ["Server", server.name], ["State", serverState(server)],
-    ["Sessions", String(server.sessions)], ["Connections so far", String(server.connections)], ["Failures", String(server.failures)],
+    ["Sessions", server.waiting ? `${server.sessions}; ${server.waiting} wait for a place` : String(server.sessions)],
+    ["Connections so far", String(server.connections)], ["Failures", String(server.failures)],
     ["Connect, median", server.connections ? spoken(server.connect_p50_s) : "–"],
     ["Connect, 95 %", server.connections ? spoken(server.connect_p95_s) : "–"],
   ])));

@@ -110,7 +110,9 @@ class GatewayCollector(Collector):
             labels=labels,
         )
         failures = CounterMetricFamily(
-            PREFIX + "upstream_failures", "Failed connections to the server.", labels=labels
+            PREFIX + "upstream_failures",
+            "Failed connections to the server by reason; at_birth: it closed that of a new session.",
+            labels=["upstream", "reason"],
         )
         dials = HistogramMetricFamily(
             PREFIX + "upstream_dial_seconds", "Duration of connects to the server.", labels=labels
@@ -118,7 +120,8 @@ class GatewayCollector(Collector):
         for server in self._sources.upstreams():
             up.add_metric([server.name], server.up)
             silent.add_metric([server.name], server.silent_s)
-            failures.add_metric([server.name], server.failures)
+            for reason, count in server.failure_reasons.items():
+                failures.add_metric([server.name, reason], count)
             add_histogram(dials, server.dials, [server.name])
         yield from (up, silent, failures, dials)
 

@@ -24,7 +24,8 @@ class UpstreamHealth:
     not tried last because of failures. ``tried_at``: when it was last connected to, in seconds of
     the machine's monotonic clock; 0.0 for never. ``unanswered_s`` and ``heard_s``: as in
     measurement/silence.py. ``drained``: whether the operator has new sessions kept from it. ``state``: one
-    of ``SERVER_STATES``. ``failure_reasons``: the failures by reason.
+    of ``SERVER_STATES``. ``failure_reasons``: the failures by reason. ``group``: the name of its upstream,
+    in whose line so many are ``waiting``. ``checks``: durations of health checks by outcome, as ``dials``.
     """
 
     name: str
@@ -40,6 +41,9 @@ class UpstreamHealth:
     weight: int = 1
     sessions: int = 0
     failure_reasons: Mapping[str, int] = field(factory=dict)
+    group: str = ""
+    waiting: int = 0
+    checks: Mapping[str, Sequence[int]] = field(factory=dict)
 
     @property
     def silent_s(self) -> float:

@@ -19,6 +19,7 @@ from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import exposition
+from gateway.telemetry.exposition.upstream_families import upstream_families
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from tests.helpers.fabricated_telemetry import LIMITS, Node, health, session_exposition
 from tests.helpers.interop.servers import LOOPBACK
@@ -50,7 +51,9 @@ def pages() -> dict[str, str]:
         node = _busy_node(_Transport(connection))
         sessions = session_exposition(SessionCollector(node.sessions, 1000))
         return {
-            "/metrics": b"".join(exposition(node.metrics.families())).decode(),
+            "/metrics": b"".join(
+                exposition([*node.metrics.families(), *upstream_families(health())])
+            ).decode(),
             "/metrics/sessions": b"".join(sessions).decode(),
         }
 

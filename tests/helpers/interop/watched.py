@@ -13,7 +13,6 @@ from tests.helpers.interop.programs import Program, Programs, until
 from tests.helpers.interop.servers import LOOPBACK, port_said, start_gateway
 
 _CONFIGURATION = f"""
-workers = 1
 [[listener]]
 address = "{LOOPBACK}:0"
 [admin]
@@ -53,10 +52,10 @@ class WatchedGateway:
         return found
 
 
-def start_watched_gateway(programs: Programs, more: str = "") -> WatchedGateway:
+def start_watched_gateway(programs: Programs, more: str = "", workers: int = 1) -> WatchedGateway:
     """Start a gateway with ``more`` in its configuration; by default with the embedded origin."""
     file = programs.new_folder("configuration") / "gateway.toml"
-    file.write_text(_CONFIGURATION + more)
+    file.write_text(f"workers = {workers}\n{_CONFIGURATION}{more}")
     program, port = start_gateway(programs, "--config", str(file))
     gateway = WatchedGateway(program, port, port_said(program, f"admin server on {LOOPBACK}:"))
     until(lambda: gateway.is_ready, "the gateway is ready")
