@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--timeout",
         metavar="SECONDS",
         default=str(_TIMEOUT_S),
-        help=f"end after this time [default: {_TIMEOUT_S}]",
+        help=f"end after this time, by default {_TIMEOUT_S}",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser

@@ -1,4 +1,4 @@
-"""The result as a JSON document, described by report.schema.json; and the exit status.
+"""The result as a JSON document, described by etc/rtmpt-port-test.schema.json; and the exit status.
 
 Names and meanings of members do not change within a version. New members may appear.
 """
