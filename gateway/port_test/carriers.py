@@ -20,6 +20,8 @@ from gateway.port_test.requests import AnswerBody, Requests, read_session_id
 from gateway.protocols.limits import Limits
 from gateway.protocols.responses import ResponseReader
 
+# A proxy answers so for a server that has not answered it in time.
+_TIMED_OUT: Final = frozenset({408, 502, 503, 504})
 # For the end of the session, after everything else.
 _CLOSE_S: Final = 0.2
 
@@ -117,9 +119,10 @@ class TunnelCarrier:
         try:
             return await self._answer_to(request)
         except TrialFailed as failure:
+            if failure.kind is Kind.CLOSED or failure.status in _TIMED_OUT:
+                self._idles.cut((_now() - began) * 1000)
             if failure.kind is not Kind.CLOSED:
                 raise
-        self._idles.cut((_now() - began) * 1000)
         return await self._answer_to(request)
 
     async def _answer_to(self, request: bytes) -> Arrival:

@@ -14,8 +14,8 @@ from attrs import frozen
 from gateway.errors import BadResponse
 from gateway.protocols.responses import Response, ResponseReader
 
-# Servers use 13 to 31 characters; FFmpeg accepts 63.
-_SESSION_ID: Final = re.compile(rb"[\x21-\x2e\x30-\x7e]{1,63}")
+# Servers use 13 to 31 letters and digits; FFmpeg accepts 63. A page of a captive portal begins with "<".
+_SESSION_ID: Final = re.compile(rb"[A-Za-z0-9._~+=-]{1,63}")
 # The body of commands without data; Flash Player and FFmpeg send this byte.
 _NO_DATA: Final = b"\0"
 # More than any server answers at once. Web pages of a captive portal may be endless.

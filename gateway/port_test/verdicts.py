@@ -26,7 +26,7 @@ _CONNECT: Final[_Rows] = {
     ),
     Kind.REFUSED: "refused: nothing listens on port {port}, or a firewall rejects; use another port",
     Kind.CLOSED: "reset during the connect: a firewall rejects port {port}; use another port",
-    Kind.UNREACHABLE: "no route to the address: this network has no path to it",
+    Kind.UNREACHABLE: "no route: a firewall or router forbids the address or port, or has no path to it",
     Kind.NOT_PERMITTED: "this machine's own firewall forbids the connection",
 }
 _PROXY: Final[_Rows] = {

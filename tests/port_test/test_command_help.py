@@ -1,4 +1,4 @@
-"""The manual page and the shells' completions of rtmpt-port-test have the options and texts of the parser."""
+"""The manual page and the completions of rtmpt-port-test have the options and texts of the parser."""
 
 from __future__ import annotations
 
