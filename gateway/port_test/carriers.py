@@ -137,12 +137,12 @@ class TunnelCarrier:
             self._drop()
             raise
         last_byte = _now()
+        if answer.refusal is not None:
+            self._drop()
+            raise TrialFailed(Kind.STATUS, status=answer.refusal)
         if not answer.reusable:
             self._idles.closed()
             self._drop()
-        assert answer.head is not None
-        if answer.head.status != 200:
-            raise TrialFailed(Kind.STATUS, status=answer.head.status)
         return Arrival(
             answer.received, False, (first_byte - began) * 1000, (last_byte - began) * 1000
         )
@@ -163,10 +163,10 @@ class TunnelCarrier:
 
 
 async def _receive(connection: Connection, answer: AnswerBody) -> float:
-    """Read until the answer is complete. Returns the time of its first byte."""
+    """Read until the answer is complete, or refuses. Returns the time of its first byte."""
     first = b""
     first_at = 0.0
-    while not answer.ended:
+    while not answer.ended and answer.refusal is None:
         data = await connection.read()
         if not first:
             first, first_at = data, _now()

@@ -28,7 +28,8 @@ from gateway.port_test.requests import connect_request
 from gateway.protocols.limits import Limits
 from gateway.protocols.responses import ResponseReader
 
-_READ_BYTES: Final = 65_536
+# Received and not read. A test's answers are smaller; media of a stream may be more.
+_BUFFER_BYTES: Final = 256 * 1024
 
 
 @contextmanager
@@ -51,38 +52,82 @@ def errors_as_failures() -> Iterator[None]:
         raise TrialFailed(kind if kind and not error.errno else found, str(error)) from None
 
 
-class Connection:
-    """One TCP connection, later perhaps with TLS."""
+class Connection(asyncio.Protocol):
+    """One TCP connection, later perhaps with TLS.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    Not asyncio's streams: after a reset these withhold what was received before it, such as the refusal of
+    a proxy that does not read a request to its end.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+        self._ended = False
+        self._error: Exception | None = None
+        self._arrived = asyncio.Event()
 
     async def read(self) -> bytes:
-        """The next bytes; empty at the end. Raises TrialFailed."""
-        with errors_as_failures():
-            return await self._reader.read(_READ_BYTES)
+        """All bytes that have arrived, at least one; empty at the end. Raises TrialFailed."""
+        await self._arrived.wait()
+        received, self._received = self._received, b""
+        if not self._ended:
+            self._arrived.clear()
+            self._open_transport.resume_reading()
+        if not received and self._error is not None:
+            with errors_as_failures():
+                raise self._error
+        return received
 
     def write(self, data: bytes) -> None:
-        self._writer.write(data)
+        self._open_transport.write(data)
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """Raises TrialFailed."""
+        loop = asyncio.get_running_loop()
         with errors_as_failures():
-            await self._writer.start_tls(context, server_hostname=name)
+            transport = await loop.start_tls(
+                self._open_transport, self, context, server_hostname=name
+            )
+        # It is None if the connection was lost in the meantime.
+        if transport is None:
+            raise TrialFailed(Kind.CLOSED)
+        self._transport = transport
 
     @property
     def tls_version(self) -> str:
-        return str(self._writer.get_extra_info("ssl_object").version())
+        return str(self._open_transport.get_extra_info("ssl_object").version())
 
     @property
     def certificate(self) -> Certificate | None:
         """The other side's certificate."""
-        der = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        tls = self._open_transport.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True)
         return read_certificate(der, datetime.now(UTC)) if der else None
 
     def abort(self) -> None:
-        self._writer.transport.abort()
+        self._open_transport.abort()
+
+    @property
+    def _open_transport(self) -> asyncio.Transport:
+        assert self._transport is not None
+        return self._transport
+
+    # Called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._arrived.set()
+        if len(self._received) > _BUFFER_BYTES:
+            self._open_transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._error = exc
+        self._ended = True
+        self._arrived.set()
 
 
 @frozen
@@ -102,8 +147,10 @@ class Path:
 
     async def connect(self) -> Connection:
         """A TCP connection. Raises TrialFailed."""
+        loop = asyncio.get_running_loop()
         with errors_as_failures():
-            return Connection(*await asyncio.open_connection(self.address, self.port))
+            made = await loop.create_connection(Connection, self.address, self.port)
+        return made[1]
 
     async def pass_proxy(self, connection: Connection) -> None:
         """Have the proxy connect to the server, if there is one. Raises TrialFailed."""

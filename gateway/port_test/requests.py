@@ -72,7 +72,7 @@ def read_session_id(body: bytes) -> str | None:
 
 
 class AnswerBody:
-    """Collects the body of one response, and its head. ``received`` is complete once ``ended``."""
+    """Collects one response: ``head`` once it has arrived, and ``received``, complete once ``ended``."""
 
     __slots__ = ("_reader", "head", "received")
 
@@ -86,6 +86,12 @@ class AnswerBody:
         return self._reader.ended
 
     @property
+    def refusal(self) -> int | None:
+        """The status if it is not 200. Its page may be lost: some proxies reset the connection."""
+        head = self.head
+        return None if head is None or head.status == 200 else head.status
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection can carry the next request."""
         return self._reader.reusable
@@ -96,14 +102,20 @@ class AnswerBody:
             self._reader.close()
             return
         self._reader.receive(data)
-        while self.head is None or self.head.interim:
-            self.head = self._reader.next_head()
-            if self.head is None:
-                return
+        if self.head is None and not self._read_head():
+            return
         while piece := self._reader.next_piece():
             self.received += piece
         if len(self.received) > ANSWER_BYTES:
             raise BadResponse("an answer without an end")
+
+    def _read_head(self) -> bool:
+        """Whether the final head has arrived."""
+        while (head := self._reader.next_head()) is not None:
+            if not head.interim:
+                self.head = head
+                return True
+        return False
 
 
 def _head(lines: list[str], authorization: str | None) -> bytes:

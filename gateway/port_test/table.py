@@ -12,7 +12,7 @@ from typing import Final
 from gateway.port_test.observations import Failure, Kind, Step, Trial
 from gateway.port_test.order import addresses_to_type, best_first, recommended
 from gateway.port_test.verdicts import remarks_on, verdict_on
-from gateway.port_test.ways import Route, Target
+from gateway.port_test.ways import Route, Target, Way
 
 _HEADINGS: Final = ("way", "over", "connect", "TLS", "RTMP", "round trip", "result")
 _GAP: Final = "  "
@@ -39,6 +39,7 @@ _RESULTS: Final = {
     Kind.REJECTED: "rejected",
     Kind.INTERNAL: "error",
 }
+_ROUTES: Final = {Route.IPV4: "IPv4", Route.IPV6: "IPv6", Route.PROXY: "the proxy"}
 _STEPS: Final = {
     Step.LOOK_UP: "looking up the name",
     Step.CONNECT: "connecting",
@@ -133,27 +134,33 @@ def _short(failure: Failure) -> str:
 
 def _by_sentence(
     trials: Sequence[Trial], sentences_on: Callable[[Trial, Sequence[Trial]], list[str]]
-) -> dict[str, list[str]]:
-    """Each sentence with the ways that it is about."""
-    found: dict[str, list[str]] = {}
+) -> dict[str, list[Trial]]:
+    """Each sentence with the trials that it is about."""
+    found: dict[str, list[Trial]] = {}
     for trial in trials:
         for sentence in filter(None, sentences_on(trial, trials)):
-            found.setdefault(sentence, []).append(_named(trial))
+            found.setdefault(sentence, []).append(trial)
     return found
 
 
-def _named(trial: Trial) -> str:
-    route = "the proxy" if trial.route is Route.PROXY else trial.route.value
-    return f"{trial.way} over {route}"
+def _named(trials: Sequence[Trial]) -> str:
+    """The ways of the trials, those with the same routes together: ``rtmp:443, rtmps:443 over IPv4``."""
+    routes: dict[Way, list[str]] = {}
+    for trial in trials:
+        routes.setdefault(trial.way, []).append(_ROUTES[trial.route])
+    ways: dict[str, list[str]] = {}
+    for way, names in routes.items():
+        ways.setdefault(" and ".join(names), []).append(str(way))
+    return "; ".join(f"{', '.join(each)} over {over}" for over, each in ways.items())
 
 
-def _section(title: str, sentences: dict[str, list[str]], width: int) -> list[str]:
+def _section(title: str, sentences: dict[str, list[Trial]], width: int) -> list[str]:
     if not sentences:
         return []
     lines = ["", f"{title}:"]
-    for sentence, names in sentences.items():
+    for sentence, about in sentences.items():
         lines += textwrap.wrap(
-            f"{', '.join(names)}: {sentence}.",
+            f"{_named(about)}: {sentence}.",
             width,
             initial_indent="  ",
             subsequent_indent=_INDENT,
@@ -170,6 +177,6 @@ def _recommendation(ordered: Sequence[Trial], target: Target) -> list[str]:
     typed = addresses_to_type(ordered, target)
     widest = max(len(name) for name, _ in typed)
     return [
-        f"Best: {_named(best)}. To type into programs:",
+        f"Best: {_named([best])}. To type into programs:",
         *(f"  {name.ljust(widest)}  {text}" for name, text in typed),
     ]
