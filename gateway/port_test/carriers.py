@@ -120,7 +120,7 @@ class TunnelCarrier:
             return await self._answer_to(request)
         except TrialFailed as failure:
             if failure.kind is Kind.CLOSED or failure.status in _TIMED_OUT:
-                self._idles.cut((_now() - began) * 1000)
+                self._idles.lost((_now() - began) * 1000)
             if failure.kind is not Kind.CLOSED:
                 raise
         return await self._answer_to(request)

@@ -11,12 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from gateway.port_test.observations import Certificate
 
-# What people recognise an authority by, the best first.
-_NAMED_BY: Final = (
-    NameOID.COMMON_NAME,
-    NameOID.ORGANIZATION_NAME,
-    NameOID.ORGANIZATIONAL_UNIT_NAME,
-)
+# By these people recognise an authority.
+_NAMED_BY: Final = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
 
 
 def verifying_context(authorities_file: str | None) -> ssl.SSLContext:
@@ -52,7 +48,7 @@ def read_certificate(der: bytes, now: datetime) -> Certificate | None:
 def _readable(name: x509.Name) -> str:
     """The common name and the organization, in one line."""
     found = [str(part.value) for oid in _NAMED_BY for part in name.get_attributes_for_oid(oid)]
-    text = ", ".join(dict.fromkeys(found[:2])) or name.rfc4514_string()
+    text = ", ".join(dict.fromkeys(found)) or name.rfc4514_string()
     return "".join(c if c.isprintable() else " " for c in text[:120])
 
 

@@ -15,6 +15,8 @@ from gateway.port_test.observations import Delivery, Holding
 
 # Between the first and the last byte of an answer: more than the segments of one answer need on most paths.
 _STREAMED_MS: Final = 100.0
+# The least wait that counts as one: less than any server's or proxy's time-out.
+_CLOSING_MS: Final = 100.0
 # Longer than the interval of frames, and than servers collect media for an answer.
 _LATE_MS: Final = 250.0
 
@@ -42,9 +44,16 @@ class HeldIdles:
     def answered(self, answer: Answer) -> None:
         self._answers.append(answer)
 
-    def cut(self, after_ms: float) -> None:
-        """The connection was lost while a request of this age had no complete answer."""
-        if self._cut_after_ms is None:
+    def lost(self, after_ms: float) -> None:
+        """The connection was lost while a request of this age had no complete answer.
+
+        One that is lost sooner than the server answers was closed after the answer before, and the request
+        had left by then.
+        """
+        fastest_ms = min((answer.last_byte_ms for answer in self._answers), default=0.0)
+        if after_ms < max(_CLOSING_MS, fastest_ms):
+            self._closes = True
+        elif self._cut_after_ms is None:
             self._cut_after_ms = after_ms
 
     def closed(self) -> None:

@@ -98,7 +98,10 @@ class Target:
 
 def parse_target(text: str) -> Target:
     """Parse a target. Raises ValueError."""
-    host, _, path = text.partition("/") if "://" not in text else (text, "", "")
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        raise ValueError(f"{quoted(text)}: leave out {quoted(scheme + separator)}")
+    host, _, path = text.partition("/")
     server = parse_server(host, default_port=0xFFFF)
     if str(server) != f"{host}:65535":
         raise ValueError(f"{quoted(text)}: give ports by --way, such as --way rtmp:{server.port}")

@@ -18,9 +18,19 @@ def test_the_longest_wait_for_an_empty_answer_is_the_hold() -> None:
 
 def test_the_first_cut_is_kept() -> None:
     idles = HeldIdles()
-    idles.cut(1000.0)
-    idles.cut(5.0)
+    idles.lost(1000.0)
+    idles.lost(900.0)
     assert idles.holding() == Holding(cut_after_ms=1000.0)
+
+
+@pytest.mark.parametrize(("fastest_ms", "lost_ms"), [(2.0, 5.0), (600.0, 500.0)])
+def test_a_connection_lost_at_once_was_closed_after_its_last_answer(
+    fastest_ms: float, lost_ms: float
+) -> None:
+    idles = HeldIdles()
+    idles.answered(Answer(fastest_ms, fastest_ms, empty=True))
+    idles.lost(lost_ms)
+    assert idles.holding() == Holding(held_ms=fastest_ms, closes=True)
 
 
 @pytest.mark.parametrize(
