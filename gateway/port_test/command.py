@@ -166,9 +166,8 @@ def _seconds(text: str) -> float:
 
 
 def _prepare_output() -> None:
-    # asyncio logs the tracebacks of connections that others cut.
-    logging.getLogger("asyncio").addHandler(logging.NullHandler())
-    logging.getLogger("asyncio").propagate = False
+    # asyncio logs errors of its own with tracebacks.
+    logging.getLogger("asyncio").disabled = True
     if isinstance(sys.stdout, TextIOWrapper):
         # Names of issuers may not fit into the terminal's encoding.
         sys.stdout.reconfigure(errors="backslashreplace")

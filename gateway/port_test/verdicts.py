@@ -89,7 +89,8 @@ _APPLICATION: Final[_Rows] = {
     Kind.CLOSED: "RTMP passes, but the server closes at connect: it does not accept the application",
     Kind.REJECTED: "RTMP passes, but the server rejects the application: {detail}",
     Kind.SPEAKS_OTHER: "RTMP passes, but the answer to connect is damaged ({detail})",
-    Kind.STATUS: "RTMP passes, but the tunnel ends at connect with status {status}",
+    Kind.STATUS: "RTMP passes, but the tunnel ends at connect (status {status}): the server does not"
+    " accept the application",
 }
 ROWS: Final[Mapping[Step, _Rows]] = {
     Step.LOOK_UP: _LOOK_UP,

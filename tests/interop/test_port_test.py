@@ -24,7 +24,7 @@ from tests.helpers.interop.between import start_between, start_squid, start_tiny
 from tests.helpers.interop.firewalled import AVAILABLE, NAME, SERVER, Firewalled, firewalled
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.secure import Authority, make_authority
-from tests.helpers.interop.servers import ROOT
+from tests.helpers.interop.servers import LOOPBACK, ROOT
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, iproute2 and nftables")
 
@@ -168,6 +168,30 @@ def publish(site: Site, clip: Path) -> None:
     playing = ("--way", "rtmp", f"{NAME}/live/clip")
     until(lambda: site.test(*playing).way("rtmp:1935")["media"] or not program.running, "media")
     assert program.running, program.log
+
+
+def test_nginx_rtmp_plays_a_clip_and_closes_for_an_unknown_application(
+    lasting_nginx: tuple[Program, int], clip: Path
+) -> None:
+    way = f"rtmp:{lasting_nginx[1]}"
+    words = ["--json", "--way", way]
+    found = []
+    for path in (f"vod/{clip.name}", "unknown"):
+        done = subprocess.run(
+            [*_COMMAND, *words, f"{LOOPBACK}/{path}"],
+            env=_environment(None),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        found.append(Result(json.loads(done.stdout), done.returncode))
+    plays, unknown = found
+    assert plays.way(way)["media"] is True
+    # It answers pings.
+    assert "round_trip" in plays.way(way)["times_ms"]
+    assert "does not accept the application" in unknown.way(way)["verdict"]
+    assert (plays.status, unknown.status) == (0, 1)
 
 
 # --- Firewalls ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -90,6 +91,17 @@ def test_no_way_exits_with_status_1_and_the_report(capsys: pytest.CaptureFixture
     # Not on a terminal: nothing is drawn.
     assert "\x1b" not in output
     assert (error, status) == ("", 1)
+
+
+def test_asyncio_logs_nothing(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)
+    run(capsys, *CLOSED_PORT)
+    logging.getLogger("asyncio").error("of a connection")
+    assert caplog.records == []
 
 
 def test_json_is_the_only_output(capsys: pytest.CaptureFixture[str]) -> None:

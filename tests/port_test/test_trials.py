@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from time import monotonic
 
@@ -107,7 +108,7 @@ def test_rtmp_in_tls_works_and_shows_the_certificate(authority: trustme.CA) -> N
 
 def test_a_tunnel_works_and_its_commands_are_numbered_from_zero() -> None:
     tunnel = Tunnel()
-    trial = tried(tunnel, "rtmpt", path="/live", timeout_s=1.0)
+    trial = tried(tunnel, "rtmpt", path="/live")
     assert trial.works
     numbers = [int(command.split("/")[3]) for command in tunnel.commands[1:]]
     assert numbers == list(range(len(numbers)))
@@ -120,7 +121,7 @@ def test_a_tunnel_works_and_its_commands_are_numbered_from_zero() -> None:
 
 
 def test_a_tunnel_whose_connections_are_closed_after_each_answer_works_and_this_is_noted() -> None:
-    trial = tried(Tunnel(closes=True), "rtmpt", path="/live", timeout_s=1.0)
+    trial = tried(Tunnel(closes=True), "rtmpt", path="/live")
     assert trial.works
     assert trial.holding is not None
     assert trial.holding.closes
@@ -184,6 +185,22 @@ def test_what_answers_open_is_told(name: str) -> None:
 
 def test_a_filter_that_closes_after_open_is_told() -> None:
     assert failure_of(tried(saying(b"", then_wait=False), "rtmpt")) == (Step.OPEN, Kind.CLOSED)
+
+
+async def refusing_with_a_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As tinyproxy: its page is lost by the reset that follows."""
+    await reader.readuntil(b"\r\n\r\n")
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.write(b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n<html>")
+    writer.transport.abort()
+
+
+def test_a_refusal_is_told_though_a_reset_follows() -> None:
+    trial = tried(refusing_with_a_reset, "rtmpt")
+    assert failure_of(trial) == (Step.OPEN, Kind.STATUS)
+    assert trial.failure is not None
+    assert trial.failure.status == 407
 
 
 @pytest.mark.parametrize(
