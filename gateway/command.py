@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Final, NoReturn
 
 from gateway.configuration.sections import Config
 from gateway.configuration.writing import document_of, toml_of
 from gateway.service import Options
+from gateway.standard_output import failures_reported_by
 
 DEFAULT_FILE: Final = "/etc/rtmpt-gateway/rtmpt-gateway.toml"
+_NAME: Final = "rtmpt-gateway"
 
 _Arguments = argparse.Namespace
 
@@ -100,14 +100,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: _Arguments) -> None:
-    with _output():
+    with failures_reported_by(_NAME):
         Options().parseOptions(["--check", *_file_options(arguments)])
 
 
 def _config(arguments: _Arguments) -> None:
     if arguments.schema and arguments.file is not None:
         arguments.parser.error("--schema: FILE is not used; remove it")
-    with _output():
+    with failures_reported_by(_NAME):
         if arguments.schema:
             print(_schema(), end="")
         elif arguments.json:
@@ -117,7 +117,7 @@ def _config(arguments: _Arguments) -> None:
 
 
 def _version(_: _Arguments) -> None:
-    with _output():
+    with failures_reported_by(_NAME):
         Options().opt_version()
 
 
@@ -164,17 +164,3 @@ def _read(arguments: _Arguments) -> Config:
 
 def _schema() -> str:
     return files("gateway.configuration").joinpath("schema.json").read_text(encoding="utf-8")
-
-
-@contextmanager
-def _output() -> Iterator[None]:
-    """Report a failed write to standard output in one line: a full disk, or a closed pipe."""
-    try:
-        try:
-            yield
-        finally:
-            print(end="", flush=True)
-    except OSError as error:
-        # The interpreter would write the rest again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(f"rtmpt-gateway: standard output: {error.strerror}") from None

@@ -77,9 +77,9 @@ def process(*words: str, folder: Path, output: int = subprocess.PIPE) -> Result:
 def test_setup_cfg_installs_the_command() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    name, _, place = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
-    module, _, function = place.partition(":")
-    assert name == "rtmpt-gateway"
+    scripts = setup["options.entry_points"]["console_scripts"].strip().splitlines()
+    places = dict(script.split(" = ") for script in scripts)
+    module, _, function = places["rtmpt-gateway"].partition(":")
     assert getattr(import_module(module), function) is main
 
 

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.descriptors": set(),
     "gateway.logs": set(),
     "gateway.regular_files": {"gateway.errors"},
+    "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
     "gateway.tls": set(),
     "gateway.transport": {"gateway.descriptors"},
@@ -64,7 +65,13 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.telemetry.versions",
     },
     "gateway.service": {"gateway"},
-    "gateway.command": {"gateway.configuration", "gateway.service"},
+    "gateway.command": {
+        *("gateway.configuration", "gateway.service", "gateway.standard_output"),
+    },
+    # A client's program: it shares with the gateway what the bytes mean, and nothing else.
+    "gateway.port_test": {
+        *("gateway.addresses", "gateway.errors", "gateway.protocols", "gateway.standard_output"),
+    },
 }
 
 # Packages without I/O: no Twisted, and bytes in, bytes out.
@@ -83,7 +90,8 @@ _ROOTS = ("gateway.service", "gateway.workers.process")
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
-    *("gateway.addresses", "gateway.configuration", "gateway.regular_files"),
+    *("gateway.addresses", "gateway.configuration", "gateway.port_test", "gateway.regular_files"),
+    "gateway.standard_output",
 )
 
 
@@ -173,6 +181,8 @@ def test_every_package_of_the_tree_has_a_rule() -> None:
         ("gateway.admin.http.server", "from gateway.workers.worker import Worker"),
         ("gateway.configuration.loading", "from gateway.upstreams.pool import Pool"),
         ("gateway.configuration.loading", "from twisted.python import usage"),
+        ("gateway.port_test.trials", "from twisted.internet.defer import Deferred"),
+        ("gateway.port_test.trials", "from gateway.transport import EagerConnector"),
         ("gateway.helpers", "import gateway.errors"),
         (
             "gateway.tunnels.table",

@@ -33,6 +33,14 @@ servers = ["127.0.0.1:{upstream}"]
 [log]
 access = "/var/log/rtmpt-gateway/access.log"
 """
+# Of each command: a file of the checkout, and its place in the package.
+_PLACES = {
+    "deploy/man/{}.1": "usr/share/man/man1/{}.1.gz",
+    "deploy/completion/{}.bash": "usr/share/bash-completion/completions/{}",
+    "deploy/completion/{}.zsh": "usr/share/zsh/vendor-completions/_{}",
+    "deploy/completion/{}.fish": "usr/share/fish/vendor_completions.d/{}.fish",
+    "etc/{}.schema.json": "usr/share/rtmpt-gateway/{}.schema.json",
+}
 # dpkg's own files, and accounts: Debian's packages do not remove users.
 _KEPT = re.compile(
     r"/var/(lib/(dpkg|systemd)|log/(dpkg|alternatives)|cache)\b|/etc/(passwd|group|g?shadow)-?$"
@@ -120,8 +128,9 @@ def test_no_file_contains_the_path_of_the_build_folder(package: Path, tmp_path: 
     )
     assert found.stdout == ""
     assert {path.name for path in (tmp_path / "usr/lib/rtmpt-gateway/bin").iterdir()} >= {
-        *("python", "python3", "twistd")
+        *("python", "python3", "twistd", "rtmpt-port-test")
     }
+    assert (tmp_path / "usr/bin/rtmpt-port-test").is_symlink()
     # One that is built when the man page, the command and completions exist has these too.
     present = {path for path in optional_files(tmp_path) if path.exists() or path.is_symlink()}
     assert present == optional_files(tmp_path)
@@ -130,13 +139,9 @@ def test_no_file_contains_the_path_of_the_build_folder(package: Path, tmp_path: 
 def optional_files(root: Path) -> set[Path]:
     """The paths in the package of files that the checkout may have."""
     places = {
-        "deploy/man/rtmpt-gateway.1": "usr/share/man/man1/rtmpt-gateway.1.gz",
-        "deploy/completion/rtmpt-gateway.bash": "usr/share/bash-completion/completions/rtmpt-gateway",
-        "deploy/completion/rtmpt-gateway.zsh": "usr/share/zsh/vendor-completions/_rtmpt-gateway",
-        "deploy/completion/rtmpt-gateway.fish": (
-            "usr/share/fish/vendor_completions.d/rtmpt-gateway.fish"
-        ),
-        "etc/rtmpt-gateway.schema.json": "usr/share/rtmpt-gateway/rtmpt-gateway.schema.json",
+        source.format(program): place.format(program)
+        for program in ("rtmpt-gateway", "rtmpt-port-test")
+        for source, place in _PLACES.items()
     }
     return {root / place for source, place in places.items() if (ROOT / source).exists()}
 

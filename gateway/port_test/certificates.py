@@ -1,0 +1,64 @@
+"""TLS contexts of the tester, and facts about the other side's certificate."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from gateway.port_test.observations import Certificate
+
+# By these people recognise an authority.
+_NAMED_BY: Final = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+
+
+def verifying_context(authorities_file: str | None) -> ssl.SSLContext:
+    """Verify chain and name, by the system's authorities, or only by those in a PEM file.
+
+    Raises OSError (of which SSLError is one) if the file cannot be used.
+    """
+    return ssl.create_default_context(cafile=authorities_file)
+
+
+def reading_context() -> ssl.SSLContext:
+    """Verify nothing: to read the certificate that verification has refused. Nothing is sent in it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def read_certificate(der: bytes, now: datetime) -> Certificate | None:
+    """The facts of a certificate; None if it is malformed. ``now`` has a time zone."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return Certificate(
+            _readable(certificate.subject),
+            _readable(certificate.issuer),
+            _names(certificate),
+            (certificate.not_valid_after_utc - now).days,
+        )
+    except ValueError:
+        return None
+
+
+def _readable(name: x509.Name) -> str:
+    """The common name and the organization, in one line."""
+    found = [str(part.value) for oid in _NAMED_BY for part in name.get_attributes_for_oid(oid)]
+    text = ", ".join(dict.fromkeys(found)) or name.rfc4514_string()
+    return "".join(c if c.isprintable() else " " for c in text[:120])
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    names = found.value
+    return (
+        *names.get_values_for_type(x509.DNSName),
+        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
+    )

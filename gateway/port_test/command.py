@@ -1,0 +1,195 @@
+"""The command ``rtmpt-port-test``: tries all ways to a server, and prints what works and what is between.
+
+Exit statuses: 0 if some way works, 1 if none does, 2 for wrong arguments, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import ssl
+import sys
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from time import monotonic
+from typing import Final, NoReturn, TypeVar
+
+from gateway.port_test.certificates import verifying_context
+from gateway.port_test.observations import Trial
+from gateway.port_test.order import recommended
+from gateway.port_test.progress import REDRAW_S, Progress
+from gateway.port_test.proxies import Proxies, parse_proxy, proxies_of
+from gateway.port_test.report import document_of
+from gateway.port_test.table import report_of
+from gateway.port_test.trials import Plan, run_trials
+from gateway.port_test.ways import DEFAULT_WAYS, MOST_WAYS, parse_target, parse_way
+from gateway.standard_output import failures_reported_by
+
+_NAME: Final = "rtmpt-port-test"
+_TIMEOUT_S: Final = 2.5
+_SHORTEST_S, _LONGEST_S = 0.5, 60.0
+_INTERRUPTED: Final = 130
+# For output that is not a terminal.
+_WIDTH: Final = 100
+
+_Parsed = TypeVar("_Parsed")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Report a wrong argument in one line, without the usage text."""
+        self.exit(2, f"{_NAME}: {message}; see {_NAME} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all arguments."""
+    parser = _Parser(
+        prog=_NAME,
+        description="Find out which ways of RTMP get through from here to a server, and what is between.",
+        epilog="Exit status: 0 if some way works, 1 if none does, 2 for wrong arguments.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target",
+        metavar="HOST[/APP[/STREAM]]",
+        help="the server, an application on it, and a stream to play",
+    )
+    parser.add_argument(
+        "--way",
+        metavar="PROTOCOL[:PORT]",
+        action="append",
+        default=[],
+        help="try this way instead of the usual ones: rtmp, rtmps, rtmpt or rtmpts; may be repeated",
+    )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="HTTP proxy, http://USER:PASSWORD@HOST:PORT, instead of that of the environment",
+    )
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="verify certificates by the authorities in this PEM file instead of those of the system",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        default=str(_TIMEOUT_S),
+        help=f"end after this time, by default {_TIMEOUT_S}",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The entry point; ``words`` are the arguments, by default those of the process."""
+    try:
+        _main(words)
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _main(words: Sequence[str] | None) -> None:
+    parser = make_parser()
+    arguments = parser.parse_args(words)
+    plan = _plan_of(arguments, parser)
+    _prepare_output()
+    began = monotonic()
+    trials = asyncio.run(_run(plan, quiet=arguments.json))
+    took_s = monotonic() - began
+    with failures_reported_by(_NAME):
+        if arguments.json:
+            print(json.dumps(document_of(trials, plan.target, took_s), indent=2))
+        else:
+            width = shutil.get_terminal_size((_WIDTH, 0)).columns
+            print("\n".join(report_of(trials, plan.target, took_s, width)))
+    raise SystemExit(0 if recommended(trials) else 1)
+
+
+def _plan_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
+    """The plan. A wrong argument ends the process."""
+    target = _parsed(parser, "argument HOST", parse_target, arguments.target)
+    ways = [_parsed(parser, "argument --way", parse_way, each) for each in arguments.way]
+    if len(ways) > MOST_WAYS:
+        parser.error(f"argument --way: at most {MOST_WAYS} ways")
+    if arguments.proxy is None:
+        proxies = _parsed(parser, "environment", _environment_proxies, target.host)
+    else:
+        proxy = _parsed(parser, "argument --proxy", parse_proxy, arguments.proxy)
+        proxies = Proxies(proxy, proxy)
+    return Plan(
+        target,
+        tuple(dict.fromkeys(ways)) or DEFAULT_WAYS,
+        _parsed(parser, "argument --ca", _context_of, arguments.ca),
+        proxies,
+        _parsed(parser, "argument --timeout", _seconds, arguments.timeout),
+    )
+
+
+def _parsed(
+    parser: argparse.ArgumentParser,
+    name: str,
+    parse: Callable[[str], _Parsed],
+    text: str,
+) -> _Parsed:
+    try:
+        return parse(text)
+    except ValueError as error:
+        parser.error(f"{name}: {error}")
+
+
+def _environment_proxies(host: str) -> Proxies:
+    return proxies_of(os.environ, host)
+
+
+def _context_of(file: str | None) -> ssl.SSLContext:
+    try:
+        return verifying_context(file)
+    except ssl.SSLError:
+        raise ValueError(f"{file}: has no certificates in PEM form") from None
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
+        raise ValueError(f"expected seconds from {_SHORTEST_S} to {_LONGEST_S:.0f}")
+    return seconds
+
+
+def _prepare_output() -> None:
+    # asyncio logs errors of its own with tracebacks.
+    logging.getLogger("asyncio").disabled = True
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names of issuers may not fit into the terminal's encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+async def _run(plan: Plan, *, quiet: bool) -> list[Trial]:
+    if quiet or not sys.stdout.isatty():
+        return await run_trials(plan, lambda trials: None)
+    size = shutil.get_terminal_size()
+    progress = Progress(sys.stdout, size.columns, size.lines)
+    shown: list[Trial] = []
+    drawing = asyncio.create_task(_draw(progress, shown))
+    try:
+        return await run_trials(plan, shown.extend)
+    finally:
+        drawing.cancel()
+        progress.erase()
+
+
+async def _draw(progress: Progress, trials: Sequence[Trial]) -> None:
+    """Draw ``trials``, which is filled later, until cancelled."""
+    while True:
+        if trials:
+            progress.draw(trials)
+        await asyncio.sleep(REDRAW_S)

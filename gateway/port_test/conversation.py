@@ -1,0 +1,104 @@
+"""One RTMP connection over a carrier: handshake, connect, play, round trips, and watching of held idles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from statistics import median
+from typing import Final
+
+from gateway.errors import RTMPError
+from gateway.port_test.answers import kind_of_bytes
+from gateway.port_test.carriers import Carrier
+from gateway.port_test.dialogue import Dialogue
+from gateway.port_test.held_idles import Answer, HeldIdles
+from gateway.port_test.observations import Kind, TrialFailed
+from gateway.protocols.rtmp.handshake import VERSION
+
+# An odd number has a median; the first one may include the start of a server's process.
+_PINGS: Final = 3
+# Servers that answer pings do so at once. Some never do.
+_PINGS_S: Final = 0.6
+
+
+class Conversation:
+    """Calls raise TrialFailed. Their caller limits the time; ``end`` is a time of the event loop."""
+
+    def __init__(self, carrier: Carrier, dialogue: Dialogue, idles: HeldIdles) -> None:
+        self._carrier = carrier
+        self._dialogue = dialogue
+        self._idles = idles
+        self._unsent = dialogue.hello
+
+    async def shake(self, end: float) -> None:
+        """The handshake."""
+        await self._until(lambda: self._dialogue.shaken, end)
+
+    async def connect(self, application: str, url: str, end: float) -> None:
+        """Connect to the application, which must accept."""
+        self._unsent += self._dialogue.connect(application, url)
+        await self._until(lambda: bool(self._dialogue.code), end)
+        if not self._dialogue.accepted:
+            detail = f"{self._dialogue.code} {self._dialogue.description}".strip()
+            raise TrialFailed(Kind.REJECTED, detail)
+
+    async def play(self, stream: str, end: float) -> None:
+        """Play until media arrives, or until ``end``."""
+        self._unsent += self._dialogue.play(stream)
+        await self._until(lambda: bool(self._dialogue.stream_code), end)
+        if self._dialogue.stream_code.startswith("NetStream.Play.St"):
+            await self._until(lambda: self._dialogue.media > 0, end)
+
+    async def round_trip_ms(self, end: float) -> float | None:
+        """The median time of answers to a few pings; None if the server does not answer any."""
+        times: list[float] = []
+        end = min(end, _now() + _PINGS_S)
+        for number in range(1, _PINGS + 1):
+            began = _now()
+            self._unsent += self._dialogue.ping(number)
+            try:
+                await self._until(self._answered(number), end)
+            except TrialFailed:
+                break
+            times.append((_now() - began) * 1000)
+        return median(times) if times else None
+
+    async def watch(self, end: float) -> None:
+        """Exchange until ``end``."""
+        while _now() < end:
+            await self._exchange(end)
+
+    def _answered(self, number: int) -> Callable[[], bool]:
+        return lambda: number in self._dialogue.pongs
+
+    async def _until(self, condition: Callable[[], bool], end: float) -> None:
+        while not condition():
+            if _now() >= end:
+                raise TrialFailed(Kind.NO_ANSWER)
+            await self._exchange(end)
+
+    async def _exchange(self, end: float) -> None:
+        data, self._unsent = self._unsent, b""
+        arrival = await self._carrier.exchange(data, end)
+        media, media_ms = self._dialogue.media, self._dialogue.media_ms
+        self._receive(arrival.data)
+        if arrival.idle:
+            # The first media of a stream is a burst from the server's memory, whose times say nothing.
+            span = self._dialogue.media_ms - media_ms if media else 0
+            self._idles.answered(
+                Answer(arrival.first_byte_ms, arrival.last_byte_ms, not arrival.data, span)
+            )
+
+    def _receive(self, data: bytes) -> None:
+        if not data:
+            return
+        if not self._dialogue.begun and data[0] != VERSION:
+            raise TrialFailed(kind_of_bytes(data))
+        try:
+            self._unsent += self._dialogue.receive(data)
+        except RTMPError as error:
+            raise TrialFailed(Kind.SPEAKS_OTHER, str(error)) from None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

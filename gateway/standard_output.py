@@ -1,0 +1,21 @@
+"""Standard output of the commands: a failed write is one line, and no traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def failures_reported_by(program: str) -> Iterator[None]:
+    """Report a failed write to standard output in one line: a full disk, or a closed pipe."""
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)
+    except OSError as error:
+        # The interpreter would write the rest again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(f"{program}: standard output: {error.strerror}") from None

@@ -1,0 +1,152 @@
+"""Programs between a client and a gateway that disturb: TLS inspection, buffered answers, HTTP proxies.
+
+``python -m tests.helpers.interop.between inspect|buffer PORT TO_PORT [PEM]`` listens on all addresses of
+its network namespace, and forwards to the port ``TO_PORT`` of its loop-back address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tests.helpers.interop.programs import Program, Programs, needs
+from tests.helpers.interop.servers import ROOT
+
+_TINYPROXY = """
+Port {port}
+Listen 0.0.0.0
+Timeout 60
+MaxClients 50
+LogLevel Warning
+{access}
+"""
+_SQUID = """
+http_port {port}
+visible_hostname proxy
+{access}
+cache deny all
+access_log none
+cache_log {folder}/cache.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+shutdown_lifetime 0 seconds
+"""
+_SQUID_BASIC = """
+auth_param basic program {folder}/check
+auth_param basic children 1 startup=1
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+"""
+# Squid's protocol for such programs: a line with name and password, and a line with the result.
+_CHECK = """#!/bin/sh
+while read -r line; do
+    if [ "$line" = "ann secret" ]; then echo OK; else echo ERR; fi
+done
+"""
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+def start_between(programs: Programs, inside: tuple[str, ...], *words: str) -> Program:
+    """Start this module as a program behind the words ``inside``."""
+    program = programs.start(
+        *(*inside, sys.executable, "-m", "tests.helpers.interop.between", *words),
+        environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+    )
+    program.says("listening")
+    return program
+
+
+def start_tinyproxy(programs: Programs, inside: tuple[str, ...], port: int, access: str) -> None:
+    """Start tinyproxy; ``access`` are further lines of its configuration."""
+    path = programs.new_folder("tinyproxy") / "tinyproxy.conf"
+    path.write_text(_TINYPROXY.format(port=port, access=access))
+    programs.start(*inside, needs("tinyproxy"), "-d", "-c", str(path))
+
+
+def start_squid(programs: Programs, inside: tuple[str, ...], port: int, access: str = "") -> None:
+    """Start squid; it asks for ann's password, "secret", unless ``access`` says otherwise."""
+    folder = programs.new_folder("squid")
+    # squid gives up root for a user of its own.
+    folder.chmod(0o777)
+    for parent in list(folder.parents)[:3]:
+        parent.chmod(0o755)
+    check = folder / "check"
+    check.write_text(_CHECK)
+    check.chmod(0o755)
+    access = access or _SQUID_BASIC.format(folder=folder)
+    path = folder / "squid.conf"
+    path.write_text(_SQUID.format(port=port, folder=folder, access=access))
+    programs.start(*inside, needs("squid"), "-N", "-f", str(path))
+
+
+async def _inspect(port: int, to_port: int, certificate: str) -> None:
+    """End TLS with a certificate of its own, and begin another to the server."""
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(certificate)
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", to_port, ssl=trusting)
+        await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+
+    await _serve(port, serve, own)
+
+
+async def _buffer(port: int, to_port: int) -> None:
+    """Pass requests as they are, and each answer once it is complete, with its length."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", to_port)
+        await asyncio.gather(_copy(reader, there[1]), _copy_whole(there[0], writer))
+
+    await _serve(port, serve, None)
+
+
+async def _serve(port: int, serve: object, context: ssl.SSLContext | None) -> None:
+    server = await asyncio.start_server(serve, port=port, ssl=context)  # type: ignore[arg-type]
+    print("listening")
+    await server.serve_forever()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
+async def _copy_whole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            body = await (reader.readexactly(int(length[1])) if length else _chunks(reader))
+            status = head.partition(b"\r\n")[0]
+            writer.write(b"%s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+    writer.close()
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while True:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+        if not size:
+            return body
+
+
+if __name__ == "__main__":
+    what, *ports = sys.argv[1:4]
+    with suppress(KeyboardInterrupt):
+        if what == "inspect":
+            asyncio.run(_inspect(int(ports[0]), int(ports[1]), str(Path(sys.argv[4]))))
+        else:
+            asyncio.run(_buffer(int(ports[0]), int(ports[1])))
