@@ -165,14 +165,24 @@ def parse_server(text: object) -> ServerAddress:
     return ServerAddress(*_host_and_port(written, url["server"], _SCHEME_PORTS[scheme]), scheme)
 
 
+def parse_plain_server(text: object, default_port: int) -> ServerAddress:
+    """Parse a server that is written without a scheme. Raises ValueError."""
+    written = _text(text)
+    url = _URL.fullmatch(written)
+    if url:
+        rest = " and the path" if url["path"] else ""
+        raise ValueError(f"{quoted(written)}: leave out {quoted(url['scheme'] + '://')}{rest}")
+    return ServerAddress(*_host_and_port(written, written, default_port))
+
+
 def parse_website(text: object) -> ServerAddress:
     """Parse the website's server, "HOST:PORT", with port 80 as default. Raises ValueError."""
-    return _parse_plain(text, HTTP_PORT)
+    return parse_plain_server(text, HTTP_PORT)
 
 
 def parse_peer(text: object) -> ServerAddress:
     """Parse another node's address, "HOST:PORT", with port 1936 as default. Raises ValueError."""
-    return _parse_plain(text, PEER_PORT)
+    return parse_plain_server(text, PEER_PORT)
 
 
 def parse_network(text: object) -> Network:
@@ -267,16 +277,6 @@ def _port(written: str, digits: str) -> int:
     if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
         raise ValueError(f"{quoted(written)}: port {quoted(digits)} is not a number up to 65535")
     return int(digits)
-
-
-def _parse_plain(text: object, default_port: int) -> ServerAddress:
-    """Parse a server that has no URL. Raises ValueError."""
-    written = _text(text)
-    url = _URL.fullmatch(written)
-    if url:
-        rest = " and the path" if url["path"] else ""
-        raise ValueError(f"{quoted(written)}: leave out {quoted(url['scheme'] + '://')}{rest}")
-    return ServerAddress(*_host_and_port(written, written, default_port))
 
 
 def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, int]:

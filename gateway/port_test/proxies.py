@@ -15,7 +15,7 @@ from urllib.request import proxy_bypass
 
 from attrs import field, frozen
 
-from gateway.addresses import ServerAddress, parse_server, quoted
+from gateway.addresses import ServerAddress, parse_plain_server, quoted
 from gateway.port_test.ways import Way
 
 # The port of curl and libfetch for a proxy without one.
@@ -54,7 +54,7 @@ def parse_proxy(text: str) -> Proxy:
     if url.scheme != "http" or url.path not in ("", "/") or url.query or url.fragment:
         shown = f"{url.scheme}://{authority}{url.path}"
         raise ValueError(f"{quoted(shown)}: expected http://[USER:PASSWORD@]HOST:PORT")
-    return Proxy(parse_server(authority, _PROXY_PORT), _basic(credentials) if at else None)
+    return Proxy(parse_plain_server(authority, _PROXY_PORT), _basic(credentials) if at else None)
 
 
 def proxies_of(environment: Mapping[str, str], host: str) -> Proxies:

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from gateway.addresses import parse_server, quoted
+from gateway.addresses import parse_plain_server, quoted
 
 
 class Protocol(Enum):
@@ -102,7 +102,7 @@ def parse_target(text: str) -> Target:
     if separator:
         raise ValueError(f"{quoted(text)}: leave out {quoted(scheme + separator)}")
     host, _, path = text.partition("/")
-    server = parse_server(host, default_port=0xFFFF)
+    server = parse_plain_server(host, 0xFFFF)
     if str(server) != f"{host}:65535":
         raise ValueError(f"{quoted(text)}: give ports by --way, such as --way rtmp:{server.port}")
     application, _, stream = path.partition("/")
