@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import ssl
 import sys
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         _main(words)
     except KeyboardInterrupt:
+        # Another one would be a traceback of the interpreter's own end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise SystemExit(_INTERRUPTED) from None
 
 

@@ -141,11 +141,8 @@ class _Run:
 
     async def _try(self) -> None:
         connection, path = await self._open()
-        try:
+        async with _or_aborted(connection):
             carrier = await self._carrier(connection, path)
-        except BaseException:
-            connection.abort()
-            raise
         try:
             await self._converse(carrier)
         finally:
@@ -161,7 +158,8 @@ class _Run:
             async with self._step(Step.PROXY):
                 path = await self._path_through(self._proxy)
                 connection = await path.connect()
-                await self._or_abort(path.pass_proxy, connection)
+                async with _or_aborted(connection):
+                    await path.pass_proxy(connection)
         if path.context is not None:
             async with self._step(Step.TLS):
                 await self._secure(path, connection)
@@ -179,7 +177,8 @@ class _Run:
 
     async def _secure(self, path: Path, connection: Connection) -> None:
         try:
-            await self._or_abort(path.secure, connection)
+            async with _or_aborted(connection):
+                await path.secure(connection)
         except TrialFailed as failure:
             if failure.kind in _ABOUT_CERTIFICATES:
                 await self._read_refused_certificate(path)
@@ -244,13 +243,6 @@ class _Run:
             async with self._step(Step.HELD):
                 await conversation.watch(self._deadlines.after(_WATCHED))
 
-    async def _or_abort(self, act: Callable[[Connection], object], connection: Connection) -> None:
-        try:
-            await act(connection)  # type: ignore[misc]
-        except BaseException:
-            connection.abort()
-            raise
-
     @asynccontextmanager
     async def _step(self, step: Step) -> AsyncIterator[None]:
         """The trial is at this step; raises TrialFailed after its deadline."""
@@ -262,6 +254,16 @@ class _Run:
         except TimeoutError:
             raise TrialFailed(Kind.NO_ANSWER) from None
         self._trial.times_ms[step] = (_now() - began) * 1000
+
+
+@asynccontextmanager
+async def _or_aborted(connection: Connection) -> AsyncIterator[None]:
+    """Abort the connection if the body does not succeed."""
+    try:
+        yield
+    except BaseException:
+        connection.abort()
+        raise
 
 
 _ABOUT_CERTIFICATES: Final = frozenset(
