@@ -16,6 +16,7 @@ from gateway.configuration.values import (
     DEFAULT_NODE,
     LATENCIES,
     ONE_WORKER_A_CORE,
+    RTMPE,
     AbsolutePath,
     Choice,
     CongestionControl,
@@ -68,6 +69,7 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+    rtmpe: RTMPE = "opaque"
 
 
 @frozen

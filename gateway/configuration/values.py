@@ -47,6 +47,7 @@ LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 SecondPublisher = Literal["refuse", "replace"]
 Choice = Literal["first", "round_robin", "fewest_sessions"]
 ProxyProtocol = Literal["off", "v1", "v2"]
+RTMPE = Literal["opaque", "terminate"]
 HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 
 # The system's own.

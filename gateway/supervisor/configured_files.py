@@ -1,4 +1,4 @@
-"""Checks of the files that the configuration names: certificates, token, authorities, access log.
+"""Checks of what the configuration needs here: certificates, token, authorities, access log, RC4.
 
 They run for ``--check``, at the start and before a reload, with the functions that later read the files
 again for use. Each line has the key's place in the configuration, and the file.
@@ -15,6 +15,7 @@ from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.ports import check_congestion_control
+from gateway.protocols.rtmp.rtmpe import is_available
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
@@ -58,11 +59,23 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:
             yield partial(_check_congestion_control, configuration, index)
+    for index, upstream in enumerate(configuration.upstreams):
+        if upstream.rtmpe == "terminate":
+            yield partial(_check_rtmpe, configuration, index)
 
 
 def _check_congestion_control(configuration: Config, index: int) -> None:
     with configuration.source.at("listener", index, "congestion_control"):
         check_congestion_control(configuration.listeners[index].congestion_control)
+
+
+def _check_rtmpe(configuration: Config, index: int) -> None:
+    with configuration.source.at("upstream", index, "rtmpe"):
+        if not is_available():
+            raise ConfigurationError(
+                '"terminate" requires RC4, which OpenSSL does not provide here; enable its legacy'
+                ' provider, or use "opaque"'
+            )
 
 
 def _check_access_log(configuration: Config) -> None:

@@ -1,4 +1,4 @@
-"""Relays of plain RTMP and RTMPE connections to an upstream server, byte for byte.
+"""Relays of RTMP and RTMPE connections to an upstream server, byte for byte unless RTMPE is terminated.
 
     dialling    connecting to the upstream; the client is not read, its first bytes are kept here
     joined      both connections are read and written (relay_connection.py)
@@ -6,8 +6,8 @@
     ended       the end reason is set; pending data is still written, within limits
 
 The end reason is that of the connection that ends first. Timeouts: a client that sends no handshake, a
-peer that accepts no data, and a half-closed relay without data. A silent viewer is not disconnected:
-keep-alive probes detect peers that have vanished.
+terminated handshake that is not complete, a peer that accepts no data, and a half-closed relay without
+data. A silent viewer is not disconnected: keep-alive probes detect peers that have vanished.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused, ResourcesExhausted
+from gateway.errors import RequestRefused, ResourcesExhausted, RTMPError
+from gateway.logs import debugging
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.termination import RTMPETermination
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay_connection import Reasons, RelayConnection
+from gateway.tunnels.terminations import Terminate, unterminated
 
 _log = Logger()
 
@@ -48,7 +51,7 @@ _OF_UPSTREAM = Reasons(
 _AT_ONCE = frozenset(
     (
         *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
-        EndReason.RESOURCES_EXHAUSTED,
+        *(EndReason.RESOURCES_EXHAUSTED, EndReason.BAD_HANDSHAKE),
         # The media server must accept the publisher that reconnects.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
@@ -91,6 +94,7 @@ class Relay:
         "opened_at",
         "reading",
         "server",
+        "termination",
         "unused_until",
         "upstream",
     )
@@ -119,6 +123,7 @@ class Relay:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
+        self.termination: RTMPETermination | None = None
         self.server = ""
         self.clock = table.clock
         self.opened_at = table.clock()
@@ -185,6 +190,22 @@ class Relay:
         else:
             self.reading = self.reading.down(data, self.clock())
 
+    def terminate(self, side: RelayConnection, data: bytes) -> None:
+        """Pass on ``data`` read from ``side``. Called while ``termination`` is not None."""
+        try:
+            up, down = self._terminated(side, data)
+        except RTMPError as error:
+            if debugging.enabled:
+                _log.debug("relay {alias}: {cause}", alias=self.alias, cause=error)
+            self.end(EndReason.BAD_HANDSHAKE)
+            return
+        if up:
+            if self.reading is not None:
+                self.read(self.client, up)
+            self.upstream.transport.write(up)
+        if down:
+            self.client.transport.write(down)
+
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained: record the delay of the data in it."""
         if self.figures is None or side.full_since == inf:
@@ -217,7 +238,14 @@ class Relay:
 
     def join(self, first: bytes) -> None:
         """Both connections are established; ``first`` is what the client has sent so far."""
-        self.upstream.transport.write(first)
+        if self.termination is not None:
+            self.terminate(self.client, first)
+        else:
+            if self.reading is not None:
+                self.read(self.client, first)
+            self.upstream.transport.write(first)
+        if self.ended:
+            return
         if self.client.ended:
             self.upstream.end_writing()
         self.client.transport.startReading()
@@ -245,6 +273,9 @@ class Relay:
             if self.bytes_up < _HANDSHAKE_BYTES:
                 self.end(EndReason.ABANDONED)
                 return
+            if self.termination is not None and not self.termination.is_complete:
+                self.end(EndReason.BAD_HANDSHAKE)
+                return
             self.unused_until = inf
         for side in (self.client, self.upstream):
             if side.is_stalled(now, self._limits.stalled_write_s):
@@ -252,6 +283,20 @@ class Relay:
                 return
         if self._first_end is not None:
             self._sweep_half(self._first_end, now)
+
+    def _terminated(self, side: RelayConnection, data: bytes) -> tuple[bytes, bytes]:
+        """The bytes for the upstream and for the client. Raises RTMPError."""
+        termination = self.termination
+        assert termination is not None
+        if side is self.client:
+            up = termination.up(data)
+            if termination.is_plain:
+                self.termination = None
+            return up, b""
+        if self.reading is not None:
+            self.read(self.upstream, data)
+        down, up = termination.down(data)
+        return up, down
 
     def _sweep_half(self, reason: EndReason, now: float) -> None:
         moved = self.bytes_up + self.bytes_down
@@ -264,7 +309,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect``: as in the session table, for the upstream connection."""
+    """All relays of a worker. ``connect`` and ``terminate``: as in the session table."""
 
     def __init__(
         self,
@@ -275,6 +320,7 @@ class RelayTable:
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
+        terminate: Terminate = unterminated,
     ) -> None:
         self._limits = limits
         self._admission = admission
@@ -282,6 +328,7 @@ class RelayTable:
         self._connect = connect
         self._telemetry = telemetry
         self._measure = measure
+        self._terminate = terminate
         # Including ended ones, until both connections are lost.
         self._relays: set[Relay] = set()
         self.clock = clock
@@ -310,8 +357,6 @@ class RelayTable:
         relay.client.bytes_read = len(first)
         if figures is not None:
             figures.carried_by(transport, None)
-        if relay.reading is not None:
-            relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client
         # Nothing is read before the upstream connection is established.
@@ -355,6 +400,7 @@ class RelayTable:
             relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:
+            relay.termination = self._terminate(relay.server)
             self._telemetry.session_opened(relay)
             relay.join(first)
 

@@ -47,12 +47,16 @@ class Relaying(Protocol):
     """The part of the relay that its connections use."""
 
     reading: Any
+    termination: Any
     ended: EndReason | None
 
     def clock(self) -> float: ...
 
     def read(self, side: RelayConnection, data: bytes) -> None:
         """Data was read from ``side``. Called while ``reading`` is not None."""
+
+    def terminate(self, side: RelayConnection, data: bytes) -> None:
+        """Pass on ``data`` read from ``side``. Called while ``termination`` is not None."""
 
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained."""
@@ -119,6 +123,9 @@ class RelayConnection:
             return
         self.bytes_read += len(data)
         self.reads += 1
+        if self._relay.termination is not None:
+            self._relay.terminate(self, data)
+            return
         if self._relay.reading is not None:
             self._relay.read(self, data)
         self.other.transport.write(data)

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any, final
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.errors import RTMPError
+from gateway.logs import debugging
 from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.termination import RTMPETermination
 from gateway.protocols.session import Session
 from gateway.transport import has_vanished
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
+
+_log = Logger()
 
 # Reasons caused by the client: data that it sent before is still delivered to the upstream.
 _OF_CLIENT = frozenset((EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL))
@@ -33,10 +39,12 @@ class Tunnel:
     """One tunnel. ``session_id`` is a credential; ``alias`` is its name in logs and on the status page.
 
     ``ended(tunnel, reason)`` is called once, when the session has ended. ``figures`` are its measurements.
-    ``reading`` is the passive RTMP reader, None once it has finished.
+    ``reading`` is the passive RTMP reader, None once it has finished. ``termination`` is that of RTMPE, or
+    None if the client's bytes are passed on unchanged.
     """
 
     __slots__ = (
+        "_bad_handshake",
         "_clock",
         "_ended",
         "_owed",
@@ -51,6 +59,7 @@ class Tunnel:
         "server",
         "session",
         "session_id",
+        "termination",
     )
 
     session: Session
@@ -75,9 +84,11 @@ class Tunnel:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
+        self.termination: RTMPETermination | None = None
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
+        self._bad_handshake = False
         # Unacknowledged bytes at the last check after the end of the session.
         self._owed = 0
 
@@ -94,11 +105,17 @@ class Tunnel:
         now = self._clock()
         if self.reading is not None:
             self.reading = self.reading.down(data, now)
+        if self.termination is not None:
+            data = self._encrypt(self.termination, data)
+            if not data:
+                return
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
         ended = EndReason.UPSTREAM_LOST
-        if has_vanished(reason):
+        if self._bad_handshake:
+            ended = EndReason.BAD_HANDSHAKE
+        elif has_vanished(reason):
             ended = EndReason.UPSTREAM_VANISHED
         elif reason.check(ConnectionDone):
             ended = EndReason.UPSTREAM_CLOSED
@@ -121,10 +138,11 @@ class Tunnel:
         return self._transport.unsent if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
-        if self.reading is not None:
-            self.reading = self.reading.up(data, self._clock())
-        if self._transport is not None:
-            self._transport.write(data)
+        if self.termination is not None:
+            data = self._decrypt(self.termination, data)
+            if not data:
+                return
+        self._write_plain(data)
 
     def pause(self) -> None:
         if self._transport is not None:
@@ -152,7 +170,49 @@ class Tunnel:
         self.reading = None
         self._ended(self, reason)
 
+    def _write_plain(self, data: bytes) -> None:
+        if self.reading is not None:
+            self.reading = self.reading.up(data, self._clock())
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _decrypt(self, termination: RTMPETermination, data: bytes) -> bytes:
+        """The bytes for the server of those from the client."""
+        try:
+            data = termination.up(data)
+        except RTMPError as error:
+            self.refuse_handshake(str(error))
+            return b""
+        if termination.is_plain:
+            self.termination = None
+        return data
+
+    def _encrypt(self, termination: RTMPETermination, data: bytes) -> bytes:
+        """The bytes for the client of those from the server."""
+        try:
+            data, reply = termination.down(data)
+        except RTMPError as error:
+            self.refuse_handshake(str(error))
+            return b""
+        if reply:
+            self._write_plain(reply)
+        return data
+
     # The table calls
+
+    def refuse_handshake(self, cause: str) -> None:
+        """End the session for a bad handshake, after the present call.
+
+        The session must not end while it passes its client's bytes on, so its upstream connection is lost.
+        """
+        if debugging.enabled:
+            _log.debug("session {alias}: {cause}", alias=self.alias, cause=cause)
+        self._bad_handshake = True
+        self.reading = self.termination = None
+        # Nothing more is sent to the upstream.
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abortConnection()
 
     @property
     def is_owed(self) -> bool:

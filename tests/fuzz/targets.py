@@ -41,6 +41,8 @@ from tests.helpers import amf3_encoder
 _HANDSHAKE = bytes([VERSION]) + bytes(HANDSHAKE_BYTES - 1)
 # A read of a socket takes longer than all that the readers do with one byte.
 _MOST_PIECES = 1000
+# Larger inputs are read once only, since their time is measured.
+_COMPARED_BYTES = 4096
 _VALUES: list[Value] = [
     1.5,
     True,
@@ -104,7 +106,7 @@ def _chunks(data: bytes) -> None:
 
 
 def _segmentation(data: bytes) -> None:
-    data = data[:4096]
+    data = data[:_COMPARED_BYTES]
     assert _messages(_pieces(data)) == _messages(iter([data[1:]]))
 
 
@@ -215,7 +217,8 @@ def _peering(data: bytes) -> None:
     for greeting in (b"", peering.GREETING):
         stream = greeting + data[1:]
         frames = _frames(_pieces(data[:1] + stream), greeting)
-        assert frames == _frames(iter([stream]), greeting)
+        if len(stream) <= _COMPARED_BYTES:
+            assert frames == _frames(iter([stream]), greeting)
         for _, _, payload in frames or ():
             for read in (peering.read_command, peering.read_connection_and_session):
                 with suppress(peering.OutOfStep):

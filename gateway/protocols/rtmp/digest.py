@@ -83,10 +83,14 @@ def put_digest(block: bytes, scheme: Place, signer: Signer) -> bytes:
     return block[:at] + _digest(block, at, signer) + block[at + DIGEST_BYTES :]
 
 
+def answer_key(digest: bytes, signer: Signer) -> bytes:
+    """The key of the C2 or S2 for a peer whose block had ``digest``."""
+    return hmac.digest(signer.answer_key, digest, "sha256")
+
+
 def sign_answer(random: bytes, digest: bytes, signer: Signer) -> bytes:
     """The C2 or S2 for a peer whose block had ``digest``: ``ANSWER_RANDOM_BYTES``, and their digest."""
-    key = hmac.digest(signer.answer_key, digest, "sha256")
-    return random + hmac.digest(key, random, "sha256")
+    return random + hmac.digest(answer_key(digest, signer), random, "sha256")
 
 
 def _digest(block: bytes, at: int, signer: Signer) -> bytes:
