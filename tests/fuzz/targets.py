@@ -36,7 +36,10 @@ from gateway.protocols.rtmp.messages import Message, MessageType, set_chunk_size
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.rtmp.relay import StreamTable
 from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.termination import RANDOM_BYTES as TERMINATION_RANDOM_BYTES
+from gateway.protocols.rtmp.termination import RTMPETermination
 from tests.helpers import amf3_encoder
+from tests.helpers.rtmpe_client import RTMPEClient
 
 _HANDSHAKE = bytes([VERSION]) + bytes(HANDSHAKE_BYTES - 1)
 # A read of a socket takes longer than all that the readers do with one byte.
@@ -160,6 +163,20 @@ def _handshake(data: bytes) -> None:
                 assert find_digest(put_digest(block, scheme, signer), signer) is not None
 
 
+def _termination(data: bytes) -> None:
+    """RTMPE, with a server that answers at once; the client is not changed if it speaks another version."""
+    termination = RTMPETermination(0, bytes(TERMINATION_RANDOM_BYTES - 1) + b"\x07")
+    server = ServerHandshake(0, bytes(RANDOM_BYTES))
+    sent_bytes = 0
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            up = termination.up(piece)
+            sent_bytes += len(up)
+            if up and not server.done and not termination.is_plain:
+                termination.down(server.receive(up))
+    assert sent_bytes <= len(data) + HANDSHAKE_BYTES
+
+
 class _Figures:
     """Takes the reader's measurements."""
 
@@ -268,6 +285,10 @@ TARGETS = {
     "segmentation": Target(_segmentation, _RTMP),
     "origin": Target(_origin, _RTMP),
     "handshake": Target(_handshake, [b"\0" + _HANDSHAKE + b"rest", b"\x64" + _HANDSHAKE]),
+    "termination": Target(
+        _termination,
+        [size + RTMPEClient(scheme).hello for size, scheme in ((b"\0", 0), (b"\x64", 1))],
+    ),
     "passive": Target(_passive, _RTMP),
     "http": Target(_http, [size + _REQUESTS for size in (b"\0", b"\x01", b"\x20")]),
     "peering": Target(_peering, [size + _FRAMES for size in (b"\0", b"\x01", b"\x20")]),

@@ -50,7 +50,8 @@ from gateway.protocols.rtmp.handshake import RANDOM_BYTES as BLOCK_RANDOM_BYTES
 XTEA_VERSION: Final = 8
 VERSIONS: Final = frozenset({6, XTEA_VERSION})
 _KEY_BYTES: Final = 128
-_PRIVATE_KEY_BYTES: Final = 32
+# Twice the strength of the group, which is below 80 bits (RFC 3766). More takes longer, and adds nothing.
+_PRIVATE_KEY_BYTES: Final = 20
 RANDOM_BYTES: Final = BLOCK_RANDOM_BYTES + ANSWER_RANDOM_BYTES + _PRIVATE_KEY_BYTES
 _GENERATOR: Final = 2
 _PRIME: Final = int(
