@@ -12,7 +12,9 @@ from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, RANDOM_BYTES, ServerHandshake
+from gateway.protocols.rtmp.messages import UserControl, user_control
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.session import Session
 from gateway.tunnels.admission import Admission
@@ -36,13 +38,17 @@ BAD_HELLO = b"\x06" + bytes(1536)
 
 
 class Figures:
-    """The measurements of one session; only the passive reader is used."""
+    """The measurements of one session: of those, the passive reader's."""
 
     def __init__(self) -> None:
         self.facts = Facts()
+        self.pings: list[float] = []
 
     def take_reading(self) -> PassiveReader:
-        return PassiveReader(self.facts)
+        return PassiveReader(self.facts, self)
+
+    def client_pinged(self, seconds: float) -> None:
+        self.pings.append(seconds)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *ignored: None
@@ -131,10 +137,10 @@ class Relayed:
 class Tunnelled:
     """A client of RTMPT or RTMPTE, which polls after each send."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, hold_s: float = 0.0) -> None:
         self.worker = worker
         self._table = SessionTable(
-            *(LIMITS, 0.0, worker.admission, SessionIds("n1", 0, Random(2).randbytes)),
+            *(LIMITS, hold_s, worker.admission, SessionIds("n1", 0, Random(2).randbytes)),
             *(self._connect, worker.clock, worker, worker.measure),
             terminate=worker.terminations.create,
         )
@@ -158,6 +164,14 @@ class Tunnelled:
 
     def say_up(self, data: bytes) -> None:
         self._command(Kind.SEND, data)
+
+    def hold(self) -> Reply:
+        """Send an idle whose answer is held."""
+        assert self._session.receive(Kind.IDLE, self._number, b"", self.worker.now, True) is None
+        reply = Reply()
+        self._session.wait(self._number, reply, self.worker.now)
+        self._number += 1
+        return reply
 
     def say_down(self, data: bytes) -> None:
         self._server.say(data)
@@ -249,6 +263,40 @@ def test_the_stream_of_a_terminated_session_is_known(opened: Opened, worker: Wor
     facts = figures.facts
     assert (facts.application, facts.stream, facts.action) == ("live", "news", "play")
     assert not facts.unreadable
+
+
+@pytest.mark.parametrize("kind", [Relayed, Tunnelled])
+@pytest.mark.parametrize("server", [ENCRYPTED_SERVER, OPAQUE_SERVER])
+def test_the_stream_of_a_plain_session_is_known_from_its_first_byte(
+    worker: Worker, kind: type[Opened], server: str
+) -> None:
+    worker.server = server
+    opened, rtmp = kind(worker), Client()
+    commands = rtmp.connect("live") + rtmp.call("play", 0.0, "news", stream_id=1)
+    opened.say_up(PLAIN_HELLO + bytes(1536) + commands)
+    (figures,) = worker.figures
+    assert (figures.facts.application, figures.facts.stream) == ("live", "news")
+
+
+def test_pings_of_a_terminated_session_are_measured(opened: Opened, worker: Worker) -> None:
+    client, rtmp, server = shake_hands(opened), Client(), ChunkWriter()
+    opened.say_up(client.encrypt(rtmp.connect() + rtmp.call("play", 0.0, "news", stream_id=1)))
+    opened.say_down(server.write(user_control(UserControl.PING_REQUEST, 7)))
+    worker.now += 0.5
+    opened.say_up(client.encrypt(rtmp.write(user_control(UserControl.PING_RESPONSE, 7))))
+    (figures,) = worker.figures
+    assert figures.pings == [0.5]
+
+
+def test_a_part_of_the_servers_handshake_answers_no_held_idle(worker: Worker) -> None:
+    opened = Tunnelled(worker, hold_s=1.0)
+    opened.say_up(RTMPEClient().hello)
+    reply = opened.hold()
+    opened.say_down(b"\x03" + bytes(1536))
+    assert reply.body is None
+    opened.say_down(bytes(1536))
+    assert reply.body is not None
+    assert len(reply.body) == 1 + HANDSHAKE_BYTES
 
 
 @pytest.mark.parametrize("data", [BAD_HELLO, BAD_HELLO + b"early"])
