@@ -20,14 +20,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused, ResourcesExhausted, RTMPError
-from gateway.logs import debugging
+from gateway.errors import RequestRefused, ResourcesExhausted
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.rtmp.termination import RTMPETermination
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay_connection import Reasons, RelayConnection
+from gateway.tunnels.terminated_relay import RelayTermination
 from gateway.tunnels.terminations import Terminate, unterminated
 
 _log = Logger()
@@ -123,7 +122,7 @@ class Relay:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
-        self.termination: RTMPETermination | None = None
+        self.termination: RelayTermination | None = None
         self.server = ""
         self.clock = table.clock
         self.opened_at = table.clock()
@@ -190,22 +189,6 @@ class Relay:
         else:
             self.reading = self.reading.down(data, self.clock())
 
-    def terminate(self, side: RelayConnection, data: bytes) -> None:
-        """Pass on ``data`` read from ``side``. Called while ``termination`` is not None."""
-        try:
-            up, down = self._terminated(side, data)
-        except RTMPError as error:
-            if debugging.enabled:
-                _log.debug("relay {alias}: {cause}", alias=self.alias, cause=error)
-            self.end(EndReason.BAD_HANDSHAKE)
-            return
-        if up:
-            if self.reading is not None:
-                self.read(self.client, up)
-            self.upstream.transport.write(up)
-        if down:
-            self.client.transport.write(down)
-
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained: record the delay of the data in it."""
         if self.figures is None or side.full_since == inf:
@@ -239,7 +222,7 @@ class Relay:
     def join(self, first: bytes) -> None:
         """Both connections are established; ``first`` is what the client has sent so far."""
         if self.termination is not None:
-            self.terminate(self.client, first)
+            self.termination.pass_on(self.client, first)
         else:
             if self.reading is not None:
                 self.read(self.client, first)
@@ -255,7 +238,7 @@ class Relay:
         if self.ended:
             return
         self.ended = reason
-        self.reading = None
+        self.reading = self.termination = None
         for side in (self.client, self.upstream):
             if reason in _AT_ONCE or reason is side.reasons.stalled:
                 side.abort()
@@ -283,20 +266,6 @@ class Relay:
                 return
         if self._first_end is not None:
             self._sweep_half(self._first_end, now)
-
-    def _terminated(self, side: RelayConnection, data: bytes) -> tuple[bytes, bytes]:
-        """The bytes for the upstream and for the client. Raises RTMPError."""
-        termination = self.termination
-        assert termination is not None
-        if side is self.client:
-            up = termination.up(data)
-            if termination.is_plain:
-                self.termination = None
-            return up, b""
-        if self.reading is not None:
-            self.read(self.upstream, data)
-        down, up = termination.down(data)
-        return up, down
 
     def _sweep_half(self, reason: EndReason, now: float) -> None:
         moved = self.bytes_up + self.bytes_down
@@ -400,7 +369,8 @@ class RelayTable:
             relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:
-            relay.termination = self._terminate(relay.server)
+            rtmpe = self._terminate(relay.server)
+            relay.termination = None if rtmpe is None else RelayTermination(relay, rtmpe)
             self._telemetry.session_opened(relay)
             relay.join(first)
 

@@ -55,9 +55,6 @@ class Relaying(Protocol):
     def read(self, side: RelayConnection, data: bytes) -> None:
         """Data was read from ``side``. Called while ``reading`` is not None."""
 
-    def terminate(self, side: RelayConnection, data: bytes) -> None:
-        """Pass on ``data`` read from ``side``. Called while ``termination`` is not None."""
-
     def taken_late(self, side: RelayConnection) -> None:
         """The write buffer of ``side`` has drained."""
 
@@ -124,7 +121,7 @@ class RelayConnection:
         self.bytes_read += len(data)
         self.reads += 1
         if self._relay.termination is not None:
-            self._relay.terminate(self, data)
+            self._relay.termination.pass_on(self, data)
             return
         if self._relay.reading is not None:
             self._relay.read(self, data)

@@ -36,7 +36,6 @@ from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.table import SessionTable
-from gateway.tunnels.terminations import Terminations
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
@@ -96,7 +95,6 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
-        self._terminations = _terminations(configuration)
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
@@ -133,7 +131,7 @@ class Worker:
             tunnel.streamed_answers,
             tunnel.answer_s,
             self._peers.find,
-            self._terminations.create,
+            self._backends.terminate,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -146,7 +144,7 @@ class Worker:
             monotonic,
             telemetry,
             telemetry.measure,
-            self._terminations.create,
+            self._backends.terminate,
         )
 
     def _make_http_service(self) -> HTTPService:
@@ -367,16 +365,6 @@ class Worker:
             lambda failure: _log.failure("a periodic call failed and is not repeated", failure)
         )
         self._timers.append(timer)
-
-
-def _terminations(configuration: Config) -> Terminations:
-    servers = {
-        str(server)
-        for upstream in configuration.upstreams
-        if upstream.rtmpe == "terminate"
-        for server in upstream.servers
-    }
-    return Terminations(frozenset(servers), monotonic, os.urandom)
 
 
 def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
