@@ -41,6 +41,7 @@ rtmpe = "terminate"
 [limits]
 unused_session_s = {unused_s}
 """
+ONE_UPSTREAM = pytest.mark.parametrize("upstream", ["nginx"], indirect=True)
 ENCRYPTED = pytest.mark.parametrize("way", ["rtmpe", "rtmpte"])
 
 
@@ -49,6 +50,20 @@ def start(programs: Programs, server: str, unused_s: float = 10.0) -> tuple[Prog
     text = _CONFIGURATION.format(loopback=LOOPBACK, server=server, unused_s=unused_s)
     gateway = start_configured(programs, text, 1)
     return gateway.program, gateway.ports[0]
+
+
+@pytest.fixture(scope="module")
+def ports() -> dict[str, int]:
+    """The ports of the gateways that ``port`` has started, by their servers."""
+    return {}
+
+
+@pytest.fixture
+def port(lasting_programs: Programs, ports: dict[str, int], upstream: Upstream) -> int:
+    """The port of a gateway in front of ``upstream``, which serves all tests."""
+    if upstream.server not in ports:
+        ports[upstream.server] = start(lasting_programs, upstream.server)[1]
+    return ports[upstream.server]
 
 
 @contextmanager
@@ -81,11 +96,11 @@ def test_players_get_every_packet(
     player_of: Callable[[Programs, str], Player],
     programs: Programs,
     upstream: Upstream,
+    port: int,
     stream: str,
     clip: Path,
     packets: list[Packet],
 ) -> None:
-    _, port = start(programs, upstream.server)
     player = player_of(programs, url(way, port, stream))
     upstream.tap.players(1)
     publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_PUBLISHED_S)
@@ -98,11 +113,11 @@ def test_a_publishers_packets_all_arrive(
     way: str,
     programs: Programs,
     upstream: Upstream,
+    port: int,
     stream: str,
     clip: Path,
     packets: list[Packet],
 ) -> None:
-    _, port = start(programs, upstream.server)
     player = FFmpegPlayer(programs, url("rtmp", upstream.tap.port, stream))
     upstream.tap.players(1)
     with published_by_librtmp(programs, clip, url(way, port, stream)):
@@ -118,18 +133,19 @@ def _is_quiet(upstream: Upstream) -> bool:
 
 
 @pytest.mark.parametrize("way", ["rtmp", "rtmpt"])
+@ONE_UPSTREAM
 def test_players_of_plain_rtmp_are_served_too(
     way: str,
     programs: Programs,
-    nginx: Upstream,
+    upstream: Upstream,
+    port: int,
     stream: str,
     clip: Path,
     packets: list[Packet],
 ) -> None:
-    _, port = start(programs, nginx.server)
     player = RtmpdumpPlayer(programs, url(way, port, stream))
-    nginx.tap.players(1)
-    publish(programs, clip, url("rtmp", nginx.tap.port, stream)).ends(_PUBLISHED_S)
+    upstream.tap.players(1)
+    publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_PUBLISHED_S)
     assert player.program.ends(_PLAYED_S) == 0
     assert player.packets() == packets
 
@@ -151,19 +167,20 @@ class AsVersion8(Link):
 
 
 @pytest.mark.parametrize("player_of", [RtmpdumpPlayer, current_ffmpeg_player])
+@ONE_UPSTREAM
 def test_players_accept_the_answer_to_version_8(
     player_of: Callable[[Programs, str], Player],
     programs: Programs,
-    nginx: Upstream,
+    upstream: Upstream,
+    port: int,
     stream: str,
     clip: Path,
     packets: list[Packet],
 ) -> None:
-    _, port = start(programs, nginx.server)
     with closing(Relay(port, AsVersion8)) as relay:
         player = player_of(programs, url("rtmpe", relay.port, stream))
-        nginx.tap.players(1)
-        publish(programs, clip, url("rtmp", nginx.tap.port, stream)).ends(_PUBLISHED_S)
+        upstream.tap.players(1)
+        publish(programs, clip, url("rtmp", upstream.tap.port, stream)).ends(_PUBLISHED_S)
         assert player.program.ends(_PLAYED_S) == 0
     assert player.packets() == packets
 
