@@ -56,6 +56,8 @@ class RTMPETermination:
 
     def up(self, data: bytes) -> bytes:
         """Process bytes from the client. Returns those for the server."""
+        if self.is_plain:
+            return data
         if self._answer is None:
             return self._begin(data)
         if not self._server.done:

@@ -115,10 +115,10 @@ def test_no_byte_is_lost_doubled_or_reordered(sent: list[tuple[bool, bytes]]) ->
 @pytest.mark.parametrize("first", [b"\x03", b"\x00", b"\x09", b"GET"])
 def test_a_client_that_does_not_use_rtmpe_passes_unchanged(step: int, first: bytes) -> None:
     termination = RTMPETermination(7, RANDOM)
-    (piece, *_) = pieces(first + b"rest", step)
-    assert termination.up(piece) == piece
-    assert termination.is_plain
-    assert not RTMPETermination(7, RANDOM).is_plain
+    # Found by fuzzing: later pieces were repeated with all before them.
+    for piece in pieces(first + b"rest", step):
+        assert termination.up(piece) == piece
+        assert termination.is_plain
 
 
 def test_without_a_byte_of_the_client_nothing_is_decided() -> None:
