@@ -76,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # Packages without I/O: no Twisted, and bytes in, bytes out.
 PURE = ("gateway.protocols", "gateway.errors")
-PURE_PACKAGES = {"attrs", "httptools"}
+PURE_PACKAGES = {"attrs", "cryptography", "httptools"}
 IMPURE_STANDARD = {
     *("asyncio", "concurrent", "multiprocessing", "queue", "sched", "signal", "subprocess"),
     *("threading", "_thread", "contextvars"),

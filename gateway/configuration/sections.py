@@ -17,6 +17,7 @@ from gateway.configuration.values import (
     DEFAULT_NODE,
     LATENCIES,
     ONE_WORKER_A_CORE,
+    RTMPE,
     AbsolutePath,
     AccessAction,
     CallbackFailure,
@@ -97,6 +98,7 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+    rtmpe: RTMPE = "opaque"
     source_address: IPAddress | None = None
     tls_authorities: AbsolutePath | None = None
     tls_certificate: AbsolutePath | None = None

@@ -68,6 +68,7 @@ CallbackFailure = Literal["deny", "allow"]
 SecondPublisher = Literal["refuse", "replace"]
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 ProxyProtocol = Literal["off", "v1", "v2"]
+RTMPE = Literal["opaque", "terminate"]
 HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 
 # The system's own.

@@ -3,7 +3,8 @@
 Each session ends once, with one reason. ``ABANDONED`` is not a failure: players try RTMPT and RTMP at the
 same time, and drop the slower connection (PROTOCOL.md, What each client needs). A peer has *vanished* if it
 stopped acknowledging data; it is *lost* if the connection was reset. A publisher is *replaced* by a newer
-session that publishes the same stream.
+session that publishes the same stream. A handshake is *bad* if the gateway takes part in it (RTMPE), and it
+is malformed or not completed in time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class EndReason(Enum):
     CLIENT_VANISHED = "client_vanished"
     REPLACED = "replaced"
     ABANDONED = "abandoned"
+    BAD_HANDSHAKE = "bad_handshake"
     SEQUENCE_GAP = "sequence_gap"
     WINDOW_FULL = "window_full"
     UPSTREAM_CLOSED = "upstream_closed"

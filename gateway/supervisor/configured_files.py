@@ -1,4 +1,4 @@
-"""Checks of what the configuration names outside itself: certificates, token, authorities, secrets, access
+"""Checks of what the configuration needs outside itself: certificates, token, authorities, secrets, access
 log, this machine's addresses and algorithms.
 
 They run for ``--check``, at the start and before a reload, with the functions that later read the files
@@ -18,6 +18,7 @@ from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.ports import check_congestion_control
+from gateway.protocols.rtmp.rtmpe import is_available
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
@@ -77,6 +78,9 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:
             yield partial(_check_congestion_control, configuration, index)
+    for index, upstream in enumerate(configuration.upstreams):
+        if upstream.rtmpe == "terminate":
+            yield partial(_check_rtmpe, configuration, index)
 
 
 def _check_congestion_control(configuration: Config, index: int) -> None:
@@ -89,6 +93,15 @@ def _check_source_address(configuration: Config, index: int, address: str) -> No
         with configuration.source.at("upstream", index, "source_address"):
             raise ConfigurationError(
                 f"{quoted(address)}: no address of this machine; name one that `ip address` lists"
+            )
+
+
+def _check_rtmpe(configuration: Config, index: int) -> None:
+    with configuration.source.at("upstream", index, "rtmpe"):
+        if not is_available():
+            raise ConfigurationError(
+                '"terminate" requires RC4, which OpenSSL does not provide here; enable its legacy'
+                ' provider, or use "opaque"'
             )
 
 

@@ -3,7 +3,7 @@ old one, in this worker or another.
 
 A publisher whose network vanished reconnects before its old connection times out, and until then the media
 server refuses the stream name (PROTOCOL.md, any client that vanishes). RTMPE publishers are not recognised,
-because their streams cannot be read.
+because their streams cannot be read, unless the gateway terminates RTMPE.
 """
 
 from __future__ import annotations

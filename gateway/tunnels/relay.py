@@ -1,4 +1,4 @@
-"""Relays of plain RTMP and RTMPE connections to an upstream server, byte for byte.
+"""Relays of RTMP and RTMPE connections to an upstream server, byte for byte unless RTMPE is terminated.
 
     dialling    connecting to the upstream; the client is not read, its first bytes are kept here
     joined      both connections are read and written (relay_connection.py)
@@ -6,8 +6,8 @@
     ended       the end reason is set; pending data is still written, within limits
 
 The end reason is that of the connection that ends first. Timeouts: a client that sends no handshake, a
-peer that accepts no data, and a half-closed relay without data. A silent viewer is not disconnected:
-keep-alive probes detect peers that have vanished.
+terminated handshake that is not complete, a peer that accepts no data, and a half-closed relay without
+data. A silent viewer is not disconnected: keep-alive probes detect peers that have vanished.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from gateway.protocols.rtmp.mirroring import MirrorReader
 from gateway.tunnels.access_control import AccessControl, Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.relay_connection import Reasons, RelayConnection
+from gateway.tunnels.terminated_relay import RelayTermination
+from gateway.tunnels.terminations import Terminate, unterminated
 
 _log = Logger()
 
@@ -51,7 +53,7 @@ _OF_UPSTREAM = Reasons(
 _AT_ONCE = frozenset(
     (
         *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
-        EndReason.RESOURCES_EXHAUSTED,
+        *(EndReason.RESOURCES_EXHAUSTED, EndReason.BAD_HANDSHAKE),
         # The media server must accept the publisher that reconnects.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
@@ -97,6 +99,7 @@ class Relay:
         "opened_at",
         "reading",
         "server",
+        "termination",
         "unused_until",
         "upstream",
     )
@@ -126,6 +129,7 @@ class Relay:
         self.ingress = ingress
         self.figures = figures
         self.reading: Any = figures.take_reading() if figures is not None else None
+        self.termination: RelayTermination | None = None
         # None without access control.
         self.access: AccessControl | None = None
         # None if nothing can be mirrored, or no longer.
@@ -241,6 +245,10 @@ class Relay:
         if self.client.transport is None and self.upstream.transport is None:
             self._table.forget(self)
 
+    def send_up(self, data: bytes) -> None:
+        """Check bytes of the client, and write those that pass."""
+        self.pass_up(data if self.access is None else self.access.up(data, self.clock()))
+
     # Called by access control
 
     def pass_up(self, data: bytes) -> None:
@@ -260,6 +268,8 @@ class Relay:
 
     def deny(self, answer: bytes) -> None:
         """End the relay after ``answer``."""
+        if answer and self.termination is not None:
+            answer = self.termination.encrypted(answer)
         if self.client.transport is not None:
             self.client.transport.write(answer)
         self.end(EndReason.DENIED)
@@ -268,10 +278,12 @@ class Relay:
 
     def join(self, first: bytes) -> None:
         """Both connections are established; ``first`` is what the client has sent so far."""
-        if self.access is not None:
-            self.pass_up(self.access.up(first, self.clock()))
+        if self.termination is not None:
+            self.termination.pass_on(self.client, first)
         else:
-            self.upstream.transport.write(first)
+            self.send_up(first)
+        if self.ended:
+            return
         if self.client.ended:
             self.upstream.end_writing()
         self.client.continue_reading()
@@ -281,7 +293,7 @@ class Relay:
         if self.ended:
             return
         self.ended = reason
-        self.reading = None
+        self.reading = self.termination = None
         if self.access is not None:
             self.access.end()
         if self.mirroring is not None:
@@ -305,6 +317,9 @@ class Relay:
             if self.bytes_up < _HANDSHAKE_BYTES:
                 self.end(EndReason.ABANDONED)
                 return
+            if self.termination is not None and not self.termination.is_complete:
+                self.end(EndReason.BAD_HANDSHAKE)
+                return
             self.unused_until = inf
         for side in (self.client, self.upstream):
             if side.is_stalled(now, self._limits.stalled_write_s):
@@ -324,7 +339,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect``, ``control`` and ``mirror``: as in the session table."""
+    """All relays of a worker. ``connect``, ``control``, ``mirror`` and ``terminate``: as in the session table."""
 
     def __init__(
         self,
@@ -337,6 +352,7 @@ class RelayTable:
         measure: Callable[[Ingress], Any] = lambda ingress: None,
         control: Control = uncontrolled,
         mirror: Callable[[], MirrorReader | None] = lambda: None,
+        terminate: Terminate = unterminated,
     ) -> None:
         self._control = control
         self._mirror = mirror
@@ -346,6 +362,7 @@ class RelayTable:
         self._connect = connect
         self._telemetry = telemetry
         self._measure = measure
+        self._terminate = terminate
         # Including ended ones, until both connections are lost.
         self._relays: set[Relay] = set()
         self.clock = clock
@@ -378,8 +395,6 @@ class RelayTable:
         if figures is not None:
             figures.carried_by(transport, None)
         relay.access = self._control(relay, Visitor(relay.alias, address))
-        if relay.is_read and relay.access is None:
-            relay.read(relay.client, first)
         self._relays.add(relay)
         transport.protocol = relay.client
         # Nothing is read before the upstream connection is established.
@@ -423,6 +438,8 @@ class RelayTable:
             relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
             return
         if not relay.ended:
+            rtmpe = self._terminate(relay.server)
+            relay.termination = None if rtmpe is None else RelayTermination(relay, rtmpe)
             self._telemetry.session_opened(relay)
             relay.join(first)
 

@@ -48,6 +48,7 @@ class Relaying(Protocol):
 
     is_read: bool
     access: Any
+    termination: Any
     ended: EndReason | None
 
     def clock(self) -> float: ...
@@ -125,6 +126,9 @@ class RelayConnection:
             return
         self.bytes_read += len(data)
         self.reads += 1
+        if self._relay.termination is not None:
+            self._relay.termination.pass_on(self, data)
+            return
         if self._relay.access is not None:
             data = self._relay.checked(self, data)
             if not data:

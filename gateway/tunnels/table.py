@@ -33,6 +33,7 @@ from gateway.protocols.stream_policy import policy_for
 from gateway.tunnels.access_control import Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.terminations import Terminate, unterminated
 from gateway.tunnels.tunnel import Tunnel
 
 _log = Logger()
@@ -86,8 +87,9 @@ class SessionTable:
     """``connect(tunnel, address)`` connects the tunnel of the client at that address to an upstream server,
     and returns the server's name, or raises UpstreamUnavailable. ``measure`` creates the figures of a
     session, or returns None. ``streamed_answers`` and ``answer_s`` configure streamed answers
-    (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` and ``mirror``
-    create a session's access control, and the reader of what is mirrored.
+    (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` and ``mirror`` create a
+    session's access control, and the reader of what is mirrored; ``terminate`` the termination of RTMPE, by
+    the name of its server, or None.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class SessionTable:
         find_elsewhere: Callable[[bytes], Any] | None = None,
         control: Control = uncontrolled,
         mirror: Callable[[], MirrorReader | None] = lambda: None,
+        terminate: Terminate = unterminated,
     ) -> None:
         self._limits = limits
         self._hold_s = hold_s
@@ -119,6 +122,9 @@ class SessionTable:
         self._control = control
         self._mirror = mirror
         self._find_elsewhere = find_elsewhere or self.find_own
+        self._terminate = terminate
+        # Those whose handshake the gateway terminates, until it is complete.
+        self._shaking_hands: set[Tunnel] = set()
         self._tunnels: dict[bytes, Tunnel] = {}
         # Those that have ended, oldest first, and the most that each keeps.
         self._ended: dict[bytes, int] = {}
@@ -183,6 +189,7 @@ class SessionTable:
 
     def sweep_in_steps(self, now: float) -> Iterator[None]:
         """The same, with a step for each session whose deadline has expired."""
+        self._sweep_handshakes(now)
         due = [tunnel for tunnel in self._tunnels.values() if tunnel.session.deadline <= now]
         for tunnel in due:
             # Not if something has happened since the step before.
@@ -197,6 +204,13 @@ class SessionTable:
             tunnel.session.deadline = now + self._limits.silent_session_s
         else:
             self._forget(tunnel)
+
+    def _sweep_handshakes(self, now: float) -> None:
+        for tunnel in tuple(self._shaking_hands):
+            if tunnel.termination is None or tunnel.termination.is_complete or tunnel.session.ended:
+                self._shaking_hands.discard(tunnel)
+            elif now - tunnel.opened_at >= self._limits.unused_session_s:
+                tunnel.refuse_handshake("RTMPE handshake not completed in time")
 
     def share_buffers(self) -> None:
         """Update the buffer limit of each session, unless it has hardly changed."""
@@ -244,6 +258,9 @@ class SessionTable:
         if session.ended:
             self._refuse(opening, UpstreamUnavailable(session.ended.value))
             return
+        tunnel.termination = self._terminate(tunnel.server)
+        if tunnel.termination is not None:
+            self._shaking_hands.add(tunnel)
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel
         session.deadline = now + self._limits.unused_session_s

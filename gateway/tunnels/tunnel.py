@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, final
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.errors import RTMPError
+from gateway.logs import debugging
 from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.termination import RTMPETermination
 from gateway.protocols.session import Session
 from gateway.transport import has_vanished
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from gateway.protocols.http import Fields
     from gateway.protocols.rtmp.mirroring import MirrorReader
     from gateway.tunnels.access_control import AccessControl
+
+_log = Logger()
 
 # Reasons caused by the client: data that it sent before is still delivered to the upstream.
 _OF_CLIENT = frozenset((EndReason.CLIENT_SILENT, EndReason.SEQUENCE_GAP, EndReason.WINDOW_FULL))
@@ -35,11 +41,13 @@ class Tunnel:
     """One tunnel. ``session_id`` is a credential; ``alias`` is its name in logs and on the status page.
 
     ``ended(tunnel, reason)`` is called once, when the session has ended. ``figures`` are its measurements.
-    ``reading`` is the passive RTMP reader, None once it has finished. ``access`` checks the client's bytes;
-    it is None without access control. ``mirroring`` reads publishes that may be mirrored, None otherwise.
+    ``reading`` is the passive RTMP reader, None once it has finished. ``termination`` is that of RTMPE, or
+    None if the client's bytes are passed on unchanged. ``access`` checks the client's bytes; it is None
+    without access control. ``mirroring`` reads publishes that may be mirrored, None otherwise.
     """
 
     __slots__ = (
+        "_bad_handshake",
         "_clock",
         "_ended",
         "_is_full",
@@ -57,6 +65,7 @@ class Tunnel:
         "server",
         "session",
         "session_id",
+        "termination",
     )
 
     session: Session
@@ -83,9 +92,11 @@ class Tunnel:
         self.reading: Any = figures.take_reading() if figures is not None else None
         self.access: AccessControl | None = None
         self.mirroring: MirrorReader | None = None
+        self.termination: RTMPETermination | None = None
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
+        self._bad_handshake = False
         # Whether the transport's write buffer is full.
         self._is_full = False
         # Unacknowledged bytes at the last check after the end of the session.
@@ -108,6 +119,10 @@ class Tunnel:
             self.access.down(data)
         if self.mirroring is not None:
             self.mirroring = self.mirroring.down(data, now)
+        if self.termination is not None:
+            data = self._encrypt(self.termination, data)
+            if not data:
+                return
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -115,7 +130,9 @@ class Tunnel:
             # The session was denied.
             return
         ended = EndReason.UPSTREAM_LOST
-        if has_vanished(reason):
+        if self._bad_handshake:
+            ended = EndReason.BAD_HANDSHAKE
+        elif has_vanished(reason):
             ended = EndReason.UPSTREAM_VANISHED
         elif reason.check(ConnectionDone):
             ended = EndReason.UPSTREAM_CLOSED
@@ -141,11 +158,11 @@ class Tunnel:
         return self._transport.unsent if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
-        if self.access is not None:
-            data = self.access.up(data, self._clock())
+        if self.termination is not None:
+            data = self._decrypt(self.termination, data)
             if not data:
                 return
-        self.pass_up(data)
+        self._send_up(data)
 
     def pass_up(self, data: bytes) -> None:
         """Send bytes that need no check, or have passed it."""
@@ -187,6 +204,35 @@ class Tunnel:
             self.mirroring = None
         self._ended(self, reason)
 
+    def _send_up(self, data: bytes) -> None:
+        """Check bytes of the client, and send those that pass."""
+        if self.access is not None:
+            data = self.access.up(data, self._clock())
+        if data:
+            self.pass_up(data)
+
+    def _decrypt(self, termination: RTMPETermination, data: bytes) -> bytes:
+        """The bytes for the server of those from the client."""
+        try:
+            data = termination.up(data)
+        except RTMPError as error:
+            self.refuse_handshake(str(error))
+            return b""
+        if termination.is_plain:
+            self.termination = None
+        return data
+
+    def _encrypt(self, termination: RTMPETermination, data: bytes) -> bytes:
+        """The bytes for the client of those from the server."""
+        try:
+            data, reply = termination.down(data)
+        except RTMPError as error:
+            self.refuse_handshake(str(error))
+            return b""
+        if reply:
+            self._send_up(reply)
+        return data
+
     # Access control calls
 
     def hold_client(self, on: bool) -> None:
@@ -203,11 +249,27 @@ class Tunnel:
             transport.unregisterProducer()
             transport.abort_now()
         now = self._clock()
+        if answer and self.termination is not None:
+            answer = self._encrypt(self.termination, answer)
         if answer:
             self.session.upstream_data(answer, now)
         self.session.upstream_ended(EndReason.DENIED, now)
 
     # The table calls
+
+    def refuse_handshake(self, cause: str) -> None:
+        """End the session for a bad handshake, after the present call.
+
+        The session must not end while it passes its client's bytes on, so its upstream connection is lost.
+        """
+        if debugging.enabled:
+            _log.debug("session {alias}: {cause}", alias=self.alias, cause=cause)
+        self._bad_handshake = True
+        self.reading = self.termination = None
+        # Nothing more is sent to the upstream.
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abortConnection()
 
     @property
     def is_owed(self) -> bool:

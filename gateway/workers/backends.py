@@ -6,6 +6,7 @@ of ``look_ups`` is due every minute.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from time import monotonic, time
 from typing import Any, final
@@ -17,6 +18,7 @@ from gateway.addresses import ListenAddress, ServerAddress
 from gateway.configuration.sections import Config, Upstream, UpstreamServer
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
+from gateway.tunnels.terminations import Terminations
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
@@ -36,7 +38,9 @@ _log = Logger()
 
 @final
 class Backends:
-    """``pool`` is None until ``start``; ``web`` is None without a website."""
+    """``pool`` is None until ``start``; ``web`` is None without a website. ``terminate``: terminates RTMPE
+    for servers that do not speak it.
+    """
 
     def __init__(
         self, configuration: Config, reactor: Any, telemetry: Telemetry, place: Place
@@ -49,6 +53,7 @@ class Backends:
         # Of each upstream; None for those without "rtmps://".
         self._tls: list[ClientTLS | None] = []
         self.web: WebsiteConnections | None = None
+        self.terminate = _terminations(configuration).create
         website, limits = configuration.website, configuration.limits
         if website is not None:
             self.web = WebsiteConnections(reactor, website.server, limits, monotonic)
@@ -173,6 +178,16 @@ class Backends:
         address = address_of(port)
         _log.info("no upstream is configured: the embedded origin serves on {at}", at=address)
         return ServerAddress(address.host, address.port)
+
+
+def _terminations(configuration: Config) -> Terminations:
+    servers = {
+        str(server)
+        for upstream in configuration.upstreams
+        if upstream.rtmpe == "terminate"
+        for server in upstream.servers
+    }
+    return Terminations(frozenset(servers), monotonic, os.urandom)
 
 
 def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:

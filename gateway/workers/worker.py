@@ -140,6 +140,7 @@ class Worker:
             self._peers.find,
             self._access.control,
             self._mirrors.reader,
+            self._backends.terminate,
         )
 
     def _make_relays(self, ids: SessionIds) -> RelayTable:
@@ -154,6 +155,7 @@ class Worker:
             telemetry.measure,
             self._access.control,
             self._mirrors.reader,
+            self._backends.terminate,
         )
 
     def _make_http_service(self) -> HTTPService:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -295,3 +297,32 @@ def test_a_source_address_of_another_machine_is_a_fault(address: str) -> None:
         f'FILE: [[upstream]] 1, key "source_address": "{address}": no address of this machine; name one'
         " that `ip address` lists"
     )
+
+
+# --- RTMPE ---
+
+
+def check_without_rc4(file: Path, rtmpe: str) -> subprocess.CompletedProcess[str]:
+    """Check a configuration with an OpenSSL that has no legacy provider."""
+    file.write_text(
+        '[[listener]]\naddress = "127.0.0.1:0"\n'
+        f'[[upstream]]\nservers = ["127.0.0.1"]\nrtmpe = "{rtmpe}"\n'
+    )
+    command = [sys.executable, "-c", "from gateway.command import main; main()", "check", str(file)]
+    environment = {**os.environ, "CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_without_rc4_rtmpe_cannot_be_terminated(tmp_path: Path) -> None:
+    run = check_without_rc4(tmp_path / "gateway.toml", "terminate")
+    assert run.returncode == 1
+    assert 'line 5: [[upstream]] 1, key "rtmpe": "terminate" requires RC4' in run.stderr
+
+
+def test_opaque_rtmpe_does_not_require_rc4(tmp_path: Path) -> None:
+    assert check_without_rc4(tmp_path / "gateway.toml", "opaque").returncode == 0
+
+
+def test_rtmpe_can_be_terminated_with_rc4() -> None:
+    upstream = '[[upstream]]\nservers = ["127.0.0.1"]\nrtmpe = "terminate"\n'
+    configured_files.check(configured(upstream), NOW.timestamp())

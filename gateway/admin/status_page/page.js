@@ -26,7 +26,8 @@ const STREAMING = {
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",
   client_silent: "no more requests from the client", client_stalled: "the client stopped reading",
-  abandoned: "it was never used", sequence_gap: "a command of the client is missing",
+  abandoned: "it was never used", bad_handshake: "the RTMPE handshake was malformed or not completed",
+  sequence_gap: "a command of the client is missing",
   window_full: "too many commands came before a missing one",
   upstream_closed: "the media server closed it", upstream_lost: "the media server's connection was lost",
   upstream_stalled: "the media server stopped reading", upstream_unavailable: "no media server accepted it",

@@ -27,7 +27,7 @@ import attrs
 from gateway.errors import RTMPError
 from gateway.protocols.access import AccessRequest, Action
 from gateway.protocols.rtmp import amf0
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.answers import status
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader

@@ -18,7 +18,7 @@ from typing import Final
 from attrs import frozen
 
 from gateway.errors import RTMPError
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
 from gateway.protocols.rtmp.commands import (
     COMMAND_BYTES,

@@ -27,7 +27,7 @@ _REASONS: Final = (
     *(EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_STALLED, EndReason.DRAINED),
     *(EndReason.ENDED_BY_OPERATOR, EndReason.FAULT),
     *(EndReason.CLIENT_VANISHED, EndReason.UPSTREAM_VANISHED, EndReason.REPLACED),
-    *(EndReason.WORKER_LOST, EndReason.DENIED),
+    *(EndReason.WORKER_LOST, EndReason.DENIED, EndReason.BAD_HANDSHAKE),
 )
 _TUNNEL_REASONS: Final = (
     *_REASONS,

@@ -11,6 +11,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "client_silent": "nothing more from the client",
     "client_stalled": "the client took no more data",
     "abandoned": "opened but never used",
+    "bad_handshake": "RTMPE handshake malformed or not completed",
     "sequence_gap": "a command of the client was missing",
     "window_full": "too many commands came before a missing one",
     "client_vanished": "the client's network vanished",

@@ -1,0 +1,295 @@
+"""What is fuzzed: a function for each reader of bytes from the network, and inputs to begin with.
+
+A target raises an exception if the reader raises any error but its own. Where the input is a stream, its
+first byte is the size of the pieces in which it arrives (0: one piece). The result must not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import frozen
+
+from gateway.errors import BadRequest, RTMPError
+from gateway.protocols import peering
+from gateway.protocols.commands import Kind
+from gateway.protocols.http import RequestReader
+from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp import amf0, amf3
+from gateway.protocols.rtmp.amf import Date, EcmaArray, Reader, TypedObject, Value
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
+from gateway.protocols.rtmp.chunks import ChunkReader
+from gateway.protocols.rtmp.commands import Command, read_command, read_connect, stream_name
+from gateway.protocols.rtmp.digest import PLAYER, SCHEMES, SERVER, find_digest, put_digest
+from gateway.protocols.rtmp.handshake import (
+    BLOCK_BYTES,
+    HANDSHAKE_BYTES,
+    RANDOM_BYTES,
+    VERSION,
+    ClientHandshake,
+    ServerHandshake,
+)
+from gateway.protocols.rtmp.media import classify, player_metadata
+from gateway.protocols.rtmp.messages import Message, MessageType, set_chunk_size
+from gateway.protocols.rtmp.passive import Facts, PassiveReader
+from gateway.protocols.rtmp.relay import StreamTable
+from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.termination import RANDOM_BYTES as TERMINATION_RANDOM_BYTES
+from gateway.protocols.rtmp.termination import RTMPETermination
+from tests.helpers import amf3_encoder
+from tests.helpers.rtmpe_client import RTMPEClient
+
+_HANDSHAKE = bytes([VERSION]) + bytes(HANDSHAKE_BYTES - 1)
+# A read of a socket takes longer than all that the readers do with one byte.
+_MOST_PIECES = 1000
+# Larger inputs are read once only, since their time is measured.
+_COMPARED_BYTES = 4096
+_VALUES: list[Value] = [
+    1.5,
+    True,
+    "live",
+    None,
+    Date(1.0),
+    {"app": "live", "tcUrl": "rtmp://host/live"},
+    EcmaArray({"width": 1280.0}),
+    TypedObject("C", {"a": [1.0, "x"]}),
+]
+
+
+@frozen
+class Target:
+    """``run`` is called with each input. ``seeds``: inputs that are well formed."""
+
+    run: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    size = data[0] if data else 0
+    size = max(size or len(data), len(data) // _MOST_PIECES, 1)
+    return (data[at : at + size] for at in range(1, len(data), size))
+
+
+def _amf0(data: bytes) -> None:
+    with suppress(RTMPError):
+        amf0.decode(data)
+
+
+def _amf3(data: bytes) -> None:
+    reader, references = Reader(data), amf3.References()
+    with suppress(RTMPError):
+        while reader.at < len(data):
+            amf3.Decoder(reader, references).value()
+
+
+def _interpret(message: Message) -> None:
+    classify(message)
+    player_metadata(message)
+    command = read_command(message)
+    if command is not None:
+        read_connect(command)
+        stream_name(command)
+
+
+def _messages(pieces: Iterator[bytes], now: float | None = None) -> list[Message] | None:
+    """The messages in a stream of chunks, or None if it is malformed. ``now`` limits their number."""
+    reader = ChunkReader()
+    try:
+        return [message for piece in pieces for message in reader.feed(piece, now)]
+    except RTMPError:
+        return None
+
+
+def _chunks(data: bytes) -> None:
+    for message in _messages(_pieces(data), now=0.0) or ():
+        with suppress(RTMPError):
+            _interpret(message)
+
+
+def _segmentation(data: bytes) -> None:
+    data = data[:_COMPARED_BYTES]
+    assert _messages(_pieces(data)) == _messages(iter([data[1:]]))
+
+
+class _Wire:
+    """A transport that takes everything."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self, cause: str) -> None: ...
+
+
+def _origin(data: bytes) -> None:
+    handshake = ServerHandshake(0, bytes(RANDOM_BYTES))
+    connection = ServerConnection(_Wire(), StreamTable(), handshake)
+    connection.receive(_HANDSHAKE, 0.0)
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            connection.receive(piece, 0.0)
+    connection.end()
+    assert not connection.unfinished_bytes
+
+
+def _shake_hands(
+    side: ServerHandshake | ClientHandshake, data: bytes
+) -> tuple[bytes, bytes] | None:
+    """What was sent, and what came after the handshake; None if it failed."""
+    sent, rest = [], []
+    try:
+        for piece in _pieces(data):
+            if side.done:
+                rest.append(piece)
+            else:
+                sent.append(side.receive(piece))
+                rest = [side.rest]
+    except RTMPError:
+        return None
+    return b"".join(sent), b"".join(rest)
+
+
+def _handshake(data: bytes) -> None:
+    for side in (ServerHandshake, ClientHandshake):
+        results = [
+            _shake_hands(side(0, bytes(RANDOM_BYTES)), each) for each in (data, b"\0" + data[1:])
+        ]
+        assert results[0] == results[1]
+    block = data[2 : 2 + BLOCK_BYTES]
+    if len(block) == BLOCK_BYTES:
+        for signer in (PLAYER, SERVER):
+            find_digest(block, signer)
+            for scheme in SCHEMES:
+                assert find_digest(put_digest(block, scheme, signer), signer) is not None
+
+
+def _termination(data: bytes) -> None:
+    """RTMPE, with a server that answers at once; the client is not changed if it speaks another version."""
+    termination = RTMPETermination(0, bytes(TERMINATION_RANDOM_BYTES - 1) + b"\x07")
+    server = ServerHandshake(0, bytes(RANDOM_BYTES))
+    sent_bytes = 0
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            up = termination.up(piece)
+            sent_bytes += len(up)
+            if up and not server.done and not termination.is_plain:
+                termination.down(server.receive(up))
+    assert sent_bytes <= len(data) + HANDSHAKE_BYTES
+
+
+class _Figures:
+    """Takes the reader's measurements."""
+
+    def client_pinged(self, seconds: float) -> None: ...
+
+    def upstream_pinged(self, seconds: float) -> None: ...
+
+    def media_came(self, late_s: float) -> None: ...
+
+
+def _passive(data: bytes) -> None:
+    for figures in (None, _Figures()):
+        facts = Facts()
+        reader = PassiveReader(facts, figures)
+        client: PassiveReader | None = reader.up(_HANDSHAKE, 0.0)
+        server: PassiveReader | None = reader.down(_HANDSHAKE, 0.0)
+        for number, piece in enumerate(_pieces(data)):
+            client = client and client.up(piece, float(number))
+            server = server and server.down(piece, float(number))
+        assert max(map(len, (facts.application, facts.stream, facts.flash_version))) <= 128
+
+
+def _requests(pieces: Iterator[bytes]) -> tuple[list[Any], str]:
+    """Each request's method, target, fields and body; and the error that ended the connection."""
+    reader, found = RequestReader(Limits()), []
+    try:
+        for piece in pieces:
+            reader.receive(piece)
+            while reader.in_body or reader.next_head():
+                body = reader.whole_body()
+                if body is None:
+                    break
+                found.append((reader.method, reader.target, body))
+    except BadRequest as error:
+        return found, type(error).__name__
+    return found, ""
+
+
+def _http(data: bytes) -> None:
+    found, error = _requests(_pieces(data))
+    expected, its_error = _requests(iter([data[1:]]))
+    assert found == expected
+    assert bool(error) == bool(its_error)
+
+
+def _frames(pieces: Iterator[bytes], greeting: bytes) -> list[peering.Frame] | None:
+    reader = peering.FrameReader(greeting)
+    try:
+        return [frame for piece in pieces for frame in reader.receive(piece)]
+    except peering.OutOfStep:
+        return None
+
+
+def _peering(data: bytes) -> None:
+    for greeting in (b"", peering.GREETING):
+        stream = greeting + data[1:]
+        frames = _frames(_pieces(data[:1] + stream), greeting)
+        if len(stream) <= _COMPARED_BYTES:
+            assert frames == _frames(iter([stream]), greeting)
+        for _, _, payload in frames or ():
+            for read in (peering.read_command, peering.read_connection_and_session):
+                with suppress(peering.OutOfStep):
+                    read(payload)
+
+
+def _rtmp_stream() -> bytes:
+    """A client that connects, publishes and sends media, in small chunks and in large ones."""
+    writer = ChunkWriter()
+    asked: Value = {"app": "live", "tcUrl": "rtmp://host/live", "flashVer": "test"}
+    messages = [
+        Command("connect", 1.0, asked).message(),
+        set_chunk_size(4096),
+        Command("createStream", 2.0).message(),
+        Command("publish", 3.0, None, ("name", "live"), 1).message(),
+        Message(MessageType.DATA, amf0.encode("@setDataFrame", "onMetaData", EcmaArray()), 1),
+        Message(MessageType.VIDEO, b"\x17\x00\x00\x00\x00avcC", 1),
+        Message(MessageType.VIDEO, b"\x17\x01\x00\x00\x00key", 1, 0x1000000),
+        Message(MessageType.AUDIO, b"\xaf\x01" + bytes(5000), 1, 0x1000001),
+        Message(
+            MessageType.COMMAND_AMF3,
+            b"\0" + amf0.encode("play", 0.0, None, "name") + b"\x11\x01",
+            1,
+        ),
+        Message(MessageType.USER_CONTROL, b"\0\x06\0\0\0\x01"),
+    ]
+    return b"".join(map(writer.write, messages))
+
+
+_RTMP = [size + _rtmp_stream() for size in (b"\0", b"\x01", b"\x64")]
+_FRAMES = (
+    peering.command_head(1, b"session", Kind.SEND, 2, 4, 3, peering.MAY_HOLD, b"via")
+    + b"body"
+    + peering.frame(peering.SOURCE_LOST, 0, peering.connection_and_session(3, b"session"))
+)
+_REQUESTS = (
+    b"POST /send/id/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+    b"POST /idle/id/2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"4;x\r\nbody\r\n0\r\nt: v\r\n\r\n"
+    b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+)
+
+TARGETS = {
+    "amf0": Target(_amf0, [amf0.encode(*_VALUES), b"\x11" + amf3_encoder.encode(*_VALUES)]),
+    "amf3": Target(_amf3, [amf3_encoder.encode(*_VALUES, *_VALUES)]),
+    "chunks": Target(_chunks, _RTMP),
+    "segmentation": Target(_segmentation, _RTMP),
+    "origin": Target(_origin, _RTMP),
+    "handshake": Target(_handshake, [b"\0" + _HANDSHAKE + b"rest", b"\x64" + _HANDSHAKE]),
+    "termination": Target(
+        _termination,
+        [size + RTMPEClient(scheme).hello for size, scheme in ((b"\0", 0), (b"\x64", 1))],
+    ),
+    "passive": Target(_passive, _RTMP),
+    "http": Target(_http, [size + _REQUESTS for size in (b"\0", b"\x01", b"\x20")]),
+    "peering": Target(_peering, [size + _FRAMES for size in (b"\0", b"\x01", b"\x20")]),
+}
