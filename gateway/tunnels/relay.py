@@ -339,7 +339,7 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect``, ``control``, ``mirror`` and ``terminate``: as in the session table."""
+    """All relays of a worker. ``connect``, ``control`` and the like: as in the session table."""
 
     def __init__(
         self,

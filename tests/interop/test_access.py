@@ -12,7 +12,7 @@ from time import perf_counter, time
 import pytest
 
 from gateway.protocols.access import Action
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.stream_keys import sign
 from tests.helpers.interop.callback_server import CallbackServer
 from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url

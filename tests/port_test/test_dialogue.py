@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import RTMPError
 from gateway.port_test.dialogue import Dialogue
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.commands import Command
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES, RANDOM_BYTES

@@ -16,7 +16,7 @@ from gateway.port_test.observations import Failure, Kind, Step, Trial
 from gateway.port_test.proxies import Proxies, parse_proxy
 from gateway.port_test.trials import Plan, run_trials
 from gateway.port_test.ways import Route, parse_target, parse_way
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.commands import Command
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES

@@ -90,7 +90,8 @@ class Relayed:
         self.worker = worker
         table = RelayTable(
             *(LIMITS, worker.admission, lambda: "relay", self._connect, worker.clock, worker),
-            *(worker.measure, worker.terminations.create),
+            worker.measure,
+            terminate=worker.terminations.create,
         )
         self._table = table
         self._client = Line()

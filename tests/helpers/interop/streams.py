@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol, final
 
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.commands import read_command
 from gateway.protocols.rtmp.messages import Message
 from tests.helpers.interop.servers import LOOPBACK
