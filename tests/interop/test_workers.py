@@ -331,6 +331,9 @@ def test_a_server_set_down_stays_down_over_a_reload_and_an_upgrade_until_it_is_s
     gateway.program.send(signal.SIGUSR2)
     gateway.program.says("the supervisor continues")
     until(lambda: gateway.states()[0] == 2, "its workers are known again")
+    # The next ones are told by the supervisor's successor.
+    gateway.reload()
+    gateway.await_workers()
     for _ in range(4):
         with pytest.raises(SessionEnded, match="503"):
             NumberedSession(gateway.port, keeps=False)
