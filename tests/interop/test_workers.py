@@ -296,12 +296,15 @@ def test_sessions_of_workers_before_a_reload_count_against_a_servers_cap(
 ) -> None:
     """Also if the reload puts another server in front, and the supervisor's program is replaced."""
     old = [NumberedSession(gateway.port, keeps=False) for _ in range(2)]
+    for session in old:
+        session.step()
     backup = '{ address = "127.0.0.1:9", backup = true }'
     capped = f'{{ address = "127.0.0.1:{echo}", max_sessions = 3 }}'
     text = gateway.file.read_text().replace(f'"127.0.0.1:{echo}"', f"{backup}, {capped}")
     gateway.file.write_text(text.replace("[admin]", "queue = 0\n[admin]"))
     gateway.reload()
     third = NumberedSession(gateway.port, keeps=False)
+    third.step()
     gateway.program.send(signal.SIGUSR2)
     gateway.program.says("the supervisor continues")
     until(lambda: gateway.states()[0] == 2, "its workers are known again")
@@ -331,6 +334,9 @@ def test_a_server_set_down_stays_down_over_a_reload_and_an_upgrade_until_it_is_s
     gateway.program.send(signal.SIGUSR2)
     gateway.program.says("the supervisor continues")
     until(lambda: gateway.states()[0] == 2, "its workers are known again")
+    # The next ones are told by the supervisor's successor.
+    gateway.reload()
+    gateway.await_workers()
     for _ in range(4):
         with pytest.raises(SessionEnded, match="503"):
             NumberedSession(gateway.port, keeps=False)
