@@ -11,113 +11,24 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
-from attrs import frozen
 
 from tests.helpers.interop.between import start_between, start_squid, start_tinyproxy
-from tests.helpers.interop.firewalled import AVAILABLE, NAME, SERVER, Firewalled, firewalled
+from tests.helpers.interop.firewalled import AVAILABLE, NAME, SERVER, firewalled
+from tests.helpers.interop.port_tester import COMMAND, Result, Site, without_proxies
 from tests.helpers.interop.programs import Program, Programs, needs, until
-from tests.helpers.interop.secure import Authority, make_authority
-from tests.helpers.interop.servers import LOOPBACK, ROOT
+from tests.helpers.interop.secure import make_authority
+from tests.helpers.interop.servers import LOOPBACK
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, iproute2 and nftables")
 
-WITHIN_S = 3.0
-SCHEMA = json.loads((ROOT / "etc/rtmpt-port-test.schema.json").read_text())
-_COMMAND = (sys.executable, "-c", "from gateway.port_test.command import main; main()")
-_LISTENERS = (("1935", False), ("80", False), ("443", True))
 # A port for TLS accepts the plain protocols too.
 _SECURE = {"rtmp:443", "rtmpt:443", "rtmps:443", "rtmpts:443"}
 _ALL = {*_SECURE, "rtmp:1935", "rtmp:80", "rtmpt:80"}
 _PROXIED = {"rtmpt:80", "rtmpt:443", "rtmps:443", "rtmpts:443"}
-
-
-@frozen
-class Result:
-    """The document of a test, and the exit status."""
-
-    document: dict[str, Any]
-    status: int
-
-    def way(self, way: str, over: str = "IPv4") -> dict[str, Any]:
-        (found,) = (
-            each for each in self.document["ways"] if (each["way"], each["over"]) == (way, over)
-        )
-        assert isinstance(found, dict)
-        return found
-
-    def working(self, over: str = "IPv4") -> set[str]:
-        ways = self.document["ways"]
-        return {each["way"] for each in ways if each["works"] and each["over"] == over}
-
-
-@frozen
-class Site:
-    """A gateway at the far side of the network, and the authority of its certificate."""
-
-    network: Firewalled
-    programs: Programs
-    authority: Authority
-    folder: Path
-
-    def test(self, *words: str, ca: str = "", environment: dict[str, str] | None = None) -> Result:
-        """Run the tester at the near side."""
-        done = subprocess.run(
-            [
-                *self.network.near,
-                *_COMMAND,
-                "--json",
-                "--ca",
-                ca or self.authority.root_path,
-                *words,
-            ],
-            env=_environment(environment),
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-        assert done.stderr == ""
-        document = json.loads(done.stdout)
-        jsonschema.validate(document, SCHEMA)
-        assert document["took_s"] < WITHIN_S
-        return Result(document, done.returncode)
-
-    def start_gateway(self, more: str = "") -> Program:
-        """Start the gateway on its usual ports."""
-        certificate = self.authority.certify("site.pem", NAME)
-        listeners = "".join(
-            f'[[listener]]\naddress = "{host}:{port}"\n' + ("tls = true\n" if tls else "")
-            for port, tls in _LISTENERS
-            for host in ("0.0.0.0", "[::]")
-        )
-        path = self.programs.new_folder("gateway") / "gateway.toml"
-        tls = f'[tls]\ncertificates = ["{certificate}"]\n'
-        path.write_text(f"workers = 1\n{listeners}{tls}{more}")
-        program = self.programs.start(
-            *(*self.network.far, sys.executable),
-            *("-c", "from twisted.scripts.twistd import run; run()"),
-            *("--nodaemon", "--pidfile=", "rtmpt-gateway", "--config", str(path)),
-            environment={"PYTHONPATH": str(ROOT)},
-        )
-        program.says("ready: ")
-        return program
-
-    def answers(self, port: int) -> bool:
-        """Whether a server accepts connections at the far side."""
-        connect = f"import socket; socket.create_connection(('{SERVER}', {port}), 1)"
-        words = [*self.network.far, sys.executable, "-c", connect]
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-def _environment(more: dict[str, str] | None) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    return {**own, "PYTHONPATH": str(ROOT), **(more or {})}
 
 
 @pytest.fixture
@@ -178,8 +89,8 @@ def test_nginx_rtmp_plays_a_clip_and_closes_for_an_unknown_application(
     found = []
     for path in (f"vod/{clip.name}", "unknown"):
         done = subprocess.run(
-            [*_COMMAND, *words, f"{LOOPBACK}/{path}"],
-            env=_environment(None),
+            [*COMMAND, *words, f"{LOOPBACK}/{path}"],
+            env=without_proxies(None),
             capture_output=True,
             text=True,
             timeout=20,
@@ -403,8 +314,8 @@ def on_a_terminal(site: Site, *words: str, interrupt: bool = False) -> tuple[str
     """The output on a terminal of 80 columns, and the exit status."""
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [*site.network.near, *_COMMAND, *words],
-        env={**_environment(None), "COLUMNS": "100", "LINES": "50"},
+        [*site.network.near, *COMMAND, *words],
+        env={**without_proxies(None), "COLUMNS": "100", "LINES": "50"},
         stdin=other,
         stdout=other,
         stderr=other,
