@@ -50,6 +50,7 @@ class Tunnel:
         "_bad_handshake",
         "_clock",
         "_ended",
+        "_is_denied",
         "_is_full",
         "_owed",
         "_transport",
@@ -96,7 +97,7 @@ class Tunnel:
         self._clock = clock
         self._ended = ended
         self._transport: Any = None
-        self._bad_handshake = False
+        self._bad_handshake = self._is_denied = False
         # Whether the transport's write buffer is full.
         self._is_full = False
         # Unacknowledged bytes at the last check after the end of the session.
@@ -126,8 +127,7 @@ class Tunnel:
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._transport is None:
-            # The session was denied.
+        if self._is_denied:
             return
         ended = EndReason.UPSTREAM_LOST
         if self._bad_handshake:
@@ -244,6 +244,7 @@ class Tunnel:
 
     def deny(self, answer: bytes) -> None:
         """End the session once the client has got ``answer`` and what the upstream has sent."""
+        self._is_denied = True
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.unregisterProducer()
