@@ -85,19 +85,20 @@ class CommandSequence(WithheldAnswers):
         if self._stream is not None:
             self._interrupt(self._stream, now)
         self._next = number + 1
-        if kind is _IDLE:
-            if may_hold and not self._backlog.size_bytes and self._hold_s:
-                self._held = number
-                self.holds += 1
-                self.deadline = now + self._hold_s
-                return None
-        elif kind is _CLOSE:
+        holds = kind is _IDLE
+        if kind is _CLOSE:
             return self._take_close(number, now)
-        else:
+        if kind is _SEND:
             self._write(body)
             if self._choked and not self._must_read_first():
                 self._withhold(number, now)
                 return None
+            holds = self._policy.resumes
+        if holds and may_hold and not self._backlog.size_bytes and self._hold_s:
+            self._held = number
+            self.holds += 1
+            self.deadline = now + self._hold_s
+            return None
         if (
             may_hold
             and self._policy.framing is not None

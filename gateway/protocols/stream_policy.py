@@ -32,6 +32,8 @@ class StreamPolicy:
     answer_s: float = 1.0
     # Whether signs of a proxy between are ignored.
     always: bool = False
+    # Whether the client resumes (``tunnel_options``), so that sends can be held.
+    resumes: bool = False
 
 
 WHOLE: Final = StreamPolicy()
@@ -41,6 +43,8 @@ def policy_for(
     client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
 ) -> StreamPolicy:
     """The policy for a session that ``client`` opened with these fields."""
+    if client.resumes:
+        return StreamPolicy(None, Delivery.CLIENT, answer_s, resumes=True)
     cause = None
     if mode is StreamedAnswers.NEVER:
         cause = Delivery.OFF
