@@ -87,7 +87,7 @@ def is_direct(client: Client, fields: Fields) -> bool:
 
 
 def options_field(fields: Fields, limits: Limits) -> bytes:
-    """The field line of the answer to an open request, by which both agree on ``tunnel_options``; or empty."""
+    """The field of the answer to an open request, by which both agree on ``tunnel_options``; or empty."""
     if not asks_to_resume(fields.items):
         return b""
     return answer_field(limits, is_direct(GATEWAY, fields))

@@ -16,6 +16,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, Meaning, Retries
 from gateway.protocols.stream_policy import StreamPolicy
+from gateway.protocols.tunnel_options import ALL_ARRIVED, small_answer_bytes
 from gateway.protocols.window import Window
 from gateway.protocols.withheld_answers import WithheldAnswers
 
@@ -85,6 +86,8 @@ class CommandSequence(WithheldAnswers):
         if self._stream is not None:
             self._interrupt(self._stream, now)
         self._next = number + 1
+        if self._policy.resumes:
+            self._set_most_bytes(kind is _IDLE and body == ALL_ARRIVED)
         holds = kind is _IDLE
         if kind is _CLOSE:
             return self._take_close(number, now)
@@ -107,6 +110,12 @@ class CommandSequence(WithheldAnswers):
             return None
         self.deadline = now + self._silent_s
         return self._answer(number, now)
+
+    def _set_most_bytes(self, all_arrived: bool) -> None:
+        """Limit the next answer, so that all that may have to be repeated are kept."""
+        limits = self._limits
+        answer_bytes = limits.answer_bytes if all_arrived else small_answer_bytes(limits)
+        self._most_bytes = answer_bytes - 1
 
     def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
         """Hold a command if its answer can be streamed. Returns whether it is held.

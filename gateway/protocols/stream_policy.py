@@ -9,7 +9,8 @@ from attrs import frozen
 
 from gateway.protocols.clients import Client, Framing, is_direct
 from gateway.protocols.http import Fields
-from gateway.protocols.limits import StreamedAnswers
+from gateway.protocols.limits import Limits, StreamedAnswers
+from gateway.protocols.tunnel_options import most_commands
 
 
 class Delivery(Enum):
@@ -40,10 +41,10 @@ WHOLE: Final = StreamPolicy()
 
 
 def policy_for(
-    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
+    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float, limits: Limits
 ) -> StreamPolicy:
     """The policy for a session that ``client`` opened with these fields."""
-    if client.resumes:
+    if client.resumes and most_commands(limits):
         return StreamPolicy(None, Delivery.CLIENT, answer_s, resumes=True)
     cause = None
     if mode is StreamedAnswers.NEVER:

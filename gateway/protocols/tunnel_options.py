@@ -5,8 +5,10 @@
 
 ``resume``: the client repeats a command by its number if a connection is lost before its answer is
 complete, and skips what it has received of the answer. It takes answers of several commands from several
-connections, and puts them in order. The gateway holds the answer to a send like that to an idle, until data or another
-command arrives, and keeps the answers to as many commands as the number says: no more may be unanswered.
+connections, and puts them in order. The gateway holds the answer to a send like that to an idle, until data
+or another command arrives. It keeps the answers to as many commands as the number says: no more may be
+unanswered. They fit into ``limits.replay_bytes``: an answer is small, unless its command is an idle with
+the body ``01``, which says that all earlier answers have arrived.
 
 ``direct``: the open request shows no sign of a proxy, so commands can be pipelined behind a held one.
 
@@ -28,6 +30,10 @@ REQUEST: Final = b"RTMPT-Options: resume\r\n"
 _RESUME: Final = b"resume"
 _DIRECT: Final = b"direct"
 _WINDOW: Final = re.compile(rb"resume=([0-9]{1,3})")
+# The body of an idle that says that all earlier answers have arrived.
+ALL_ARRIVED: Final = b"\x01"
+# Smaller answers would carry less than one record.
+_LEAST_BYTES: Final = 4096
 # As many commands in flight carry 10 Mbit/s over a round trip of 0.2 s, in sends of 8 kB.
 _MOST_COMMANDS: Final = 32
 
@@ -45,12 +51,26 @@ def asks_to_resume(items: Items) -> bool:
     return _RESUME in tokens(items, FIELD)
 
 
-def answer_field(limits: Limits, direct: bool) -> bytes:
-    """The field of the answer to an open request that asks to resume."""
+def most_commands(limits: Limits) -> int:
+    """How many commands a gateway with these limits agrees to; 0 if it keeps too little."""
     commands = min(
         *(limits.replay_answers, limits.window_commands, limits.pipelined_requests),
         _MOST_COMMANDS,
     )
+    room_bytes = limits.replay_bytes - limits.answer_bytes
+    return commands if commands > 1 and room_bytes >= commands * _LEAST_BYTES else 0
+
+
+def small_answer_bytes(limits: Limits) -> int:
+    """The most that an answer has if earlier ones may not have arrived. For gateways that agree."""
+    return (limits.replay_bytes - limits.answer_bytes) // most_commands(limits)
+
+
+def answer_field(limits: Limits, direct: bool) -> bytes:
+    """The field of the answer to an open request that asks to resume; empty if the gateway cannot agree."""
+    commands = most_commands(limits)
+    if not commands:
+        return b""
     return b"RTMPT-Options: resume=%d%b\r\n" % (commands, b", direct" if direct else b"")
 
 

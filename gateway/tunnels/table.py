@@ -134,7 +134,7 @@ class SessionTable:
             session_id, alias, address, fields, self._clock, self._end, ingress, figures
         )
         client = recognise(fields)
-        policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
+        policy = policy_for(client, fields, self._streamed_answers, self._answer_s, self._limits)
         now = self._clock()
         tunnel.session = Session(
             self._limits, tunnel, self._hold_s, now, client.tries_again, figures, policy

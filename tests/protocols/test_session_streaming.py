@@ -527,12 +527,12 @@ VIA = b"Via: 1.1 proxy"
 def test_the_policy_follows_client_configuration_and_proxies(
     client: Client, head: bytes, mode: StreamedAnswers, framing: Framing | None, cause: Delivery
 ) -> None:
-    policy = policy_for(client, fields_of(head), mode, 1.0)
+    policy = policy_for(client, fields_of(head), mode, 1.0, Limits())
     assert (policy.framing, policy.cause) == (framing, cause)
 
 
 def test_streamed_answers_always_ignores_changing_connections() -> None:
-    policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0)
+    policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0, Limits())
     talk = playing(policy)
     for _ in range(3):
         talk.session.carried_by(None, None)

@@ -30,7 +30,7 @@ from gateway.protocols.tunnel_client.interfaces import End, Links, Receiver
 from gateway.protocols.tunnel_client.lane import Command
 from gateway.protocols.tunnel_client.pacing import Pacing
 from gateway.protocols.tunnel_client.requests import ONE_BYTE, Requests
-from gateway.protocols.tunnel_options import agreed
+from gateway.protocols.tunnel_options import ALL_ARRIVED, agreed
 
 # The most data of one send. Every server accepts FFmpeg's, of up to 27 kB.
 SEND_BYTES: Final = 32 * 1024
@@ -246,7 +246,7 @@ class TunnelClient:
 
     def _poll(self, now: float) -> None:
         if self._exchange.has_room:
-            self._send(Kind.IDLE, ONE_BYTE, now)
+            self._send(Kind.IDLE, ONE_BYTE if self._exchange.in_flight else ALL_ARRIVED, now)
         else:
             self._idle_at = now + self._alive_s
 
