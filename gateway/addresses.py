@@ -116,6 +116,11 @@ class ServerAddress:
     port: int
     scheme: str = "rtmp"
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is reached by TLS."""
+        return self.scheme in ("rtmps", "rtmpts")
+
     def __str__(self) -> str:
         joined = _joined(self.host, self.port)
         return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"
@@ -270,7 +275,7 @@ def _parse_plain(text: object, default_port: int) -> ServerAddress:
 def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, int]:
     """Parse ``server``, which is a part of ``written``. Raises ValueError."""
     host, port = _split(server)
-    if not (_is_version(host, IPv6Address) if "[" in server else _is_host(host)):
+    if not (is_ipv6(host) if "[" in server else is_host(host)):
         raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
     number = default_port if port is None else _port(written, port)
     if number == 0:
@@ -278,11 +283,16 @@ def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, i
     return host, number
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
     """Whether it is a host name or an IPv4 address. Digits and dots alone must be an IPv4 address."""
     if re.fullmatch(r"[0-9.]+", host):
         return _is_version(host, IPv4Address)
     return _HOST_NAME.fullmatch(host) is not None
+
+
+def is_ipv6(host: str) -> bool:
+    """Whether it is an IPv6 address, without brackets."""
+    return _is_version(host, IPv6Address)
 
 
 def _is_version(host: str, version: Callable[[str], object]) -> bool:

@@ -16,7 +16,7 @@ _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
     *("gateway.protocols", "gateway.regular_files"),
 }
-_UPSTREAMS = {*_GROUND, "gateway.transport"}
+_UPSTREAMS = {*_GROUND, "gateway.tls", "gateway.transport"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.logs": set(),
     "gateway.regular_files": set(),
     "gateway.systemd_notify": set(),
+    "gateway.tls": set(),
     "gateway.transport": {"gateway.descriptors"},
     "gateway.dispatch": {"gateway.transport"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
@@ -55,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         *("gateway.listeners.mutual_tls", "gateway.listeners.ports", "gateway.logs"),
         *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
         *("gateway.tunnels.ids", "gateway.upstreams.dial", "gateway.upstreams.probe"),
+        "gateway.upstreams.tls_client",
         "gateway.workers",
     },
     "gateway.reloading": {

@@ -13,7 +13,7 @@ import attrs
 
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
-from gateway.configuration.sections import Config
+from gateway.configuration.sections import Config, Upstream
 from gateway.protocols.limits import Limits
 
 T = TypeVar("T")
@@ -118,11 +118,36 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
 def _check_schemes(config: Config) -> Iterator[Problem]:
     for index, upstream in enumerate(config.upstreams):
         for item, server in enumerate(upstream.servers):
-            if server.scheme != "rtmp":
+            if server.scheme in ("rtmpt", "rtmpts"):
                 yield Problem(
                     ("upstream", index, "servers", item),
-                    f'{quoted(str(server))}: "{server.scheme}://" is not supported yet; use "rtmp://"',
+                    f'{quoted(str(server))}: "{server.scheme}://" is not supported yet; use "rtmp://" or'
+                    ' "rtmps://"',
                 )
+
+
+def _check_upstream_tls(config: Config) -> Iterator[Problem]:
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.tls_authorities and not upstream.tls_verify:
+            yield Problem(
+                ("upstream", index, "tls_verify"),
+                "false: tls_authorities is not used then; remove one of both",
+            )
+        if not any(server.is_tls for server in upstream.servers):
+            for key in _tls_keys(upstream):
+                yield Problem(
+                    ("upstream", index, key),
+                    'not used by any server; write one with "rtmps://", or remove it',
+                )
+
+
+def _tls_keys(upstream: Upstream) -> Iterator[str]:
+    """The keys for TLS that are set."""
+    for key in ("tls_authorities", "tls_certificate", "tls_server_name"):
+        if getattr(upstream, key) is not None:
+            yield key
+    if not upstream.tls_verify:
+        yield "tls_verify"
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:
@@ -196,6 +221,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_proxy_protocol,
     _check_upstreams,
     _check_schemes,
+    _check_upstream_tls,
     _check_admin,
     _check_peers,
     _check_limits,

@@ -29,6 +29,7 @@ from gateway.configuration.values import (
     PeerAddress,
     ProxyProtocol,
     SecondPublisher,
+    ServerName,
     WebServerAddress,
     WorkerCount,
 )
@@ -68,6 +69,10 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+    tls_authorities: AbsolutePath | None = None
+    tls_certificate: AbsolutePath | None = None
+    tls_verify: bool = True
+    tls_server_name: ServerName | None = None
 
 
 @frozen

@@ -16,6 +16,8 @@ from gateway.addresses import (
     Network,
     ServerAddress,
     TcpAddress,
+    is_host,
+    is_ipv6,
     parse_listen_address,
     parse_network,
     parse_peer,
@@ -30,6 +32,8 @@ Latency = NewType("Latency", float)
 AbsolutePath = NewType("AbsolutePath", str)
 # A host name or IP address as in the Host header, lower case, without a port.
 Host = NewType("Host", str)
+# A server's host name or IP address, without brackets.
+ServerName = NewType("ServerName", str)
 # The website's server: its default port is 80.
 WebServerAddress = NewType("WebServerAddress", ServerAddress)
 # Where other nodes connect: no UNIX socket, and none of systemd's.
@@ -96,6 +100,15 @@ def parse_host(value: object) -> Host:
     )
 
 
+def parse_server_name(value: object) -> ServerName:
+    """A host name or an IP address, as a server's certificate has it."""
+    if isinstance(value, str) and (is_host(value) or is_ipv6(value)):
+        return ServerName(value)
+    raise ValueError(
+        f'{quoted(value)}: expected a host name or IP address without a port, such as "media.example.org"'
+    )
+
+
 def parse_congestion_control(value: object) -> CongestionControl:
     """A name of ``CONGESTION_CONTROL_NAME``. Only the kernel knows which exist."""
     if isinstance(value, str) and CONGESTION_CONTROL_NAME.fullmatch(value):
@@ -137,6 +150,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
+    ServerName: parse_server_name,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,

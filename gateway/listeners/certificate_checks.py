@@ -32,10 +32,6 @@ from gateway.addresses import quoted
 _RSA_BITS: Final = 2048
 _CURVES: Final = {"secp256r1", "secp384r1"}
 _WEAK_HASHES: Final = {"md5", "sha1"}
-_SERVER_USAGES: Final = {
-    ExtendedKeyUsageOID.SERVER_AUTH,
-    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-}
 # X509_V_FLAG_NO_CHECK_TIME of openssl/x509_vfy.h: the time is checked here, by the caller's clock.
 _NO_CHECK_TIME: Final = 0x200000
 _TIME: Final = "%Y-%m-%d %H:%M UTC"
@@ -54,6 +50,15 @@ class Unchecked(Protocol):
 def faults_of(file: Unchecked, now: datetime) -> Iterator[str]:
     """All that is wrong; ``now`` is aware of its time zone."""
     for check in (_check_key, _check_strength, _check_purpose, _check_order, _check_end):
+        yield from check(file)
+    yield from _check_times(file, now)
+
+
+def client_faults_of(file: Unchecked, now: datetime) -> Iterator[str]:
+    """The same for the gateway's certificate as a client. The servers have its issuers, and their own
+    demands on keys.
+    """
+    for check in (_check_key, _check_client_purpose, _check_order):
         yield from check(file)
     yield from _check_times(file, now)
 
@@ -96,12 +101,21 @@ def _check_strength(file: Unchecked) -> Iterator[str]:
 
 
 def _check_purpose(file: Unchecked) -> Iterator[str]:
-    try:
-        usage = file.chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if not _SERVER_USAGES & {*usage}:
+    if not _is_for(file.chain[0], ExtendedKeyUsageOID.SERVER_AUTH):
         yield "its first certificate is not for servers; put the site's own first, or get another"
+
+
+def _check_client_purpose(file: Unchecked) -> Iterator[str]:
+    if not _is_for(file.chain[0], ExtendedKeyUsageOID.CLIENT_AUTH):
+        yield "its first certificate is not for clients; put the gateway's own first, or get another"
+
+
+def _is_for(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return usage in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages
 
 
 def _check_order(file: Unchecked) -> Iterator[str]:

@@ -12,6 +12,7 @@ an operator.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.addresses import quoted
 from gateway.errors import ConfigurationError
-from gateway.listeners.certificate_checks import dns_names, faults_of
+from gateway.listeners.certificate_checks import (
+    Unchecked,
+    client_faults_of,
+    dns_names,
+    faults_of,
+)
 from gateway.regular_files import read_regular_file
 
 # The longest chains have tens of kilobytes. Without a limit, a wrong path (/dev/zero) would fill the
@@ -103,8 +109,19 @@ def read_certificate_file(path: str, now: float) -> CertificateFile:
 
 def read_certificate(paths: CertificatePaths, now: float) -> CertificateFile:
     """Read and check; ``now`` in seconds since 1970. Raises ConfigurationError, one line per fault."""
-    file = _parse(paths)
-    faults = [f"{paths}: {fault}" for fault in faults_of(file, datetime.fromtimestamp(now, UTC))]
+    return _without_faults(_parse(paths), now, faults_of)
+
+
+def read_client_certificate(path: str, now: float) -> CertificateFile:
+    """As ``read_certificate_file``, for the certificate of the gateway as a client."""
+    return _without_faults(_parse(CertificatePaths.joined(path)), now, client_faults_of)
+
+
+def _without_faults(
+    file: CertificateFile, now: float, faults_by: Callable[[Unchecked, datetime], Iterator[str]]
+) -> CertificateFile:
+    found = faults_by(file, datetime.fromtimestamp(now, UTC))
+    faults = [f"{file.paths}: {fault}" for fault in found]
     if faults:
         raise ConfigurationError("\n".join(faults))
     return file

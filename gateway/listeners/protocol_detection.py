@@ -31,12 +31,12 @@ from zope.interface import implementer
 
 from gateway.errors import BadProxyHeader
 from gateway.listeners.connections import ConnectionSet
-from gateway.listeners.tls import TLSConnection
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from gateway.protocols.proxy import ProxyHeaderReader
 from gateway.protocols.sniff import Speech, speech_of
+from gateway.tls import TLSConnection, of_server
 
 # Prefix of an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
 _MAPPED = "::ffff:"
@@ -233,7 +233,8 @@ class ProtocolDetection:
         self.deadline = self._listener_state.clock() + self._listener_state.limits.tls_handshake_s
         self._handshaking = True
         # This object stays in the connection set, with its deadline, until the handshake is complete.
-        tls = TLSConnection(self._listener_state.context(self._first), self._handshaken)
+        context = self._listener_state.context(self._first)
+        tls = TLSConnection(of_server(context), self._handshaken)
         tls.protocol = self
         self._transport.protocol = tls
         tls.makeConnection(self._transport)

@@ -19,6 +19,7 @@ from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
 from gateway.workers.peering.node_tls import NodeTls
+from gateway.workers.upstream_tls import client_tls
 
 
 def check(configuration: Config, now: float) -> None:
@@ -40,6 +41,12 @@ def warnings(configuration: Config) -> Iterator[str]:
     }
     if configuration.admin is not None and configuration.admin.certificate is not None:
         places["admin", "certificate"] = configuration.admin.certificate
+    for index, upstream in enumerate(configuration.upstreams):
+        if upstream.tls_certificate is not None:
+            places["upstream", index, "tls_certificate"] = upstream.tls_certificate
+        if not upstream.tls_verify:
+            cause = "false: other machines can pose as the servers, and read and change all streams"
+            yield configuration.source.line(("upstream", index, "tls_verify"), cause)
     for place, path in places.items():
         if Path(path).stat().st_mode & S_IROTH:
             cause = f"{path}: its private key is readable by all users; chmod o-r it"
@@ -54,6 +61,8 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
             yield partial(read, settings, configuration.source)
     if configuration.node.certificate is not None and configuration.node.authorities is not None:
         yield partial(NodeTls, configuration)
+    for index in range(len(configuration.upstreams)):
+        yield partial(client_tls, configuration, index)
     yield partial(_check_access_log, configuration)
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:

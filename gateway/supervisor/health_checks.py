@@ -20,6 +20,8 @@ from gateway.configuration.sections import Config, Upstream
 from gateway.errors import GatewayError
 from gateway.upstreams.dial import Server
 from gateway.upstreams.probe import Kind, probe
+from gateway.upstreams.tls_client import ClientTLS
+from gateway.workers.upstream_tls import client_tls
 
 _log = Logger()
 
@@ -37,8 +39,10 @@ Probe = Callable[[Any, Server, Kind, float], Any]
 class _Checked:
     """One server with its checks. ``is_up``: their result so far, which is a guess until ``is_known``."""
 
-    def __init__(self, address: ServerAddress, upstream: Upstream, kind: Kind) -> None:
-        self.server = Server(address, proxy_protocol=upstream.proxy_protocol)
+    def __init__(
+        self, address: ServerAddress, upstream: Upstream, kind: Kind, tls: ClientTLS | None
+    ) -> None:
+        self.server = Server(address, proxy_protocol=upstream.proxy_protocol, tls=tls)
         self.kind = kind
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
@@ -77,15 +81,18 @@ class HealthChecks:
         self._checked: dict[str, _Checked] = {}
 
     def watch(self, configuration: Config) -> None:
-        """Check the servers of this configuration from now on. Those known already keep their state."""
+        """Check the servers of this configuration, whose files have been read before, from now on. Those
+        known already keep their state.
+        """
         self._timeout_s = configuration.limits.upstream_connect_s
         before, self._checked = self._checked, {}
-        for upstream in configuration.upstreams:
+        for index, upstream in enumerate(configuration.upstreams):
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
+            tls = client_tls(configuration, index)
             for address in upstream.servers:
-                checked = _Checked(address, upstream, kind)
+                checked = _Checked(address, upstream, kind, tls)
                 known = before.get(checked.server.name)
                 if known is not None:
                     checked.is_up, checked.is_known = known.is_up, known.is_known

@@ -232,7 +232,7 @@ class Supervisor:
             if worker in current.workers:
                 await worker.channel.call("reload_certificates")
         self._admin.use(admin)
-        self._renewal.watch(configuration)
+        self._watch(configuration)
         log = [] if configuration.log.access is None else ["access log"]
         return [*log, "certificates"]
 

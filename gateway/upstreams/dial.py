@@ -1,4 +1,4 @@
-"""Connects to servers: one attempt at an address, and the resolution of names.
+"""Servers: the resolution of their names, and connects to them.
 
 Names are resolved at startup and every minute, in the reactor's threads, and never while a client waits, so
 that a slow resolver does not delay sessions.
@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EADDRNOTAVAIL
-from typing import Any, final
+from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
 from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
-from gateway.protocols.limits import Limits
 from gateway.protocols.proxy_header import proxy_header
-from gateway.transport import EagerConnector
+from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
+from gateway.upstreams.tls_client import ClientTLS, ServerTLS
 
-VANISHED_S = Limits().vanished_s
+# Of the gateway itself, for servers that expect to be told of a client.
+_OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
 
 _log = Logger()
 
@@ -35,16 +34,22 @@ class Server:
     """A server and the addresses of its name at the last resolution.
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
-    "off", "v1" or "v2". ``connections``: the open ones of sessions.
+    "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``connections``: the open ones of
+    sessions.
     """
 
     def __init__(
-        self, address: ServerAddress, role: str = "upstream", proxy_protocol: str = "off"
+        self,
+        address: ServerAddress,
+        role: str = "upstream",
+        proxy_protocol: str = "off",
+        tls: ClientTLS | None = None,
     ) -> None:
         self.address = address
         self.name = str(address)
         self.role = role
         self.proxy_protocol = proxy_protocol
+        self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
         self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
@@ -75,10 +80,14 @@ class Server:
         self._turn += 1
         return self._hosts[self._turn % len(self._hosts)]
 
-    def header(self, host: str, client: str) -> bytes:
-        """What a connection to ``host`` begins with, for the client at that IP address, or empty."""
+    def header(self, host: str, client: str | None) -> bytes:
+        """What a connection to ``host`` begins with, for the client at that IP address; empty if it is not
+        known, None for the gateway itself.
+        """
         if self.proxy_protocol == "off":
             return b""
+        if client is None:
+            client = _OWN_ADDRESSES[":" in host]
         return proxy_header(int(self.proxy_protocol[1:]), client, host, self.address.port)
 
     def note_reached(self, host: str) -> None:
@@ -140,64 +149,32 @@ async def _addresses_of(reactor: Any, host: str) -> list[str]:
     return await receiver.done
 
 
-@final
-class _Announced:
-    """Sends ``header`` before the protocol learns of its connection."""
-
-    def __init__(self, protocol: Any, header: bytes) -> None:
-        self._protocol = protocol
-        self._header = header
-
-    def makeConnection(self, transport: Any) -> None:
-        transport.protocol = self._protocol
-        transport.write(self._header)
-        self._protocol.makeConnection(transport)
-
-
-@final
-class _Attempt(ClientFactory):
-    """Twisted's client factory for one attempt. ``done`` fires when it has succeeded or failed."""
-
-    noisy = False
-
-    def __init__(
-        self, protocol: IProtocol, reactor: Any, header: bytes, lost: Callable[[], object]
-    ) -> None:
-        self._protocol = protocol
-        self._reactor = reactor
-        self._header = header
-        self._lost = lost
-        self.done: Deferred[None] = Deferred()
-
-    def buildProtocol(self, addr: object) -> Any:
-        # Twisted calls the protocol's makeConnection after this has returned.
-        self._reactor.callLater(0, self.done.callback, None)
-        return _Announced(self._protocol, self._header) if self._header else self._protocol
-
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        self.done.errback(reason)
-
-    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
-        self._lost()
-
-
-def dial(
+async def connect(
     reactor: Any,
-    host: str,
-    port: int,
+    server: Server,
     protocol: IProtocol,
     timeout_s: float,
     vanished_s: float = VANISHED_S,
-    header: bytes = b"",
+    client: str | None = "",
     lost: Callable[[], object] = lambda: None,
-) -> Deferred[None]:
-    """Connect ``protocol`` to an IP address. Fails with Twisted's ConnectError or a subclass.
+) -> None:
+    """Connect ``protocol`` to the next address of the server, by TLS if its scheme says so.
 
-    The connection is lost if the server acknowledges nothing for ``vanished_s``. ``header`` is sent before
-    everything else. ``lost`` is called when an established connection has ended.
+    ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
+    ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
+    subclass, and ResourcesExhausted if local resources are used up.
     """
-    attempt = _Attempt(protocol, reactor, header, lost)
-    connector = EagerConnector(host, port, attempt, timeout_s, None, reactor)
-    connector.vanished_s = vanished_s
-    connector.connect()
-    return attempt.done
+    host = server.next_host()
+    header, port = server.header(host, client), server.address.port
+    attempt = Attempt(
+        reactor, protocol, Settings(port, timeout_s, vanished_s, header, server.tls), lost
+    )
+    attempt.connect(host)
+    try:
+        await attempt.done
+    except ConnectError as error:
+        own = exhausted(error, server, host)
+        if own is None:
+            raise
+        raise own from None
+    server.note_reached(host)

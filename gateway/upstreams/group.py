@@ -7,6 +7,7 @@ from typing import Literal, final
 
 from gateway.addresses import ServerAddress
 from gateway.upstreams.dial import Server
+from gateway.upstreams.tls_client import ClientTLS
 
 # As ``[[upstream]] choose`` has them.
 Choice = Literal["first", "round_robin", "fewest_sessions"]
@@ -16,15 +17,20 @@ ProxyProtocol = Literal["off", "v1", "v2"]
 
 @final
 class Group:
-    """``proxy_protocol``: which header tells the servers the client's address."""
+    """``proxy_protocol``: which header tells the servers the client's address. ``tls``: for those with
+    "rtmps://".
+    """
 
     def __init__(
         self,
         addresses: Sequence[ServerAddress],
         choose: Choice = "first",
         proxy_protocol: ProxyProtocol = "off",
+        tls: ClientTLS | None = None,
     ) -> None:
-        self.servers = [Server(address, proxy_protocol=proxy_protocol) for address in addresses]
+        self.servers = [
+            Server(address, proxy_protocol=proxy_protocol, tls=tls) for address in addresses
+        ]
         self._choose = choose
         self._turn = 0
 

@@ -17,10 +17,15 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
-from gateway.errors import ConfigurationError, ServiceUnavailable, UpstreamUnavailable
+from gateway.errors import (
+    ConfigurationError,
+    ResourcesExhausted,
+    ServiceUnavailable,
+    UpstreamUnavailable,
+)
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
+from gateway.upstreams.dial import Server, connect, warn_exhausted
 from gateway.upstreams.group import Group
 
 _log = Logger()
@@ -101,27 +106,23 @@ class Pool:
             "no upstream server accepted the connection"
         )
         for server in self._in_order():
-            began, host = self._clock(), server.next_host()
+            began = self._clock()
             try:
-                await dial(
+                await connect(
                     self._reactor,
-                    host,
-                    server.address.port,
+                    server,
                     protocol,
                     self._limits.upstream_connect_s,
                     self._limits.vanished_s,
-                    server.header(host, client),
+                    client,
                     partial(_count, server, -1),
                 )
             except ConnectError as error:
-                own = exhausted(error, server, host)
-                if own is None:
-                    self._failed(server, error)
-                else:
-                    refusal = own
-                    warn_exhausted(own, server)
+                self._failed(server, error)
+            except ResourcesExhausted as error:
+                refusal = error
+                warn_exhausted(error, server)
             else:
-                server.note_reached(host)
                 _count(server, 1)
                 self._connected(server, self._clock() - began)
                 return server.name

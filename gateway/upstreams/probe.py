@@ -10,26 +10,22 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from gateway.errors import UpstreamUnavailable
-from gateway.upstreams.dial import Server, dial
+from gateway.upstreams.dial import Server, connect
 
 Kind = Literal["tcp", "rtmp"]
 
 # Version 3, time 0, four zeros, and bytes that may be anything (the RTMP specification, 5.2).
 _C0_C1: Final = b"\x03" + bytes(1536)
 _S0_S1_S2_BYTES: Final = 1 + 1536 + 1536
-# Of the gateway itself, for servers that expect to be told of a client.
-_OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
 
 
 async def probe(reactor: Any, server: Server, kind: Kind, timeout_s: float) -> None:
-    """Connect to the next address of the server. Raises UpstreamUnavailable with the cause."""
-    host = server.next_host()
+    """Connect to the next address of the server. Raises UpstreamUnavailable or ResourcesExhausted with the
+    cause.
+    """
     protocol = _Probe(reactor, kind, timeout_s)
     try:
-        await dial(
-            *(reactor, host, server.address.port, protocol, timeout_s),
-            header=server.header(host, _OWN_ADDRESSES[":" in host]),
-        )
+        await connect(reactor, server, protocol, timeout_s, client=None)
     except ConnectError as error:
         raise UpstreamUnavailable(str(error)) from None
     await protocol.done

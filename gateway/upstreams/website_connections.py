@@ -29,7 +29,8 @@ from gateway.errors import (
     WebsiteUnavailable,
 )
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import Server, dial, exhausted, warn_exhausted
+from gateway.upstreams.attempt import dial
+from gateway.upstreams.dial import Server, exhausted, warn_exhausted
 
 _log = Logger()
 

@@ -21,8 +21,10 @@ from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Telemetry
+from gateway.upstreams.tls_client import ClientTLS
 from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import proxy_loops
+from gateway.workers.upstream_tls import client_tls, read_context
 
 LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
 
@@ -38,6 +40,8 @@ class Backends:
         self._reactor = reactor
         self._telemetry = telemetry
         self.pool: Pool | None = None
+        # Of each upstream; None for those without "rtmps://".
+        self._tls: list[ClientTLS | None] = []
         self.web: WebsiteConnections | None = None
         website, limits = configuration.website, configuration.limits
         if website is not None:
@@ -46,7 +50,13 @@ class Backends:
         self.ports: list[Any] = []
 
     async def start(self, listening: Sequence[ListenAddress]) -> Pool:
-        """Resolve the names. Raises ConfigurationError if one is unknown, or that of a listener."""
+        """Read the files for TLS, and resolve the names. Raises ConfigurationError for a file that cannot
+        be used, and for a name that is unknown, or that of a listener.
+        """
+        configuration = self._configuration
+        self._tls = [
+            client_tls(configuration, index) for index in range(len(configuration.upstreams))
+        ]
         pool = Pool(
             self._reactor,
             self._groups() or [Group([self._start_origin()])],
@@ -82,6 +92,18 @@ class Backends:
             raise UpstreamUnavailable("the gateway is starting")
         return await self.pool.connect(tunnel, client)
 
+    def reload_certificates(self) -> None:
+        """Read the files for TLS to media servers again. Raises ConfigurationError, after which the old
+        ones stay in use.
+        """
+        read = [
+            (tls, read_context(self._configuration, index))
+            for index, tls in enumerate(self._tls)
+            if tls is not None
+        ]
+        for tls, context in read:
+            tls.context = context
+
     def close(self) -> None:
         """Close the connections to the website."""
         if self.web is not None:
@@ -89,8 +111,8 @@ class Backends:
 
     def _groups(self) -> list[Group]:
         return [
-            Group(upstream.servers, upstream.choose, upstream.proxy_protocol)
-            for upstream in self._configuration.upstreams
+            Group(upstream.servers, upstream.choose, upstream.proxy_protocol, tls)
+            for upstream, tls in zip(self._configuration.upstreams, self._tls, strict=True)
         ]
 
     def _start_origin(self) -> ServerAddress:

@@ -20,11 +20,11 @@ from gateway.listeners.http import HTTPConnection
 from gateway.listeners.http_service import HTTPService
 from gateway.listeners.ports import adopt, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
-from gateway.listeners.tls import TLSConnection
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
+from gateway.tls import TLSConnection
 from gateway.tunnels.relay import RelayTable
 
 

@@ -318,6 +318,7 @@ class Worker:
         if self._certificates is not None:
             self._certificates.reload(time())
         self._nodes.reload()
+        self._backends.reload_certificates()
 
     def note_health(self, states: dict[str, bool]) -> None:
         """The results of the health checks: whether each server is up, by its name."""

@@ -53,6 +53,25 @@ from tests.configuration.refusals import LISTENER, load, problems
             LISTENER + '[[upstream]]\nservers = ["a", "rtmpts://a"]',
             '[[upstream]] 1, key "servers", item 2: "rtmpts://a:443": "rtmpts://" is not supported yet',
         ),
+        *(
+            (
+                f'{LISTENER}[[upstream]]\nservers = ["a"]\n{key}',
+                f'[[upstream]] 1, key "{key.split()[0]}": not used by any server; write one with "rtmps://"',
+            )
+            for key in (
+                'tls_authorities = "/a.pem"',
+                'tls_certificate = "/a.pem"',
+                'tls_server_name = "a"',
+                "tls_verify = false",
+            )
+        ),
+        (
+            (
+                f'{LISTENER}[[upstream]]\nservers = ["a", "rtmps://b"]\n'
+                'tls_verify = false\ntls_authorities = "/a.pem"'
+            ),
+            '[[upstream]] 1, key "tls_verify": false: tls_authorities is not used then; remove one of both',
+        ),
         (
             LISTENER + '[tls]\ncertificates = ["/a"]',
             '[tls], key "certificates": not used by any listener; add tls = true to one',

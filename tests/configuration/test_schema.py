@@ -102,6 +102,7 @@ def test_a_printed_configuration_is_valid_in_the_schema(schema: Draft7Validator)
         '[[listener]]\naddress = "unix:/run/a:b c.sock"',
         '[[listener]]\naddress = "systemd:http"',
         f'{LISTENER}[[upstream]]\nservers = ["media", "[::1]", "[fe80::1]:1936", "a_b.example.:1"]',
+        f'{LISTENER}[[upstream]]\nservers = ["rtmp://media", "RTMPS://[::1]"]\ntls_server_name = "::1"',
         f'{LISTENER}[website]\nserver = "www.example.org"',
         f'{LISTENER}[tunnel]\nlatency = "high"',
         f"{LISTENER}[tunnel]\nlatency = 0",
@@ -201,6 +202,7 @@ def test_every_key_has_a_description_and_its_default() -> None:
     without = {".".join(path) for path, key in KEYS.items() if "default" not in key}
     assert without == {
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
+        *("upstream.tls_authorities", "upstream.tls_certificate", "upstream.tls_server_name"),
         *("upstream.servers", "tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),

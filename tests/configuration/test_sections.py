@@ -197,6 +197,10 @@ def test_a_configuration_is_immutable() -> None:
             f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
             '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out the pat',
         ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["rtmps://a"]\ntls_server_name = "a..b"',
+            '[[upstream]] 1, key "tls_server_name": "a..b": expected a host name or IP address without',
+        ),
         (f"{LISTENER}[website]\n", '[website], key "server": missing'),
         (
             f'{LISTENER}[website]\nserver = "http://x"',

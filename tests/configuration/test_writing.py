@@ -67,6 +67,9 @@ def test_each_key_has_the_same_value_as_in_the_example(file: Path) -> None:
     # The second listener is the one that has all keys.
     document["listener"] = document["listener"][1:]
     document["tunnel"]["latency"] = 0.25
+    # The second upstream has the keys for TLS, and the first one all others.
+    first, second = document["upstream"]
+    document["upstream"] = [{**first, "tls_verify": True}, {**first, **second}]
     written = tomllib.loads(toml_of(load(file, text)))
     written["listener"] = written["listener"][1:]
     assert written == document
@@ -78,6 +81,11 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         '# Not set: [[listener]] 1, key "congestion_control"',
         '# Not set: [[listener]] 2, key "congestion_control"',
         '# Not set: [[listener]] 3, key "congestion_control"',
+        *(
+            f'# Not set: [[upstream]] {number}, key "{key}"'
+            for number in (1, 2)
+            for key in ("tls_authorities", "tls_certificate", "tls_server_name")
+        ),
         '# Not set: [admin], key "token_file"',
         '# Not set: [admin], key "certificate"',
         '# Not set: [admin], key "client_authorities"',

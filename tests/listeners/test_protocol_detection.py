@@ -15,9 +15,9 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import Listener, ListenerState
-from gateway.listeners.tls import TLSConnection
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
+from gateway.tls import TLSConnection
 from tests.helpers.line import Line
 from tests.helpers.logged import logged
 from tests.helpers.own_count import OwnCount

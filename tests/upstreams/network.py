@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from gateway.addresses import ServerAddress
 from gateway.protocols.limits import Limits
+from gateway.transport import EagerServer
 from gateway.upstreams.group import Choice, Group
 from gateway.upstreams.pool import Pool
 
@@ -54,9 +55,14 @@ class Network:
 
     def server(self) -> ServerAddress:
         """A server that accepts connections."""
-        port = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface=LOOPBACK)
+        return self.listen(Factory.forProtocol(Protocol))
+
+    def listen(self, factory: Factory, scheme: str = "rtmp") -> ServerAddress:
+        """A server with connections of this factory."""
+        port = self.reactor.listenTCP(0, factory, interface=LOOPBACK)
+        port.transport = EagerServer
         self._stack.callback(self._close, port)
-        return ServerAddress(LOOPBACK, port.getHost().port)
+        return ServerAddress(LOOPBACK, port.getHost().port, scheme)
 
     def dead_server(self) -> ServerAddress:
         """A server that refuses connections: its port is bound but not listening."""
@@ -103,6 +109,14 @@ class Network:
         transport: Any = client.transport
         assert f"{transport.getPeer().host}:{transport.getPeer().port}" == name
         return name
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Run the reactor until the condition holds."""
+        for _ in range(10 * TURNS):
+            if condition():
+                return
+            self.reactor.iterate(TURN_S)
+        raise AssertionError("the condition does not hold in time")
 
     def result_of(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         results: list[Any] = []

@@ -1,7 +1,7 @@
-"""TLS on an accepted connection, between the TCP transport and the protocol inside TLS.
+"""TLS on a connection, between the TCP transport and the protocol inside TLS.
 
-Offers the same methods as ``transport.EagerServer``. Received records are decrypted and delivered in one
-piece; each write becomes one write on the TCP transport, so a short answer is one TLS record in one
+Offers the same methods as the transports in transport.py. Received records are decrypted and delivered in
+one piece; each write becomes one write on the TCP transport, so a short answer is one TLS record in one
 segment. Nothing is queued here: the engine's two memory buffers are emptied on every call, and
 back-pressure is that of the TCP transport.
 
@@ -12,7 +12,8 @@ back-pressure is that of the TCP transport.
 
 An error affects no other connection. The end of the TCP stream without close_notify is treated like one
 with it: HTTP and RTMP messages have their own lengths, and players omit it. The caller enforces the
-deadline of the handshake; ``handshaken`` is called at its end.
+deadline of the handshake; ``handshaken`` is called at its end. After a failure, the ``protocol`` that the
+caller has set is notified that the connection is lost.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import Any, final
+from functools import partial
+from typing import Any
 
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -43,7 +45,15 @@ class _Stream(Enum):
     BROKEN = "broken"
 
 
-@final
+# Makes the engine that reads from the first buffer and writes to the second.
+Engine = Callable[[ssl.MemoryBIO, ssl.MemoryBIO], ssl.SSLObject]
+
+
+def of_server(context: ssl.SSLContext) -> Engine:
+    """The engines of accepted connections."""
+    return partial(context.wrap_bio, server_side=True)
+
+
 @implementer(IProtocol, IHalfCloseableProtocol)
 class TLSConnection:
     """``handshaken`` is called once, with this as the transport, and sets ``protocol``."""
@@ -51,6 +61,7 @@ class TLSConnection:
     __slots__ = (
         "_closing",
         "_deaf",
+        "_fault",
         "_handshaken",
         "_incoming",
         "_lost",
@@ -61,12 +72,10 @@ class TLSConnection:
         "protocol",
     )
 
-    def __init__(
-        self, context: ssl.SSLContext, handshaken: Callable[[TLSConnection], None]
-    ) -> None:
+    def __init__(self, make_engine: Engine, handshaken: Callable[[TLSConnection], None]) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = make_engine(self._incoming, self._outgoing)
         self._handshaken: Callable[[TLSConnection], None] | None = handshaken
         self._transport: Any = None
         self._refusals = 0
@@ -74,6 +83,8 @@ class TLSConnection:
         self._deaf = False
         self._closing = False
         self._lost: Failure | None = None
+        # The engine's error after the handshake.
+        self._fault: ssl.SSLError | None = None
         self.protocol: Any = None
 
     # The transport below calls
@@ -185,7 +196,8 @@ class TLSConnection:
             pass
         except ssl.SSLZeroReturnError:
             return pieces, _Stream.ENDED
-        except ssl.SSLError:
+        except ssl.SSLError as error:
+            self._fault = error
             return pieces, _Stream.BROKEN
         return pieces, _Stream.OPEN
 
@@ -197,13 +209,18 @@ class TLSConnection:
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self.protocol.readConnectionLost()
         else:
-            self.loseConnection()
+            self._say_goodbye()
+            self._close(ConnectionDone())
 
     def _break_off(self, cause: Exception) -> None:
         """Close after an error, and send an alert if the write buffer has room."""
         self._deaf = self._closing = True
-        self._lost = Failure(cause)
         self._flush()
+        self._close(cause)
+
+    def _close(self, cause: Exception) -> None:
+        """Close without waiting for the peer to read; the protocol is told of ``cause``."""
+        self._lost = Failure(cause)
         self._transport.unregisterProducer()
         if self._transport.unsent:
             self._transport.abortConnection()

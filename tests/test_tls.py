@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
-from gateway.listeners.tls import TLSConnection
+from gateway.tls import TLSConnection, of_server
 from tests.helpers.line import Line
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -145,7 +145,7 @@ class Server:
         self.above = above
         self.handshakes = 0
         self.line = Line(room)
-        self.tls = TLSConnection(context, self._handshaken)
+        self.tls = TLSConnection(of_server(context), self._handshaken)
         self.line.connect(self.tls)
 
     def _handshaken(self, tls: TLSConnection) -> None:

@@ -1,0 +1,158 @@
+"""One attempt to connect to an IP address: TCP, a header in front of everything, and TLS.
+
+    TCP connects       the header is sent, then the TLS handshake begins; without TLS, the attempt succeeds
+    handshake ends     the attempt succeeds: the protocol gets its transport
+
+Both have one deadline. The protocol learns nothing of an attempt that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+from gateway.protocols.limits import Limits
+from gateway.tls import TLSConnection
+from gateway.transport import EagerConnector
+from gateway.upstreams.tls_client import ServerTLS, TLSFailed, failure_of
+
+VANISHED_S = Limits().vanished_s
+
+
+@frozen
+class Settings:
+    """``timeout_s``: for the attempt. ``vanished_s``: an established connection is lost if the server
+    acknowledges nothing for that long. ``header``: sent before everything else. ``tls``: None without TLS.
+    """
+
+    port: int
+    timeout_s: float
+    vanished_s: float = VANISHED_S
+    header: bytes = b""
+    tls: ServerTLS | None = None
+
+
+@final
+class _Announced:
+    """Sends ``header`` before the protocol learns of its connection."""
+
+    def __init__(self, protocol: Any, header: bytes) -> None:
+        self._protocol = protocol
+        self._header = header
+
+    def makeConnection(self, transport: Any) -> None:
+        transport.protocol = self._protocol
+        transport.write(self._header)
+        self._protocol.makeConnection(transport)
+
+
+@final
+class Attempt(ClientFactory):
+    """``done`` fires when the attempt has succeeded, or fails with Twisted's ConnectError or a subclass.
+
+    ``lost`` is called when a connection has ended whose attempt had succeeded.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Any,
+        settings: Settings,
+        lost: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._reactor = reactor
+        self._protocol = protocol
+        self._settings = settings
+        self._lost = lost
+        self._connector: Any = None
+        self._deadline = 0.0
+        # The deadline's timer during the TLS handshake.
+        self._late: Any = None
+        self._is_decided = self._has_succeeded = False
+        self.done: Deferred[None] = Deferred()
+
+    def connect(self, host: str) -> None:
+        """Begin. Must be called once."""
+        settings = self._settings
+        self._deadline = self._reactor.seconds() + settings.timeout_s
+        self._connector = EagerConnector(
+            host, settings.port, self, settings.timeout_s, None, self._reactor
+        )
+        self._connector.vanished_s = settings.vanished_s
+        self._connector.connect()
+
+    # Twisted's connector calls
+
+    def buildProtocol(self, addr: object) -> Any:
+        settings = self._settings
+        if settings.tls is None:
+            self._succeed()
+            return self._behind_header(self._protocol)
+        left_s = max(0.0, self._deadline - self._reactor.seconds())
+        self._late = self._reactor.callLater(left_s, self._expire)
+        tls = settings.tls.connection(self._handshaken)
+        tls.protocol = self
+        return self._behind_header(tls)
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        self._fail(reason)
+
+    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
+        if self._has_succeeded:
+            self._lost()
+
+    # The TLS connection calls, in place of the protocol during the handshake
+
+    def _handshaken(self, tls: TLSConnection) -> None:
+        self._late.cancel()
+        self._succeed()
+        tls.protocol = self._protocol
+        self._protocol.makeConnection(tls)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._fail(Failure(failure_of(reason.value)))
+
+    # The inside
+
+    def _behind_header(self, protocol: Any) -> Any:
+        header = self._settings.header
+        return _Announced(protocol, header) if header else protocol
+
+    def _succeed(self) -> None:
+        self._is_decided = self._has_succeeded = True
+        # The protocol gets its transport when this has returned.
+        self._reactor.callLater(0, self.done.callback, None)
+
+    def _fail(self, reason: Failure) -> None:
+        if self._is_decided:
+            return
+        self._is_decided = True
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        self.done.errback(reason)
+
+    def _expire(self) -> None:
+        self._fail(Failure(TLSFailed("it does not complete the TLS handshake in time")))
+        self._connector.transport.abortConnection()
+
+
+def dial(
+    reactor: Any,
+    host: str,
+    port: int,
+    protocol: IProtocol,
+    timeout_s: float,
+    vanished_s: float = VANISHED_S,
+) -> Deferred[None]:
+    """Connect ``protocol`` to an IP address, without header and TLS. Fails as ``Attempt.done`` does."""
+    attempt = Attempt(reactor, protocol, Settings(port, timeout_s, vanished_s))
+    attempt.connect(host)
+    return attempt.done
