@@ -121,6 +121,16 @@ class ServerAddress:
         """Whether it is reached by TLS."""
         return self.scheme in ("rtmps", "rtmpts")
 
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether RTMP is tunnelled to it through HTTP."""
+        return self.scheme in ("rtmpt", "rtmpts")
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field of HTTP requests to it."""
+        return _joined(self.host.partition("%")[0], self.port)
+
     def __str__(self) -> str:
         joined = _joined(self.host, self.port)
         return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"

@@ -20,8 +20,10 @@ from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
+from gateway.protocols.tunnel_client.requests import Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
+from gateway.upstreams.tunnel_transport import TunnelTransport
 
 # Of the gateway itself, for servers that expect to be told of a client.
 _OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
@@ -157,18 +159,25 @@ async def connect(
     vanished_s: float = VANISHED_S,
     client: str | None = "",
     lost: Callable[[], object] = lambda: None,
+    opens: bool = True,
 ) -> None:
-    """Connect ``protocol`` to the next address of the server, by TLS if its scheme says so.
+    """Connect ``protocol`` to the next address of the server, by TLS and through a tunnel if its scheme
+    says so.
 
     ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
+    Without ``opens``, the connection to a tunnel server is enough, and no session is opened.
     ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
     subclass, and ResourcesExhausted if local resources are used up.
     """
     host = server.next_host()
     header, port = server.header(host, client), server.address.port
-    attempt = Attempt(
-        reactor, protocol, Settings(port, timeout_s, vanished_s, header, server.tls), lost
-    )
+    settings = Settings(port, timeout_s, vanished_s, header, server.tls)
+    attempt: Attempt | TunnelTransport
+    if opens and server.address.is_tunnel:
+        requests = Requests(server.address.authority, client or "")
+        attempt = TunnelTransport(reactor, protocol, settings, requests, lost)
+    else:
+        attempt = Attempt(reactor, protocol, settings, lost)
     attempt.connect(host)
     try:
         await attempt.done

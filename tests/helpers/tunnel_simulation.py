@@ -84,11 +84,11 @@ class Simulation:
 
     # Links
 
-    def connect(self, link: int) -> None:
+    def connect_link(self, link: int) -> None:
         assert self.connections[link] is None
         self.to_connect.add(link)
 
-    def write(self, link: int, first: bytes, second: bytes) -> None:
+    def write_link(self, link: int, first: bytes, second: bytes) -> None:
         connection = self.connections[link]
         assert connection is not None, "written to a connection that is not established"
         self.requests.append(first.partition(b" HTTP/")[0])
@@ -98,7 +98,7 @@ class Simulation:
             first = first.replace(b"Connection: keep-alive", b"Connection: Keep-Alive")
         connection.up += first + second
 
-    def close(self, link: int) -> None:
+    def close_link(self, link: int) -> None:
         self.to_connect.discard(link)
         connection, self.connections[link] = self.connections[link], None
         if connection is not None:

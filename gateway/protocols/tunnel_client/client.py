@@ -166,7 +166,7 @@ class TunnelClient:
     # The connections call
 
     def connected(self, link: int, now: float) -> None:
-        """``Links.connect`` was successful."""
+        """``Links.connect_link`` was successful."""
         self._exchange.connected(link, now)
 
     def receive(self, link: int, data: bytes, now: float) -> None:
@@ -175,7 +175,7 @@ class TunnelClient:
         self._advance(now)
 
     def lost(self, link: int, now: float, end: End = End.LOST, cause: str = "") -> None:
-        """A connection was lost, or ``Links.connect`` has failed."""
+        """A connection was lost, or ``Links.connect_link`` has failed."""
         self._exchange.lost(link, now, end, cause)
         self._advance(now)
 

@@ -115,10 +115,10 @@ class Exchange:
         """Close the connections, after ``last`` on one of them. Nothing follows."""
         for lane in self._lanes:
             if lane.is_connected and last:
-                self._links.write(lane.index, last, b"")
+                self._links.write_link(lane.index, last, b"")
                 last = b""
             if lane.is_connected or lane.is_connecting:
-                self._links.close(lane.index)
+                self._links.close_link(lane.index)
             lane.reset()
         self.in_flight.clear()
         self._waiting.clear()
@@ -181,12 +181,12 @@ class Exchange:
             lane.commands.append(command)
             self._last = lane
             if command.kind is Kind.OPEN:
-                self._links.write(lane.index, self._requests.open(), b"")
+                self._links.write_link(lane.index, self._requests.open(), b"")
             else:
                 head = self._requests.head(
                     command.kind, self.session_id, command.number, len(command.body)
                 )
-                self._links.write(lane.index, head, command.body)
+                self._links.write_link(lane.index, head, command.body)
 
     def _lane_for_next(self, now: float) -> Lane | None:
         """The connection for the next command; None if there is none yet."""
@@ -206,7 +206,7 @@ class Exchange:
         if not lane.is_connecting and (now >= self._retry_at or self._retry_at == inf):
             lane.is_connecting = True
             self._retry_at = inf
-            self._links.connect(lane.index)
+            self._links.connect_link(lane.index)
 
     # Answers
 
@@ -301,7 +301,7 @@ class Exchange:
         self._wait_again(self._close(lane))
 
     def _close(self, lane: Lane) -> list[Command]:
-        self._links.close(lane.index)
+        self._links.close_link(lane.index)
         return lane.reset()
 
     def _wait_again(self, unanswered: list[Command]) -> None:

@@ -24,12 +24,12 @@ class Links(Protocol):
     called from within these.
     """
 
-    def connect(self, link: int) -> None:
+    def connect_link(self, link: int) -> None:
         """Connect. ``connected`` or ``lost`` follows."""
 
-    def write(self, link: int, first: bytes, second: bytes) -> None: ...
+    def write_link(self, link: int, first: bytes, second: bytes) -> None: ...
 
-    def close(self, link: int) -> None:
+    def close_link(self, link: int) -> None:
         """Close the connection after what was written. No event of it follows."""
 
 
