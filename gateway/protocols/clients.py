@@ -1,13 +1,13 @@
 """Client programs, recognised by the head of their open request.
 
-Two programs use an answer's bytes as they arrive, and so can get streamed answers (PROTOCOL.md, Streamed
+Three programs use an answer's bytes as they arrive, and so can get streamed answers (PROTOCOL.md, Streamed
 answers). Their heads were captured from FFmpeg 5.1 and rtmpdump 2.4, whose librtmp is also used by
 GStreamer, VLC and old OBS.
 
     program   framing of a streamed answer   recognised by
     FFmpeg    chunked                        ``Icy-MetaData``, which no Flash Player asks for
     librtmp   a declared length              the seven fields that it sends, in its order
-    gateway   none                           ``RTMPT-Options`` (``tunnel_options``)
+    gateway   chunked                        ``RTMPT-Options`` (``tunnel_options``)
 
 A connection is direct if nothing indicates a proxy. ``Via``, ``X-Forwarded-For``, ``Forwarded``,
 ``X-Real-IP`` and HTTP/1.0 indicate one that identifies itself. ``Connection`` reveals one that does not:
@@ -50,7 +50,7 @@ class Client:
 
 FFMPEG: Final = Client(Framing.CHUNKED, tries_again=True)
 LIBRTMP: Final = Client(Framing.DECLARED)
-GATEWAY: Final = Client(resumes=True)
+GATEWAY: Final = Client(Framing.CHUNKED, resumes=True)
 OTHER: Final = Client()
 
 _ICY: Final = b"icy-metadata"

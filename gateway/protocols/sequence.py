@@ -16,7 +16,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, Meaning, Retries
 from gateway.protocols.stream_policy import StreamPolicy
-from gateway.protocols.tunnel_options import ALL_ARRIVED, small_answer_bytes
+from gateway.protocols.tunnel_options import ALL_ARRIVED, SMALL_BYTES
 from gateway.protocols.window import Window
 from gateway.protocols.withheld_answers import WithheldAnswers
 
@@ -113,9 +113,8 @@ class CommandSequence(WithheldAnswers):
 
     def _set_most_bytes(self, all_arrived: bool) -> None:
         """Limit the next answer, so that all that may have to be repeated are kept."""
-        limits = self._limits
-        answer_bytes = limits.answer_bytes if all_arrived else small_answer_bytes(limits)
-        self._most_bytes = answer_bytes - 1
+        self._all_arrived = all_arrived
+        self._most_bytes = (self._limits.answer_bytes if all_arrived else SMALL_BYTES) - 1
 
     def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
         """Hold a command if its answer can be streamed. Returns whether it is held.
@@ -260,6 +259,9 @@ class CommandSequence(WithheldAnswers):
             answer = self._repeat_held(number, now)
             self._conclude(now)
             return answer
+        if self._stream is not None and number == self._streamed and self._policy.resumes:
+            # The loss of its connection has not been noticed here yet.
+            self._finish(self._stream, now)
         if self._next - number > len(self._replay):
             raise NotFound("the answer is no longer kept")
         if number < self._first and not self._ended:

@@ -44,15 +44,15 @@ def policy_for(
     client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float, limits: Limits
 ) -> StreamPolicy:
     """The policy for a session that ``client`` opened with these fields."""
-    if client.resumes and most_commands(limits):
-        return StreamPolicy(None, Delivery.CLIENT, answer_s, resumes=True)
     cause = None
+    resumes = client.resumes and most_commands(limits) > 0
     if mode is StreamedAnswers.NEVER:
         cause = Delivery.OFF
-    elif client.framing is None:
+    elif client.framing is None or client.resumes != resumes:
         cause = Delivery.CLIENT
     elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
         cause = Delivery.PROXY
     if cause is not None:
-        return StreamPolicy(None, cause, answer_s)
-    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, mode is StreamedAnswers.ALWAYS)
+        return StreamPolicy(None, cause, answer_s, resumes=resumes)
+    is_always = mode is StreamedAnswers.ALWAYS
+    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, is_always, resumes)

@@ -32,8 +32,8 @@ _DIRECT: Final = b"direct"
 _WINDOW: Final = re.compile(rb"resume=([0-9]{1,3})")
 # The body of an idle that says that all earlier answers have arrived.
 ALL_ARRIVED: Final = b"\x01"
-# Smaller answers would carry less than one record.
-_LEAST_BYTES: Final = 4096
+# The most of an answer while earlier ones may have to be repeated.
+SMALL_BYTES: Final = 4096
 # As many commands in flight carry 10 Mbit/s over a round trip of 0.2 s, in sends of 8 kB.
 _MOST_COMMANDS: Final = 32
 
@@ -58,12 +58,12 @@ def most_commands(limits: Limits) -> int:
         _MOST_COMMANDS,
     )
     room_bytes = limits.replay_bytes - limits.answer_bytes
-    return commands if commands > 1 and room_bytes >= commands * _LEAST_BYTES else 0
+    return commands if commands > 1 and room_bytes >= commands * SMALL_BYTES else 0
 
 
-def small_answer_bytes(limits: Limits) -> int:
-    """The most that an answer has if earlier ones may not have arrived. For gateways that agree."""
-    return (limits.replay_bytes - limits.answer_bytes) // most_commands(limits)
+def streamed_answer_bytes(limits: Limits) -> int:
+    """The most of a streamed answer, for gateways that agree: the small ones behind it are kept too."""
+    return limits.replay_bytes - most_commands(limits) * SMALL_BYTES
 
 
 def answer_field(limits: Limits, direct: bool) -> bytes:

@@ -151,20 +151,22 @@ class Simulation:
         elif connection.is_ended:
             self._lose(link)
 
-    def cut(self, link: int, arrives: bool = False) -> None:
-        """Cut a connection. ``arrives``: what the client has sent on it arrives nevertheless."""
+    def cut(self, link: int, arrives: bool = False, unnoticed: bool = False) -> None:
+        """Cut a connection. ``arrives``: what the client has sent on it arrives nevertheless.
+        ``unnoticed``: the gateway is not told.
+        """
         connection = self.connections[link]
         if connection is not None:
             if arrives:
                 self.move_up(link)
-            self._lose(link)
+            self._lose(link, unnoticed)
 
-    def _lose(self, link: int) -> None:
+    def _lose(self, link: int, unnoticed: bool = False) -> None:
         connection = self.connections[link]
         if connection is None:
             return
         self.connections[link] = None
-        if not connection.wire.lost:
+        if not (connection.wire.lost or unnoticed):
             connection.wire.lose()
         self.client.lost(link, self.now)
 

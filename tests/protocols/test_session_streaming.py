@@ -9,7 +9,8 @@ from gateway.protocols.clients import FFMPEG, LIBRTMP, OTHER, Client, Framing
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.stream_policy import Delivery, StreamPolicy, policy_for
-from gateway.protocols.streaming import MOST_BYTES, PAUSE_S, PLAYING_BYTES, REST_S
+from gateway.protocols.streamed_answer import MOST_BYTES
+from gateway.protocols.streaming import PAUSE_S, PLAYING_BYTES, REST_S
 from tests.helpers.session_recording import Conversation, Reply
 from tests.protocols.test_clients import FFMPEG_HEAD, LIBRTMP_HEAD, fields_of, with_field
 

@@ -16,6 +16,8 @@ _STEPS = 150
 # The disorder may delay a connection for long.
 _PATIENT = Limits(gap_s=60.0, unused_session_s=60.0, silent_session_s=60.0)
 _SIZES = (1, 30, 180, 300, 1000, 5000, 100_000, 100_000)
+# Sizes of written data: those of a player, whose answers are streamed, are small.
+_WRITTEN = {"publisher": _SIZES, "player": (1, 30)}
 
 
 class Stream:
@@ -35,7 +37,8 @@ class Stream:
 class Disorder:
     """Random events on a simulated session. They are drawn by their weights."""
 
-    def __init__(self, simulation: Simulation, random: Random) -> None:
+    def __init__(self, simulation: Simulation, random: Random, role: str = "publisher") -> None:
+        self._written = _WRITTEN[role]
         self.simulation = simulation
         self.up, self.down = Stream(), Stream()
         self._random = random
@@ -55,7 +58,8 @@ class Disorder:
         assert self.down.made.startswith(self.simulation.down)
 
     def _write(self) -> None:
-        self.simulation.client.write(self.up.take(self._random.choice(_SIZES)), self.simulation.now)
+        size = self._random.choice(self._written)
+        self.simulation.client.write(self.up.take(size), self.simulation.now)
 
     def _say(self) -> None:
         upstream = self.simulation.upstream
@@ -69,20 +73,22 @@ class Disorder:
         self.simulation.move_down(self._random.randrange(2), self._random.choice(_SIZES))
 
     def _cut(self) -> None:
-        self.simulation.cut(self._random.randrange(2), self._random.random() < 0.5)
+        arrives, unnoticed = self._random.random() < 0.5, self._random.random() < 0.5
+        self.simulation.cut(self._random.randrange(2), arrives, unnoticed)
 
     def _pass(self) -> None:
         self.simulation.passes(self._random.choice((0.001, 0.1, 0.6)))
 
 
+@pytest.mark.parametrize("role", _WRITTEN)
 @pytest.mark.parametrize("direct", [True, False])
 @settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_with_a_gateway_all_data_arrives_once_and_in_order_through_any_cuts(
-    direct: bool, seed: int
+    direct: bool, role: str, seed: int
 ) -> None:
     simulation = Simulation(direct=direct, limits=_PATIENT).open()
-    disorder = Disorder(simulation, Random(seed))
+    disorder = Disorder(simulation, Random(seed), role)
     disorder.run()
     simulation.settle(2.0)
     assert simulation.end is None, simulation.cause
