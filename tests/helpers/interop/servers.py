@@ -47,7 +47,7 @@ error_log stderr;
 
 _HAPROXY = """
 defaults
-    mode tcp
+    mode {mode}
     timeout connect 5s
     timeout client 20s
     timeout server 20s
@@ -148,13 +148,14 @@ def nginx_rtmp() -> Path:
 
 
 def start_haproxy(
-    programs: Programs, port: int, server_options: str, bind_options: str = ""
+    programs: Programs, port: int, server_options: str, bind_options: str = "", mode: str = "tcp"
 ) -> int:
     """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
     needs("haproxy")
     with socket.create_server((LOOPBACK, 0)) as listening:
         configuration = programs.new_folder("haproxy") / "haproxy.cfg"
         text = _HAPROXY.format(
+            mode=mode,
             descriptor=listening.fileno(),
             loopback=LOOPBACK,
             port=port,
