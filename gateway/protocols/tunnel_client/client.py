@@ -168,6 +168,7 @@ class TunnelClient:
     def connected(self, link: int, now: float) -> None:
         """``Links.connect_link`` was successful."""
         self._exchange.connected(link, now)
+        self._advance(now)
 
     def receive(self, link: int, data: bytes, now: float) -> None:
         """Bytes from the server."""
