@@ -67,6 +67,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     Network: _strings(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?"),
     values.AbsolutePath: _strings(r"/.*"),
     values.Host: _strings(values.HOST_NAME.pattern),
+    values.IPAddress: _strings(r"[0-9A-Fa-f:.]+(%.+)?"),
     values.ServerName: _strings(r"[^/\[\]]+"),
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),

@@ -296,8 +296,13 @@ def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, i
 def is_host(host: str) -> bool:
     """Whether it is a host name or an IPv4 address. Digits and dots alone must be an IPv4 address."""
     if re.fullmatch(r"[0-9.]+", host):
-        return _is_version(host, IPv4Address)
+        return is_ipv4(host)
     return _HOST_NAME.fullmatch(host) is not None
+
+
+def is_ipv4(host: str) -> bool:
+    """Whether it is an IPv4 address."""
+    return _is_version(host, IPv4Address)
 
 
 def is_ipv6(host: str) -> bool:

@@ -49,6 +49,10 @@ _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
 _NO_ROUND_TRIP = 0xFFFFFFFF
 
+# IP_BIND_ADDRESS_NO_PORT of linux/in.h, which ``socket`` has since Python 3.12. Without it, binding a
+# source address takes a port that connections to other servers cannot share.
+_BIND_ADDRESS_NO_PORT = 24
+
 # Errors of a connection whose peer has vanished: the time-out of the probes, or an ICMP or neighbour
 # discovery error in the meantime.
 _VANISHED = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
@@ -342,6 +346,7 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
     """A connection to an upstream."""
 
     last_bytes = _LAST_OF_SERVER_BYTES
+    connector: Any
 
     def createInternetSocket(self) -> socket.socket:
         created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
@@ -349,13 +354,29 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
             created.close()
             raise OSError(EMFILE, os.strerror(EMFILE))
         created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.connector.source_address:
+            _bind(created, self.connector.source_address)
         return created
 
 
+def _bind(unconnected: socket.socket, source_address: str) -> None:
+    """Closes the socket if the address cannot be bound; Twisted's own binding leaves it open."""
+    try:
+        unconnected.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        unconnected.bind((source_address, 0))
+    except OSError:
+        unconnected.close()
+        raise
+
+
 class EagerConnector(tcp.Connector):
-    """A connector whose connections are ``EagerClient``s, with detection of vanished servers."""
+    """A connector whose connections are ``EagerClient``s, with detection of vanished servers.
+
+    ``source_address``: an address of this machine; empty if the system chooses it.
+    """
 
     vanished_s = 15.0
+    source_address = ""
 
     def _makeTransport(self) -> EagerClient:
         make: Any = EagerClient

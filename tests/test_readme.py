@@ -29,6 +29,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "privkey.pem": key,
         "node.pem": key + chain + root,
         "nodes.pem": root,
+        "gateway.pem": key + chain,
+        "ca.pem": root,
     }.items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
@@ -51,7 +53,7 @@ def test_each_configuration_in_the_readme_is_valid(
 
 
 def test_the_recipes_are_there() -> None:
-    assert len(CONFIGURATIONS) == 11
+    assert len(CONFIGURATIONS) == 12
 
 
 def test_the_trial_configuration_is_valid() -> None:

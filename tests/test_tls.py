@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count, islice
 from typing import Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -19,6 +16,7 @@ from zope.interface import implementer
 
 from gateway.tls import TLSConnection, of_server
 from tests.helpers.line import Line
+from tests.helpers.renegotiations import CIPHER, renegotiations
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
@@ -479,7 +477,7 @@ def renegotiating(context: ssl.SSLContext) -> tuple[Server, SSL.Connection]:
     """A client of TLS 1.2 that supports renegotiation, after its handshake."""
     server = Server(context, HalfCloseable())
     client_context = SSL.Context(SSL.TLSv1_2_METHOD)
-    client_context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256")
+    client_context.set_cipher_list(CIPHER)
     client = SSL.Connection(client_context, None)
     client.set_connect_state()
     taken = 0
@@ -518,32 +516,10 @@ def test_a_renegotiation_is_refused_and_the_connection_continues(context: ssl.SS
 def test_a_client_that_repeats_renegotiation_is_disconnected(context: ssl.SSLContext) -> None:
     """Otherwise the refusals for a client that does not read accumulate in memory."""
     server, client = renegotiating(context)
-    encrypt = records_of(client)
+    encrypt = renegotiations(client, is_server=False)
     writes = len(server.line.writes)
     for _ in range(100):
         server.line.says(next(encrypt))
     assert server.line.is_gone
     assert len(server.line.writes) - writes < 10
     assert server.handshakes == 1
-
-
-def records_of(client: SSL.Connection) -> Iterator[bytes]:
-    """Records that each request a renegotiation (RFC 5246, 6.3; RFC 5288, 3)."""
-    secret, randoms = client.master_key(), client.server_random() + client.client_random()
-    keys = b"".join(islice(_expanded(secret, b"key expansion" + randoms), 2))
-    engine, salt = AESGCM(keys[:16]), keys[32:36]
-    hello = b"\x01\x00\x00\x00"
-    # The client's Finished was its first encrypted record.
-    for number in count(1):
-        nonce = number.to_bytes(8, "big")
-        head = nonce + b"\x16\x03\x03" + len(hello).to_bytes(2, "big")
-        sealed = nonce + engine.encrypt(salt + nonce, hello, head)
-        yield b"\x16\x03\x03" + len(sealed).to_bytes(2, "big") + sealed
-
-
-def _expanded(secret: bytes, seed: bytes) -> Iterator[bytes]:
-    """P_SHA256 of RFC 5246, 5."""
-    link = seed
-    while True:
-        link = hmac.digest(secret, link, "sha256")
-        yield hmac.digest(secret, link + seed, "sha256")

@@ -21,6 +21,7 @@ from gateway.configuration.values import (
     CongestionControl,
     HealthCheck,
     Host,
+    IPAddress,
     Latency,
     LogFormat,
     LogLevel,
@@ -69,6 +70,7 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+    source_address: IPAddress | None = None
     tls_authorities: AbsolutePath | None = None
     tls_certificate: AbsolutePath | None = None
     tls_verify: bool = True

@@ -17,6 +17,7 @@ from gateway.addresses import (
     ServerAddress,
     TcpAddress,
     is_host,
+    is_ipv4,
     is_ipv6,
     parse_listen_address,
     parse_network,
@@ -32,6 +33,8 @@ Latency = NewType("Latency", float)
 AbsolutePath = NewType("AbsolutePath", str)
 # A host name or IP address as in the Host header, lower case, without a port.
 Host = NewType("Host", str)
+# An IP address, without brackets.
+IPAddress = NewType("IPAddress", str)
 # A server's host name or IP address, without brackets.
 ServerName = NewType("ServerName", str)
 # The website's server: its default port is 80.
@@ -100,6 +103,13 @@ def parse_host(value: object) -> Host:
     )
 
 
+def parse_ip_address(value: object) -> IPAddress:
+    """An IPv4 or IPv6 address, without a port."""
+    if isinstance(value, str) and (is_ipv4(value) or is_ipv6(value)):
+        return IPAddress(value)
+    raise ValueError(f'{quoted(value)}: expected an IP address without a port, such as "10.0.0.5"')
+
+
 def parse_server_name(value: object) -> ServerName:
     """A host name or an IP address, as a server's certificate has it."""
     if isinstance(value, str) and (is_host(value) or is_ipv6(value)):
@@ -150,6 +160,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
+    IPAddress: parse_ip_address,
     ServerName: parse_server_name,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,

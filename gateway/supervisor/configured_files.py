@@ -1,4 +1,5 @@
-"""Checks of the files that the configuration names: certificates, token, authorities, access log.
+"""Checks of what the configuration names outside itself: certificates, token, authorities, access log, this
+machine's addresses and algorithms.
 
 They run for ``--check``, at the start and before a reload, with the functions that later read the files
 again for use. Each line has the key's place in the configuration, and the file.
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from stat import S_IROTH
 
+from gateway.addresses import quoted
 from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
@@ -19,11 +22,12 @@ from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
 from gateway.workers.peering.node_tls import NodeTls
+from gateway.workers.proxy_loops import is_local
 from gateway.workers.upstream_tls import client_tls
 
 
 def check(configuration: Config, now: float) -> None:
-    """Read all files. Raises ConfigurationError with one line for each fault."""
+    """Read all files, and look for the rest. Raises ConfigurationError with one line for each fault."""
     faults = []
     for read in _reads(configuration, now):
         try:
@@ -61,8 +65,10 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
             yield partial(read, settings, configuration.source)
     if configuration.node.certificate is not None and configuration.node.authorities is not None:
         yield partial(NodeTls, configuration)
-    for index in range(len(configuration.upstreams)):
-        yield partial(client_tls, configuration, index)
+    for index, upstream in enumerate(configuration.upstreams):
+        yield partial(client_tls, configuration, index, now)
+        if upstream.source_address is not None:
+            yield partial(_check_source_address, configuration, index, upstream.source_address)
     yield partial(_check_access_log, configuration)
     for index, listener in enumerate(configuration.listeners):
         if listener.congestion_control:
@@ -72,6 +78,14 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
 def _check_congestion_control(configuration: Config, index: int) -> None:
     with configuration.source.at("listener", index, "congestion_control"):
         check_congestion_control(configuration.listeners[index].congestion_control)
+
+
+def _check_source_address(configuration: Config, index: int, address: str) -> None:
+    if not is_local(ip_address(address)):
+        with configuration.source.at("upstream", index, "source_address"):
+            raise ConfigurationError(
+                f"{quoted(address)}: no address of this machine; name one that `ip address` lists"
+            )
 
 
 def _check_access_log(configuration: Config) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import uniform
+from time import time
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
@@ -42,7 +43,8 @@ class _Checked:
     def __init__(
         self, address: ServerAddress, upstream: Upstream, kind: Kind, tls: ClientTLS | None
     ) -> None:
-        self.server = Server(address, proxy_protocol=upstream.proxy_protocol, tls=tls)
+        source_address = upstream.source_address or ""
+        self.server = Server(address, "upstream", upstream.proxy_protocol, tls, source_address)
         self.kind = kind
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
@@ -90,7 +92,7 @@ class HealthChecks:
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
-            tls = client_tls(configuration, index)
+            tls = client_tls(configuration, index, time())
             for address in upstream.servers:
                 checked = _Checked(address, upstream, kind, tls)
                 known = before.get(checked.server.name)

@@ -29,6 +29,7 @@ VANISHED_S = Limits().vanished_s
 class Settings:
     """``timeout_s``: for the attempt. ``vanished_s``: an established connection is lost if the server
     acknowledges nothing for that long. ``header``: sent before everything else. ``tls``: None without TLS.
+    ``source_address``: an address of this machine; empty if the system chooses it.
     """
 
     port: int
@@ -36,6 +37,7 @@ class Settings:
     vanished_s: float = VANISHED_S
     header: bytes = b""
     tls: ServerTLS | None = None
+    source_address: str = ""
 
 
 @final
@@ -56,7 +58,8 @@ class _Announced:
 class Attempt(ClientFactory):
     """``done`` fires when the attempt has succeeded, or fails with Twisted's ConnectError or a subclass.
 
-    ``lost`` is called when a connection has ended whose attempt had succeeded.
+    ``won`` is called before that, when the protocol is about to get its transport. ``lost`` is called when
+    a connection has ended whose attempt had succeeded.
     """
 
     noisy = False
@@ -67,11 +70,13 @@ class Attempt(ClientFactory):
         protocol: Any,
         settings: Settings,
         lost: Callable[[], object] = lambda: None,
+        won: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._protocol = protocol
         self._settings = settings
         self._lost = lost
+        self._won = won
         self._connector: Any = None
         self._deadline = 0.0
         # The deadline's timer during the TLS handshake.
@@ -87,7 +92,16 @@ class Attempt(ClientFactory):
             host, settings.port, self, settings.timeout_s, None, self._reactor
         )
         self._connector.vanished_s = settings.vanished_s
+        self._connector.source_address = settings.source_address
         self._connector.connect()
+
+    def cancel(self) -> None:
+        """Give up an attempt that has not succeeded; ``done`` does not fire."""
+        self._decide()
+        if self._connector.state == "connecting":
+            self._connector.stopConnecting()
+        elif self._connector.state == "connected":
+            self._connector.transport.abortConnection()
 
     # Twisted's connector calls
 
@@ -112,7 +126,6 @@ class Attempt(ClientFactory):
     # The TLS connection calls, in place of the protocol during the handshake
 
     def _handshaken(self, tls: TLSConnection) -> None:
-        self._late.cancel()
         self._succeed()
         tls.protocol = self._protocol
         self._protocol.makeConnection(tls)
@@ -127,17 +140,21 @@ class Attempt(ClientFactory):
         return _Announced(protocol, header) if header else protocol
 
     def _succeed(self) -> None:
-        self._is_decided = self._has_succeeded = True
+        self._decide()
+        self._has_succeeded = True
+        self._won()
         # The protocol gets its transport when this has returned.
         self._reactor.callLater(0, self.done.callback, None)
 
     def _fail(self, reason: Failure) -> None:
-        if self._is_decided:
-            return
+        if not self._is_decided:
+            self._decide()
+            self.done.errback(reason)
+
+    def _decide(self) -> None:
         self._is_decided = True
         if self._late is not None and self._late.active():
             self._late.cancel()
-        self.done.errback(reason)
 
     def _expire(self) -> None:
         self._fail(Failure(TLSFailed("it does not complete the TLS handshake in time")))

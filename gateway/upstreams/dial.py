@@ -6,12 +6,13 @@ that a slow resolver does not delay sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from errno import EADDRNOTAVAIL
+from itertools import zip_longest
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
@@ -22,6 +23,7 @@ from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
+from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
 from gateway.upstreams.tunnel_transport import TunnelTransport
 
@@ -36,8 +38,8 @@ class Server:
     """A server and the addresses of its name at the last resolution.
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
-    "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``connections``: the open ones of
-    sessions.
+    "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
+    are connected to, empty if the system chooses it. ``connections``: the open ones of sessions.
     """
 
     def __init__(
@@ -46,16 +48,19 @@ class Server:
         role: str = "upstream",
         proxy_protocol: str = "off",
         tls: ClientTLS | None = None,
+        source_address: str = "",
     ) -> None:
         self.address = address
         self.name = str(address)
         self.role = role
         self.proxy_protocol = proxy_protocol
         self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
+        self.source_address = source_address
         self.connections = 0
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
+        self._beaten: set[str] = set()
         self._turn = 0
 
     async def look_up(self, reactor: Any) -> None:
@@ -69,18 +74,37 @@ class Server:
                 f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
                 "check its spelling and this machine's resolver"
             )
+        if self.source_address:
+            hosts = [host for host in hosts if (":" in host) == (":" in self.source_address)]
+        if not hosts:
+            raise ConfigurationError(
+                f"{self.role} {self.name}: the name {self.address.host!r} has no address of the family of"
+                f" source_address, {self.source_address}; name another source address, or remove it"
+            )
         self._hosts = hosts
         self._reached.intersection_update(hosts)
+        self._beaten.clear()
 
     @property
     def hosts(self) -> list[str]:
         """All of the server's addresses."""
         return list(self._hosts)
 
-    def next_host(self) -> str:
-        """The next of the server's addresses, in turn."""
+    def hosts_in_order(self) -> list[str]:
+        """All addresses in the order in which to try them (RFC 8305, 4): the families alternate, beginning
+        with the resolver's preference; of each family, every address is the first in its turn.
+        """
+        if len(self._hosts) == 1:
+            return self._hosts
         self._turn += 1
-        return self._hosts[self._turn % len(self._hosts)]
+        preferred = ":" in self._hosts[0]
+        families = [
+            [host for host in self._hosts if (":" in host) is family]
+            for family in (preferred, not preferred)
+        ]
+        rotated = [_rotated(family, self._turn) for family in families if family]
+        mixed = [host for hosts in zip_longest(*rotated) for host in hosts if host is not None]
+        return sorted(mixed, key=self._beaten.__contains__)
 
     def header(self, host: str, client: str | None) -> bytes:
         """What a connection to ``host`` begins with, for the client at that IP address; empty if it is not
@@ -95,21 +119,37 @@ class Server:
     def note_reached(self, host: str) -> None:
         """A connect to ``host`` has succeeded."""
         self._reached.add(host)
+        self._beaten.discard(host)
+
+    def note_beaten(self, hosts: Iterable[str]) -> None:
+        """Connects to these addresses have failed, or others were faster: try them last from now on, until
+        the name is resolved again.
+        """
+        self._beaten.update(hosts)
 
     def has_reached(self, host: str) -> bool:
         """Whether a connect to ``host`` has succeeded."""
         return host in self._reached
 
 
+def _rotated(hosts: list[str], turn: int) -> list[str]:
+    first = turn % len(hosts)
+    return hosts[first:] + hosts[:first]
+
+
 def exhausted(error: ConnectError, server: Server, host: str) -> ResourcesExhausted | None:
     """The exhausted local resource that caused ``error``; None if the server caused it.
 
     EADDRNOTAVAIL means exhausted ports only if ``host`` was reached before; else the address family may be
-    disabled.
+    disabled. If the source address cannot be bound, which does not take a port, it is gone.
     """
     number = error.osError
-    if number not in CAUSES or (number == EADDRNOTAVAIL and not server.has_reached(host)):
+    if number not in CAUSES:
         return None
+    if number == EADDRNOTAVAIL:
+        is_gone = bool(server.source_address) and isinstance(error, ConnectBindError)
+        if is_gone or not server.has_reached(host):
+            return None
     cause, _, advice = CAUSES[number].partition("; ")
     return ResourcesExhausted(cause, advice)
 
@@ -161,29 +201,41 @@ async def connect(
     lost: Callable[[], object] = lambda: None,
     opens: bool = True,
 ) -> None:
-    """Connect ``protocol`` to the next address of the server, by TLS and through a tunnel if its scheme
-    says so.
+    """Connect ``protocol`` to an address of the server, by TLS and through a tunnel if its scheme says so.
 
     ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
     Without ``opens``, the connection to a tunnel server is enough, and no session is opened.
     ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
     subclass, and ResourcesExhausted if local resources are used up.
     """
-    host = server.next_host()
-    header, port = server.header(host, client), server.address.port
-    settings = Settings(port, timeout_s, vanished_s, header, server.tls)
-    attempt: Attempt | TunnelTransport
-    if opens and server.address.is_tunnel:
-        requests = Requests(server.address.authority, client or "")
-        attempt = TunnelTransport(reactor, protocol, settings, requests, lost)
-    else:
-        attempt = Attempt(reactor, protocol, settings, lost)
-    attempt.connect(host)
+
+    def begin(host: str, left_s: float, won: Callable[[], object]) -> Contender:
+        settings = Settings(
+            server.address.port,
+            left_s,
+            vanished_s,
+            server.header(host, client),
+            server.tls,
+            server.source_address,
+        )
+        attempt: Attempt | TunnelTransport
+        if opens and server.address.is_tunnel:
+            requests = Requests(server.address.authority, client or "")
+            attempt = TunnelTransport(reactor, protocol, settings, requests, lost, won)
+        else:
+            attempt = Attempt(reactor, protocol, settings, lost, won)
+        attempt.connect(host)
+        return attempt
+
+    race = Race(reactor, server.hosts_in_order(), begin, timeout_s)
+    race.start()
     try:
-        await attempt.done
-    except ConnectError as error:
-        own = exhausted(error, server, host)
-        if own is None:
-            raise
-        raise own from None
-    server.note_reached(host)
+        server.note_reached(await race.done)
+    except ConnectError:
+        for host, error in race.failures.items():
+            own = exhausted(error, server, host)
+            if own is not None:
+                raise own from None
+        raise
+    finally:
+        server.note_beaten(race.beaten)

@@ -18,7 +18,7 @@ ProxyProtocol = Literal["off", "v1", "v2"]
 @final
 class Group:
     """``proxy_protocol``: which header tells the servers the client's address. ``tls``: for those with
-    "rtmps://".
+    "rtmps://". ``source_address``: from which they are connected to; empty if the system chooses it.
     """
 
     def __init__(
@@ -27,9 +27,11 @@ class Group:
         choose: Choice = "first",
         proxy_protocol: ProxyProtocol = "off",
         tls: ClientTLS | None = None,
+        source_address: str = "",
     ) -> None:
         self.servers = [
-            Server(address, proxy_protocol=proxy_protocol, tls=tls) for address in addresses
+            Server(address, "upstream", proxy_protocol, tls, source_address)
+            for address in addresses
         ]
         self._choose = choose
         self._turn = 0

@@ -20,8 +20,8 @@ _S0_S1_S2_BYTES: Final = 1 + 1536 + 1536
 
 
 async def probe(reactor: Any, server: Server, kind: Kind, timeout_s: float) -> None:
-    """Connect to the next address of the server. Raises UpstreamUnavailable or ResourcesExhausted with the
-    cause.
+    """Connect to one of the addresses of the server. Raises UpstreamUnavailable or ResourcesExhausted, with
+    the cause.
     """
     protocol = _Probe(reactor, kind, timeout_s)
     try:

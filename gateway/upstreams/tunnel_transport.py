@@ -53,8 +53,8 @@ class OpenFailed(ConnectError):
 
 @final
 class TunnelTransport:
-    """``done`` and ``lost`` are those of an ``Attempt``. ``settings``: of each connection; its time-out is
-    that of the open, too.
+    """``done``, ``lost`` and ``won`` are those of an ``Attempt``. ``settings``: of each connection; its
+    time-out is that of the open, too.
     """
 
     def __init__(
@@ -64,16 +64,18 @@ class TunnelTransport:
         settings: Settings,
         requests: Requests,
         lost: Callable[[], object] = lambda: None,
+        won: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._protocol = protocol
         self._settings = settings
         self._lost = lost
+        self._won = won
         self._host = ""
         self._links: list[TunnelLink | None] = [None, None]
         limits = evolve(Limits(), vanished_s=settings.vanished_s)
         self._client = TunnelClient(limits, requests, self, self)
-        self._is_open = False
+        self._is_open = self._is_cancelled = False
         # Why no connection could be established for the open.
         self._failure: Failure | None = None
         self._late: Any = None
@@ -92,6 +94,11 @@ class TunnelTransport:
         self._late = self._reactor.callLater(self._settings.timeout_s, self._expire_open)
         self._client.start(self._now)
         self._set_timer()
+
+    def cancel(self) -> None:
+        """Give up an open that has not succeeded; ``done`` does not fire."""
+        self._is_cancelled = True
+        self._client.abort()
 
     # The protocol calls
 
@@ -187,6 +194,7 @@ class TunnelTransport:
     def opened(self) -> None:
         self._is_open = True
         self._late.cancel()
+        self._won()
         # As for TCP, later than the protocol's makeConnection.
         self._reactor.callLater(0, self.done.callback, None)
         self._protocol.makeConnection(self)
@@ -207,7 +215,7 @@ class TunnelTransport:
             self._late.cancel()
         if self._is_open:
             self._reactor.callLater(0, self._lose, Failure(_REASONS[end](cause)))
-        else:
+        elif not self._is_cancelled:
             self.done.errback(self._failure or Failure(OpenFailed(cause)))
 
     # The connections call

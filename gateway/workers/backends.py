@@ -7,7 +7,7 @@ of ``look_ups`` is due every minute.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Any, final
 
 from twisted.internet.defer import Deferred
@@ -55,7 +55,8 @@ class Backends:
         """
         configuration = self._configuration
         self._tls = [
-            client_tls(configuration, index) for index in range(len(configuration.upstreams))
+            client_tls(configuration, index, time())
+            for index in range(len(configuration.upstreams))
         ]
         pool = Pool(
             self._reactor,
@@ -97,7 +98,7 @@ class Backends:
         ones stay in use.
         """
         read = [
-            (tls, read_context(self._configuration, index))
+            (tls, read_context(self._configuration, index, time()))
             for index, tls in enumerate(self._tls)
             if tls is not None
         ]
@@ -111,7 +112,10 @@ class Backends:
 
     def _groups(self) -> list[Group]:
         return [
-            Group(upstream.servers, upstream.choose, upstream.proxy_protocol, tls)
+            Group(
+                *(upstream.servers, upstream.choose, upstream.proxy_protocol, tls),
+                source_address=upstream.source_address or "",
+            )
             for upstream, tls in zip(self._configuration.upstreams, self._tls, strict=True)
         ]
 

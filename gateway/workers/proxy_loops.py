@@ -86,7 +86,7 @@ def _accepts(listener: TcpAddress, host: str, port: int) -> bool:
     own = ip_address(listener.host)
     if own.version != address.version:
         return False
-    return own == address or (own.is_unspecified and _is_local(address))
+    return own == address or (own.is_unspecified and is_local(address))
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -98,7 +98,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _is_local(address: IPv4Address | IPv6Address) -> bool:
+def is_local(address: IPv4Address | IPv6Address) -> bool:
     """Whether the address is this machine's. The probe binds a port that the system chooses."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:

@@ -6,7 +6,6 @@ Errors have the key's place in the configuration. The files are read at the star
 from __future__ import annotations
 
 import ssl
-from time import time
 from typing import Final
 
 from cryptography import x509
@@ -22,18 +21,18 @@ from gateway.upstreams.tls_client import ClientTLS, client_context
 _MOST_AUTHORITIES_BYTES: Final = 4 * 1024 * 1024
 
 
-def client_tls(configuration: Config, index: int) -> ClientTLS | None:
+def client_tls(configuration: Config, index: int, now: float) -> ClientTLS | None:
     """TLS to the servers of the upstream with this index; None if none of them has "rtmps://".
 
-    Raises ConfigurationError.
+    ``now`` is in seconds since 1970. Raises ConfigurationError.
     """
     upstream = configuration.upstreams[index]
     if not any(server.is_tls for server in upstream.servers):
         return None
-    return ClientTLS(read_context(configuration, index), upstream.tls_server_name or "")
+    return ClientTLS(read_context(configuration, index, now), upstream.tls_server_name or "")
 
 
-def read_context(configuration: Config, index: int) -> ssl.SSLContext:
+def read_context(configuration: Config, index: int, now: float) -> ssl.SSLContext:
     """The context by the files of the upstream with this index. Raises ConfigurationError."""
     upstream, source = configuration.upstreams[index], configuration.source
     authorities = b""
@@ -43,7 +42,7 @@ def read_context(configuration: Config, index: int) -> ssl.SSLContext:
     with source.at("upstream", index, "tls_certificate"):
         certificate = upstream.tls_certificate or ""
         if certificate:
-            read_client_certificate(certificate, time())
+            read_client_certificate(certificate, now)
         return _load(authorities, certificate, upstream.tls_verify)
 
 

@@ -202,7 +202,8 @@ def test_every_key_has_a_description_and_its_default() -> None:
     without = {".".join(path) for path, key in KEYS.items() if "default" not in key}
     assert without == {
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
-        *("upstream.tls_authorities", "upstream.tls_certificate", "upstream.tls_server_name"),
+        *("upstream.source_address", "upstream.tls_authorities"),
+        *("upstream.tls_certificate", "upstream.tls_server_name"),
         *("upstream.servers", "tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),

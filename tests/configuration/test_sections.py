@@ -198,6 +198,10 @@ def test_a_configuration_is_immutable() -> None:
             '[[upstream]] 1, key "servers", item 1: "rtmp://media.example.org/live": leave out the pat',
         ),
         (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nsource_address = "10.0.0.5:1"',
+            '[[upstream]] 1, key "source_address": "10.0.0.5:1": expected an IP address without a port',
+        ),
+        (
             f'{LISTENER}[[upstream]]\nservers = ["rtmps://a"]\ntls_server_name = "a..b"',
             '[[upstream]] 1, key "tls_server_name": "a..b": expected a host name or IP address without',
         ),

@@ -14,8 +14,9 @@ from gateway.listeners.certificate_file import (
     CertificatePaths,
     read_certificate,
     read_certificate_file,
+    read_client_certificate,
 )
-from tests.helpers.certificate_makers import DAY, NOW, NOW_S, issue, key_pem
+from tests.helpers.certificate_makers import DAY, NOW, NOW_S, Identity, issue, key_pem
 
 ROOT = issue("Root", authority=True, end=NOW + 3000 * DAY)
 MIDDLE = issue("Middle", ROOT, authority=True, end=NOW + 20 * DAY)
@@ -282,3 +283,44 @@ def test_a_wrong_order_of_certificates_is_reported(tmp_path: Path) -> None:
 def test_a_name_with_control_characters_is_reported_in_one_line(tmp_path: Path) -> None:
     nasty = issue("Evil\nline two", MIDDLE)
     assert len(faults(tmp_path, nasty.pem, nasty.key_pem)) == 1
+
+
+# --- The gateway's certificate as a client ---
+
+CLIENT = issue("Client", MIDDLE, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        CLIENT,
+        issue("Any", MIDDLE, usage=None),
+        issue("Edwards", MIDDLE, key=ed25519.Ed25519PrivateKey.generate(), usage=None),
+    ],
+    ids=["for clients", "for all uses", "of a kind that the servers have to know"],
+)
+def test_a_clients_certificate_needs_no_issuers_and_no_profile(
+    tmp_path: Path, identity: Identity
+) -> None:
+    path = tmp_path / "client.pem"
+    path.write_bytes(identity.pem + identity.key_pem)
+    assert read_client_certificate(str(path), NOW_S).chain == (identity.certificate,)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "now", "fault"),
+    [
+        ((SITE.pem, SITE.key_pem), NOW_S, "its first certificate is not for clients; put the"),
+        ((CLIENT.pem, SITE.key_pem), NOW_S, "its private key belongs to none of its certificates"),
+        ((CLIENT.pem, CLIENT.key_pem), NOW_S + 90 * DAY.total_seconds(), '"CN=Client" expired on'),
+        ((CLIENT.pem,), NOW_S, "no private keys in it; it takes"),
+    ],
+)
+def test_a_fault_of_a_clients_certificate_is_reported(
+    tmp_path: Path, blocks: tuple[bytes, ...], now: float, fault: str
+) -> None:
+    path = tmp_path / "client.pem"
+    path.write_bytes(b"".join(blocks))
+    with pytest.raises(ConfigurationError) as caught:
+        read_client_certificate(str(path), now)
+    assert str(caught.value).startswith(f"{path}: {fault}")

@@ -234,3 +234,64 @@ def test_a_key_readable_by_all_users_is_a_warning(pem: Path) -> None:
 def test_a_key_readable_by_its_group_is_no_warning(pem: Path) -> None:
     pem.chmod(0o640)
     assert list(configured_files.warnings(secured(pem))) == []
+
+
+# --- Media servers ---
+
+
+def upstream(keys: str) -> Config:
+    return configured(f'[[upstream]]\nservers = ["rtmps://media.example"]\n{keys}')
+
+
+def test_valid_files_for_media_servers_pass_and_a_private_key_for_all_is_a_warning(
+    tmp_path: Path, pem: Path
+) -> None:
+    client = issue("gateway", start=NOW - DAY, end=NOW + DAY, usage=None)
+    pem.write_bytes(client.pem + client.key_pem)
+    configuration = upstream(f'tls_authorities = "{pem}"\ntls_certificate = "{pem}"')
+    configured_files.check(configuration, NOW.timestamp())
+    assert list(configured_files.warnings(configuration)) == []
+    pem.chmod(0o604)
+    (line,) = configured_files.warnings(configuration)
+    assert line.startswith(f'FILE: [[upstream]] 1, key "tls_certificate": {pem}: its private key')
+
+
+def test_media_servers_that_are_not_verified_are_a_warning() -> None:
+    configuration = upstream("tls_verify = false")
+    configured_files.check(configuration, NOW.timestamp())
+    (line,) = configured_files.warnings(configuration)
+    assert line.startswith('FILE: [[upstream]] 1, key "tls_verify": false: other machines can')
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "cause"),
+    [
+        ("tls_authorities", None, "cannot be read: No such file or directory; check the path"),
+        ("tls_authorities", b"x", "no certificate that can be read in it; name a PEM file"),
+        ("tls_certificate", None, "cannot be read: No such file or directory; check the path"),
+        ("tls_certificate", b"x", "no certificate in it; name the PEM file"),
+    ],
+)
+def test_a_fault_of_a_media_servers_file_is_reported_with_its_place(
+    tmp_path: Path, key: str, content: bytes | None, cause: str
+) -> None:
+    path = tmp_path / "file.pem"
+    if content is not None:
+        path.write_bytes(content)
+    (line,) = faults(upstream(f'{key} = "{path}"'))
+    assert line.startswith(f'FILE: [[upstream]] 1, key "{key}": {path}: {cause}')
+
+
+@pytest.mark.parametrize("address", ["127.0.0.5", "::1"])
+def test_a_source_address_of_this_machine_passes(address: str) -> None:
+    tables = f'[[upstream]]\nservers = ["media"]\nsource_address = "{address}"'
+    configured_files.check(configured(tables), NOW.timestamp())
+
+
+@pytest.mark.parametrize("address", ["192.0.2.5", "2001:db8::5"])
+def test_a_source_address_of_another_machine_is_a_fault(address: str) -> None:
+    (line,) = faults(configured(f'[[upstream]]\nservers = ["media"]\nsource_address = "{address}"'))
+    assert line == (
+        f'FILE: [[upstream]] 1, key "source_address": "{address}": no address of this machine; name one'
+        " that `ip address` lists"
+    )

@@ -57,12 +57,14 @@ class Network:
         """A server that accepts connections."""
         return self.listen(Factory.forProtocol(Protocol))
 
-    def listen(self, factory: Factory, scheme: str = "rtmp") -> ServerAddress:
-        """A server with connections of this factory."""
-        port = self.reactor.listenTCP(0, factory, interface=LOOPBACK)
+    def listen(
+        self, factory: Factory, scheme: str = "rtmp", host: str = LOOPBACK, number: int = 0
+    ) -> ServerAddress:
+        """A server with connections of this factory, by default on a port that the system chooses."""
+        port = self.reactor.listenTCP(number, factory, interface=host)
         port.transport = EagerServer
         self._stack.callback(self._close, port)
-        return ServerAddress(LOOPBACK, port.getHost().port, scheme)
+        return ServerAddress(host, port.getHost().port, scheme)
 
     def dead_server(self) -> ServerAddress:
         """A server that refuses connections: its port is bound but not listening."""
@@ -76,16 +78,16 @@ class Network:
         """The dead server listens."""
         self._dead[address].listen()
 
-    def silent_server(self) -> ServerAddress:
+    def silent_server(self, host: str = LOOPBACK, number: int = 0) -> ServerAddress:
         """A server that does not answer: its accept queue is full."""
         full = self._stack.enter_context(socket.socket())
-        full.bind((LOOPBACK, 0))
+        full.bind((host, number))
         full.listen(0)
         for _ in range(3):
             waiting = self._stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        return ServerAddress(LOOPBACK, full.getsockname()[1])
+        return ServerAddress(host, full.getsockname()[1])
 
     def pool(
         self,

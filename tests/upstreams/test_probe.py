@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -12,16 +13,22 @@ from gateway.addresses import ServerAddress
 from gateway.errors import UpstreamUnavailable
 from gateway.upstreams.dial import Server
 from gateway.upstreams.probe import Kind, probe
+from gateway.upstreams.tls_client import ClientTLS
 from tests.upstreams.network import LOOPBACK, Network
+from tests.upstreams.secure_servers import Certificates, SecureServer
 
 _TIMEOUT_S = 0.3
 _WHOLE = b"\x03" + bytes(3072)
 
 
 def check(
-    network: Network, address: ServerAddress, kind: Kind, proxy_protocol: str = "off"
+    network: Network,
+    address: ServerAddress,
+    kind: Kind,
+    proxy_protocol: str = "off",
+    tls: ClientTLS | None = None,
 ) -> None:
-    server = Server(address, proxy_protocol=proxy_protocol)
+    server = Server(address, proxy_protocol=proxy_protocol, tls=tls)
     network.result_of(server.look_up(network.reactor))
     network.result_of(probe(network.reactor, server, kind, _TIMEOUT_S))
 
@@ -50,6 +57,27 @@ class Answering:
     def close(self) -> None:
         self._thread.join()
         self._listening.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtmp"])
+def test_a_check_by_tls_fails_if_the_certificate_is_not_valid(
+    network: Network, tmp_path: Path, kind: Kind
+) -> None:
+    certificates = Certificates(tmp_path)
+    server = SecureServer(network, certificates.server("other.example"))
+    with pytest.raises(UpstreamUnavailable, match="its certificate is for other names"):
+        check(network, server.address, kind, tls=ClientTLS(certificates.client()))
+
+
+def test_a_check_by_tls_passes_after_its_handshake(network: Network, tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    server = SecureServer(network, certificates.server(LOOPBACK))
+    tls = ClientTLS(certificates.client())
+    check(network, server.address, "tcp", tls=tls)
+    with pytest.raises(UpstreamUnavailable, match="does not answer the handshake in time"):
+        check(network, server.address, "rtmp", tls=tls)
+    network.until(lambda: len(server.connections) == 2 and server.connections[1].received)
+    assert server.connections[1].received[:1] == b"\x03"
 
 
 @pytest.mark.parametrize("kind", ["tcp", "rtmp"])

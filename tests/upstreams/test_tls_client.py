@@ -91,6 +91,25 @@ def test_data_passes_in_both_directions(
     assert (transport.version, client.ups) == (version.name.replace("v1_", "v1."), 1)
 
 
+def test_the_connection_that_loses_a_race_is_closed_during_its_handshake(
+    network: Network, certificates: Certificates
+) -> None:
+    """One address of the server accepts connections, and does not answer."""
+    server = SecureServer(network, certificates.server(NAME))
+    port = server.address.port
+    _, silent = raw_server(network, None, "127.0.0.2", port)
+    network.names.hosts[NAME] = ["127.0.0.1", "127.0.0.2"]
+    pool = pool_of(network, ServerAddress(NAME, port, "rtmps"), ClientTLS(certificates.client()))
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        network.result_of(pool.connect(client))
+    network.until(lambda: silent and all(each.is_lost for each in silent))
+    assert len(silent) == 1
+    assert [client.ups for client in clients] == [1, 1, 1]
+    assert not any(client.losses for client in clients)
+    assert pool.servers[0].connections == 3
+
+
 @both_versions
 def test_all_pending_data_is_delivered_before_close_notify_and_the_server_is_still_read(
     network: Network, certificates: Certificates, version: ssl.TLSVersion
@@ -268,13 +287,22 @@ def test_a_missing_certificate_is_one_warning_in_tls_1_3(
 # --- Resumption ---
 
 
-@both_versions
+@pytest.mark.parametrize(
+    ("version", "tickets"),
+    [
+        (ssl.TLSVersion.TLSv1_2, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+    ids=["1.2 by its id", "1.2 by a ticket", "1.3"],
+)
 def test_a_session_is_resumed_by_later_connections(
-    network: Network, certificates: Certificates, version: ssl.TLSVersion
+    network: Network, certificates: Certificates, version: ssl.TLSVersion, tickets: bool
 ) -> None:
     context = certificates.server(NAME)
-    context.options &= ~ssl.OP_NO_TICKET
-    context.num_tickets = 2
+    if tickets:
+        context.options &= ~ssl.OP_NO_TICKET
+        context.num_tickets = 2
     server = SecureServer(network, context)
     client = certificates.client()
     client.maximum_version = version
@@ -333,6 +361,7 @@ class Raw(Protocol):
     """A server without TLS: it says ``answer``, and closes the connection if that is empty."""
 
     received = b""
+    is_lost = False
     answer: bytes | None = None
     all: list[Raw]
 
@@ -347,11 +376,16 @@ class Raw(Protocol):
         elif self.answer is not None:
             transport.loseConnection()
 
+    def connectionLost(self, reason: Any = None) -> None:
+        self.is_lost = True
 
-def raw_server(network: Network, answer: bytes | None) -> tuple[ServerAddress, list[Raw]]:
+
+def raw_server(
+    network: Network, answer: bytes | None, host: str = "127.0.0.1", number: int = 0
+) -> tuple[ServerAddress, list[Raw]]:
     made: list[Raw] = []
     kind = type("Answering", (Raw,), {"answer": answer, "all": made})
-    return network.listen(Factory.forProtocol(kind), "rtmps"), made
+    return network.listen(Factory.forProtocol(kind), "rtmps", host, number), made
 
 
 @pytest.mark.parametrize(
@@ -382,6 +416,39 @@ def test_a_handshake_has_the_deadline_of_the_connect(
         assert network.result_of(pool.connect(Client())) == f"rtmps://{NAME}:{valid.address.port}"
     assert any("it does not complete the TLS handshake in time" in line for line in lines)
     assert connections[0].received[:1] == b"\x16"
+
+
+def test_an_established_connection_outlives_the_deadline_of_the_connect(
+    network: Network, certificates: Certificates
+) -> None:
+    server = SecureServer(network, certificates.server("127.0.0.1"))
+    client = dialled(network, server.address, certificates.client(), timeout_s=0.1)
+    over: list[int] = []
+    network.reactor.callLater(0.15, over.append, 1)
+    network.until(lambda: over)
+    assert client.losses == []
+
+
+class Dripping(Protocol):
+    """A server that sends a record of its handshake a byte at a time."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"\x16\x03\x03\x40\x00\x02\x00\x3f\x00")
+        self._drip()
+
+    def _drip(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"\x00")
+        if transport.connected:
+            transport.reactor.callLater(0.01, self._drip)
+
+
+def test_a_byte_at_a_time_does_not_extend_the_deadline_of_a_handshake(network: Network) -> None:
+    address = network.listen(Factory.forProtocol(Dripping), "rtmps")
+    began = network.reactor.seconds()
+    assert "in time" in failure(network, address, client_context(), timeout_s=0.3)
+    assert network.reactor.seconds() - began < 2
 
 
 def test_the_proxy_header_precedes_the_handshake(

@@ -151,22 +151,35 @@ def start_haproxy(
     programs: Programs, port: int, server_options: str, bind_options: str = "", mode: str = "tcp"
 ) -> int:
     """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
-    needs("haproxy")
     with socket.create_server((LOOPBACK, 0)) as listening:
-        configuration = programs.new_folder("haproxy") / "haproxy.cfg"
-        text = _HAPROXY.format(
-            mode=mode,
-            descriptor=listening.fileno(),
-            loopback=LOOPBACK,
-            port=port,
-            server_options=server_options,
-            bind_options=bind_options,
-        )
-        configuration.write_text(text)
-        os.set_inheritable(listening.fileno(), True)
-        haproxy = programs.start(
-            "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
-        )
+        run_haproxy(programs, listening, port, server_options, bind_options, mode)
         chosen: int = listening.getsockname()[1]
-        until(lambda: haproxy.running, "haproxy runs")
     return chosen
+
+
+def run_haproxy(
+    programs: Programs,
+    listening: socket.socket,
+    port: int,
+    server_options: str = "",
+    bind_options: str = "",
+    mode: str = "tcp",
+) -> Program:
+    """Start HAProxy on ``listening``, in front of ``port``."""
+    needs("haproxy")
+    configuration = programs.new_folder("haproxy") / "haproxy.cfg"
+    text = _HAPROXY.format(
+        mode=mode,
+        descriptor=listening.fileno(),
+        loopback=LOOPBACK,
+        port=port,
+        server_options=server_options,
+        bind_options=bind_options,
+    )
+    configuration.write_text(text)
+    os.set_inheritable(listening.fileno(), True)
+    haproxy = programs.start(
+        "haproxy", "-db", "-f", str(configuration), pass_fds=[listening.fileno()]
+    )
+    until(lambda: haproxy.running, "haproxy runs")
+    return haproxy
