@@ -32,6 +32,7 @@ from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.tunnel_link import TunnelLink
 
+_CONNECT_S: Final = Limits().upstream_connect_s
 _REASONS: Final[dict[End, Callable[[str], Exception]]] = {
     End.CLOSED: ConnectionDone,
     End.ABORTED: ConnectionAborted,
@@ -179,7 +180,11 @@ class TunnelTransport:
     # The client of the session calls
 
     def connect_link(self, link: int) -> None:
-        self._links[link] = TunnelLink(self._reactor, self, link, self._settings, self._host)
+        settings = self._settings
+        if self._is_open:
+            # What was left for the open says nothing about later connects.
+            settings = evolve(settings, timeout_s=_CONNECT_S)
+        self._links[link] = TunnelLink(self._reactor, self, link, settings, self._host)
 
     def write_link(self, link: int, first: bytes, second: bytes) -> None:
         connection = self._links[link]

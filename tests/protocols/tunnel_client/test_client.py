@@ -244,6 +244,7 @@ def test_a_close_follows_all_data_and_ends_the_session_with_its_answer() -> None
     dialogue.client.close(dialogue.now)
     dialogue.write(b"ignored")
     dialogue.says(EMPTY)
+    assert dialogue.sent[-1] == (0, "send/1", b"b")
     dialogue.says(EMPTY)
     assert dialogue.commands() == ["send/0", "send/1", "close/2"]
     assert dialogue.end is None

@@ -20,12 +20,14 @@ def test_unanswered_commands_are_repeated_in_order_on_a_new_connection() -> None
     dialogue.commands()
     dialogue.loses()
     assert dialogue.connects == [0, 0]
+    # What is written without a connection becomes one send.
     dialogue.write(b"d")
+    dialogue.write(b"e")
     dialogue.connected(0)
     assert dialogue.sent == [
         (0, "send/1", b"b"),
         (0, "send/2", b"c"),
-        (0, "send/3", b"d"),
+        (0, "send/3", b"de"),
     ]
 
 
