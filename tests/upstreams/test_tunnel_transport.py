@@ -182,13 +182,6 @@ def test_the_open_must_be_answered_within_the_time_of_a_connect(network: Network
     assert near.transport is None
 
 
-def test_a_server_that_does_not_listen_fails_as_by_tcp(network: Network) -> None:
-    dead = network.dead_server()
-    pool = network.pool_of(Group([ServerAddress(dead.host, dead.port, "rtmpt")]))
-    with pytest.raises(UpstreamUnavailable):
-        network.result_of(pool.connect(Near()))
-
-
 @pytest.mark.parametrize("lose", ["loseConnection", "loseWriteConnection"])
 def test_the_session_is_closed_after_all_data(stage: Stage, lose: str) -> None:
     stage.transport.write(b"last words")
@@ -329,6 +322,15 @@ def test_an_rtmp_check_makes_the_handshake_through_a_session_and_closes_it(
     check(network, network.listen(far, "rtmpt"), "rtmp")
     network.until(lambda: far.names[-1:] == ["close"])
     assert (far.opens, len(far.commands[0][1])) == (1, 1537)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtmp"])
+def test_a_check_of_a_server_that_does_not_listen_fails_as_by_tcp(
+    network: Network, kind: Kind
+) -> None:
+    dead = network.dead_server()
+    with pytest.raises(UpstreamUnavailable, match="refused"):
+        check(network, ServerAddress(dead.host, dead.port, "rtmpt"), kind)
 
 
 def test_an_rtmp_check_fails_if_there_is_no_handshake(network: Network) -> None:
