@@ -211,7 +211,7 @@ class TunnelTransport:
         if self._producer_paused and self._held is None:
             self._producer_paused = False
             if self._producer is not None:
-                pass
+                self._producer.resumeProducing()
 
     def ended(self, end: End, cause: str) -> None:
         if self._timer is not None and self._timer.active():
