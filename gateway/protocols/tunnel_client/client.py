@@ -65,7 +65,8 @@ _NEXT: Final = {
     (State.OPEN, Event.CLOSE): State.CLOSING,
     **{(state, Event.END): State.ENDED for state in State},
 }
-_SENDING: Final = frozenset((State.OPEN, State.CLOSING))
+# Looking a member up in its Enum costs as much as a call.
+_OPEN, _CLOSING = State.OPEN, State.CLOSING
 
 
 @final
@@ -128,7 +129,7 @@ class TunnelClient:
 
     def write(self, data: bytes, now: float) -> None:
         """Send data. Ignored after ``close``."""
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._pending.append(data)
             self._advance(now)
 
@@ -136,14 +137,14 @@ class TunnelClient:
         """Receive no more than what is under way. The connections should not be read until ``resume``."""
         self._is_paused = True
         self._exchange.pause(True, now)
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._idle_at = now + self._alive_s
 
     def resume(self, now: float) -> None:
         """Receive again."""
         self._is_paused = False
         self._exchange.pause(False, now)
-        if self._state is State.OPEN:
+        if self._state is _OPEN:
             self._idle_at = inf if self._exchange.in_flight else now
         self._advance(now)
 
@@ -159,7 +160,7 @@ class TunnelClient:
     def abort(self) -> None:
         """End the session at once. The server is told, but its answer is not awaited."""
         last = b""
-        if self._state in _SENDING:
+        if self._state is _OPEN or self._state is _CLOSING:
             last = self._requests.close_at_once(self._exchange.session_id)
         self._end(End.ABORTED, "", last)
 
@@ -203,7 +204,7 @@ class TunnelClient:
             self._opened(now)
         elif command.kind is Kind.CLOSE:
             self._end(End.CLOSED, "")
-        elif self._state is State.OPEN and not (self._exchange.in_flight or self._is_paused):
+        elif self._state is _OPEN and not (self._exchange.in_flight or self._is_paused):
             had_data = command.received > 1
             took_s = now - command.sent_at
             self._idle_at = now + self._pacing.pause_s(took_s, command.interval or 0, had_data)
@@ -231,7 +232,7 @@ class TunnelClient:
 
     def _advance(self, now: float) -> None:
         """Send what can be sent."""
-        if self._state not in _SENDING:
+        if self._state is not _OPEN and self._state is not _CLOSING:
             return
         exchange = self._exchange
         if self._pending.size_bytes:
@@ -239,7 +240,7 @@ class TunnelClient:
                 self._send(Kind.SEND, self._pending.take(b"", SEND_BYTES), now)
             if not self._pending.size_bytes:
                 self._receiver.drained()
-        if self._state is State.CLOSING:
+        if self._state is _CLOSING:
             if not self._pending.size_bytes and not self._is_closed and exchange.has_room:
                 self._send(Kind.CLOSE, ONE_BYTE, now)
         elif now >= self._idle_at:

@@ -33,7 +33,8 @@ from gateway.protocols.tunnel_options import Options
 OK: Final = 200
 # From a proxy that could not reach the server: whether the command took effect is not known.
 _OF_PROXY: Final = frozenset((502, 503, 504))
-_WITH_INTERVAL: Final = frozenset((Kind.SEND, Kind.IDLE))
+# Looking a member up in its Enum costs as much as a call.
+_OPEN, _CLOSE = Kind.OPEN, Kind.CLOSE
 # The pause before the second attempt to connect again, in seconds; it doubles up to the longest.
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
@@ -148,6 +149,8 @@ class Exchange:
     def receive(self, index: int, data: bytes, now: float) -> None:
         """Bytes from a connection."""
         lane = self._lanes[index]
+        if not lane.is_connected:
+            return
         lane.reader.receive(data)
         try:
             while lane.commands and self._read_answer(lane, now):
@@ -180,7 +183,7 @@ class Exchange:
             command.sent_at, command.due_at = now, now + self._limits.silent_session_s
             lane.commands.append(command)
             self._last = lane
-            if command.kind is Kind.OPEN:
+            if command.kind is _OPEN:
                 self._links.write_link(lane.index, self._requests.open(), b"")
             else:
                 head = self._requests.head(
@@ -242,7 +245,7 @@ class Exchange:
             return False
         command.status = response.status
         command.skip = command.received
-        if command.kind is Kind.OPEN and response.status == OK:
+        if command.kind is _OPEN and response.status == OK:
             self._owner.agreed(response)
         return True
 
@@ -266,7 +269,7 @@ class Exchange:
             self._owner.failed(End.LOST, "its answers are over the limit")
 
     def _hand_over(self, command: Command, piece: bytes) -> None:
-        if command.interval is None and command.kind in _WITH_INTERVAL:
+        if command.interval is None and command.kind is not _OPEN and command.kind is not _CLOSE:
             command.interval = piece[0]
             piece = piece[1:]
         if piece:
