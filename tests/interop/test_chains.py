@@ -6,6 +6,7 @@ The programs speak RTMP or RTMPT with the near gateway. It is a client of the fa
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -26,10 +27,14 @@ from tests.helpers.interop.servers import (
     start_gateway,
     start_haproxy,
 )
+from tests.helpers.interop.streams import Talk, connected
 from tests.helpers.interop.strict_tunnel import StrictTunnel
 from tests.interop.conftest import Upstream
 
 _ENDS_S = 30.0
+# Another address of this machine.
+_CLIENT = "127.0.0.2"
+_TRUSTED = 'trusted = ["127.0.0.1"]'
 _CUT_EVERY_S = 0.3
 _NEAR = """workers = 1
 [[listener]]
@@ -37,6 +42,13 @@ address = "{loopback}:0"
 [[upstream]]
 servers = ["{server}"]
 {more}
+"""
+_FAR = """workers = 1
+[[listener]]
+address = "{loopback}:0"
+{listener}
+[[upstream]]
+servers = ["{server}"]
 """
 _NGINX = """
 events {{ worker_connections 256; }}
@@ -146,6 +158,26 @@ def test_media_arrives_unchanged_through_two_gateways_with_tls_between(
     near_gateway, port = start_near(programs, server)
     publish(programs, clip, url("rtmp", port, stream), in_real_time=False).ends(_ENDS_S)
     near_gateway.says("its certificate is of an unknown authority")
+
+
+@pytest.mark.parametrize(
+    ("listener", "upstream"),
+    [
+        (_TRUSTED, ""),
+        (_TRUSTED + "\nproxy_protocol = true", 'proxy_protocol = "v1"'),
+        (_TRUSTED + "\nproxy_protocol = true", 'proxy_protocol = "v2"'),
+    ],
+)
+def test_the_far_gateway_learns_the_clients_address(
+    programs: Programs, nginx: Upstream, stream: str, listener: str, upstream: str
+) -> None:
+    file = programs.new_folder("far") / "gateway.toml"
+    file.write_text(_FAR.format(loopback=LOOPBACK, listener=listener, server=nginx.server))
+    far_gateway, far = start_gateway(programs, "--config", str(file))
+    _, near = start_near(programs, f"rtmpt://{LOOPBACK}:{far}", upstream)
+    with connected("rtmp", near, ssl.create_default_context(), "", _CLIENT) as up:
+        Talk(up).start("publish", stream)
+        far_gateway.says(f'{_CLIENT} publishes "{stream}"')
 
 
 class _CutLink(Link):
