@@ -8,18 +8,16 @@
 - Without a proxy between, all commands are pipelined on one connection. A proxy may forward a request only
   when the one before it is answered: then a command takes the other of two connections than the one before
   it, so that none is behind a held one. The second connection is opened when it is needed.
-- Data is handed over as it arrives, in the order of the commands. Data of an answer ahead of its turn
-  waits, up to a limit.
 
 Deadlines: for the progress of the oldest answer, and for recovery from lost connections. Which commands are
-sent is decided in ``client``.
+sent is decided in ``client``, and the order of their answers kept in ``ordered_answers``.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.errors import BadResponse
 from gateway.protocols.commands import Kind
@@ -27,37 +25,18 @@ from gateway.protocols.limits import Limits, is_slow
 from gateway.protocols.responses import Response
 from gateway.protocols.tunnel_client.interfaces import End, Links
 from gateway.protocols.tunnel_client.lane import Command, Lane
+from gateway.protocols.tunnel_client.ordered_answers import OK, OrderedAnswers, Owner
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.protocols.tunnel_options import Options
 
-OK: Final = 200
 # From a proxy that could not reach the server: whether the command took effect is not known.
 _OF_PROXY: Final = frozenset((502, 503, 504))
 # Looking a member up in its Enum costs as much as a call.
-_OPEN, _CLOSE = Kind.OPEN, Kind.CLOSE
+_OPEN = Kind.OPEN
 # The pause before the second attempt to connect again, in seconds; it doubles up to the longest.
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _MOST_FAILURES: Final = 32
-
-
-class Owner(Protocol):
-    """The session whose commands are exchanged."""
-
-    def data(self, kind: Kind, data: bytes) -> None:
-        """Data of the oldest answer, without its interval byte."""
-
-    def answered(self, command: Command, now: float) -> None:
-        """The answer to the oldest command is complete."""
-
-    def agreed(self, response: Response) -> None:
-        """The head of the answer to open."""
-
-    def refused(self, status: int) -> None:
-        """The server refuses the oldest command."""
-
-    def failed(self, end: End, cause: str) -> None:
-        """The exchange cannot go on."""
 
 
 class Exchange:
@@ -68,6 +47,7 @@ class Exchange:
         self._requests = requests
         self._links = links
         self._owner = owner
+        self._answers = OrderedAnswers(limits.down_buffer_bytes, owner)
         self._lanes = (Lane(0, limits), Lane(1, limits))
         self._last = self._lanes[0]
         self._options = Options()
@@ -75,14 +55,13 @@ class Exchange:
         self._persist = True
         # Of ``in_flight``, those that are not under way.
         self._waiting: deque[Command] = deque()
-        self._early_bytes = 0
         # Losses since the last complete answer, and the last one; when to connect again, and until when.
         self._failures = 0
         self._last_end = End.LOST
         self._retry_at = self._recover_by = inf
         self._is_paused = False
         self.session_id = b""
-        self.in_flight: deque[Command] = deque()
+        self.in_flight = self._answers.in_flight
 
     @property
     def has_room(self) -> bool:
@@ -224,7 +203,7 @@ class Exchange:
                 return False
             lane.response = response
         if piece := reader.next_piece():
-            self._take(command, piece, now)
+            self._answers.take(command, piece)
         if lane.response is None or reader.in_body:
             return False
         persists, lane.response = lane.response.persistent, None
@@ -234,7 +213,7 @@ class Exchange:
         if not persists:
             self._persist = False
             self._drop(lane)
-        self._complete(now)
+        self._answers.complete(now)
         return True
 
     def _accept(self, lane: Lane, command: Command, response: Response, now: float) -> bool:
@@ -248,54 +227,6 @@ class Exchange:
         if command.kind is _OPEN and response.status == OK:
             self._owner.agreed(response)
         return True
-
-    def _take(self, command: Command, piece: bytes, now: float) -> None:
-        """Part of the body of an answer."""
-        if command.status != OK:
-            return
-        if command.skip:
-            skipped = min(command.skip, len(piece))
-            command.skip -= skipped
-            piece = piece[skipped:]
-        if not piece:
-            return
-        command.received += len(piece)
-        if command is self.in_flight[0]:
-            self._hand_over(command, piece)
-            return
-        command.early.append(piece)
-        self._early_bytes += len(piece)
-        if self._early_bytes > self._limits.down_buffer_bytes:
-            self._owner.failed(End.LOST, "its answers are over the limit")
-
-    def _hand_over(self, command: Command, piece: bytes) -> None:
-        if command.interval is None and command.kind is not _OPEN and command.kind is not _CLOSE:
-            command.interval = piece[0]
-            piece = piece[1:]
-        if piece:
-            self._owner.data(command.kind, piece)
-
-    def _complete(self, now: float) -> None:
-        """Hand over what has become the oldest answer, as far as it has arrived."""
-        while self.in_flight and self.in_flight[0].is_answered:
-            command = self.in_flight[0]
-            if command.status != OK:
-                self._owner.refused(command.status)
-                return
-            if command.skip:
-                self._owner.failed(End.LOST, "it repeats another answer")
-                return
-            self.in_flight.popleft()
-            self._owner.answered(command, now)
-            if self.in_flight:
-                self._hand_over_early(self.in_flight[0])
-
-    def _hand_over_early(self, command: Command) -> None:
-        early, command.early = command.early, []
-        if early:
-            data = b"".join(early)
-            self._early_bytes -= len(data)
-            self._hand_over(command, data)
 
     # Losses
 
