@@ -128,6 +128,16 @@ class ServerAddress:
         host = _joined(self.host, self.port).rpartition(":")[0]
         return f"{self.scheme}://{host if is_default else _joined(self.host, self.port)}"
 
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether RTMP is tunnelled to it through HTTP."""
+        return self.scheme in ("rtmpt", "rtmpts")
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field of HTTP requests to it."""
+        return _joined(self.host.partition("%")[0], self.port)
+
     def __str__(self) -> str:
         joined = _joined(self.host, self.port)
         return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"

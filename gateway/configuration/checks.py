@@ -170,17 +170,6 @@ def _check_mirrors(config: Config) -> Iterator[Problem]:
         )
 
 
-def _check_schemes(config: Config) -> Iterator[Problem]:
-    for index, upstream in enumerate(config.upstreams):
-        for item, server in enumerate(upstream.servers):
-            if server.address.scheme in ("rtmpt", "rtmpts"):
-                yield Problem(
-                    ("upstream", index, "servers", item),
-                    f'{quoted(str(server))}: "{server.address.scheme}://" is not supported yet; use'
-                    ' "rtmp://" or "rtmps://"',
-                )
-
-
 def _check_upstream_tls(config: Config) -> Iterator[Problem]:
     for index, upstream in enumerate(config.upstreams):
         if upstream.tls_authorities and not upstream.tls_verify:
@@ -192,7 +181,7 @@ def _check_upstream_tls(config: Config) -> Iterator[Problem]:
             for key in _tls_keys(upstream):
                 yield Problem(
                     ("upstream", index, key),
-                    'not used by any server; write one with "rtmps://", or remove it',
+                    'not used by any server; write one with "rtmps://" or "rtmpts://", or remove it',
                 )
 
 
@@ -278,7 +267,6 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_proxy_protocol,
     _check_upstreams,
     _check_mirrors,
-    _check_schemes,
     _check_upstream_tls,
     _check_admin,
     _check_peers,

@@ -39,6 +39,7 @@ class PendingResponse:
         "_connection",
         "_transport",
         "blocks",
+        "field",
         "opening",
         "output",
         "session",
@@ -52,6 +53,8 @@ class PendingResponse:
         self._transport: Any = None
         # Whether later requests have to wait for this response.
         self.blocks = False
+        # A further field line of the answer to an open request.
+        self.field = b""
         self.session: TunnelSession | None = None
         self.opening: Opening | None = None
         self.output: tuple[bytes, bytes] | None = None
@@ -60,7 +63,7 @@ class PendingResponse:
         if len(body) == 1:
             self.output = self._answers.one_byte[body[0]], b""
         else:
-            self.output = self._answers.head(len(body)), body
+            self.output = self._answers.head(len(body), self.field), body
         self._connection.flush()
 
     def refuse(self, error: RequestRefused) -> None:

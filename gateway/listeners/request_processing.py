@@ -28,6 +28,7 @@ from gateway.listeners.ordered_responses import OrderedResponses
 from gateway.listeners.response_heads import CLOSES, CONTINUE, response_heads
 from gateway.logs import debugging
 from gateway.protocols.client_address import Proxies
+from gateway.protocols.clients import options_field
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
@@ -253,6 +254,7 @@ class RequestProcessing(OrderedResponses):
 
     def _open(self, fields: Fields) -> None:
         response = self._later_response()
+        response.field = options_field(fields, self._service.limits)
         try:
             response.opening = self._service.tunnels.open(
                 self._client_of(fields), fields, response, self._ingress()

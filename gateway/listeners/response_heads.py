@@ -66,9 +66,9 @@ class ResponseHeads:
         )
         self.one_byte = [b"%b1\r\n\r\n%c" % (self._head, octet) for octet in range(256)]
 
-    def head(self, body_bytes: int) -> bytes:
-        """The head of the answer 200 with a body of that length."""
-        return b"%b%d\r\n\r\n" % (self._head, body_bytes)
+    def head(self, body_bytes: int, field: bytes = b"") -> bytes:
+        """The head of the answer 200 with a body of that length. ``field``: a further field line."""
+        return b"%b%d\r\n%b\r\n" % (self._head, body_bytes, field)
 
     def refusal(self, error: RequestRefused) -> bytes:
         """The whole answer to a refused request: its body is empty, and the cause stays inside."""

@@ -46,6 +46,7 @@ class Downstream:
         "_held",
         "_hold_s",
         "_limits",
+        "_most_bytes",
         "_paused",
         "_replay",
         "_silent_s",
@@ -75,6 +76,8 @@ class Downstream:
         self._waiters: list[tuple[int, Reply]] = []
         self._backlog = Backlog()
         self._replay = Replay(limits)
+        # The most data of the next answer.
+        self._most_bytes = limits.answer_bytes - 1
         self._paused = False
         self._answered_at = now
         self._empty_before = 0
@@ -149,7 +152,7 @@ class Downstream:
 
     def _spend(self) -> bytes:
         """Take the content of the next answer: the interval byte, and data up to its size limit."""
-        answer = self._backlog.take(INTERVALS[0], self._limits.answer_bytes - 1)
+        answer = self._backlog.take(INTERVALS[0], self._most_bytes)
         self._resume_upstream()
         return answer
 

@@ -20,12 +20,12 @@ This module does not know the meaning of a request, its sender, or any deadline.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 
 from attrs import field, frozen
 
 from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, HeadTooLarge
+from gateway.protocols.bodies import BodyReader, read_length
 from gateway.protocols.fields import FORBIDDEN, TOKEN, Items, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
@@ -35,9 +35,6 @@ _VERSION_BYTES = len(b" HTTP/1.1\r\n")
 # RFC 9110, 7.2 and 4.2.2: a host and a port, without user information; host names are not checked further.
 HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
-# A size below 2^32, and chunk extensions, which are ignored (RFC 9112, 7.1.1), up to a limit.
-_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~\x80-\xff]*)?\r\n")
-_CHUNK_HEAD_BYTES = 256
 # The cache of heads, each of at most ``head_bytes``, for about 200 different clients.
 _REMEMBERED_HEADS = 256
 
@@ -67,58 +64,21 @@ class Fields:
 _NO_FIELDS = Fields(1, (), 1 << 62, False, True, False, b"\0")
 
 
-class RequestReader:
-    """The requests of one connection. ``method`` and ``target``: of the last head.
+class RequestReader(BodyReader):
+    """The requests of one connection. ``method`` and ``target``: of the last head."""
 
-    ``buffer``: received bytes that have not been pulled yet.
-    """
-
-    __slots__ = (
-        "_at",
-        "_begun",
-        "_fields",
-        "_left",
-        "_limits",
-        "_pieces",
-        "_seen",
-        "_size",
-        "_step",
-        "buffer",
-        "method",
-        "target",
-    )
+    __slots__ = ("_fields", "_pieces", "_seen", "_size", "method", "target")
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.buffer = b""
-        # The parser step for the next bytes of the current body; None between requests.
-        self._step: Callable[[RequestReader], bytes | None] | None = None
-        # The position of the body's steps in ``buffer``; 0 outside ``next_piece``.
-        self._at = 0
+        super().__init__(limits)
         # The fields of the last head.
         self._fields = _NO_FIELDS
         # How much of an incomplete head has been checked.
         self._seen = 0
-        self._begun = False
-        self._left = 0
         self._pieces: list[bytes] = []
         self._size = 0
         self.method = b""
         self.target = b""
-
-    @property
-    def in_body(self) -> bool:
-        """Whether the body of the last head is incomplete."""
-        return self._step is not None
-
-    @property
-    def body_begun(self) -> bool:
-        """Whether any byte of the current body has arrived."""
-        return self._begun or bool(self.buffer)
-
-    def receive(self, data: bytes) -> None:
-        """Add bytes received from the connection."""
-        self.buffer = self.buffer + data if self.buffer else data
 
     def next_head(self) -> Fields | None:
         """The head of the next request, or None if it is incomplete. The last body must be complete.
@@ -150,12 +110,7 @@ class RequestReader:
             raise HeadTooLarge("head over the limit")
         self.method, self.target = match.groups()
         self.buffer = buffer[end:]
-        self._begun = False
-        if fields.content_length:
-            self._step = _read_length
-            self._left = fields.content_length
-        elif fields.chunked:
-            self._step = _read_chunk_head
+        self._begin_body(fields.content_length, fields.chunked)
         return fields
 
     @property
@@ -175,7 +130,7 @@ class RequestReader:
         """
         if self._step is None and not self._pieces:
             return b""
-        if self._step is _read_length:
+        if self._step is read_length:
             self._check_size()
             left = self._left
             buffer = self.buffer
@@ -195,29 +150,6 @@ class RequestReader:
         self._pieces, self._size = [], 0
         return body
 
-    def next_piece(self) -> bytes:
-        """The received part of the current body; b"" if there is none, or it is complete (``in_body``).
-
-        Raises BadRequest.
-        """
-        pieces: list[bytes] = []
-        while self._step is not None and self._at < len(self.buffer):
-            try:
-                piece = self._step(self)
-            except BadRequest:
-                if not pieces:
-                    raise
-                break
-            if piece == b"":
-                break
-            if piece is not None:
-                pieces.append(piece)
-        self._begun = self._begun or self._at > 0
-        # Sliced once for all pieces, because every chunk can be one byte.
-        self.buffer = self.buffer[self._at :]
-        self._at = 0
-        return b"".join(pieces)
-
     def _check_size(self) -> None:
         if self._size + self._left > self._limits.body_bytes:
             raise BodyTooLarge("body over the limit")
@@ -233,68 +165,6 @@ class RequestReader:
         if buffer.find(b"\n", max(self._seen, 2)) >= 0 and not _REQUEST.match(buffer):
             raise BadRequest("malformed request line")
         self._seen = max(0, whole - 3)
-
-    def _take(self, after: Callable[[RequestReader], bytes | None] | None) -> bytes:
-        """Take up to ``_left`` bytes. Once all are taken, ``after`` is the next step."""
-        piece = self.buffer[self._at : self._at + self._left]
-        self._at += len(piece)
-        self._left -= len(piece)
-        if not self._left:
-            self._step = after
-        return piece
-
-    # The steps of a body. Each reads ``buffer`` from ``_at``, where there is at least one byte. It returns
-    # bytes of the body, b"" if it needs more input, or None if another step is next.
-
-    def _read_length(self) -> bytes:
-        return self._take(None)
-
-    def _read_chunk_head(self) -> bytes | None:
-        most = self._at + _CHUNK_HEAD_BYTES
-        match = _CHUNK_HEAD.match(self.buffer, self._at, most)
-        if match is None:
-            if self.buffer.find(b"\n", self._at, most) >= 0 or len(self.buffer) >= most:
-                raise BadRequest("malformed chunk")
-            return b""
-        self._at = match.end()
-        self._left = int(match[1], 16)
-        self._step = _read_chunk_data if self._left else _read_trailer
-        return None
-
-    def _read_chunk_data(self) -> bytes:
-        return self._take(_read_chunk_end)
-
-    def _read_chunk_end(self) -> bytes | None:
-        end = self.buffer[self._at : self._at + 2]
-        if end == b"\r":
-            return b""
-        if end != b"\r\n":
-            raise BadRequest("chunk without its end")
-        self._at += 2
-        self._step = _read_chunk_head
-        return None
-
-    def _read_trailer(self) -> bytes | None:
-        """Trailer fields are checked like header fields, and discarded."""
-        at, most = self._at, self._at + self._limits.head_bytes
-        end = at + 2
-        if not self.buffer.startswith(b"\r\n", at):
-            end = self.buffer.find(b"\r\n\r\n", at, most) + 4
-        if end == 3:
-            if len(self.buffer) >= most:
-                raise HeadTooLarge("trailer over the limit")
-            return b""
-        items_of(self.buffer[at:end])
-        self._at = end
-        self._step = None
-        return None
-
-
-_read_length = RequestReader._read_length
-_read_chunk_head = RequestReader._read_chunk_head
-_read_chunk_data = RequestReader._read_chunk_data
-_read_chunk_end = RequestReader._read_chunk_end
-_read_trailer = RequestReader._read_trailer
 
 
 @lru_cache(maxsize=_REMEMBERED_HEADS)

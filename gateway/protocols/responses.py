@@ -131,7 +131,7 @@ class ResponseReader:
         if end == 3:
             self._check_beginning()
             return None
-        response = _response_of(self.buffer[:end], self._to_head)
+        response = response_of(self.buffer[:end], self._to_head)
         if len(response.items) > self._limits.head_fields:
             raise BadResponse("too many fields")
         self.buffer = self.buffer[end:]
@@ -235,7 +235,8 @@ class _Chunks:
         self.ended = True
 
 
-def _response_of(head: bytes, to_head: bool) -> Response:
+def response_of(head: bytes, to_head: bool) -> Response:
+    """Parse a whole head. ``to_head``: whether it answers a HEAD request. Raises BadResponse."""
     match = _STATUS_LINE.match(head)
     if match is None:
         raise BadResponse("malformed status line")

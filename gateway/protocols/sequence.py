@@ -16,6 +16,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, Meaning, Retries
 from gateway.protocols.stream_policy import StreamPolicy
+from gateway.protocols.tunnel_options import ALL_ARRIVED, SMALL_BYTES
 from gateway.protocols.window import Window
 from gateway.protocols.withheld_answers import WithheldAnswers
 
@@ -85,19 +86,22 @@ class CommandSequence(WithheldAnswers):
         if self._stream is not None:
             self._interrupt(self._stream, now)
         self._next = number + 1
-        if kind is _IDLE:
-            if may_hold and not self._backlog.size_bytes and self._hold_s:
-                self._held = number
-                self.holds += 1
-                self.deadline = now + self._hold_s
-                return None
-        elif kind is _CLOSE:
+        if self._policy.resumes:
+            self._set_most_bytes(kind is _IDLE and body == ALL_ARRIVED)
+        holds = kind is _IDLE
+        if kind is _CLOSE:
             return self._take_close(number, now)
-        else:
+        if kind is _SEND:
             self._write(body)
             if self._choked and not self._must_read_first():
                 self._withhold(number, now)
                 return None
+            holds = self._policy.resumes
+        if holds and may_hold and not self._backlog.size_bytes and self._hold_s:
+            self._held = number
+            self.holds += 1
+            self.deadline = now + self._hold_s
+            return None
         if (
             may_hold
             and self._policy.framing is not None
@@ -106,6 +110,11 @@ class CommandSequence(WithheldAnswers):
             return None
         self.deadline = now + self._silent_s
         return self._answer(number, now)
+
+    def _set_most_bytes(self, all_arrived: bool) -> None:
+        """Limit the next answer, so that all that may have to be repeated are kept."""
+        self._all_arrived = all_arrived
+        self._most_bytes = (self._limits.answer_bytes if all_arrived else SMALL_BYTES) - 1
 
     def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
         """Hold a command if its answer can be streamed. Returns whether it is held.
@@ -250,6 +259,9 @@ class CommandSequence(WithheldAnswers):
             answer = self._repeat_held(number, now)
             self._conclude(now)
             return answer
+        if self._stream is not None and number == self._streamed and self._policy.resumes:
+            # The loss of its connection has not been noticed here yet.
+            self._finish(self._stream, now)
         if self._next - number > len(self._replay):
             raise NotFound("the answer is no longer kept")
         if number < self._first and not self._ended:

@@ -172,11 +172,14 @@ class Session(CommandSequence):
     def forget(self, reply: Reply, now: float) -> None:
         """The connection of ``reply`` was lost.
 
-        A held idle becomes orphaned. If the answer was being streamed, the client gives up: the session
-        ends, after the commands received before the loss.
+        A held idle becomes orphaned. If the answer was being streamed, a client that resumes repeats its
+        command. Any other gives up: the session ends, after the commands received before.
         """
         stream = self._stream
         if stream is not None and stream.reply is reply:
+            if self._policy.resumes:
+                self._break_off(stream, now)
+                return
             self._cut_off(stream, now)
             self._ordinary = False
             self.deadline = now + CLOSE_GRACE_S
@@ -198,7 +201,7 @@ class Session(CommandSequence):
         ``via``: the field of its first request. ``is_shared``: that connection has carried commands of
         other sessions.
         """
-        if self._carried or is_shared:
+        if (self._carried and not self._policy.resumes) or is_shared:
             self.read_whole(Delivery.CONNECTIONS)
         self._carried = True
         if self._figures is not None:

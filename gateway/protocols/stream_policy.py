@@ -9,7 +9,8 @@ from attrs import frozen
 
 from gateway.protocols.clients import Client, Framing, is_direct
 from gateway.protocols.http import Fields
-from gateway.protocols.limits import StreamedAnswers
+from gateway.protocols.limits import Limits, StreamedAnswers
+from gateway.protocols.tunnel_options import most_commands
 
 
 class Delivery(Enum):
@@ -32,22 +33,26 @@ class StreamPolicy:
     answer_s: float = 1.0
     # Whether signs of a proxy between are ignored.
     always: bool = False
+    # Whether the client resumes (``tunnel_options``), so that sends can be held.
+    resumes: bool = False
 
 
 WHOLE: Final = StreamPolicy()
 
 
 def policy_for(
-    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float
+    client: Client, fields: Fields, mode: StreamedAnswers, answer_s: float, limits: Limits
 ) -> StreamPolicy:
     """The policy for a session that ``client`` opened with these fields."""
     cause = None
+    resumes = client.resumes and most_commands(limits) > 0
     if mode is StreamedAnswers.NEVER:
         cause = Delivery.OFF
-    elif client.framing is None:
+    elif client.framing is None or client.resumes != resumes:
         cause = Delivery.CLIENT
     elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
         cause = Delivery.PROXY
     if cause is not None:
-        return StreamPolicy(None, cause, answer_s)
-    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, mode is StreamedAnswers.ALWAYS)
+        return StreamPolicy(None, cause, answer_s, resumes=resumes)
+    is_always = mode is StreamedAnswers.ALWAYS
+    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, is_always, resumes)

@@ -16,6 +16,8 @@ Rules (PROTOCOL.md, Streamed answers):
 - Data that waits for the poll marks the connection as idle (``Reply.mark_idle``).
 - A streamed answer is not stored for repetition. FFmpeg and librtmp give up if a connection is lost during
   an answer, so the session then ends, after the commands received before.
+- That of a client that resumes is stored, and its size is limited (``tunnel_options``). If its connection
+  is lost, the answer ends with what was written.
 - If the client does not read, the answer is ``full``, and upstream data waits in the backlog.
 
 A send of librtmp that arrives before its answer is complete proves that no proxy buffers it, because
@@ -31,12 +33,20 @@ This module does not decide the order of commands, or when the session ends.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final
 
 from gateway.protocols.clients import Framing
 from gateway.protocols.downstream import NONE, Downstream
 from gateway.protocols.interfaces import Reply
 from gateway.protocols.stream_policy import Delivery, StreamPolicy
+from gateway.protocols.streamed_answer import (
+    FIRST_BYTES,
+    GROWTH,
+    MOST_BYTES,
+    StreamedAnswer,
+    StreamedTotals,
+)
+from gateway.protocols.tunnel_options import streamed_answer_bytes
 
 # More than any tested server answers to the handshake (3,073 bytes), connect, createStream and play.
 PLAYING_BYTES: Final = 8 * 1024
@@ -57,56 +67,19 @@ _BEHIND_S: Final = 0.1
 _BURST_BYTES: Final = 16 * 1024
 _SHORTEST: Final = 0.4
 _LONGEST: Final = 4.0
-# The first declared length, before the session's rate is known, and the largest. The largest is less than
-# the 250 kB that librtmp acknowledges, so that at most one send follows an answer.
-_FIRST_BYTES: Final = 16 * 1024
-MOST_BYTES: Final = 192 * 1024
-# The most that a length grows from one answer to the next: a burst says little about the later rate.
-_GROWTH: Final = 4
-_PROOFS: Final = 2
 # Lower bound of a duration, for the division.
 _CLOCK_S: Final = 1e-6
-_CHUNKED: Final = -1
 
-
-@final
-class StreamedAnswer:
-    """An answer that is being streamed. ``left``: how much of the declared length is not written yet."""
-
-    __slots__ = ("began_at", "ends_at", "full", "left", "reply", "said_at", "size_bytes")
-
-    def __init__(self, reply: Reply, now: float, duration_s: float) -> None:
-        self.reply = reply
-        self.began_at = self.said_at = now
-        self.ends_at = now + duration_s
-        self.left = _CHUNKED
-        self.size_bytes = 0
-        self.full = False
-
-
-@final
-class StreamedTotals:
-    """Totals of a session's streamed answers."""
-
-    __slots__ = ("answers", "last_bytes", "proofs", "rate", "seconds", "size_bytes")
-
-    def __init__(self) -> None:
-        self.answers = self.size_bytes = self.proofs = 0
-        self.seconds = 0.0
-        # The size of the last answer, and its rate in bytes a second.
-        self.last_bytes = _FIRST_BYTES // _GROWTH
-        self.rate = 0.0
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether it is proven that nothing between buffers the answers."""
-        return self.proofs >= _PROOFS
+_ANY_ROOM: Final = 1 << 62
 
 
 class StreamingDownstream(Downstream):
     """The base of ``Session`` that streams answers. ``_stream`` is the one that is being streamed."""
 
-    __slots__ = ("_carried", "_cut", "_finished", "_policy", "_resting", "_streamed", "_totals")
+    __slots__ = (
+        *("_all_arrived", "_carried", "_cut", "_finished", "_policy", "_resting", "_streamed"),
+        "_totals",
+    )
     _stream: StreamedAnswer | None
     bytes_up: int
 
@@ -116,7 +89,7 @@ class StreamingDownstream(Downstream):
         # The number of the last command whose answer was streamed.
         self._streamed = NONE
         # Whether a connection has carried a command, and whether one was lost during a streamed answer.
-        self._carried = self._cut = False
+        self._carried = self._cut = self._all_arrived = False
         # The reply of the last streamed answer, until the next one begins.
         self._finished: Reply | None = None
         # The held number whose answer begins ``REST_S`` after the last one.
@@ -172,7 +145,12 @@ class StreamingDownstream(Downstream):
 
     def _may_stream(self) -> bool:
         """Whether the state of the session permits the next answer to be streamed."""
-        return self._policy.framing is not None and self._stream is None and self._is_playing()
+        return (
+            self._policy.framing is not None
+            and self._stream is None
+            and (self._all_arrived or not self._policy.resumes)
+            and self._is_playing()
+        )
 
     def _begin(self, now: float) -> bool:
         """Begin to stream the answer to the held command. Returns whether it was possible."""
@@ -197,6 +175,9 @@ class StreamingDownstream(Downstream):
         self._empty_before = self.empty_answers
         first = self._spend()
         stream.size_bytes = len(first) - 1
+        if self._policy.resumes:
+            stream.kept = [first]
+            stream.room = streamed_answer_bytes(self._limits) - len(first)
         length = None
         if self._policy.framing is Framing.DECLARED:
             length = max(len(first), 1 + self._declared_bytes(totals, stream))
@@ -228,8 +209,8 @@ class StreamingDownstream(Downstream):
 
     def _declared_bytes(self, totals: StreamedTotals, stream: StreamedAnswer) -> int:
         """The length that the session's recent rate fills in the answer's duration."""
-        filled = int(totals.rate * (stream.ends_at - stream.began_at)) or _FIRST_BYTES
-        grown = min(filled, totals.last_bytes * _GROWTH, MOST_BYTES)
+        filled = int(totals.rate * (stream.ends_at - stream.began_at)) or FIRST_BYTES
+        grown = min(filled, totals.last_bytes * GROWTH, MOST_BYTES)
         return max(grown, MOST_BYTES if totals.is_direct else stream.size_bytes)
 
     # Fill
@@ -237,7 +218,7 @@ class StreamingDownstream(Downstream):
     def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
         """Add upstream data to the answer that is being streamed."""
         left, size = stream.left, len(data)
-        if stream.full or self._backlog.size_bytes or 0 <= left <= size:
+        if stream.full or self._backlog.size_bytes or 0 <= left <= size or stream.room <= size:
             self._backlog.append(data)
             if not stream.full:
                 self._pour(stream, now)
@@ -246,6 +227,9 @@ class StreamingDownstream(Downstream):
             return
         stream.said_at = now
         stream.size_bytes += size
+        if stream.kept is not None:
+            stream.kept.append(data)
+            stream.room -= size
         self.filled_pieces += 1
         if left > 0:
             stream.left = left - size
@@ -256,11 +240,12 @@ class StreamingDownstream(Downstream):
     def _pour(self, stream: StreamedAnswer, now: float) -> None:
         """Write the backlog as far as the client reads; end the answer if its time or length is used up."""
         most_bytes = self._limits.answer_bytes
-        while self._backlog.size_bytes and not stream.full and stream.left:
-            most = most_bytes if stream.left < 0 else min(most_bytes, stream.left)
+        while self._backlog.size_bytes and not stream.full and stream.left and stream.room:
+            most = min(most_bytes, stream.room if stream.left < 0 else stream.left)
             self._write_piece(stream, self._backlog.take(b"", most), now)
         self._resume_upstream()
-        if not stream.left or (stream.left < 0 and now >= stream.ends_at and not stream.full):
+        is_over = now >= stream.ends_at and not stream.full
+        if not stream.left or not stream.room or (stream.left < 0 and is_over):
             self._finish(stream, now)
 
     def _write_piece(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
@@ -268,6 +253,9 @@ class StreamingDownstream(Downstream):
         stream.size_bytes += len(data)
         if stream.left > 0:
             stream.left -= len(data)
+        if stream.kept is not None:
+            stream.kept.append(data)
+            stream.room -= len(data)
         self.filled_pieces += 1
         stream.full = not stream.reply.more(data)
         self._note_written(now)
@@ -322,15 +310,11 @@ class StreamingDownstream(Downstream):
 
     def _finish(self, stream: StreamedAnswer, now: float) -> None:
         """End the streamed answer. If its declared length is not filled, its connection is closed."""
-        self._stream = None
+        self._break_off(stream, now)
         self._answered_at = now
-        self.deadline = now + self._silent_s
         totals, seconds = self._totals, now - stream.began_at
         if totals is not None:
-            totals.answers += 1
-            totals.size_bytes += stream.size_bytes
-            totals.seconds += seconds
-            totals.last_bytes = max(stream.size_bytes, _FIRST_BYTES // _GROWTH)
+            totals.last_bytes = max(stream.size_bytes, FIRST_BYTES // GROWTH)
             totals.rate = stream.size_bytes / max(seconds, _CLOCK_S)
         self._finished = stream.reply
         stream.reply.finish(stream.left <= 0)
@@ -350,9 +334,16 @@ class StreamingDownstream(Downstream):
 
     def _cut_off(self, stream: StreamedAnswer, now: float) -> None:
         """The connection of the streamed answer was lost, and the client will give up."""
-        self._stream = None
+        self._break_off(stream, now)
         self._cut = True
         self._backlog.clear()
+
+    def _break_off(self, stream: StreamedAnswer, now: float) -> None:
+        """The answer has no more than was written."""
+        self._stream = None
+        self.deadline = now + self._silent_s
+        if stream.kept is not None:
+            self._replay.store(self._streamed, b"".join(stream.kept))
         totals = self._totals
         if totals is not None:
             totals.answers += 1

@@ -150,7 +150,7 @@ class SessionTable:
         tunnel.access = self._control(tunnel, Visitor(alias, address, fields))
         tunnel.mirroring = self._mirror()
         client = recognise(fields)
-        policy = policy_for(client, fields, self._streamed_answers, self._answer_s)
+        policy = policy_for(client, fields, self._streamed_answers, self._answer_s, self._limits)
         now = self._clock()
         tunnel.session = Session(
             self._limits, tunnel, self._hold_s, now, client.tries_again, figures, policy

@@ -21,9 +21,11 @@ from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
+from gateway.protocols.tunnel_client.requests import Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
-from gateway.upstreams.race import Race
+from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
+from gateway.upstreams.tunnel_transport import TunnelTransport
 
 # Of the gateway itself, for servers that expect to be told of a client.
 _OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
@@ -196,15 +198,17 @@ async def connect(
     vanished_s: float = VANISHED_S,
     client: str | None = "",
     lost: Callable[[], object] = lambda: None,
+    opens: bool = True,
 ) -> None:
-    """Connect ``protocol`` to an address of the server, by TLS if its scheme says so.
+    """Connect ``protocol`` to an address of the server, by TLS and through a tunnel if its scheme says so.
 
     ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
+    Without ``opens``, the connection to a tunnel server is enough, and no session is opened.
     ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
     subclass, and ResourcesExhausted if local resources are used up.
     """
 
-    def begin(host: str, left_s: float, won: Callable[[], object]) -> Attempt:
+    def begin(host: str, left_s: float, won: Callable[[], object]) -> Contender:
         settings = Settings(
             server.address.port,
             left_s,
@@ -213,7 +217,12 @@ async def connect(
             server.tls,
             server.source_address,
         )
-        attempt = Attempt(reactor, protocol, settings, lost, won)
+        attempt: Attempt | TunnelTransport
+        if opens and server.address.is_tunnel:
+            requests = Requests(server.address.authority, client or "")
+            attempt = TunnelTransport(reactor, protocol, settings, requests, lost, won)
+        else:
+            attempt = Attempt(reactor, protocol, settings, lost, won)
         attempt.connect(host)
         return attempt
 

@@ -25,7 +25,7 @@ async def probe(reactor: Any, server: Server, kind: Kind, timeout_s: float) -> N
     """
     protocol = _Probe(reactor, kind, timeout_s)
     try:
-        await connect(reactor, server, protocol, timeout_s, client=None)
+        await connect(reactor, server, protocol, timeout_s, client=None, opens=kind == "rtmp")
     except ConnectError as error:
         raise UpstreamUnavailable(str(error)) from None
     await protocol.done

@@ -38,9 +38,9 @@ _CONFIGURATION = """workers = {workers}
 [[listener]]
 address = "127.0.0.1:{port}"
 [[upstream]]
-servers = ["127.0.0.1:{upstream}"]
+servers = ["{server}"]
 [tunnel]
-latency = 0
+latency = {latency}
 """
 _SESSIONS = 20
 _ROUNDS = 5
@@ -113,13 +113,15 @@ class Gateway:
 
 
 @contextmanager
-def running(workers: int, upstream: int) -> Iterator[tuple[int, Gateway]]:
-    """Yields the port of a gateway of that many workers, in front of the port ``upstream``."""
+def running(workers: int, server: str, latency: str = "0") -> Iterator[tuple[int, Gateway]]:
+    """Yields the port of a gateway of that many workers, in front of ``server``."""
     with tempfile.TemporaryDirectory() as folder:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         file = Path(folder, "gateway.toml")
-        file.write_text(_CONFIGURATION.format(workers=workers, port=port, upstream=upstream))
+        file.write_text(
+            _CONFIGURATION.format(workers=workers, port=port, server=server, latency=latency)
+        )
         command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
         command += ["-n", "--pidfile=", "rtmpt-gateway", "--config", str(file)]
         environment = os.environ | {"PYTHONPATH": str(_CHECKOUT)}
@@ -201,7 +203,7 @@ def compare_numbers(generator: Generator, cores: Cores) -> None:
         found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(_ROUNDS):
             for workers, done in found.items():
-                with running(workers, generator.upstream_port) as (port, gateway):
+                with running(workers, f"127.0.0.1:{generator.upstream_port}") as (port, gateway):
                     gateway.place(cores)
                     sampler = Sampler(gateway)
                     result = generator.run(
@@ -229,7 +231,7 @@ def main() -> None:
         closing(Generator(compile_generator(Path(folder)), cores)) as generator,
     ):
         compare_numbers(generator, cores)
-    with echo_server() as upstream, running(2, upstream) as (port, gateway):
+    with echo_server() as upstream, running(2, f"127.0.0.1:{upstream}") as (port, gateway):
         clients = [Client(port) for _ in range(4 * _SESSIONS)]
         workers = sorted({client.worker for client in clients})
         own, other = (

@@ -63,10 +63,6 @@ from tests.configuration.refusals import LISTENER, load, problems
             LISTENER + '[[upstream]]\nservers = ["rtmp://a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),
-        (
-            LISTENER + '[[upstream]]\nservers = ["a", "rtmpts://a"]',
-            '[[upstream]] 1, key "servers", item 2: "rtmpts://a:443": "rtmpts://" is not supported yet',
-        ),
         *(
             (
                 f'{LISTENER}[[upstream]]\nservers = ["a"]\n{key}',

@@ -9,7 +9,8 @@ from gateway.protocols.clients import FFMPEG, LIBRTMP, OTHER, Client, Framing
 from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.stream_policy import Delivery, StreamPolicy, policy_for
-from gateway.protocols.streaming import MOST_BYTES, PAUSE_S, PLAYING_BYTES, REST_S
+from gateway.protocols.streamed_answer import MOST_BYTES
+from gateway.protocols.streaming import PAUSE_S, PLAYING_BYTES, REST_S
 from tests.helpers.session_recording import Conversation, Reply
 from tests.protocols.test_clients import FFMPEG_HEAD, LIBRTMP_HEAD, fields_of, with_field
 
@@ -527,12 +528,12 @@ VIA = b"Via: 1.1 proxy"
 def test_the_policy_follows_client_configuration_and_proxies(
     client: Client, head: bytes, mode: StreamedAnswers, framing: Framing | None, cause: Delivery
 ) -> None:
-    policy = policy_for(client, fields_of(head), mode, 1.0)
+    policy = policy_for(client, fields_of(head), mode, 1.0, Limits())
     assert (policy.framing, policy.cause) == (framing, cause)
 
 
 def test_streamed_answers_always_ignores_changing_connections() -> None:
-    policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0)
+    policy = policy_for(FFMPEG, fields_of(FFMPEG_HEAD), StreamedAnswers.ALWAYS, 1.0, Limits())
     talk = playing(policy)
     for _ in range(3):
         talk.session.carried_by(None, None)

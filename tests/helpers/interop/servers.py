@@ -47,7 +47,7 @@ error_log stderr;
 
 _HAPROXY = """
 defaults
-    mode tcp
+    mode {mode}
     timeout connect 5s
     timeout client 20s
     timeout server 20s
@@ -151,11 +151,11 @@ def nginx_rtmp() -> Path:
 
 
 def start_haproxy(
-    programs: Programs, port: int, server_options: str, bind_options: str = ""
+    programs: Programs, port: int, server_options: str, bind_options: str = "", mode: str = "tcp"
 ) -> int:
     """Start HAProxy in front of ``port``, with a listening socket from the test. Returns HAProxy's port."""
     with socket.create_server((LOOPBACK, 0)) as listening:
-        run_haproxy(programs, listening, port, server_options, bind_options)
+        run_haproxy(programs, listening, port, server_options, bind_options, mode)
         chosen: int = listening.getsockname()[1]
     return chosen
 
@@ -166,11 +166,13 @@ def run_haproxy(
     port: int,
     server_options: str = "",
     bind_options: str = "",
+    mode: str = "tcp",
 ) -> Program:
     """Start HAProxy on ``listening``, in front of ``port``."""
     needs("haproxy")
     configuration = programs.new_folder("haproxy") / "haproxy.cfg"
     text = _HAPROXY.format(
+        mode=mode,
         descriptor=listening.fileno(),
         loopback=LOOPBACK,
         port=port,

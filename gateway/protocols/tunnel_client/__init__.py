@@ -1,0 +1,1 @@
+"""The client of an RTMPT session, without I/O: HTTP requests out, bytes of responses in."""

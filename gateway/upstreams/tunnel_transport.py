@@ -1,0 +1,274 @@
+"""An RTMPT session with a server, as the transport of a connection.
+
+Offers what the transports in transport.py do, so that tunnels and relays use it like a TCP connection:
+``done`` fires when the session is open, and its end is a lost connection. The session's rules are in
+``protocols/tunnel_client``; here are its connections and its timer.
+
+RTMPT has no half-close: ``loseWriteConnection`` closes the session after all data that was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final, final
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    TimeoutError,  # noqa: A004
+)
+from twisted.python.failure import Failure
+
+from gateway.protocols.limits import Limits
+from gateway.protocols.tunnel_client.client import TunnelClient
+from gateway.protocols.tunnel_client.interfaces import End
+from gateway.protocols.tunnel_client.requests import Requests
+from gateway.transport import READ_BYTES
+from gateway.upstreams.attempt import Settings
+from gateway.upstreams.tunnel_link import TunnelLink
+
+_CONNECT_S: Final = Limits().upstream_connect_s
+_REASONS: Final[dict[End, Callable[[str], Exception]]] = {
+    End.CLOSED: ConnectionDone,
+    End.ABORTED: ConnectionAborted,
+    End.LOST: ConnectionLost,
+    End.VANISHED: TimeoutError,
+}
+
+
+class OpenFailed(ConnectError):
+    """The server has not opened a session; the text is the cause."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(string=cause)  # type: ignore[no-untyped-call]
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+@final
+class TunnelTransport:
+    """``done``, ``lost`` and ``won`` are those of an ``Attempt``. ``settings``: of each connection; its
+    time-out is that of the open, too.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Any,
+        settings: Settings,
+        requests: Requests,
+        lost: Callable[[], object] = lambda: None,
+        won: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._reactor = reactor
+        self._protocol = protocol
+        self._settings = settings
+        self._lost = lost
+        self._won = won
+        self._host = ""
+        self._links: list[TunnelLink | None] = [None, None]
+        limits = evolve(Limits(), vanished_s=settings.vanished_s)
+        self._client = TunnelClient(limits, requests, self, self)
+        self._is_open = self._is_cancelled = False
+        # Why no connection could be established for the open.
+        self._failure: Failure | None = None
+        self._late: Any = None
+        self._timer: Any = None
+        self._producer: Any = None
+        self._producer_paused = False
+        self._is_reading = True
+        # Writes that are held back.
+        self._held: list[bytes] | None = None
+        self.high_water_bytes = READ_BYTES
+        self.done: Deferred[None] = Deferred()
+
+    def connect(self, host: str) -> None:
+        """Open the session. Must be called once."""
+        self._host = host
+        self._late = self._reactor.callLater(self._settings.timeout_s, self._expire_open)
+        self._client.start(self._now)
+        self._set_timer()
+
+    def cancel(self) -> None:
+        """Give up an open that has not succeeded; ``done`` does not fire."""
+        self._is_cancelled = True
+        self._client.abort()
+
+    # The protocol calls
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that no socket has accepted yet."""
+        held_bytes = sum(map(len, self._held or ()))
+        return held_bytes + self._client.unsent + sum(link.unsent for link in self._open_links())
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes written whose send has not been answered."""
+        return sum(map(len, self._held or ())) + self._client.unacknowledged
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``; buffer what no command can carry yet."""
+        if self._held is not None:
+            self._held.append(data)
+        else:
+            self._client.write(data, self._now)
+            self._set_timer()
+        if (
+            self._producer is not None
+            and not self._producer_paused
+            and self.unsent > self.high_water_bytes
+        ):
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def hold_writes(self, on: bool) -> None:
+        """Buffer all writes, or send what was buffered."""
+        if on:
+            self._held = self._held or []
+            return
+        held, self._held = self._held, None
+        if held:
+            self._client.write(b"".join(held), self._now)
+            self._set_timer()
+
+    def stopReading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._client.pause(self._now)
+            for link in self._open_links():
+                link.stop_reading()
+            self._set_timer()
+
+    def startReading(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self._client.resume(self._now)
+            for link in self._open_links():
+                link.start_reading()
+            self._set_timer()
+
+    pauseProducing = stopReading
+    resumeProducing = startReading
+
+    def loseWriteConnection(self) -> None:
+        self.hold_writes(False)
+        self.startReading()
+        self._client.close(self._now)
+        self._set_timer()
+
+    loseConnection = loseWriteConnection
+
+    def abortConnection(self) -> None:
+        self._client.abort()
+
+    abort_now = abortConnection
+
+    # The client of the session calls
+
+    def connect_link(self, link: int) -> None:
+        settings = self._settings
+        if self._is_open:
+            # What was left for the open says nothing about later connects.
+            settings = evolve(settings, timeout_s=_CONNECT_S)
+        self._links[link] = TunnelLink(self._reactor, self, link, settings, self._host)
+
+    def write_link(self, link: int, first: bytes, second: bytes) -> None:
+        connection = self._links[link]
+        if connection is not None:
+            connection.write(first, second)
+
+    def close_link(self, link: int) -> None:
+        connection, self._links[link] = self._links[link], None
+        if connection is not None:
+            connection.close()
+
+    def opened(self) -> None:
+        self._is_open = True
+        self._late.cancel()
+        self._won()
+        # As for TCP, later than the protocol's makeConnection.
+        self._reactor.callLater(0, self.done.callback, None)
+        self._protocol.makeConnection(self)
+
+    def received(self, data: bytes) -> None:
+        self._protocol.dataReceived(data)
+
+    def drained(self) -> None:
+        if self._producer_paused and self._held is None:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()
+
+    def ended(self, end: End, cause: str) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._late.active():
+            self._late.cancel()
+        if self._is_open:
+            self._reactor.callLater(0, self._lose, Failure(_REASONS[end](cause)))
+        elif not self._is_cancelled:
+            self.done.errback(self._failure or Failure(OpenFailed(cause)))
+
+    # The connections call
+
+    def link_connected(self, link: TunnelLink) -> None:
+        if not self._is_reading:
+            link.stop_reading()
+        self._client.connected(link.index, self._now)
+        self._set_timer()
+
+    def link_received(self, link: TunnelLink, data: bytes) -> None:
+        self._client.receive(link.index, data, self._now)
+        self._set_timer()
+
+    def link_lost(self, link: TunnelLink, end: End, reason: Failure) -> None:
+        self._links[link.index] = None
+        if not self._is_open and not link.was_established:
+            self._failure = reason
+        self._client.lost(link.index, self._now, end, reason.getErrorMessage())
+        self._set_timer()
+
+    # The inside
+
+    @property
+    def _now(self) -> float:
+        return float(self._reactor.seconds())
+
+    def _open_links(self) -> list[TunnelLink]:
+        return [link for link in self._links if link is not None]
+
+    def _expire_open(self) -> None:
+        self._client.failed(End.LOST, "it does not open a session in time")
+
+    def _set_timer(self) -> None:
+        """Have ``_expire`` called no later than at the client's deadline."""
+        deadline, timer = self._client.deadline, self._timer
+        if timer is not None and timer.active():
+            if timer.getTime() <= deadline:
+                return
+            timer.cancel()
+        if deadline < inf:
+            self._timer = self._reactor.callLater(max(0.0, deadline - self._now), self._expire)
+
+    def _expire(self) -> None:
+        if self._client.deadline <= self._now:
+            self._client.expire(self._now)
+        self._set_timer()
+
+    def _lose(self, reason: Failure) -> None:
+        self._lost()
+        self._protocol.connectionLost(reason)
