@@ -115,7 +115,9 @@ class Stage:
         self.network = network
         self.far = far
         address = network.listen(far, "rtmpt")
-        self.pool: Pool = network.pool_of(Group([address], "first", proxy_protocol), limits=_QUICK)
+        self.pool: Pool = network.pool_of(
+            Group([network.member(address, proxy_protocol)]), limits=_QUICK
+        )
         self.near = Near()
         self.name = network.result_of(self.pool.connect(self.near, CLIENT))
         assert self.name == str(address)
@@ -127,7 +129,7 @@ class Stage:
     @property
     def connections(self) -> int:
         """How many sessions the pool counts."""
-        return self.pool.servers[0].connections
+        return self.pool.members[0].sessions
 
     def until_commands(self, *names: str) -> None:
         self.network.until(lambda: self.far.names == list(names))
@@ -164,7 +166,7 @@ def test_a_server_that_opens_no_session_is_down_and_the_next_one_is_used(
 ) -> None:
     refusing, working = Far(open_status=status), Far()
     addresses = [network.listen(each, "rtmpt") for each in (refusing, working)]
-    pool = network.pool_of(Group(addresses))
+    pool = network.pool_of(Group([network.member(each) for each in addresses]))
     near = Near()
     assert network.result_of(pool.connect(near)) == str(addresses[1])
     assert [each.up for each in pool.health()] == [False, True]
@@ -174,7 +176,7 @@ def test_a_server_that_opens_no_session_is_down_and_the_next_one_is_used(
 def test_the_open_must_be_answered_within_the_time_of_a_connect(network: Network) -> None:
     far = Far()
     far.is_silent = True
-    pool = network.pool_of(Group([network.listen(far, "rtmpt")]), limits=_QUICK)
+    pool = network.pool_of(Group([network.member(network.listen(far, "rtmpt"))]), limits=_QUICK)
     near = Near()
     with pytest.raises(UpstreamUnavailable):
         network.result_of(pool.connect(near))
