@@ -36,8 +36,8 @@ class WorkerFigures:
     """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
-    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``node_states``: whether
-    each other node is connected.
+    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``offered``: counts of
+    connections offered to other workers, by outcome. ``node_states``: whether each other node is connected.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class WorkerFigures:
         connections: ConnectionSet,
         listener_states: Mapping[str, ListenerState],
         forwarded: Mapping[str, int],
+        offered: Mapping[str, int],
         node_states: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._configuration = configuration
@@ -81,6 +82,7 @@ class WorkerFigures:
             expected,
             lambda: forwarded,
             node_states,
+            lambda: offered,
         )
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)

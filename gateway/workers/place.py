@@ -23,7 +23,7 @@ class Place:
     """``number``: below ``NUMBERS``, unique among running workers. ``folder``: of the workers' sockets.
 
     ``sockets``: descriptors of the listening sockets, in the configuration's order. ``workers``: the number
-    of workers with the same configuration.
+    of workers with the same configuration. ``configuration``: a name of that, part of a file's name.
     """
 
     node: str
@@ -32,6 +32,7 @@ class Place:
     sockets: tuple[int, ...]
     counts: SharedCounts
     workers: int = 1
+    configuration: str = ""
 
     @property
     def prefix(self) -> str:
@@ -42,6 +43,21 @@ class Place:
     def socket_path(self) -> str:
         """The socket for commands that other workers forward."""
         return str(Path(self.folder, self.prefix))
+
+    @property
+    def offers_path(self) -> str:
+        """The socket for client connections that other workers offer."""
+        return self._offers_path(self.socket_path)
+
+    def offers_path_of(self, prefix: bytes) -> str | None:
+        """As ``path_of``, for the socket for offers. A worker with another configuration has none of this
+        name: its listeners can differ.
+        """
+        path = self.path_of(prefix)
+        return None if path is None else self._offers_path(path)
+
+    def _offers_path(self, socket_path: str) -> str:
+        return f"{socket_path}-{self.configuration}"
 
     @property
     def first_connection(self) -> int:

@@ -62,7 +62,8 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     threshold = _begin_logging(setup, configuration.log, output)
     counts = SharedCounts(setup.memory, setup.slot)
     place = Place(
-        *(configuration.node.id, setup.number, setup.folder, setup.sockets, counts, setup.workers)
+        *(configuration.node.id, setup.number, setup.folder, setup.sockets, counts, setup.workers),
+        setup.configuration.digest,
     )
     worker = Worker(configuration, reactor, place, threshold)
     slices = partial(TimeSlices, reactor, monotonic)

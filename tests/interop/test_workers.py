@@ -36,6 +36,9 @@ sessions = {sessions}
 drain_s = 3.0
 """
 
+_FORWARDED = 'rtmpt_gateway_forwarded_commands_total{outcome="forwarded"}'
+_TAKEN = 'rtmpt_gateway_offered_connections_total{outcome="taken"}'
+
 
 class Gateway:
     """A gateway of two workers, in front of an echo server."""
@@ -129,14 +132,18 @@ def gateway(programs: Programs, tmp_path: Path, echo: int) -> Iterator[Gateway]:
 
 
 def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> None:
-    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(20)]
+    sessions = [
+        NumberedSession(gateway.port, keeps=number % 4 == 0, announces=number % 4 == 1)
+        for number in range(20)
+    ]
     for _ in range(10):
         for session in sessions:
             session.step()
     assert len({session.worker for session in sessions}) == 2
     assert {each["alias"][:4] for each in gateway.sessions()} == {each.worker for each in sessions}
     assert gateway.total("rtmpt_gateway_sessions") == 20
-    assert gateway.metrics()['rtmpt_gateway_forwarded_commands_total{outcome="forwarded"}'] > 20
+    assert gateway.metrics()[_FORWARDED] > 20
+    assert gateway.metrics()[_TAKEN] > 20
     for session in sessions:
         session.finish()
     assert gateway.total("rtmpt_gateway_sessions") == 0
