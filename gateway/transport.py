@@ -6,8 +6,8 @@ nearly always has room. ``EagerWrites`` sends immediately, and passes only the r
 ``write``, so that back-pressure, half-close, connection loss and ordering remain Twisted's.
 
 Internals in use, which the tests check on every supported Twisted: ``dataBuffer``, ``offset``,
-``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``, and
-``Connector._makeTransport``.
+``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
+``protocol``, ``socket`` and ``fileno`` of ``tcp.Connection``, and ``Connector._makeTransport``.
 """
 
 from __future__ import annotations
