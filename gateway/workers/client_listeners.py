@@ -39,7 +39,7 @@ class ClientListeners:
     """``states`` is filled by ``adopt``, with the listener's configured address as key.
 
     ``offers``: the links to other workers, which are offered connections of their sessions.
-    ``has_too_many``: whether this worker has so many connections that it should take none from others.
+    ``has_share``: whether this worker has its share of all connections.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ClientListeners:
         relays: RelayTable,
         certificates: CertificateStore | None,
         offers: OfferLinks,
-        has_too_many: Callable[[], bool],
+        has_share: Callable[[], bool],
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor
@@ -62,7 +62,7 @@ class ClientListeners:
         self._relays = relays
         self._certificates = certificates
         self._offers = offers
-        self._has_too_many = has_too_many
+        self._has_share = has_share
         # For each listener, the call that makes an HTTP connection's protocol (address, secure).
         self._makers: list[Callable[[str, bool], HTTPConnection]] = []
         # TCP addresses of the open sockets, with the ports that the system has chosen.
@@ -127,7 +127,7 @@ class ClientListeners:
 
     def has_room(self) -> bool:
         """Whether an offered connection can be taken. The limits already count it."""
-        return open_descriptors.allow_client() and not self._has_too_many()
+        return open_descriptors.allow_client() and not self._has_share()
 
     def take(self, offer: Offer, connection: socket.socket) -> None:
         """Take over a connection as if this worker had accepted it."""

@@ -24,10 +24,6 @@ _MEMORY_BYTES: Final = _COUNT_BYTES * (_COUNTS + SLOTS)
 # A worker may have so many more connections than the one with the fewest, and a twentieth of its own.
 _MORE: Final = 8
 _SHARE: Final = 20
-# The same until it takes no more from others. Clients choose which sessions their connections begin with,
-# and could move all of them to one worker, so that the others would open all sessions.
-_MANY_MORE: Final = 64
-_LARGE_SHARE: Final = 3
 _KEY_BYTES: Final = 16
 
 
@@ -92,22 +88,15 @@ class SharedCounts:
 
     def has_share(self) -> bool:
         """Whether this worker has at least its share of the connections, so that another one that accepts
-        should take the next.
+        should take the next, and others should keep those that began with a command of its sessions.
         """
-        own, least = self._own_and_least()
-        return own > least + _MORE + own // _SHARE
-
-    def has_too_many(self) -> bool:
-        """Whether this worker should take no connections from others, although it owns their sessions."""
-        own, least = self._own_and_least()
-        return own > least + _MANY_MORE + own // _LARGE_SHARE
-
-    def _own_and_least(self) -> tuple[int, int]:
-        """The connections of this worker, and of the one with the fewest of those that accept."""
         counts = self.connections.of_each
         own = counts[self.slot]
-        accepting = zip(counts, self._accepting, strict=True)
-        return own, min((count for count, accepts in accepting if accepts), default=own)
+        least = min(
+            (count for count, accepts in zip(counts, self._accepting, strict=True) if accepts),
+            default=own,
+        )
+        return own > least + _MORE + own // _SHARE
 
     def clear(self, slot: int) -> None:
         """Set the counts of a worker that has ended to 0."""

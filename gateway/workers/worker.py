@@ -105,7 +105,7 @@ class Worker:
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._make_http_service(), self._relays, self._certificates),
-            *(self._offers, place.counts.has_too_many),
+            *(self._offers, place.counts.has_share),
         )
         self._taking = TakingSocket(place.offers_path, self._listeners, reactor)
         slices = partial(TimeSlices, reactor, monotonic)

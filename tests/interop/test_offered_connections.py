@@ -1,6 +1,7 @@
 """Connections that begin with a command of another worker's session, with real workers.
 
-While the owner is stopped (SIGSTOP), the other worker accepts all connections, and offers them.
+While the owner is stopped (SIGSTOP), the other worker accepts all connections, and offers them. The owner
+takes them until it has its share.
 """
 
 from __future__ import annotations
@@ -112,6 +113,13 @@ def answer(client: socket.socket) -> tuple[int, bytes]:
     return int(head.split()[1]), body
 
 
+def offered(gateway: Gateway) -> tuple[int, int, int]:
+    """The numbers of connections that were taken, declined, and both."""
+    figures = gateway.metrics()
+    taken, declined = (int(figures[name]) for name in (TAKEN, _DECLINED))
+    return taken, declined, taken + declined
+
+
 def echoed(gateway: Gateway, session: OwnedSession, first: int) -> bytes:
     """The bytes that come back, by idles from the number ``first`` on until none is left."""
     found = b""
@@ -138,9 +146,11 @@ def test_a_connection_is_taken_by_the_owner_and_nothing_is_lost(gateway: Gateway
             status, body = answer(client)
             assert status == 200
             found += body[1:]
-        until(lambda: gateway.metrics()[TAKEN] == _NUMBER, "they are taken")
+        until(lambda: offered(gateway)[2] == _NUMBER, "they have been taken or declined")
+        taken, declined, _ = offered(gateway)
+        assert taken >= _NUMBER / 2
+        assert gateway.metrics()[FORWARDED] == declined
         assert gateway.metrics()["rtmpt_gateway_connections"] == _NUMBER
-        assert gateway.metrics()[FORWARDED] == 0
         found += echoed(gateway, session, _NUMBER)
         assert sorted(found[i : i + 4] for i in range(0, len(found), 4)) == [
             b"%04d" % number for number in range(_NUMBER)
@@ -161,7 +171,7 @@ def test_commands_of_offered_connections_get_404_if_the_owner_is_killed(gateway:
         os.kill(session.owner, signal.SIGKILL)
         assert [answer(client)[0] for client in clients] == [404] * _NUMBER
         gateway.await_workers()
-        assert gateway.metrics()[_DECLINED] == _NUMBER
+        assert offered(gateway) == (0, _NUMBER, _NUMBER)
         # They are kept.
         for client in clients:
             client.sendall(request(b"/open/1"))
@@ -186,7 +196,7 @@ def test_limits_for_addresses_hold_over_taken_connections(
             assert is_refused(gateway)
             assert gateway.metrics()["rtmpt_gateway_connections"] == 20
         until(lambda: gateway.metrics()["rtmpt_gateway_connections"] == 0, "none is left")
-    assert gateway.metrics()[TAKEN] == 40
+    assert offered(gateway)[0] >= 20
 
 
 def is_refused(gateway: Gateway) -> bool:

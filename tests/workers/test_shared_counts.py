@@ -73,18 +73,3 @@ def test_a_worker_with_more_connections_than_others_that_accept_has_its_share(me
     other.set_accepting(False)
     one.clear(0)
     assert not other.has_share()
-
-
-def test_a_worker_with_far_more_connections_than_another_takes_none_from_others(
-    memory: int,
-) -> None:
-    one, other = SharedCounts(memory, 0), SharedCounts(memory, 1)
-    for counts in (one, other):
-        counts.set_accepting(True)
-        counts.connections.add(ADDRESS, 200)
-    one.connections.add(ADDRESS, 190)
-    assert one.has_share()
-    assert not one.has_too_many()
-    one.connections.add(ADDRESS, 20)
-    assert one.has_too_many()
-    assert not other.has_too_many()

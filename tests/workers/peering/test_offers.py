@@ -49,11 +49,11 @@ class Worker:
         self.connections = ConnectionSet(_LIMITS, counts.connections)
         self.gateway.service.connections = self.connections
         self.offers = OfferLinks(two.turning.reactor, two.path_of, _LIMITS)
-        self.has_too_many = False
+        self.has_share = False
         relays: Any = None
         self.listeners = ClientListeners(
             *(two.configuration, two.turning.reactor, {}, self.connections, self.gateway.service),
-            *(relays, None, self.offers, lambda: self.has_too_many),
+            *(relays, None, self.offers, lambda: self.has_share),
         )
 
 
@@ -249,8 +249,8 @@ def test_the_owner_notices_a_client_that_closed_meanwhile(taken: TwoWorkers, res
         assert taken.upstream.received == [b"up"]
 
 
-def test_a_connection_goes_on_here_if_the_owner_has_too_many(taken: TwoWorkers) -> None:
-    taken.owner.has_too_many = True
+def test_a_connection_goes_on_here_if_the_owner_has_its_share(taken: TwoWorkers) -> None:
+    taken.owner.has_share = True
     with closing(taken.connect()) as client:
         client.sendall(taken.command(b"send", 0, b"up"))
         assert b" 200 " in taken.answers(client, 1)
