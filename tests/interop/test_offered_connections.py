@@ -258,10 +258,19 @@ def tls(context: ssl.SSLContext, client: socket.socket) -> ssl.SSLSocket:
     return context.wrap_socket(client, server_hostname=LOOPBACK)
 
 
-def test_no_connection_is_offered_to_a_worker_that_retires(gateway: Gateway) -> None:
-    """It could open no session there, and would end with the worker."""
+@pytest.mark.parametrize("upgrades", [False, True])
+def test_no_connection_is_offered_to_a_worker_that_retires(
+    gateway: Gateway, upgrades: bool
+) -> None:
+    """It could open no session there, and would end with the worker. After an upgrade, the new workers have
+    the same configuration.
+    """
     session = OwnedSession(gateway)
-    gateway.reload()
+    if upgrades:
+        gateway.program.send(signal.SIGUSR2)
+        gateway.program.says("the supervisor continues")
+    else:
+        gateway.reload()
     gateway.await_workers(active=2, retiring=1)
     taken, forwarded = gateway.metrics()[TAKEN], gateway.metrics()[FORWARDED]
     with ExitStack() as stack:
