@@ -6,8 +6,8 @@ nearly always has room. ``EagerWrites`` sends immediately, and passes only the r
 ``write``, so that back-pressure, half-close, connection loss and ordering remain Twisted's.
 
 Internals in use, which the tests check on every supported Twisted: ``dataBuffer``, ``offset``,
-``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``, and
-``Connector._makeTransport``.
+``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
+``protocol``, ``socket`` and ``fileno`` of ``tcp.Connection``, and ``Connector._makeTransport``.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ def has_unsent(transport: object) -> bool:
     )
 
 
-def adopt_unix_connection(connection: socket.socket, protocol: Any, reactor: Any) -> None:
-    """Connect ``protocol`` to a connected UNIX socket, by an ``EagerUnixServer``."""
-    make: Any = EagerUnixServer
-    protocol.makeConnection(make(connection, protocol, None, None, 0, reactor))
+def adopt_connection(connection: socket.socket, protocol: Any, reactor: Any) -> None:
+    """Connect ``protocol`` to a connected socket, by an ``EagerUnixServer`` or ``EagerServer``."""
+    make: Any = EagerUnixServer if connection.family == socket.AF_UNIX else EagerServer
+    protocol.makeConnection(make(connection, protocol, ("", 0), None, 0, reactor))
 
 
 class EagerWrites:
@@ -127,8 +127,11 @@ class EagerWrites:
     socket: socket.socket
     protocol: Any
     abortConnection: Any
+    stopReading: Any
     stopWriting: Any
+    fileno: Any
     connected: int
+    disconnected: int
     disconnecting: int
     dataBuffer: bytes
     offset: int
@@ -239,6 +242,19 @@ class EagerWrites:
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
         self.abortConnection()
+
+    def give_away(self) -> None:
+        """Close this process's descriptor of a connection that another process has taken over.
+
+        Nothing is sent to the peer, and the protocol is not notified. Nothing may be unsent.
+        """
+        # Of a descriptor that is open elsewhere, epoll would go on to report events after the close.
+        self.stopReading()
+        self.stopWriting()
+        self.connected, self.disconnected = 0, 1
+        self.socket.close()
+        # As ``tcp.Connection.connectionLost`` does, which has no effect afterwards.
+        del self.protocol, self.socket, self.fileno
 
     def acknowledge_now(self) -> None:
         """Acknowledge received data now instead of up to 40 ms later (tcp(7), TCP_QUICKACK).

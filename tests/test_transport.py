@@ -701,6 +701,37 @@ def test_received_data_is_acknowledged_immediately(make) -> None:
     assert transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_connection_that_is_given_away_lives_on_elsewhere(
+    turning: Turning, accept, reads: bool
+) -> None:
+    speaker, peer = accept()
+    transport = speaker.transport
+    elsewhere = socket.socket(fileno=os.dup(transport.fileno()))
+    if not reads:
+        transport.stopReading()
+    transport.give_away()
+    peer.sock.sendall(b"to the other process")
+    turning.settle()
+    # The reactor does not watch the descriptor any more, and nothing was sent to the peer.
+    assert transport not in turning.reactor.getReaders()
+    assert turning.reactor._poller.poll(0) == []
+    assert (speaker.received, speaker.lost) == ([], [])
+    assert (peer.read(), peer.ended) == (0, False)
+    assert elsewhere.recv(100) == b"to the other process"
+    elsewhere.sendall(b"answer")
+    peer.read_until(len(b"answer"))
+    # No call has an effect, as after the loss of a connection.
+    transport.write(b"late")
+    transport.abortConnection()
+    transport.loseConnection()
+    turning.settle()
+    elsewhere.close()
+    peer.read_to_the_end()
+    assert bytes(peer.received) == b"answer"
+    assert speaker.lost == []
+
+
 # --- Dispatch ---
 
 
@@ -802,7 +833,11 @@ def test_only_the_unmodified_epoll_reactor_uses_direct_dispatch() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dataBuffer", "offset", "connected", "disconnecting", "_writeDisconnecting"]
+    "name",
+    [
+        *("dataBuffer", "offset", "connected", "disconnected", "disconnecting"),
+        "_writeDisconnecting",
+    ],
 )
 def test_the_used_internals_of_descriptors_exist(name: str) -> None:
     assert hasattr(abstract.FileDescriptor, name)

@@ -47,15 +47,16 @@ _log = Logger()
 class ListenerState:
     """State shared by all connections of one listener.
 
-    ``http(address, secure)`` returns the protocol for an HTTP connection. ``relay(address, transport,
-    first, on_lost)`` takes over an RTMP connection with the bytes read so far, and calls ``on_lost`` when
-    the transport is lost. ``context(first)`` returns the TLS context for a ClientHello; it is None on a
-    listener without certificates. ``counts`` are connections by protocol, or by reason for refusal.
+    ``http(address, secure, first)`` returns the protocol for an HTTP connection; ``first`` are the bytes
+    read so far. ``relay(address, transport, first, on_lost)`` takes over an RTMP connection, and calls
+    ``on_lost`` when the transport is lost. ``context(first)`` returns the TLS context for a ClientHello; it
+    is None on a listener without certificates. ``counts`` are connections by protocol, or by reason for
+    refusal.
     """
 
     limits: Limits
     connections: ConnectionSet
-    http: Callable[[str, bool], Any]
+    http: Callable[[str, bool, bytes], Any]
     relay: Callable[[str, Any, bytes, Callable[[], None]], None]
     clock: Callable[[], float]
     admission: Admission
@@ -215,7 +216,8 @@ class ProtocolDetection:
     # Handover, by protocol
 
     def _speak_http(self) -> None:
-        self._hand_over(self._listener_state.http(self.address, self._secure), "http")
+        protocol = self._listener_state.http(self.address, self._secure, self._first)
+        self._hand_over(protocol, "http")
 
     def _speak_rtmp(self) -> None:
         if not self._listener_state.admission.permits(self.address):

@@ -250,7 +250,7 @@ class Generations:
     def _worker_gone(self, generation: Generation, worker: WorkerProcess) -> None:
         generation.workers.remove(worker)
         self._counts.clear(worker.setup.slot)
-        self._the_folder.remove_socket(worker.prefix)
+        self._the_folder.remove_sockets(worker.prefix)
         self.totals.add(worker.families, worker.sessions)
         if not generation.workers and not generation.is_current:
             self._generations.remove(generation)

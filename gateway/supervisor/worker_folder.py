@@ -43,15 +43,16 @@ class WorkerFolder:
             except FileNotFoundError:
                 return False
             except ConnectionRefusedError:
-                self.remove_socket(prefix)
+                self.remove_sockets(prefix)
                 return False
             except OSError:
                 return True
         return True
 
-    def remove_socket(self, prefix: str) -> None:
-        """Remove the socket of a worker that has ended, unless it has done that itself."""
-        Path(self.path, prefix).unlink(missing_ok=True)
+    def remove_sockets(self, prefix: str) -> None:
+        """Remove the sockets of a worker that has ended, unless it has done that itself."""
+        for path in Path(self.path).glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder, unless workers of a killed supervisor still use it."""

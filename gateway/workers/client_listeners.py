@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
@@ -14,23 +15,32 @@ from typing import Any, final
 from gateway.addresses import ListenAddress
 from gateway.configuration.sections import Config
 from gateway.configuration.sections import Listener as ListenerConfig
+from gateway.descriptors import descriptors as open_descriptors
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.http import HTTPConnection
 from gateway.listeners.http_service import HTTPService
+from gateway.listeners.offered import OfferedConnection
 from gateway.listeners.ports import adopt, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.protocols.client_address import Proxies
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
+from gateway.protocols.offers import Offer
 from gateway.tls import TLSConnection
+from gateway.transport import adopt_connection
 from gateway.tunnels.relay import RelayTable
+from gateway.workers.peering.offers import OfferLinks
 
 
 @final
 class ClientListeners:
-    """``states`` is filled by ``adopt``, with the listener's configured address as key."""
+    """``states`` is filled by ``adopt``, with the listener's configured address as key.
+
+    ``offers``: the links to other workers, which are offered connections of their sessions.
+    ``has_share``: whether this worker has its share of all connections.
+    """
 
     def __init__(
         self,
@@ -41,6 +51,8 @@ class ClientListeners:
         http: HTTPService,
         relays: RelayTable,
         certificates: CertificateStore | None,
+        offers: OfferLinks,
+        has_share: Callable[[], bool],
     ) -> None:
         self._configuration = configuration
         self._reactor = reactor
@@ -49,6 +61,10 @@ class ClientListeners:
         self._http = http
         self._relays = relays
         self._certificates = certificates
+        self._offers = offers
+        self._has_share = has_share
+        # For each listener, the call that makes an HTTP connection's protocol (address, secure).
+        self._makers: list[Callable[[str, bool], HTTPConnection]] = []
         # TCP addresses of the open sockets, with the ports that the system has chosen.
         self.addresses: list[ListenAddress] = []
 
@@ -74,10 +90,12 @@ class ClientListeners:
         proxies = Proxies(
             Networks.of(listener.trusted), AddressRules.of(listener.allow, listener.deny)
         )
+        number = len(self._makers)
+        self._makers.append(partial(self._make_http_connection, name, proxies))
         return ListenerState(
             self._configuration.limits,
             self._connections,
-            partial(self._make_http_connection, name, proxies),
+            partial(self._http_protocol, number),
             partial(self._open_relay, name),
             monotonic,
             proxies.admission,
@@ -86,6 +104,36 @@ class ClientListeners:
             None if certificates is None else certificates.context,
             name=name,
         )
+
+    def _http_protocol(
+        self, listener: int, address: str, secure: bool, first: bytes
+    ) -> HTTPConnection | OfferedConnection:
+        """The protocol of an HTTP connection: it is offered to the owner of its first request's session."""
+        make = self._makers[listener]
+        # A TLS connection cannot be passed on: its state is in this process.
+        link = None if secure else self._offers.link_for(first)
+        if link is None:
+            return make(address, secure)
+        return OfferedConnection(
+            self._connections, partial(link.offer, listener), partial(make, address, False), address
+        )
+
+    # Connections that other workers offer
+
+    @property
+    def listeners(self) -> int:
+        """The number of listeners."""
+        return len(self._makers)
+
+    def has_room(self) -> bool:
+        """Whether an offered connection can be taken. The limits already count it."""
+        return open_descriptors.allow_client() and not self._has_share()
+
+    def take(self, offer: Offer, connection: socket.socket) -> None:
+        """Take over a connection as if this worker had accepted it."""
+        http = self._makers[offer.listener](offer.address, False)
+        adopt_connection(connection, http, self._reactor)
+        http.dataReceived(offer.first)
 
     def _make_http_connection(
         self, listener: str, proxies: Proxies, address: str, secure: bool

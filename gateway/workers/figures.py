@@ -40,8 +40,9 @@ class WorkerFigures:
     """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
-    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``node_states``: whether
-    each other node is connected. ``callbacks``: those of access control. ``mirrors``: by their names.
+    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``offered``: counts of
+    connections offered to other workers, by outcome. ``node_states``: whether each other node is connected.
+    ``callbacks``: those of access control. ``mirrors``: by their names.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class WorkerFigures:
         connections: ConnectionSet,
         listener_states: Mapping[str, ListenerState],
         forwarded: Mapping[str, int],
+        offered: Mapping[str, int],
         node_states: Callable[[], Mapping[str, bool]],
         callbacks: Callbacks | None = None,
         mirrors: Mapping[str, MirrorCounts] | None = None,
@@ -91,6 +93,7 @@ class WorkerFigures:
             expected,
             lambda: forwarded,
             node_states,
+            lambda: offered,
             callbacks.results if callbacks is not None else {},
             mirrors or {},
         )

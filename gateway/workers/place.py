@@ -24,6 +24,7 @@ class Place:
 
     ``sockets``: descriptors of the listening sockets, in the configuration's order. ``workers``: the number
     of workers with the same configuration. ``servers``: the number of each media server in ``counts``.
+    ``configuration``: a name of that, part of a file's name.
     """
 
     node: str
@@ -33,6 +34,7 @@ class Place:
     counts: SharedCounts
     workers: int = 1
     servers: dict[str, int] = field(factory=dict)
+    configuration: str = ""
 
     @property
     def prefix(self) -> str:
@@ -43,6 +45,21 @@ class Place:
     def socket_path(self) -> str:
         """The socket for commands that other workers forward."""
         return str(Path(self.folder, self.prefix))
+
+    @property
+    def offers_path(self) -> str:
+        """The socket for client connections that other workers offer."""
+        return self._offers_path(self.socket_path)
+
+    def offers_path_of(self, prefix: bytes) -> str | None:
+        """As ``path_of``, for the socket for offers. A worker with another configuration has none of this
+        name: its listeners can differ.
+        """
+        path = self.path_of(prefix)
+        return None if path is None else self._offers_path(path)
+
+    def _offers_path(self, socket_path: str) -> str:
+        return f"{socket_path}-{self.configuration}"
 
     @property
     def first_connection(self) -> int:

@@ -64,6 +64,7 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     place = Place(
         *(configuration.node.id, setup.number, setup.folder, setup.sockets, counts, setup.workers),
         setup.servers,
+        setup.configuration.digest,
     )
     worker = Worker(configuration, reactor, place, threshold)
     slices = partial(TimeSlices, reactor, monotonic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from hashlib import blake2b
 from typing import Final
 
 import cattrs
@@ -12,9 +13,11 @@ from attrs import field, frozen
 from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
+from gateway.protocols import offers
 
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _READ_BYTES: Final = 65536
+_DIGEST_BYTES: Final = 4
 
 
 @frozen
@@ -26,6 +29,12 @@ class ConfigurationText:
     listen: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     workers: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Eight characters that distinguish configurations, and versions of ``protocols.offers``."""
+        text = repr((offers.VERSION, self)).encode()
+        return blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
     def parse(self) -> Config:
         """Raises ConfigurationError."""

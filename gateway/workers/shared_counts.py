@@ -126,7 +126,7 @@ class SharedCounts:
 
     def has_share(self) -> bool:
         """Whether this worker has at least its share of the connections, so that another one that accepts
-        should take the next.
+        should take the next, and others should keep those that began with a command of its sessions.
         """
         counts = self.connections.of_each
         own = counts[self.slot]

@@ -46,7 +46,9 @@ from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.mirrors import mirror_settings
 from gateway.workers.peering.links import PeerLink, Peers
 from gateway.workers.peering.nodes import Nodes
+from gateway.workers.peering.offers import OfferLinks
 from gateway.workers.peering.owner import PeerServer
+from gateway.workers.peering.taking import TakingSocket
 from gateway.workers.place import Place
 from gateway.workers.successor import Successor
 from gateway.workers.view import WorkerView
@@ -88,6 +90,7 @@ class Worker:
         )
         listener_states: dict[str, ListenerState] = {}
         self._peers = Peers(reactor, place.path_of, self._link_to_node)
+        self._offers = OfferLinks(reactor, place.offers_path_of, limits)
         self._nodes = Nodes(
             *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
         )
@@ -95,7 +98,8 @@ class Worker:
         self._mirrors = Mirrors(reactor, mirror_settings(configuration), self._connect_mirror)
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
-            *(listener_states, self._peers.counts, lambda: self._nodes.states),
+            *(listener_states, self._peers.counts, self._offers.counts),
+            lambda: self._nodes.states,
             self._access.callbacks,
             self._mirrors.counts,
         )
@@ -108,7 +112,9 @@ class Worker:
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._make_http_service(), self._relays, self._certificates),
+            *(self._offers, place.counts.has_share),
         )
+        self._taking = TakingSocket(place.offers_path, self._listeners, reactor)
         slices = partial(TimeSlices, reactor, monotonic)
         self.view = WorkerView(self.figures, self._admission, threshold, slices)
         self._heap = HeapTrimmer(resident_bytes, find_trim())
@@ -220,6 +226,7 @@ class Worker:
         server = PeerServer(self._sessions.find_own, monotonic)
         path = UnixAddress(self._place.socket_path)
         self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
+        self._taking.listen()
 
     async def await_successor(self) -> None:
         """Accept connections on systemd's sockets until the next supervisor's workers do, or for a minute.
@@ -251,6 +258,7 @@ class Worker:
         ``seconds``; ``stop`` ends what is left then.
         """
         self._place.counts.set_accepting(False)
+        self._taking.retire()
         await self._close_ports(self._ports)
         if self._is_hurried:
             return
@@ -290,6 +298,8 @@ class Worker:
         self.figures.close()
         self._backends.close()
         self._peers.close()
+        self._taking.retire()
+        self._offers.close()
         self._nodes.close()
 
     def hurry(self) -> None:

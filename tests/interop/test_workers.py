@@ -6,14 +6,12 @@ import json
 import os
 import signal
 import socket
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import pytest
 
@@ -22,94 +20,8 @@ from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession, SessionEnded
 from tests.helpers.interop.programs import Programs, until
 from tests.helpers.interop.servers import LOOPBACK, run_gateway, start_gateway
+from tests.helpers.interop.workers import FORWARDED, TAKEN, Gateway
 from tests.interop.conftest import Upstream
-
-_CONFIGURATION = """workers = 2
-[[listener]]
-address = "127.0.0.1:0"
-[[upstream]]
-servers = ["127.0.0.1:{upstream}"]
-[admin]
-address = "127.0.0.1:0"
-[limits]
-sessions = {sessions}
-drain_s = 3.0
-"""
-
-
-class Gateway:
-    """A gateway of two workers, in front of an echo server."""
-
-    def __init__(self, programs: Programs, folder: Path, upstream: int) -> None:
-        self._upstream = upstream
-        self.file = folder / "gateway.toml"
-        self.configure()
-        self.program, self.port = start_gateway(programs, "--config", str(self.file))
-        self.admin = int(self.program.says(f"admin server on {LOOPBACK}:"))
-        self.await_workers()
-
-    def configure(self, sessions: int = 100, more: str = "") -> None:
-        text = _CONFIGURATION.format(upstream=self._upstream, sessions=sessions)
-        self.file.write_text(text + more)
-
-    def await_workers(self, active: int = 2, retiring: int = 0) -> None:
-        until(
-            lambda: self.states() == (active, retiring),
-            f"{active} active workers and {retiring} retiring",
-        )
-
-    def states(self) -> tuple[int, int]:
-        figures = self.metrics()
-        return (
-            int(figures.get('rtmpt_gateway_workers{state="active"}', 0)),
-            int(figures.get('rtmpt_gateway_workers{state="retiring"}', 0)),
-        )
-
-    def metrics(self) -> dict[str, float]:
-        lines = self.get("/metrics").splitlines()
-        pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-        return {name: float(value) for name, _, value in pairs}
-
-    def total(self, name: str) -> float:
-        return sum(
-            value for series, value in self.metrics().items() if series.partition("{")[0] == name
-        )
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
-            text: str = answer.read().decode()
-            return text
-
-    def sessions(self) -> list[Any]:
-        found: list[Any] = json.loads(self.get("/sessions?limit=1000"))["sessions"]
-        return found
-
-    def change_configuration(self) -> None:
-        """With the same configuration, a reload replaces no worker."""
-        with self.file.open("a") as file:
-            file.write("# changed\n")
-
-    def reload(self) -> None:
-        before = self.program.log.count("reloaded configuration")
-        self.change_configuration()
-        self.program.send(signal.SIGHUP)
-        until(lambda: self.program.log.count("reloaded configuration") > before, "it has reloaded")
-
-    def change(self, method: str, path: str) -> None:
-        with closing(HTTPConnection("127.0.0.1", self.admin, timeout=20)) as connection:
-            connection.request(method, path)
-            assert connection.getresponse().status == 200
-
-    def post_reload(self) -> tuple[int, Any]:
-        """Status and JSON of the answer."""
-        with closing(HTTPConnection("127.0.0.1", self.admin, timeout=20)) as connection:
-            connection.request("POST", "/reload")
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-
-    @property
-    def worker_pids(self) -> list[int]:
-        return self.program.children
 
 
 @pytest.fixture
@@ -129,14 +41,18 @@ def gateway(programs: Programs, tmp_path: Path, echo: int) -> Iterator[Gateway]:
 
 
 def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> None:
-    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(20)]
+    sessions = [
+        NumberedSession(gateway.port, keeps=number % 4 == 0, announces=number % 4 == 1)
+        for number in range(20)
+    ]
     for _ in range(10):
         for session in sessions:
             session.step()
     assert len({session.worker for session in sessions}) == 2
     assert {each["alias"][:4] for each in gateway.sessions()} == {each.worker for each in sessions}
     assert gateway.total("rtmpt_gateway_sessions") == 20
-    assert gateway.metrics()['rtmpt_gateway_forwarded_commands_total{outcome="forwarded"}'] > 20
+    assert gateway.metrics()[FORWARDED] > 20
+    assert gateway.metrics()[TAKEN] > 20
     for session in sessions:
         session.finish()
     assert gateway.total("rtmpt_gateway_sessions") == 0

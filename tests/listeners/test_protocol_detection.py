@@ -92,7 +92,7 @@ class Doorway:
         self.listener = Listener(self.listener_state)
         self.lines: list[Line] = []
 
-    def _take_http(self, address: str, secure: bool) -> Taker:
+    def _take_http(self, address: str, secure: bool, first: bytes) -> Taker:
         self.http.append(Taker(self, address, secure))
         return self.http[-1]
 

@@ -28,6 +28,10 @@ def test_a_successor_finds_the_folder_and_the_workers_in_it(tmp_path: Path) -> N
         assert second.path == first.path
         assert second.is_used("0001")
         assert not second.is_used("0002")
-    # Killed, so its socket was left behind.
+    # Killed, so its sockets were left behind.
+    offers, other = Path(second.path, "0001-abc"), Path(second.path, "0002-abc")
+    offers.touch()
+    other.touch()
     assert not second.is_used("0001")
     assert not Path(second.path, "0001").exists()
+    assert (offers.exists(), other.exists()) == (False, True)

@@ -41,3 +41,14 @@ def test_the_configuration_is_parsed_as_the_supervisor_parsed_it() -> None:
     assert (named.listeners, named.upstreams) == (optional.listeners, optional.upstreams)
     with pytest.raises(ConfigurationError, match=r"gateway\.toml: not TOML"):
         ConfigurationText("gateway.toml", "nonsense").parse()
+
+
+def test_other_configurations_have_other_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ConfigurationText("gateway.toml", "workers = 2\n")
+    assert one.digest == ConfigurationText("gateway.toml", "workers = 2\n").digest
+    assert len(one.digest) == 8
+    assert one.digest != ConfigurationText("gateway.toml", "workers = 3\n").digest
+    assert one.digest != ConfigurationText(listen=("127.0.0.1:80",)).digest
+    before = one.digest
+    monkeypatch.setattr("gateway.protocols.offers.VERSION", 99)
+    assert one.digest != before

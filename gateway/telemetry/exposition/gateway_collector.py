@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, final
 
 from prometheus_client.core import (
@@ -44,7 +44,18 @@ class GatewayCollector(Collector):
         yield from self._upstreams()
         yield self._certificates()
         yield from self._event_loop()
-        yield from self._forwarded()
+        yield from self._by_outcome(
+            "forwarded_commands",
+            "Commands for sessions of other workers: forwarded, or refused with 404 because the worker"
+            " or node that the session id names does not exist here.",
+            self._sources.forwarded(),
+        )
+        yield from self._by_outcome(
+            "offered_connections",
+            "Connections offered to the worker that owns the session of their first request: taken by"
+            " it, or declined, so that their commands are forwarded.",
+            self._sources.offered(),
+        )
         yield from self._nodes()
         yield from self._callbacks()
         yield from self._mirrors()
@@ -135,15 +146,9 @@ class GatewayCollector(Collector):
             expiry.add_metric([name], expires_at)
         return expiry
 
-    def _forwarded(self) -> Iterator[Metric]:
-        counts = self._sources.forwarded()
+    def _by_outcome(self, name: str, help_text: str, counts: Mapping[str, int]) -> Iterator[Metric]:
         if counts:
-            family = CounterMetricFamily(
-                PREFIX + "forwarded_commands",
-                "Commands for sessions of other workers: forwarded, or refused with 404 because the worker"
-                " or node that the session id names does not exist here.",
-                labels=["outcome"],
-            )
+            family = CounterMetricFamily(PREFIX + name, help_text, labels=["outcome"])
             for outcome, count in counts.items():
                 family.add_metric([outcome], count)
             yield family

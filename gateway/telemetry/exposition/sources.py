@@ -67,6 +67,7 @@ class Sources:
     (listeners/protocol_detection.py). ``certificates``: their names and expiry times, in seconds since
     1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
     of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
+    ``offered``: counts of connections offered to other workers, by outcome; empty if there are none.
     ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
     """
 
@@ -79,5 +80,6 @@ class Sources:
     expected: Expected = NOTHING_EXPECTED
     forwarded: Callable[[], Mapping[str, int]] = dict
     nodes: Callable[[], Mapping[str, bool]] = dict
+    offered: Callable[[], Mapping[str, int]] = dict
     callbacks: Mapping[tuple[str, str], int] = {}
     mirrors: Mapping[str, MirrorCounts] = {}

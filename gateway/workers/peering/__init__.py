@@ -1,1 +1,1 @@
-"""Commands that reach another worker than the one that owns their session."""
+"""Commands and connections that reach another worker than the one that owns their session."""

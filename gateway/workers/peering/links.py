@@ -44,7 +44,7 @@ from gateway.protocols.peering import (
     connection_and_session,
     frame,
 )
-from gateway.transport import JOIN_BYTES, adopt_unix_connection
+from gateway.transport import JOIN_BYTES, adopt_connection
 from gateway.tunnels.ids import PREFIX_BYTES
 from gateway.workers.peering.batch import Batch
 
@@ -282,7 +282,7 @@ class Peers:
             raise UnknownSession("no such session, and no such worker")
         link = PeerLink(self._forget, self.counts)
         self._links[prefix] = link
-        adopt_unix_connection(connection, link, self._reactor)
+        adopt_connection(connection, link, self._reactor)
         return link
 
     def _forget(self, lost: PeerLink, reason: Failure) -> None:

@@ -17,14 +17,21 @@ class SessionEnded(Exception):
 class NumberedSession:
     """``keeps``: whether its commands use one connection; otherwise each opens a new one.
 
-    ``other_port``: where every other command goes; 0 for none. ``tls``: for a port with TLS.
+    ``other_port``: where every other command goes; 0 for none. ``tls``: for a port with TLS. ``announces``:
+    whether the requests of connections with one command say that these will be closed.
     """
 
     def __init__(
-        self, port: int, keeps: bool, other_port: int = 0, tls: ssl.SSLContext | None = None
+        self,
+        port: int,
+        keeps: bool,
+        other_port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        announces: bool = False,
     ) -> None:
         self._ports = port, other_port or port
         self._keeps = keeps
+        self._headers = {"Connection": "close"} if announces else {}
         self._tls = tls
         self._connection: http.client.HTTPConnection | None = None
         self._number = 0
@@ -98,7 +105,7 @@ class NumberedSession:
     def _request(self, target: str, body: bytes) -> http.client.HTTPConnection:
         if self._connection is None:
             self._connection = self._connect(self._ports[self._number % 2])
-        self._connection.request("POST", target, body)
+        self._connection.request("POST", target, body, self._headers)
         return self._connection
 
     def _connect(self, port: int) -> http.client.HTTPConnection:
