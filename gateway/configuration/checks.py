@@ -13,6 +13,7 @@ import attrs
 
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
+from gateway.configuration.route_checks import check_routes
 from gateway.configuration.sections import Config
 from gateway.protocols.limits import Limits
 
@@ -190,6 +191,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_tls,
     _check_proxy_protocol,
     _check_upstreams,
+    check_routes,
     _check_admin,
     _check_peers,
     _check_limits,

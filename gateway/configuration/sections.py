@@ -21,6 +21,7 @@ from gateway.configuration.values import (
     CongestionControl,
     HealthCheck,
     Host,
+    HostPattern,
     Latency,
     LogFormat,
     LogLevel,
@@ -30,6 +31,7 @@ from gateway.configuration.values import (
     ProxyProtocol,
     SecondPublisher,
     UpstreamName,
+    UpstreamReference,
     WebServerAddress,
     WorkerCount,
 )
@@ -70,6 +72,31 @@ class Upstream:
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
+
+
+@frozen
+class Route:
+    """``[[route]]``: conditions on clients, and the upstreams of the clients that match all of them.
+
+    A condition without values matches all clients. ``upstreams`` are names, or numbers of those without.
+    """
+
+    upstreams: tuple[UpstreamReference, ...] = field(
+        validator=_not_empty, metadata={"key": "upstream", "or_one": True}
+    )
+    listeners: tuple[ListenAddress, ...] = field(
+        default=(), metadata={"key": "listener", "or_one": True}
+    )
+    hosts: tuple[HostPattern, ...] = field(default=(), metadata={"key": "host", "or_one": True})
+    server_names: tuple[HostPattern, ...] = field(
+        default=(), metadata={"key": "sni", "or_one": True}
+    )
+    clients: tuple[Network, ...] = field(default=(), metadata={"key": "client", "or_one": True})
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether it has no condition."""
+        return not (self.listeners or self.hosts or self.server_names or self.clients)
 
 
 @frozen
@@ -181,6 +208,7 @@ class Config:
     workers: WorkerCount = ONE_WORKER_A_CORE
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
+    routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
     tls: Tls = Tls()
     website: Website | None = None
     tunnel: Tunnel = Tunnel()

@@ -42,6 +42,10 @@ CongestionControl = NewType("CongestionControl", str)
 NodeId = NewType("NodeId", str)
 # The name of an upstream, by which routes select it.
 UpstreamName = NewType("UpstreamName", str)
+# The name of an upstream, or the number of one without a name.
+UpstreamReference = NewType("UpstreamReference", str)
+# A host name, or "*." and the end of one, lower case.
+HostPattern = NewType("HostPattern", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
@@ -67,11 +71,13 @@ LATENCIES: Final[Mapping[str, Latency]] = {
 # RootEncoder abandons a request after 5 s; it would take a gateway with longer holds for a dead one.
 LONGEST_HOLD_S: Final = 4.0
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
+HOST_PATTERN: Final = re.compile(rf"(?:\*\.)?(?:{HOST_NAME.pattern})")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
 # An upstream without a name has its number, so a name cannot begin with a digit.
 UPSTREAM_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+UPSTREAM_REFERENCE: Final = re.compile(rf"{UPSTREAM_NAME.pattern}|[1-9][0-9]{{0,2}}")
 
 
 def parse_latency(value: Any) -> Latency:
@@ -100,6 +106,16 @@ def parse_host(value: object) -> Host:
     )
 
 
+def parse_host_pattern(value: object) -> HostPattern:
+    """As ``parse_host``, or with ``*.`` in front for all names that end with the rest."""
+    if isinstance(value, str) and HOST_PATTERN.fullmatch(value):
+        return HostPattern(value.lower())
+    raise ValueError(
+        f'{quoted(value)}: expected a host name without a port, such as "a.example.org" or'
+        ' "*.example.org"'
+    )
+
+
 def parse_congestion_control(value: object) -> CongestionControl:
     """A name of ``CONGESTION_CONTROL_NAME``. Only the kernel knows which exist."""
     if isinstance(value, str) and CONGESTION_CONTROL_NAME.fullmatch(value):
@@ -122,6 +138,14 @@ def parse_upstream_name(value: object) -> UpstreamName:
     raise ValueError(
         f'{quoted(value)}: expected at most 32 letters, digits, "-" and "_", beginning with a letter,'
         ' such as "live"'
+    )
+
+
+def parse_upstream_reference(value: object) -> UpstreamReference:
+    if isinstance(value, str) and UPSTREAM_REFERENCE.fullmatch(value):
+        return UpstreamReference(value)
+    raise ValueError(
+        f'{quoted(value)}: expected the name of an upstream, or its number, such as "1"'
     )
 
 
@@ -150,10 +174,12 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
+    HostPattern: parse_host_pattern,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
     UpstreamName: parse_upstream_name,
+    UpstreamReference: parse_upstream_reference,
     WorkerCount: parse_worker_count,
 }
 

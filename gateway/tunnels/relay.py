@@ -264,14 +264,14 @@ class Relay:
 
 @final
 class RelayTable:
-    """All relays of a worker. ``connect``: as in the session table, for the upstream connection."""
+    """All relays of a worker. ``connect``: as in the session table, for the upstream side of a relay."""
 
     def __init__(
         self,
         limits: Limits,
         admission: Admission,
         next_alias: Callable[[], str],
-        connect: Callable[[RelayConnection, str], Awaitable[str]],
+        connect: Callable[[RelayConnection, Relay], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
@@ -347,7 +347,7 @@ class RelayTable:
 
     async def _join(self, relay: Relay, first: bytes) -> None:
         try:
-            relay.server = await self._connect(relay.upstream, relay.address)
+            relay.server = await self._connect(relay.upstream, relay)
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.ingress)

@@ -35,10 +35,12 @@ from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import RelayTable
+from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
+from gateway.workers.configured_routes import routes_of
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.peering.links import PeerLink, Peers
@@ -95,6 +97,7 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
+        self._router = Router(routes_of(configuration), self._backends.connect)
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
@@ -124,7 +127,7 @@ class Worker:
             tunnel.hold_s,
             self._admission,
             ids,
-            self._backends.connect,
+            self._router.connect,
             monotonic,
             telemetry,
             telemetry.measure,
@@ -139,7 +142,7 @@ class Worker:
             self._configuration.limits,
             self._admission,
             ids.next_alias,
-            self._backends.connect,
+            self._router.connect,
             monotonic,
             telemetry,
             telemetry.measure,

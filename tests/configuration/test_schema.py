@@ -107,6 +107,7 @@ def test_a_printed_configuration_is_valid_in_the_schema(schema: Draft7Validator)
         f"{LISTENER}[tunnel]\nlatency = 0",
         f"{LISTENER}[limits]\nhead_s = 1\nbuffers_share = 1",
         f'{LISTENER}[admin]\nhosts = ["[::1]", "Admin.Example.org"]',
+        f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\nhost = "*.example.org"',
         f"workers = 32\n{LISTENER}" + '[[upstream]]\nservers = ["a"]',
         f'workers = "auto"\n{LISTENER}',
     ],
@@ -136,6 +137,9 @@ def test_each_valid_form_of_a_value_is_valid_in_the_schema(
         f'{LISTENER}congestion_control = ""',
         f"{LISTENER}[[upstream]]\nservers = []",
         f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
+        f"{LISTENER}[[route]]\nupstream = []",
+        f'{LISTENER}[[route]]\nhost = "a"',
+        f'{LISTENER}[[route]]\nupstream = "1"\nhost = "a.*"',
         f'{LISTENER}[tls]\ncertificates = ["site.pem"]',
         f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"',
         f"{LISTENER}[website]",
@@ -201,7 +205,7 @@ def test_every_key_has_a_description_and_its_default() -> None:
     without = {".".join(path) for path, key in KEYS.items() if "default" not in key}
     assert without == {
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
-        *("upstream.servers", "upstream.name"),
+        *("upstream.servers", "upstream.name", "route.upstream"),
         *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),

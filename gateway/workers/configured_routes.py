@@ -1,0 +1,23 @@
+"""The routes of ``[[route]]``, as sessions use them."""
+
+from __future__ import annotations
+
+from gateway.configuration import sections
+from gateway.configuration.sections import Config
+from gateway.protocols.networks import Networks
+from gateway.protocols.routes import Route, Routes
+
+
+def routes_of(configuration: Config) -> Routes:
+    """The routes of the configuration, in their order."""
+    return Routes(map(_route, configuration.routes))
+
+
+def _route(route: sections.Route) -> Route:
+    return Route(
+        upstreams=route.upstreams,
+        listeners=tuple(map(str, route.listeners)),
+        hosts=route.hosts,
+        server_names=route.server_names,
+        clients=Networks.of(route.clients),
+    )
