@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkReader
 from gateway.protocols.rtmp.commands import Command, read_command

@@ -4,8 +4,8 @@ A command has a name, a transaction number (0 if no result is expected), a comma
 ``read_command`` parses a message; ``ConnectRequest`` and ``stream_name`` interpret a command, for servers
 and for the passive reader.
 
-Flash Player with object encoding 3 sends commands as message type 17: a zero byte, then the same AMF0. It
-accepts results as type 20.
+Flash Player with object encoding 3 sends commands as message type 17: a format byte, zero for AMF0, and
+AMF0 whose arguments can be AMF3. It accepts results as type 20.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from attrs import frozen
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp import amf0
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.messages import Message, MessageType
 
 # The largest command observed is a connect with signed URLs, of about 8 kB. Decoding costs time per byte.
 COMMAND_BYTES: Final = 64 * 1024
 # Decoding 8 bytes of a command costs as much as reading a chunk, because every byte can be a value.
 COMMAND_BYTES_A_CHUNK: Final = 8
+_FORMAT_AMF0: Final = b"\0"
 
 
 @frozen
@@ -63,12 +64,19 @@ def read_command(message: Message) -> Command | None:
         return None
     if len(message.payload) > COMMAND_BYTES:
         raise RTMPError(f"command of {len(message.payload)} bytes")
-    start = 1 if message.type == MessageType.COMMAND_AMF3 else 0
-    values = amf0.decode(message.payload[start:])
+    values = amf0.decode(_without_format(message))
     if len(values) < 2 or not isinstance(values[0], str) or not isinstance(values[1], float):
         raise RTMPError("a command without name and transaction")
     command_object = values[2] if len(values) > 2 else None
     return Command(values[0], values[1], command_object, tuple(values[3:]), message.stream_id)
+
+
+def _without_format(message: Message) -> bytes:
+    if message.type == MessageType.COMMAND:
+        return message.payload
+    if not message.payload.startswith(_FORMAT_AMF0):
+        raise RTMPError("a command of type 17 in an unknown format")
+    return message.payload[len(_FORMAT_AMF0) :]
 
 
 def read_connect(command: Command) -> ConnectRequest:

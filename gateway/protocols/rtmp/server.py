@@ -23,7 +23,7 @@ from typing import Final
 from attrs import define
 
 from gateway.errors import RTMPError
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.answers import connect_result, notice, result, status
 from gateway.protocols.rtmp.chunks import WINDOW_BYTES, ChunkReader
 from gateway.protocols.rtmp.commands import (

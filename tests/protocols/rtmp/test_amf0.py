@@ -8,18 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RTMPError
-from gateway.protocols.rtmp.amf0 import (
+from gateway.protocols.rtmp.amf import (
     MAX_DEPTH,
     MAX_VALUES,
     UNDEFINED,
     Date,
-    Decoder,
     EcmaArray,
     TypedObject,
     Value,
-    decode,
-    encode,
 )
+from gateway.protocols.rtmp.amf0 import Decoder, decode, encode
 
 VECTORS: list[tuple[Value, bytes]] = [
     (1.0, b"\x00\x3f\xf0\x00\x00\x00\x00\x00\x00"),
@@ -92,7 +90,7 @@ def test_any_bytes_decode_to_values_or_raise_an_rtmp_error(data: bytes) -> None:
         decode(data)
 
 
-@pytest.mark.parametrize("marker", [0x04, 0x07, 0x09, 0x0D, 0x0E, 0x0F, 0x11, 0x12, 0xFF])
+@pytest.mark.parametrize("marker", [0x04, 0x07, 0x09, 0x0D, 0x0E, 0x0F, 0x12, 0xFF])
 def test_a_type_that_commands_do_not_use_is_refused_at_its_marker(marker: int) -> None:
     with pytest.raises(RTMPError, match=f"{marker:#04x}"):
         decode(bytes([marker]))
@@ -112,13 +110,42 @@ def test_the_number_of_values_is_bounded() -> None:
 
 
 def test_an_array_with_a_count_larger_than_its_message_is_refused() -> None:
-    with pytest.raises(RTMPError, match="longer"):
+    with pytest.raises(RTMPError, match="cut short"):
         decode(b"\x0a\xff\xff\xff\xff\x05")
 
 
 def test_the_count_of_an_ecma_array_is_not_binding() -> None:
     wire = b"\x08\xff\xff\xff\xff\x00\x01a\x05\x00\x00\x09"
     assert decode(wire) == [EcmaArray(a=None)]
+
+
+def test_values_behind_the_amf3_marker_are_amf3_and_share_their_references() -> None:
+    wire = b"\x02\x00\x01x\x11\x06\x03a\x03\x00\x01k\x11\x06\x00\x00\x00\x09\x11\x04\x01"
+    assert decode(wire) == ["x", "a", {"k": "a"}, 1.0]
+
+
+def test_amf0_and_amf3_have_one_limit_on_depth_and_one_on_values() -> None:
+    array0, array3 = b"\x0a\x00\x00\x00\x01", b"\x09\x03\x01"
+    for depth0 in range(1, MAX_DEPTH):
+        with pytest.raises(RTMPError, match="deeper"):
+            decode(array0 * depth0 + b"\x11" + array3 * (MAX_DEPTH + 1 - depth0))
+    # Two values: the marker of AMF0, and that of AMF3.
+    assert len(decode(b"\x11\x01" * (MAX_VALUES // 2))) == MAX_VALUES // 2
+    with pytest.raises(RTMPError, match="more than"):
+        decode(b"\x11\x01" * (MAX_VALUES // 2) + b"\x05")
+
+
+def test_the_extent_of_each_value_in_an_object_can_be_found() -> None:
+    members = {"app": "live", "tcUrl": TypedObject("C", {"a": [1.0]}), "x": None}
+    wire = encode(members)
+    decoder = Decoder(wire, 1)
+    found = {}
+    for name in decoder.names():
+        start = decoder.at
+        decoder.value()
+        found[name] = wire[start : decoder.at]
+    assert found == {name: encode(value) for name, value in members.items()}
+    assert decoder.at == len(wire)
 
 
 def test_a_string_that_is_not_utf8_is_read_with_replacement_characters() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.rtmp import amf0
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES
 from gateway.protocols.rtmp.messages import (
@@ -37,7 +38,7 @@ class Figures:
         self.told.append(("media", late_s))
 
 
-def command(*values: amf0.Value, stream_id: int = 0) -> Message:
+def command(*values: Value, stream_id: int = 0) -> Message:
     return Message(MessageType.COMMAND, amf0.encode(*values), stream_id)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp import amf0
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.commands import (
     COMMAND_BYTES,
     Command,
@@ -44,6 +44,46 @@ def test_the_parameters_of_a_connect_command_are_read() -> None:
 def test_a_command_of_flash_with_object_encoding_3_begins_with_a_zero_byte() -> None:
     plain = read_command(Message(MessageType.COMMAND, CONNECT))
     assert read_command(Message(MessageType.COMMAND_AMF3, b"\x00" + CONNECT)) == plain
+
+
+def test_a_command_of_type_17_in_another_format_is_refused() -> None:
+    for payload in (b"", b"\x03" + CONNECT, CONNECT):
+        with pytest.raises(RTMPError, match="unknown format"):
+            read_command(Message(MessageType.COMMAND_AMF3, payload))
+
+
+# A dynamic object with the string "app", and after it two references to strings: "live" and "app".
+AMF3_OBJECT = b"\x11\x0a\x0b\x01\x07app\x06\x09live\x0btcUrl\x06\x21rtmp://host/live\x01"
+AMF3_LIVE, AMF3_APP = b"\x11\x06\x02", b"\x11\x06\x00"
+
+
+def test_a_connect_whose_object_is_amf3_is_read() -> None:
+    start = b"\x00\x02\x00\x07connect\x00\x3f\xf0\x00\x00\x00\x00\x00\x00"
+    payload = start + AMF3_OBJECT + AMF3_APP
+    command = read_command(Message(MessageType.COMMAND_AMF3, payload))
+    assert command is not None
+    request = read_connect(command)
+    assert (request.app, request.tc_url) == ("live", "rtmp://host/live")
+    assert command.arguments == ("app",)
+
+
+@pytest.mark.parametrize("name", ["publish", "play"])
+def test_a_stream_name_that_is_amf3_is_read(name: str) -> None:
+    payload = b"\x00" + amf0.encode(name, 0.0, None) + b"\x11\x06\x09news" + b"\x11\x06\x00"
+    command = read_command(Message(MessageType.COMMAND_AMF3, payload, 1))
+    assert command is not None
+    assert (command.name, stream_name(command)) == (name, "news")
+    assert command.arguments == ("news", "news")
+
+
+def test_a_transaction_and_a_stream_id_that_are_amf3_integers_are_read() -> None:
+    payload = (
+        b"\x00" + amf0.encode("deleteStream") + b"\x11\x04\x05" + b"\x05" + b"\x11\x04\x81\x00"
+    )
+    command = read_command(Message(MessageType.COMMAND_AMF3, payload))
+    assert command is not None
+    assert command.transaction == 5.0
+    assert stream_number(command.argument(0)) == 128
 
 
 def test_a_written_command_is_read_back_unchanged() -> None:

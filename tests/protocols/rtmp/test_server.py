@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import RTMPError
-from gateway.protocols.rtmp.amf0 import Value
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunks import WINDOW_BYTES
 from gateway.protocols.rtmp.commands import Command, read_command
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ServerHandshake
