@@ -37,10 +37,10 @@ WINDOW_BYTES: Final = 2_500_000
 # The timestamp field if four bytes of extended timestamp follow the header.
 EXTENDED: Final = 0xFFFFFF
 # The size by the low six bits of the first byte; other values of these are the chunk stream id itself.
-_BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
+BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
 # A message header's size by format.
 HEADER_BYTES: Final = (11, 7, 3, 0)
-_INCOMPLETE: Final = -1
+INCOMPLETE: Final = -1
 _UNBOUNDED: Final = 1 << 62
 _NEVER: Final = float("-inf")
 
@@ -65,7 +65,7 @@ class ChunkLimits:
 
 
 @define
-class _ChunkStream:
+class ChunkStream:
     """The last header of one chunk stream, and what is there of its unfinished message."""
 
     timestamp: int = 0
@@ -111,8 +111,8 @@ class ChunkReader:
         self._limits = limits
         self._skipped = skipped
         self._chunk_size = FIRST_CHUNK_SIZE
-        self._streams: dict[int, _ChunkStream] = {}
-        self._current: _ChunkStream | None = None
+        self._streams: dict[int, ChunkStream] = {}
+        self._current: ChunkStream | None = None
         self._chunk_left = 0
         self._rest = b""
         self._assembling_bytes = 0
@@ -141,7 +141,7 @@ class ChunkReader:
             stream = self._current
             if stream is None:
                 body_at = self._read_header(data, at)
-                if body_at == _INCOMPLETE:
+                if body_at == INCOMPLETE:
                     break
                 at = body_at
                 self.charge(1)
@@ -176,28 +176,28 @@ class ChunkReader:
         return self.received_bytes & 0xFFFFFFFF
 
     def _read_header(self, data: bytes, at: int) -> int:
-        """Where the payload of the chunk at ``at`` begins, or ``_INCOMPLETE``, having changed nothing."""
+        """Where the payload of the chunk at ``at`` begins, or ``INCOMPLETE``, having changed nothing."""
         if at == len(data):
-            return _INCOMPLETE
+            return INCOMPLETE
         chunk_format = data[at] >> 6
-        fields_at = at + _BASIC_HEADER_BYTES.get(data[at] & 63, 1)
+        fields_at = at + BASIC_HEADER_BYTES.get(data[at] & 63, 1)
         end = fields_at + HEADER_BYTES[chunk_format]
         if len(data) < end:
-            return _INCOMPLETE
-        stream = self._stream(_chunk_stream_id(data, at), chunk_format)
+            return INCOMPLETE
+        stream = self._stream(chunk_stream_id(data, at), chunk_format)
         if chunk_format == 3:
             return self._read_repeated(stream, data, end)
         field = int.from_bytes(data[fields_at : fields_at + 3], "big")
         extended = field == EXTENDED
         if extended:
             if len(data) < end + 4:
-                return _INCOMPLETE
+                return INCOMPLETE
             field = int.from_bytes(data[end : end + 4], "big")
             end += 4
         self._begin_chunk(stream, chunk_format, data[fields_at:end], field, extended)
         return end
 
-    def _read_repeated(self, stream: _ChunkStream, data: bytes, end: int) -> int:
+    def _read_repeated(self, stream: ChunkStream, data: bytes, end: int) -> int:
         """As ``_read_header``, for format 3, whose header ends at ``end`` or four bytes later."""
         if stream.extended:
             found = data[end : end + 4]
@@ -205,22 +205,22 @@ class ChunkReader:
             if found in repeated:
                 end += 4
             elif len(found) < 4 and any(each.startswith(found) for each in repeated):
-                return _INCOMPLETE
+                return INCOMPLETE
         self._begin_chunk(stream, 3, b"", stream.field, stream.extended)
         return end
 
-    def _stream(self, chunk_stream_id: int, chunk_format: int) -> _ChunkStream:
+    def _stream(self, chunk_stream_id: int, chunk_format: int) -> ChunkStream:
         stream = self._streams.get(chunk_stream_id)
         if stream is None:
             if chunk_format > 1:
                 raise RTMPError(f"chunk stream {chunk_stream_id} begins with format {chunk_format}")
             if len(self._streams) >= self._limits.chunk_streams:
                 raise RTMPError(f"more than {self._limits.chunk_streams} chunk streams")
-            stream = self._streams[chunk_stream_id] = _ChunkStream()
+            stream = self._streams[chunk_stream_id] = ChunkStream()
         return stream
 
     def _begin_chunk(
-        self, stream: _ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
+        self, stream: ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
     ) -> None:
         if not stream.unfinished:
             _read_fields(stream, chunk_format, fields, field, extended)
@@ -239,7 +239,7 @@ class ChunkReader:
         if self._assembling_bytes > self._limits.assembling_bytes:
             raise RTMPError("too many bytes in unfinished messages")
 
-    def _take_body(self, stream: _ChunkStream, data: bytes, at: int, end: int) -> None:
+    def _take_body(self, stream: ChunkStream, data: bytes, at: int, end: int) -> None:
         self._chunk_left -= end - at
         stream.received += end - at
         if stream.type in self._skipped:
@@ -254,7 +254,7 @@ class ChunkReader:
         if self._unfinished is not None:
             self._unfinished(end - at)
 
-    def _end_chunk(self, stream: _ChunkStream, messages: list[Message]) -> None:
+    def _end_chunk(self, stream: ChunkStream, messages: list[Message]) -> None:
         self._current = None
         if stream.received < stream.length:
             return
@@ -266,7 +266,7 @@ class ChunkReader:
         else:
             keep(self, read_figure(message))
 
-    def _forget_message(self, stream: _ChunkStream) -> None:
+    def _forget_message(self, stream: ChunkStream) -> None:
         if self._unfinished is not None and isinstance(stream.body, bytearray):
             self._unfinished(-len(stream.body))
         stream.unfinished = False
@@ -296,7 +296,8 @@ _OWN_MESSAGES: Final[dict[int, Callable[[ChunkReader, int], None]]] = {
 }
 
 
-def _chunk_stream_id(data: bytes, at: int) -> int:
+def chunk_stream_id(data: bytes, at: int) -> int:
+    """The id in the basic header at ``at``, which is complete."""
     low = data[at] & 63
     if low == 0:
         return 64 + data[at + 1]
@@ -306,7 +307,7 @@ def _chunk_stream_id(data: bytes, at: int) -> int:
 
 
 def _read_fields(
-    stream: _ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
+    stream: ChunkStream, chunk_format: int, fields: bytes, field: int, extended: bool
 ) -> None:
     """Take the header of a new message; ``field`` is its timestamp, or by how much it is later."""
     if chunk_format < 2:
