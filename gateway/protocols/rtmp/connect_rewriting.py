@@ -63,15 +63,12 @@ class ConnectRewriting:
         at = 0
         while (end := scanner.step(data, at)) is not None:
             header = scanner.header
-            if header is not None and self._is_next(header):
+            if header is not None and header.chunk_stream_id == self._chunk_stream_id:
                 self.done = True
                 return data[:at] + self._complete(header, data[at:end]) + data[end:]
             at = end
         self._unread = data[at:]
         return data[:at]
-
-    def _is_next(self, header: ChunkHeader) -> bool:
-        return header.begins and header.chunk_stream_id == self._chunk_stream_id
 
     @staticmethod
     def _complete(header: ChunkHeader, written: bytes) -> bytes:

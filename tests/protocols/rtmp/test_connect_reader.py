@@ -167,6 +167,12 @@ def test_a_rewritten_connect_is_cut_at_the_clients_chunk_size(step: int) -> None
     assert out[at : at + 41] == b"\xc3" + payload[40:80]
 
 
+def test_each_chunk_of_a_rewritten_connect_has_its_extended_timestamp() -> None:
+    connect = Message(MessageType.COMMAND, CONNECT.payload, 0, EXTENDED + 1)
+    out, _ = rewritten(written(connect), {"tcUrl": "u" * 300})
+    assert out.count(b"\xc3\x01\x00\x00\x00") == 2
+
+
 def test_without_a_change_of_length_nothing_is_translated() -> None:
     stream = written(CONNECT)
     assert rewritten(stream + b"rest", {"tcUrl": "RTMP://PUBLIC/LIVE"}) == (
