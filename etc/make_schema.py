@@ -69,6 +69,8 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.Host: _strings(values.HOST_NAME.pattern),
     values.HostPattern: _strings(values.HOST_PATTERN.pattern),
     values.UpstreamReference: _strings(values.UPSTREAM_REFERENCE.pattern),
+    values.ApplicationPattern: _strings(values.APPLICATION_PATTERN.pattern),
+    values.Template: {"type": "string"},
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),
     values.UpstreamName: _strings(values.UPSTREAM_NAME.pattern),

@@ -17,6 +17,7 @@ from gateway.configuration.values import (
     LATENCIES,
     ONE_WORKER_A_CORE,
     AbsolutePath,
+    ApplicationPattern,
     Choice,
     CongestionControl,
     HealthCheck,
@@ -30,6 +31,7 @@ from gateway.configuration.values import (
     PeerAddress,
     ProxyProtocol,
     SecondPublisher,
+    Template,
     UpstreamName,
     UpstreamReference,
     WebServerAddress,
@@ -75,6 +77,16 @@ class Upstream:
 
 
 @frozen
+class Rewriting:
+    """``[route.rewrite]``: templates for properties of the connect command; None leaves one as it is."""
+
+    tc_url: Template | None = None
+    app: Template | None = None
+    swf_url: Template | None = None
+    page_url: Template | None = None
+
+
+@frozen
 class Route:
     """``[[route]]``: conditions on clients, and the upstreams of the clients that match all of them.
 
@@ -92,11 +104,16 @@ class Route:
         default=(), metadata={"key": "sni", "or_one": True}
     )
     clients: tuple[Network, ...] = field(default=(), metadata={"key": "client", "or_one": True})
+    applications: tuple[ApplicationPattern, ...] = field(
+        default=(), metadata={"key": "application", "or_one": True}
+    )
+    rewriting: Rewriting = field(default=Rewriting(), metadata={"key": "rewrite"})
 
     @property
     def matches_all(self) -> bool:
         """Whether it has no condition."""
-        return not (self.listeners or self.hosts or self.server_names or self.clients)
+        conditions = (self.listeners, self.hosts, self.server_names, self.clients)
+        return not any((*conditions, self.applications))
 
 
 @frozen

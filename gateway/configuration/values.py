@@ -23,6 +23,7 @@ from gateway.addresses import (
     parse_website,
     quoted,
 )
+from gateway.protocols.templates import check as check_template
 
 # Seconds that an idle's answer is held, for a name or a number. 0 disables holding.
 Latency = NewType("Latency", float)
@@ -46,6 +47,10 @@ UpstreamName = NewType("UpstreamName", str)
 UpstreamReference = NewType("UpstreamReference", str)
 # A host name, or "*." and the end of one, lower case.
 HostPattern = NewType("HostPattern", str)
+# A pattern of application names, with "*", "?" and "[...]".
+ApplicationPattern = NewType("ApplicationPattern", str)
+# Text with names in braces (protocols/templates.py).
+Template = NewType("Template", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
 LogFormat = Literal["text", "json"]
@@ -72,6 +77,8 @@ LATENCIES: Final[Mapping[str, Latency]] = {
 LONGEST_HOLD_S: Final = 4.0
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 HOST_PATTERN: Final = re.compile(rf"(?:\*\.)?(?:{HOST_NAME.pattern})")
+# Without slashes around it, as routes compare it.
+APPLICATION_PATTERN: Final = re.compile(r"[^\x00-\x20/]+(?:/[^\x00-\x20/]+)*")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
@@ -149,6 +156,22 @@ def parse_upstream_reference(value: object) -> UpstreamReference:
     )
 
 
+def parse_application(value: object) -> ApplicationPattern:
+    if isinstance(value, str) and APPLICATION_PATTERN.fullmatch(value):
+        return ApplicationPattern(value)
+    raise ValueError(f'{quoted(value)}: expected an application, such as "live" or "event-*"')
+
+
+def parse_template(value: object) -> Template:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f'{quoted(value)}: expected text, such as "rtmp://{{server}}/{{app}}"')
+    try:
+        check_template(value)
+    except ValueError as error:
+        raise ValueError(f"{quoted(value)}: {error}") from None
+    return Template(value)
+
+
 def parse_node_address(value: object) -> NodeAddress:
     address = parse_listen_address(value)
     if isinstance(address, TcpAddress):
@@ -180,6 +203,8 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     NodeId: parse_node_id,
     UpstreamName: parse_upstream_name,
     UpstreamReference: parse_upstream_reference,
+    ApplicationPattern: parse_application,
+    Template: parse_template,
     WorkerCount: parse_worker_count,
 }
 

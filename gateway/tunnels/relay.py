@@ -20,35 +20,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused, ResourcesExhausted
+from gateway.errors import RequestRefused
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.relay_connection import Reasons, RelayConnection
+from gateway.tunnels.losses import OF_CLIENT, OF_UPSTREAM, reason_of_refusal
+from gateway.tunnels.relay_connection import RelayConnection
 
 _log = Logger()
 
 # The size of C0 and C1, in RTMPE too. With fewer bytes, no handshake has begun.
 _HANDSHAKE_BYTES = 1537
 
-_OF_CLIENT = Reasons(
-    EndReason.CLIENT_CLOSED,
-    EndReason.CLIENT_LOST,
-    EndReason.CLIENT_VANISHED,
-    EndReason.CLIENT_STALLED,
-)
-_OF_UPSTREAM = Reasons(
-    EndReason.UPSTREAM_CLOSED,
-    EndReason.UPSTREAM_LOST,
-    EndReason.UPSTREAM_VANISHED,
-    EndReason.UPSTREAM_STALLED,
-)
+# End reasons of a client that got no upstream connection.
+_REFUSALS = frozenset((EndReason.UPSTREAM_UNAVAILABLE, EndReason.RESOURCES_EXHAUSTED))
 # End reasons after which neither peer gets further data.
 _AT_ONCE = frozenset(
     (
-        *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
-        EndReason.RESOURCES_EXHAUSTED,
+        *(EndReason.ABANDONED, EndReason.FAULT),
         # The media server must accept the publisher that reconnects.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
@@ -128,8 +118,8 @@ class Relay:
         # For a half-closed relay: the time of the last data, and the byte count then.
         self._quiet_since = inf
         self._quiet_bytes = 0
-        self.client = RelayConnection(self, _OF_CLIENT)
-        self.upstream = RelayConnection(self, _OF_UPSTREAM)
+        self.client = RelayConnection(self, OF_CLIENT)
+        self.upstream = RelayConnection(self, OF_UPSTREAM)
         self.client.other, self.upstream.other = self.upstream, self.client
 
     @property
@@ -228,8 +218,10 @@ class Relay:
             return
         self.ended = reason
         self.reading = None
+        # A client that has spoken RTMP with the gateway gets its answer.
+        at_once = reason in _AT_ONCE or (reason in _REFUSALS and not self.bytes_down)
         for side in (self.client, self.upstream):
-            if reason in _AT_ONCE or reason is side.reasons.stalled:
+            if at_once or reason is side.reasons.stalled:
                 side.abort()
             else:
                 side.close()
@@ -351,8 +343,7 @@ class RelayTable:
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.ingress)
-            is_own = isinstance(error, ResourcesExhausted)
-            relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
+            relay.end(reason_of_refusal(error))
             return
         if not relay.ended:
             self._telemetry.session_opened(relay)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any, Protocol, final
 
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
+from gateway.protocols.reasons import EndReason
 from gateway.protocols.routes import Caller, Routes
+from gateway.tunnels.introducing import Means
+from gateway.tunnels.introduction import Introduction
 
 
 class Session(Protocol):
@@ -15,36 +17,45 @@ class Session(Protocol):
 
     address: str
     ingress: Ingress
+    server: str
 
     @property
     def opening_fields(self) -> Fields | None: ...
 
-
-class Connect(Protocol):
-    """Connects a protocol, of the client at an address, to a server of the named upstreams, or of all if
-    none is named. Returns the server's name. Raises ServiceUnavailable.
-    """
-
-    def __call__(
-        self, protocol: Any, client: str, upstreams: tuple[str, ...] = (), /
-    ) -> Awaitable[str]: ...
+    def dismiss(self, reason: EndReason) -> None: ...
 
 
 @final
 class Router:
-    """Selects the route of each session."""
+    """Selects the route of each session, at its open or by its connect command."""
 
-    def __init__(self, routes: Routes, connect: Connect) -> None:
+    def __init__(self, routes: Routes, means: Means) -> None:
         self._routes = routes
-        self._connect = connect
+        self._means = means
+        # Those with a deadline.
+        self._introductions: set[Introduction] = set()
 
     async def connect(self, protocol: Any, session: Session) -> str:
-        """Connect ``protocol`` to a server for ``session``. Returns the server's name.
+        """Connect ``protocol``, the upstream side of ``session``, to a server. Returns the server's name.
 
-        Raises ServiceUnavailable.
+        It is empty if the server depends on the session's connect command; then ``protocol`` is connected
+        to an introduction. Raises ServiceUnavailable.
         """
-        route = self._routes.first(caller_of(session))
-        return await self._connect(protocol, session.address, route.upstreams if route else ())
+        candidates = self._routes.candidates(caller_of(session))
+        if candidates and candidates[0].reads_connect:
+            introduction = Introduction(
+                *(self._means, protocol, session, candidates), self._introductions.discard
+            )
+            self._introductions.add(introduction)
+            protocol.makeConnection(introduction)
+            return ""
+        upstreams = candidates[0].upstreams if candidates else ()
+        return await self._means.connect(protocol, session.address, upstreams)
+
+    def sweep(self, now: float) -> None:
+        """Let every introduction whose deadline has passed do what is due."""
+        for introduction in [each for each in self._introductions if each.deadline <= now]:
+            introduction.expire()
 
 
 def caller_of(session: Session) -> Caller:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,7 +17,7 @@ from gateway.protocols.ingress import RTMPT, Ingress
 from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.session import Session
-from gateway.transport import has_vanished
+from gateway.tunnels.losses import OF_UPSTREAM
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
@@ -97,13 +96,8 @@ class Tunnel:
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
-        ended = EndReason.UPSTREAM_LOST
-        if has_vanished(reason):
-            ended = EndReason.UPSTREAM_VANISHED
-        elif reason.check(ConnectionDone):
-            ended = EndReason.UPSTREAM_CLOSED
         self._transport = None
-        self.session.upstream_ended(ended, self._clock())
+        self.session.upstream_ended(OF_UPSTREAM.of_loss(reason), self._clock())
 
     def pauseProducing(self) -> None:
         self.session.upstream_full()

@@ -34,6 +34,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.introducing import Means
 from gateway.tunnels.relay import RelayTable
 from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
@@ -97,7 +98,7 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams)
-        self._router = Router(routes_of(configuration), self._backends.connect)
+        self._router = Router(routes_of(configuration), self._means())
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
@@ -119,6 +120,16 @@ class Worker:
         self._retired: Deferred[None] | None = None
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
+
+    def _means(self) -> Means:
+        return Means(
+            self._backends.connect,
+            self._configuration.limits,
+            monotonic,
+            self._call_soon,
+            os.urandom,
+            self.figures.sessions,
+        )
 
     def _make_sessions(self, ids: SessionIds) -> SessionTable:
         tunnel, telemetry = self._configuration.tunnel, self.figures.sessions
@@ -342,6 +353,7 @@ class Worker:
         now = monotonic()
         self.figures.loop.sample(now)
         self._connections.sweep(now)
+        self._router.sweep(now)
         if self._drained is not None and self._is_drained():
             self.hurry()
         if self._retired is not None and self._is_drained() and not len(self._connections):

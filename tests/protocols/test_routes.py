@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.protocols.networks import Networks
-from gateway.protocols.routes import Caller, Route, Routes
+from gateway.protocols.routes import Caller, Route, Routes, application_of, select
 
 CALLER = Caller("0.0.0.0:80", "Media.example.org:8080", "tls.example.org", "192.0.2.7")
 
@@ -68,14 +68,53 @@ def test_the_port_of_a_host_and_its_case_do_not_count(host: str, name: str) -> N
     assert Route(("a",), hosts=(name,)).admits(Caller(host=host))
 
 
-def test_the_first_route_that_matches_is_used() -> None:
+def names(*routes: Route) -> list[str]:
+    return [route.upstreams[0] for route in routes]
+
+
+def test_the_candidates_end_with_the_first_route_that_does_not_depend_on_the_application() -> None:
     routes = Routes(
         [
-            Route(("first",), hosts=("other",)),
-            Route(("second",), listeners=("0.0.0.0:80",)),
-            Route(("third",)),
+            Route(("other host",), hosts=("other",)),
+            Route(("live",), listeners=("0.0.0.0:80",), applications=["live"]),
+            Route(("vod",), applications=["vod*"]),
+            Route(("all",), rewriting={"app": "x"}),
+            Route(("never",)),
         ]
     )
-    found = [routes.first(CALLER), routes.first(Caller())]
-    assert [route.upstreams if route else () for route in found] == [("second",), ("third",)]
-    assert Routes().first(CALLER) is None
+    candidates = routes.candidates(CALLER)
+    assert names(*candidates) == ["live", "vod", "all"]
+    assert names(*routes.candidates(Caller())) == ["vod", "all"]
+    assert all(route.reads_connect for route in candidates)
+    assert Routes().candidates(CALLER) == ()
+    chosen = [select(candidates, each) for each in ("live", "vod/x", "else", "", None)]
+    assert names(*filter(None, chosen)) == ["live", "vod", "all", "all", "all"]
+
+
+def test_without_a_matching_application_there_is_no_route() -> None:
+    candidates = Routes([Route(("live",), applications=["live"])]).candidates(CALLER)
+    assert [select(candidates, each) for each in ("vod", "", None)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("live", ["live"], ["Live", "live2", "x/live", "live/x", ""]),
+        ("event-*", ["event-", "event-1/x"], ["event", "an-event-1"]),
+        ("live?", ["live1"], ["live", "live12"]),
+        ("live[0-9]", ["live1"], ["livex"]),
+        ("a.b", ["a.b"], ["axb"]),
+        ("*", ["", "any"], []),
+    ],
+)
+def test_an_application_matches_a_pattern_as_a_whole(
+    pattern: str, matching: list[str], others: list[str]
+) -> None:
+    route = Route(("a",), applications=[pattern])
+    assert [each for each in (*matching, *others) if route.serves(each)] == matching
+    assert not route.serves(None)
+
+
+@pytest.mark.parametrize("app", ["live", "/live/", "live?token=a/b", "/live/?x"])
+def test_the_application_has_no_query_and_no_outer_slashes(app: str) -> None:
+    assert application_of(app) == "live"

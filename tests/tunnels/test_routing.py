@@ -11,8 +11,12 @@ from twisted.internet.defer import Deferred
 
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import RTMPT, Ingress
+from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Networks
+from gateway.protocols.reasons import EndReason
 from gateway.protocols.routes import Route, Routes
+from gateway.telemetry.sessions import Sessions
+from gateway.tunnels.introducing import Means
 from gateway.tunnels.routing import Router
 
 
@@ -21,6 +25,10 @@ class Session:
     opening_fields: Fields | None = None
     ingress: Ingress = RTMPT
     address: str = "192.0.2.7"
+    server: str = ""
+
+    def dismiss(self, reason: EndReason) -> None:
+        raise NotImplementedError
 
 
 def fields(host: bytes) -> Fields:
@@ -54,7 +62,8 @@ def test_a_session_is_connected_to_the_upstreams_of_its_route(
             Route(("by network",), clients=Networks.of([ip_network("10.0.0.0/8")])),
         ]
     )
+    router = Router(routes, Means(connect, Limits(), float, list, bytes, Sessions(float, float)))
     protocol = object()
-    connecting = Deferred.fromCoroutine(Router(routes, connect).connect(protocol, session))
+    connecting = Deferred.fromCoroutine(router.connect(protocol, session))
     assert connecting.result == "media:1935"
     assert asked == [(protocol, session.address, upstreams)]

@@ -7,6 +7,7 @@ object. What cannot be decoded ends the reading, not the connection: the server 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.amf0 import Decoder
 from gateway.protocols.rtmp.messages import Message, MessageType
 
+# The host in a tcUrl, without its port.
+_HOST: Final = re.compile(r"[a-z]{1,8}://(?P<name>\[[0-9A-Fa-f:.]+\]|[^/:?\[\]]+)", re.IGNORECASE)
 _NAME: Final = "connect"
 _OBJECT: Final = 0x03
 _AMF3: Final = 0x11
@@ -66,6 +69,19 @@ class ConnectCommand:
             pieces += [_property(name, texts[name]) for name in texts if name not in known]
             at = self.object_end
         return b"".join([*pieces, self.payload[at:]])
+
+    def template_values(self, server: str) -> dict[str, str]:
+        """The values of the names in ``protocols/templates``, for a client of this server."""
+        url = self.text("tcUrl")
+        host = _HOST.match(url)
+        return {
+            "app": self.text("app"),
+            "host": host["name"] if host else "",
+            "page_url": self.text("pageUrl"),
+            "server": server,
+            "swf_url": self.text("swfUrl"),
+            "tc_url": url,
+        }
 
 
 def read_connect_command(message: Message) -> ConnectCommand:

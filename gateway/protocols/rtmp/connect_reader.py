@@ -36,7 +36,7 @@ _COMMANDS: Final = frozenset({MessageType.COMMAND, MessageType.COMMAND_AMF3})
 
 @final
 class ConnectReader:
-    """``opaque`` or ``connect`` is set once it is known. ``receive`` must not be called after that.
+    """``opaque`` or ``connect`` is set once it is known. After that, ``hold`` takes further bytes.
 
     ``received`` are the bytes for a server: all after the handshake, or all of an opaque stream.
     """
@@ -77,10 +77,14 @@ class ConnectReader:
         self._read(data, now)
         return answer
 
+    def hold(self, data: bytes) -> None:
+        """Add further bytes to those for a server, unread."""
+        self.received += data
+
     def rewriting(self, texts: Mapping[str, str]) -> ConnectRewriting:
         """The rewriting of ``connect`` with other values of these properties. Must be called once.
 
-        The bytes of ``received`` must not be sent then.
+        Its first bytes are ``behind_connect``, and its stream takes the place of ``received``.
         """
         if self.connect is None:
             raise ValueError("the connect is not complete")

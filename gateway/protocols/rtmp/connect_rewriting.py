@@ -33,11 +33,9 @@ class ReadChunk:
 
 @final
 class ConnectRewriting:
-    """``head`` replaces the bytes up to the end of the connect. Then all bytes must pass ``translate``,
-    until ``done``.
-    """
+    """``translate`` returns the stream for the server. It must be called, until ``done`` is set."""
 
-    __slots__ = ("_chunk_stream_id", "_scanner", "_unread", "done", "head")
+    __slots__ = ("_chunk_stream_id", "_has_same_length", "_head", "_scanner", "_unread", "done")
 
     def __init__(
         self, scanner: ChunkScanner, received: bytes, chunks: Sequence[ReadChunk], payload: bytes
@@ -52,11 +50,22 @@ class ConnectRewriting:
             others.append(received[at : chunk.begin])
             at = chunk.end
         rewritten = _cut(first, received[first.begin : first.body_at], payload, scanner.chunk_size)
-        self.head = b"".join((*others, rewritten))
-        self.done = len(payload) == first.header.length
+        # The stream up to the end of the connect, until it has been returned.
+        self._head = b"".join((*others, rewritten))
+        self._has_same_length = len(payload) == first.header.length
+        self.done = False
 
     def translate(self, data: bytes, now: float) -> bytes:
-        """The bytes for the server in place of ``data``, which follows. Raises RTMPError."""
+        """The bytes for the server in place of ``data``, the next bytes behind the connect. The first time,
+        all before them too. Raises RTMPError.
+        """
+        head, self._head = self._head, b""
+        if self._has_same_length:
+            self.done = True
+            return head + data
+        return head + self._translate(data, now)
+
+    def _translate(self, data: bytes, now: float) -> bytes:
         scanner = self._scanner
         scanner.begin(len(data), now)
         data = self._unread + data

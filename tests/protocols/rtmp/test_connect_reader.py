@@ -69,7 +69,7 @@ def rewritten(
     rewriting = reader.rewriting(texts)
     parts = (reader.behind_connect, *pieces(rest, step))
     out = [part if rewriting.done else rewriting.translate(part, 0.0) for part in parts]
-    return rewriting.head + b"".join(out), rewriting.done
+    return b"".join(out), rewriting.done
 
 
 def written(*messages: Message) -> bytes:
