@@ -28,12 +28,22 @@ class Target(Protocol):
     def resumeProducing(self) -> None: ...
 
 
+class Counted(Protocol):
+    """The object with a session's counters. ``position`` is "ended" after its end."""
+
+    @property
+    def position(self) -> str: ...
+
+
 class Session(Protocol):
     """A tunnel or relay. ``server`` is set when its server is known."""
 
     address: str
     ingress: Ingress
     server: str
+
+    @property
+    def counted(self) -> Counted: ...
 
     def dismiss(self, reason: EndReason) -> None: ...
 

@@ -55,7 +55,7 @@ class Introduction:
 
     __slots__ = (
         *("_candidates", "_closed", "_holds_writes", "_left", "_means", "_paused", "_producer"),
-        *("_reader", "_reads", "_server", "_session", "_take", "_target", "_transport"),
+        *("_reader", "_server", "_session", "_take", "_target", "_transport"),
         *("_way", "_write_ended", "deadline", "high_water_bytes"),
     )
 
@@ -86,7 +86,6 @@ class Introduction:
         self._way: Any = None
         self._producer: Target | None = None
         self._paused = self._closed = self._write_ended = self._holds_writes = False
-        self._reads = True
         self.high_water_bytes = _HELD_BYTES
         self.deadline = means.clock() + means.limits.unused_session_s
 
@@ -125,12 +124,11 @@ class Introduction:
             self._transport.hold_writes(on)
 
     def stopReading(self) -> None:
-        self._reads = False
+        # Without a server, the target gets no more than a handshake.
         if self._transport is not None:
             self._transport.stopReading()
 
     def startReading(self) -> None:
-        self._reads = True
         if self._transport is not None:
             self._transport.startReading()
 
@@ -203,12 +201,12 @@ class Introduction:
         except ServiceUnavailable as error:
             self._refuse(error)
             return
-        if not self._closed:
-            self._begin(server, name, route, means.clock() - began)
+        self._begin(server, name, route, means.clock() - began)
 
     async def _await_handshake(self, server: ServerConnection) -> None:
         if self._closed:
-            server.fail("the session has ended")
+            server.abort()
+            raise UpstreamUnavailable("the session has ended")
         self.deadline = self._means.clock() + self._means.limits.upstream_connect_s
         cause = await server.ready
         self.deadline = inf
@@ -251,8 +249,6 @@ class Introduction:
         self._target.makeConnection(self._way)
         if self._write_ended:
             self._transport.loseWriteConnection()
-        if not self._reads:
-            self._transport.stopReading()
         if self._paused:
             self._target.resumeProducing()
 
@@ -273,7 +269,9 @@ class Introduction:
         """There is no server: the client gets an error, and the session ends."""
         if self._closed:
             return
-        self._means.telemetry.open_refused(error, self._session.address, self._session.ingress)
+        session = self._session
+        if session.counted.position != "ended":
+            self._means.telemetry.open_refused(error, session.address, session.ingress)
         connect = self._reader.connect
         if connect is not None:
             message = connect_failed(connect.transaction, _NO_SERVER)

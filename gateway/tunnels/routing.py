@@ -5,24 +5,16 @@ from __future__ import annotations
 from typing import Any, Protocol, final
 
 from gateway.protocols.http import Fields
-from gateway.protocols.ingress import Ingress
-from gateway.protocols.reasons import EndReason
 from gateway.protocols.routes import Caller, Routes
-from gateway.tunnels.introducing import Means
+from gateway.tunnels.introducing import Means, Session
 from gateway.tunnels.introduction import Introduction
 
 
-class Session(Protocol):
-    """A tunnel or relay that is being opened. ``address``: the IP address of its client, or empty."""
-
-    address: str
-    ingress: Ingress
-    server: str
+class OpeningSession(Session, Protocol):
+    """A tunnel or relay that is being opened."""
 
     @property
     def opening_fields(self) -> Fields | None: ...
-
-    def dismiss(self, reason: EndReason) -> None: ...
 
 
 @final
@@ -35,7 +27,7 @@ class Router:
         # Those with a deadline.
         self._introductions: set[Introduction] = set()
 
-    async def connect(self, protocol: Any, session: Session) -> str:
+    async def connect(self, protocol: Any, session: OpeningSession) -> str:
         """Connect ``protocol``, the upstream side of ``session``, to a server. Returns the server's name.
 
         It is empty if the server depends on the session's connect command; then ``protocol`` is connected
@@ -58,7 +50,7 @@ class Router:
             introduction.expire()
 
 
-def caller_of(session: Session) -> Caller:
+def caller_of(session: OpeningSession) -> Caller:
     """What is known of the client of a session that is being opened."""
     fields = session.opening_fields
     host = (fields.value(b"host") or b"") if fields is not None else b""

@@ -26,6 +26,7 @@ class Session:
     ingress: Ingress = RTMPT
     address: str = "192.0.2.7"
     server: str = ""
+    counted: Any = None
 
     def dismiss(self, reason: EndReason) -> None:
         raise NotImplementedError
