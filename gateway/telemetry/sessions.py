@@ -128,14 +128,10 @@ class Sessions:
         self._group(session.alias)[session.alias] = session
         self.active[session.ingress.protocol] += 1
         if session.server:
-            self._placed(session, self._clock() - session.opened_at)
+            self.session_placed(session, self._clock() - session.opened_at)
 
     def session_placed(self, session: Measured, seconds: float) -> None:
         """An open session has got its server, after connecting to it for ``seconds``."""
-        if session.alias in self._group(session.alias):
-            self._placed(session, seconds)
-
-    def _placed(self, session: Measured, seconds: float) -> None:
         now = self._clock()
         if session.figures is not None:
             session.figures.connected(seconds)

@@ -219,8 +219,9 @@ class Introduction:
         """The server is ready: pass to it what is held, and what it has sent to the session."""
         self._left(self)
         self._session.server = name
-        # Observers may hold back what is written from now on.
-        self._means.telemetry.session_placed(self._session, seconds)
+        if not self._has_ended:
+            # Observers may hold back what is written from now on.
+            self._means.telemetry.session_placed(self._session, seconds)
         self._transport = self._way = server.transport
         self._take = self._pass
         server.begin(self._target, self._finish)
@@ -269,8 +270,8 @@ class Introduction:
         """There is no server: the client gets an error, and the session ends."""
         if self._closed:
             return
-        session = self._session
-        if session.counted.position != "ended":
+        if not self._has_ended:
+            session = self._session
             self._means.telemetry.open_refused(error, session.address, session.ingress)
         connect = self._reader.connect
         if connect is not None:
@@ -303,6 +304,11 @@ class Introduction:
         self._means.later(partial(self._target.connectionLost, Failure(error)))
 
     # Parts
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the session has ended. What its client sent before can still be for a server."""
+        return self._session.counted.position == "ended"
 
     @property
     def _held_bytes(self) -> int:
