@@ -51,7 +51,7 @@ def test_each_configuration_in_the_readme_is_valid(
 
 
 def test_the_recipes_are_there() -> None:
-    assert len(CONFIGURATIONS) == 12
+    assert len(CONFIGURATIONS) == 13
 
 
 def test_the_trial_configuration_is_valid() -> None:

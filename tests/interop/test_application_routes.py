@@ -25,7 +25,8 @@ from tests.helpers.interop.clients import (
 )
 from tests.helpers.interop.clips import Packet, packets_of_media
 from tests.helpers.interop.programs import Programs, until
-from tests.helpers.interop.secure import Authority, Gateway, make_authority, start
+from tests.helpers.interop.rtmpe import encrypted
+from tests.helpers.interop.secure import PLAIN, Authority, Gateway, make_authority, start
 from tests.helpers.interop.servers import LOOPBACK
 from tests.helpers.interop.streams import WAYS, Talk, connected
 from tests.helpers.rtmp_client import KEYFRAME, VIDEO_HEADER, video
@@ -208,6 +209,32 @@ def test_ffmpeg_says_that_there_is_no_server(
     player = FFmpegPlayer(programs, url(way, routing.port(way), "dead/stream"))
     assert player.program.ends(_PLAYED_S) != 0
     assert "No media server is available." in player.program.log
+
+
+@pytest.mark.parametrize("way", ["rtmpe", "rtmpte"])
+def test_rtmpe_gets_the_server_of_clients_whose_application_cannot_be_read(
+    way: str,
+    programs: Programs,
+    authority: Authority,
+    origin: Upstream,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    with encrypted(origin.tap.port) as port, socket.socket() as refusing:
+        refusing.bind((LOOPBACK, 0))
+        routes = _ROUTES.format(
+            loopback=LOOPBACK,
+            nowhere=port,
+            server=f"{LOOPBACK}:{refusing.getsockname()[1]}",
+            rewrite=_REWRITE,
+        )
+        gateway = start(programs, [authority.certify("site.pem", NAME)], "", routes)
+        player = RtmpdumpPlayer(programs, url(way, gateway.ports[PLAIN], stream))
+        origin.tap.players(1)
+        publish(programs, clip, url("rtmp", origin.tap.port, stream)).ends(_PUBLISHED_S)
+        assert player.program.ends(_PLAYED_S) == 0
+    assert player.packets() == packets
 
 
 def connect_of(up: bytes) -> dict[str, Value]:
