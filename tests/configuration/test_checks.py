@@ -63,6 +63,10 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[route]] 1, key "listener", item 1: "127.0.0.1:81": no such [[listener]]; known: "127.',
         ),
         (
+            ROUTE + '[route.rewrite]\ntc_url = "rtmp://{servr}/"',
+            '[[route]] 1, key "rewrite", key "tc_url": "rtmp://{servr}/": unknown {servr}; known: {a',
+        ),
+        (
             ROUTE + 'sni = "a"',
             '[[route]] 1, key "sni": requires a listener with tls = true; add one',
         ),

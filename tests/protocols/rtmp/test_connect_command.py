@@ -10,6 +10,7 @@ from gateway.errors import RTMPError
 from gateway.protocols.rtmp import amf0
 from gateway.protocols.rtmp.connect_command import ConnectCommand, read_connect_command
 from gateway.protocols.rtmp.messages import Message, MessageType
+from gateway.protocols.templates import NAMES
 
 NAME = amf0.encode("connect", 1.0)
 END = b"\x00\x00\x09"
@@ -109,6 +110,23 @@ def test_a_value_in_amf3_is_not_replaced_because_later_values_can_refer_to_it() 
 def test_a_connect_without_an_object_stays_as_it_is() -> None:
     payload = NAME + b"\x05"
     assert read(payload).with_texts({"app": "vod"}) == payload
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("rtmp://media.example.org:1935/live", "media.example.org"),
+        ("RTMPT://a/live?b://c", "a"),
+        ("rtmps://[2001:db8::1]:443/live", "[2001:db8::1]"),
+        ("live", ""),
+        ("", ""),
+    ],
+)
+def test_templates_know_the_host_of_the_url(url: str, host: str) -> None:
+    connect = read(NAME + an_object(named("app", string("live")), named("tcUrl", string(url))))
+    values = connect.template_values("10.0.0.8:1935")
+    assert (values["host"], values["app"], values["tc_url"]) == (host, "live", url)
+    assert (values["server"], values["page_url"], set(values)) == ("10.0.0.8:1935", "", set(NAMES))
 
 
 @pytest.mark.parametrize(
