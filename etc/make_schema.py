@@ -72,6 +72,9 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.HttpUrl: _strings(r"https?://[!-~]+"),
     values.IPAddress: _strings(r"[0-9A-Fa-f:.]+(%.+)?"),
     values.ServerName: _strings(r"[^/\[\]]+"),
+    values.HostPattern: _strings(values.HOST_PATTERN.pattern),
+    values.UpstreamReference: _strings(values.UPSTREAM_REFERENCE.pattern),
+    values.Template: {"type": "string"},
     values.CongestionControl: _strings(values.CONGESTION_CONTROL_NAME.pattern),
     values.NodeId: _strings(values.NODE_NAME.pattern),
     values.UpstreamName: _strings(values.UPSTREAM_NAME.pattern),
@@ -106,7 +109,7 @@ def _table(kind: type, path: _Path, described: Mapping[_Path, str]) -> _Schema:
 def _key(attribute: attrs.Attribute[Any], path: _Path, described: Mapping[_Path, str]) -> _Schema:
     schema = {
         "description": described[path],
-        **_value(attribute.type, path, described),
+        **_values(attribute, path, described),
         **_bounds(attribute),
     }
     # A table's default is that of its keys.
@@ -115,6 +118,13 @@ def _key(attribute: attrs.Attribute[Any], path: _Path, described: Mapping[_Path,
         if default is not None:
             schema["default"] = default
     return schema
+
+
+def _values(
+    attribute: attrs.Attribute[Any], path: _Path, described: Mapping[_Path, str]
+) -> _Schema:
+    schema = _value(attribute.type, path, described)
+    return {"anyOf": [schema["items"], schema]} if attribute.metadata.get("or_one") else schema
 
 
 def _value(kind: Any, path: _Path, described: Mapping[_Path, str]) -> _Schema:

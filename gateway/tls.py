@@ -30,6 +30,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.listeners.tls_profile import ServerConnection
+
 # No record is longer (RFC 8446, 5.1), so one call empties one.
 _RECORD_BYTES = 16 * 1024
 # How often reading alone may make us answer: the refusals of renegotiations, which a peer could ask for
@@ -120,6 +122,11 @@ class TLSConnection:
     def version(self) -> str:
         """``TLSv1.2`` or ``TLSv1.3``."""
         return self._tls.version() or ""
+
+    @property
+    def server_name(self) -> str:
+        """The name of the server that the client has asked for (SNI), or empty."""
+        return self._tls.server_name if isinstance(self._tls, ServerConnection) else ""
 
     @property
     def high_water_bytes(self) -> int:

@@ -25,7 +25,10 @@ _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 ALLOWED: dict[str, set[str]] = {
     "gateway.errors": set(),
     "gateway.addresses": {"gateway.errors"},
-    "gateway.configuration": {"gateway.addresses", "gateway.errors", "gateway.protocols.limits"},
+    "gateway.configuration": {
+        *("gateway.addresses", "gateway.errors"),
+        *("gateway.protocols.limits", "gateway.protocols.templates"),
+    },
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),

@@ -13,6 +13,7 @@ import attrs
 
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
+from gateway.configuration.route_checks import check_routes
 from gateway.configuration.sections import Config, Upstream
 from gateway.configuration.values import MOST_SERVERS
 from gateway.protocols.limits import Limits
@@ -268,6 +269,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_upstreams,
     _check_mirrors,
     _check_upstream_tls,
+    check_routes,
     _check_admin,
     _check_peers,
     _check_limits,

@@ -26,6 +26,7 @@ from gateway.configuration.values import (
     CongestionControl,
     HealthCheck,
     Host,
+    HostPattern,
     HttpUrl,
     IPAddress,
     Latency,
@@ -40,7 +41,9 @@ from gateway.configuration.values import (
     SecondPublisher,
     ServerName,
     StreamAction,
+    Template,
     UpstreamName,
+    UpstreamReference,
     WebServerAddress,
     WorkerCount,
 )
@@ -147,6 +150,46 @@ class Callback:
     method: CallbackMethod = "post"
     timeout_s: float = field(default=2.0, validator=[ge(0.1), le(10.0)])
     on_failure: CallbackFailure = "deny"
+
+
+@frozen
+class Rewriting:
+    """``[route.rewrite]``: templates for properties of the connect command; None leaves one as it is."""
+
+    tc_url: Template | None = None
+    app: Template | None = None
+    swf_url: Template | None = None
+    page_url: Template | None = None
+
+
+@frozen
+class Route:
+    """``[[route]]``: conditions on clients, and the upstreams of the clients that match all of them.
+
+    A condition without values matches all clients. ``upstreams`` are names, or numbers of those without.
+    """
+
+    upstreams: tuple[UpstreamReference, ...] = field(
+        validator=_not_empty, metadata={"key": "upstream", "or_one": True}
+    )
+    listeners: tuple[ListenAddress, ...] = field(
+        default=(), metadata={"key": "listener", "or_one": True}
+    )
+    hosts: tuple[HostPattern, ...] = field(default=(), metadata={"key": "host", "or_one": True})
+    server_names: tuple[HostPattern, ...] = field(
+        default=(), metadata={"key": "sni", "or_one": True}
+    )
+    clients: tuple[Network, ...] = field(default=(), metadata={"key": "client", "or_one": True})
+    applications: tuple[Pattern, ...] = field(
+        default=(), metadata={"key": "application", "or_one": True}
+    )
+    rewriting: Rewriting = field(default=Rewriting(), metadata={"key": "rewrite"})
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether it has no condition."""
+        conditions = (self.listeners, self.hosts, self.server_names, self.clients)
+        return not any((*conditions, self.applications))
 
 
 @frozen
@@ -258,6 +301,7 @@ class Config:
     workers: WorkerCount = ONE_WORKER_A_CORE
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
+    routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
     tls: Tls = Tls()
     website: Website | None = None
     mirrors: tuple[Mirror, ...] = field(default=(), metadata={"key": "mirror"})

@@ -8,7 +8,8 @@ cattrs traverses the document. This module adds strict types and the problems th
 - a duration written as text (``"30s"``) is reported with the number of seconds to write instead.
 
 An attribute's metadata may have ``key``: its name in the document, or None if it is not read from there;
-and ``may_stand_alone``: its value can be written in place of a table that has this key only.
+``may_stand_alone``: its value can be written in place of a table that has this key only; and ``or_one``: a
+list of one string may be written as the string.
 This module does not know the configuration's classes (sections.py) or what their values mean (values.py).
 """
 
@@ -176,6 +177,8 @@ def _structure_value(
     attribute: attrs.Attribute[Any], converter: Converter
 ) -> Callable[[object, Any], Any]:
     def from_value(value: object, kind: Any) -> Any:
+        if attribute.metadata.get("or_one") and isinstance(value, str):
+            value = [value]
         if get_origin(kind) is tuple:
             _list(value)
         if kind is float and attribute.name.endswith("_s"):

@@ -28,6 +28,7 @@ from gateway.addresses import (
     parse_website,
     quoted,
 )
+from gateway.protocols.templates import check as check_template
 
 # Seconds that an idle's answer is held, for a name or a number. 0 disables holding.
 Latency = NewType("Latency", float)
@@ -51,6 +52,12 @@ CongestionControl = NewType("CongestionControl", str)
 NodeId = NewType("NodeId", str)
 # The name of an upstream, by which routes select it.
 UpstreamName = NewType("UpstreamName", str)
+# The name of an upstream, or the number of one without a name.
+UpstreamReference = NewType("UpstreamReference", str)
+# A host name, or "*." and the end of one, lower case.
+HostPattern = NewType("HostPattern", str)
+# Text with names in braces (protocols/templates.py).
+Template = NewType("Template", str)
 # The number of worker processes; 0 for one a core.
 WorkerCount = NewType("WorkerCount", int)
 # An http or https URL, without user and password.
@@ -93,11 +100,13 @@ APPLICATION_NAME: Final = re.compile(r"[A-Za-z0-9_.~%-]+(/[A-Za-z0-9_.~%-]+)*")
 # Names are compared without slashes at their ends.
 NAME_PATTERN: Final = re.compile(r"[^\x00-\x20\x7f/]([^\x00-\x20\x7f]{0,254}[^\x00-\x20\x7f/])?")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
+HOST_PATTERN: Final = re.compile(rf"(?:\*\.)?(?:{HOST_NAME.pattern})")
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
 # An upstream without a name has its number, so a name cannot begin with a digit.
 UPSTREAM_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+UPSTREAM_REFERENCE: Final = re.compile(rf"{UPSTREAM_NAME.pattern}|[1-9][0-9]{{0,2}}")
 
 
 def parse_latency(value: Any) -> Latency:
@@ -167,6 +176,16 @@ def parse_server_name(value: object) -> ServerName:
     )
 
 
+def parse_host_pattern(value: object) -> HostPattern:
+    """As ``parse_host``, or with ``*.`` in front for all names that end with the rest."""
+    if isinstance(value, str) and HOST_PATTERN.fullmatch(value):
+        return HostPattern(value.lower())
+    raise ValueError(
+        f'{quoted(value)}: expected a host name without a port, such as "a.example.org" or'
+        ' "*.example.org"'
+    )
+
+
 def parse_congestion_control(value: object) -> CongestionControl:
     """A name of ``CONGESTION_CONTROL_NAME``. Only the kernel knows which exist."""
     if isinstance(value, str) and CONGESTION_CONTROL_NAME.fullmatch(value):
@@ -190,6 +209,24 @@ def parse_upstream_name(value: object) -> UpstreamName:
         f'{quoted(value)}: expected at most 32 letters, digits, "-" and "_", beginning with a letter,'
         ' such as "live"'
     )
+
+
+def parse_upstream_reference(value: object) -> UpstreamReference:
+    if isinstance(value, str) and UPSTREAM_REFERENCE.fullmatch(value):
+        return UpstreamReference(value)
+    raise ValueError(
+        f'{quoted(value)}: expected the name of an upstream, or its number, such as "1"'
+    )
+
+
+def parse_template(value: object) -> Template:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f'{quoted(value)}: expected text, such as "rtmp://{{server}}/{{app}}"')
+    try:
+        check_template(value)
+    except ValueError as error:
+        raise ValueError(f"{quoted(value)}: {error}") from None
+    return Template(value)
 
 
 def parse_node_address(value: object) -> NodeAddress:
@@ -222,10 +259,13 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     Pattern: parse_pattern,
     IPAddress: parse_ip_address,
     ServerName: parse_server_name,
+    HostPattern: parse_host_pattern,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,
     UpstreamName: parse_upstream_name,
+    UpstreamReference: parse_upstream_reference,
+    Template: parse_template,
     WorkerCount: parse_worker_count,
 }
 

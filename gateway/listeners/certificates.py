@@ -33,7 +33,7 @@ from gateway.listeners.certificate_file import (
     Version,
     read_certificate,
 )
-from gateway.listeners.tls_profile import bare_context, server_context
+from gateway.listeners.tls_profile import ServerConnection, bare_context, server_context
 from gateway.protocols.client_hello import server_name_of
 
 # A context manager for reading the certificate with this number, which may add to its errors.
@@ -128,6 +128,8 @@ class Certificates:
     ) -> None:
         """Called by ``ssl`` in each handshake, with None if the client names no server."""
         connection.context = self.context_for(server_name)
+        if isinstance(connection, ServerConnection):
+            connection.server_name = server_name or ""
 
     def context_for_hello(self, first: bytes) -> ssl.SSLContext:
         """The context for a handshake. ``first``: the first bytes, with the ClientHello if it is

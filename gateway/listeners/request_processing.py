@@ -269,7 +269,9 @@ class RequestProcessing(OrderedResponses):
         return self._proxies.client_of(fields.items, self.address)
 
     def _ingress(self) -> Ingress:
-        return Ingress("rtmpts" if self._secure else "rtmpt", self._listener)
+        if not self._secure:
+            return Ingress("rtmpt", self._listener)
+        return Ingress("rtmpts", self._listener, getattr(self._transport, "server_name", ""))
 
     # Requests for the website
 

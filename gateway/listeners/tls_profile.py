@@ -44,6 +44,12 @@ _SET_GROUPS_LIST: Final = 92
 _COMMON_GROUP: Final = "prime256v1"
 
 
+class ServerConnection(ssl.SSLObject):
+    """The engine of a client's connection. ``server_name``: the one it has asked for (SNI), or empty."""
+
+    server_name = ""
+
+
 def server_context(chain: str, key: str | None = None) -> ssl.SSLContext:
     """The context of a server with the chain and key in the PEM files of these paths.
 
@@ -57,6 +63,7 @@ def server_context(chain: str, key: str | None = None) -> ssl.SSLContext:
 def bare_context() -> ssl.SSLContext:
     """The context of a server without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = ServerConnection
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= _OPTIONS
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE

@@ -11,10 +11,14 @@ PROTOCOLS: Final = ("rtmpt", "rtmpts", "rtmp", "rtmps")
 
 @frozen
 class Ingress:
-    """``protocol`` is one of ``PROTOCOLS``, ``listener`` an address as the operator wrote it."""
+    """``protocol`` is one of ``PROTOCOLS``, ``listener`` an address as the operator wrote it.
+
+    ``server_name``: the name that the client has asked for in TLS (SNI), or empty.
+    """
 
     protocol: str = "rtmpt"
     listener: str = ""
+    server_name: str = ""
 
 
 # The default, where the ingress does not matter.

@@ -124,11 +124,17 @@ class Sessions:
         return Figures(self.totals.protocol(ingress.protocol), self._media)
 
     def session_opened(self, session: Measured) -> None:
-        now = self._clock()
-        if session.figures is not None:
-            session.figures.connected(now - session.opened_at)
+        """A session is open. If it has no server yet, ``session_placed`` must follow."""
         self._group(session.alias)[session.alias] = session
         self.active[session.ingress.protocol] += 1
+        if session.server:
+            self.session_placed(session, self._clock() - session.opened_at)
+
+    def session_placed(self, session: Measured, seconds: float) -> None:
+        """An open session has got its server, after connecting to it for ``seconds``."""
+        now = self._clock()
+        if session.figures is not None:
+            session.figures.connected(seconds)
         self.opened[_labels(session)] += 1
         if self._records:
             summary = summarise(session, now, self._wall_clock())
@@ -173,7 +179,8 @@ class Sessions:
 
     def _sample(self, session: Measured, now: float) -> None:
         counted, opened_at = session.counted, session.opened_at
-        self._silences.look(session.server, counted, session.figures, opened_at, now)
+        if session.server:
+            self._silences.look(session.server, counted, session.figures, opened_at, now)
         session.figures.sample(counted, opened_at, now)
 
     # Called to show sessions
@@ -258,9 +265,12 @@ class Sessions:
             self._ended.pop(summary.alias, None)
 
     def sums(self) -> tuple[dict[Labels, list[float]], list[Measured]]:
-        """The sums of all ended sessions, and the active sessions, whose counts must be added."""
+        """The sums of all ended sessions, and the active sessions, whose counts must be added.
+
+        Sessions without a server are left out: their counts belong to the one that they will have.
+        """
         ended = {labels: list(counts) for labels, counts in self._sums.items()}
-        return ended, list(self.living())
+        return ended, [session for session in self.living() if session.server]
 
     def _notice_stream(self, session: Measured) -> None:
         def tell() -> None:

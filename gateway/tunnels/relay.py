@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RequestRefused, ResourcesExhausted
+from gateway.errors import RequestRefused
 from gateway.protocols.access import Visitor
 from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
@@ -28,7 +28,8 @@ from gateway.protocols.reasons import EndReason
 from gateway.protocols.rtmp.mirroring import MirrorReader
 from gateway.tunnels.access_control import AccessControl, Control, uncontrolled
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.relay_connection import Reasons, RelayConnection
+from gateway.tunnels.losses import OF_CLIENT, OF_UPSTREAM, reason_of_refusal
+from gateway.tunnels.relay_connection import RelayConnection
 from gateway.tunnels.terminated_relay import RelayTermination
 from gateway.tunnels.terminations import Terminate, unterminated
 
@@ -37,23 +38,12 @@ _log = Logger()
 # The size of C0 and C1, in RTMPE too. With fewer bytes, no handshake has begun.
 _HANDSHAKE_BYTES = 1537
 
-_OF_CLIENT = Reasons(
-    EndReason.CLIENT_CLOSED,
-    EndReason.CLIENT_LOST,
-    EndReason.CLIENT_VANISHED,
-    EndReason.CLIENT_STALLED,
-)
-_OF_UPSTREAM = Reasons(
-    EndReason.UPSTREAM_CLOSED,
-    EndReason.UPSTREAM_LOST,
-    EndReason.UPSTREAM_VANISHED,
-    EndReason.UPSTREAM_STALLED,
-)
+# End reasons of a client that got no upstream connection.
+_REFUSALS = frozenset((EndReason.UPSTREAM_UNAVAILABLE, EndReason.RESOURCES_EXHAUSTED))
 # End reasons after which neither peer gets further data.
 _AT_ONCE = frozenset(
     (
-        *(EndReason.ABANDONED, EndReason.UPSTREAM_UNAVAILABLE, EndReason.FAULT),
-        *(EndReason.RESOURCES_EXHAUSTED, EndReason.BAD_HANDSHAKE),
+        *(EndReason.ABANDONED, EndReason.FAULT, EndReason.BAD_HANDSHAKE),
         # The media server must accept the publisher that reconnects.
         *(EndReason.CLIENT_VANISHED, EndReason.REPLACED),
     )
@@ -144,8 +134,8 @@ class Relay:
         # For a half-closed relay: the time of the last data, and the byte count then.
         self._quiet_since = inf
         self._quiet_bytes = 0
-        self.client = RelayConnection(self, _OF_CLIENT)
-        self.upstream = RelayConnection(self, _OF_UPSTREAM)
+        self.client = RelayConnection(self, OF_CLIENT)
+        self.upstream = RelayConnection(self, OF_UPSTREAM)
         self.client.other, self.upstream.other = self.upstream, self.client
 
     @property
@@ -300,8 +290,10 @@ class Relay:
             self.mirroring.end()
             self.mirroring = None
         self.is_read = False
+        # A client that has spoken RTMP with the gateway gets its answer.
+        at_once = reason in _AT_ONCE or (reason in _REFUSALS and not self.bytes_down)
         for side in (self.client, self.upstream):
-            if reason in _AT_ONCE or reason is side.reasons.stalled:
+            if at_once or reason is side.reasons.stalled:
                 side.abort()
             else:
                 side.close()
@@ -346,7 +338,7 @@ class RelayTable:
         limits: Limits,
         admission: Admission,
         next_alias: Callable[[], str],
-        connect: Callable[[RelayConnection, str], Awaitable[str]],
+        connect: Callable[[RelayConnection, Relay], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
@@ -430,12 +422,11 @@ class RelayTable:
 
     async def _join(self, relay: Relay, first: bytes) -> None:
         try:
-            relay.server = await self._connect(relay.upstream, relay.address)
+            relay.server = await self._connect(relay.upstream, relay)
         except RequestRefused as error:
             if not relay.ended:
                 self._telemetry.open_refused(error, relay.address, relay.ingress)
-            is_own = isinstance(error, ResourcesExhausted)
-            relay.end(EndReason.RESOURCES_EXHAUSTED if is_own else EndReason.UPSTREAM_UNAVAILABLE)
+            relay.end(reason_of_refusal(error))
             return
         if not relay.ended:
             rtmpe = self._terminate(relay.server)

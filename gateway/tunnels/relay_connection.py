@@ -16,31 +16,19 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Protocol, final
 
-from attrs import frozen
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
-from gateway.transport import has_vanished
+from gateway.tunnels.losses import Reasons
 
 # The write buffer size at which the other connection is paused: 0.1 s at 10 Mbit/s, and acceptable for
 # thousands of relays.
 _HIGH_WATER_BYTES = 128 * 1024
 # How long a connection is read after the end of the relay; nginx's lingering_timeout is 5 s.
 _LINGER_S = 2.0
-
-
-@frozen
-class Reasons:
-    """The end reasons of a connection, by event."""
-
-    closed: EndReason
-    lost: EndReason
-    vanished: EndReason
-    stalled: EndReason
 
 
 class Relaying(Protocol):
@@ -166,12 +154,7 @@ class RelayConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         self.transport = None
-        ended = self.reasons.lost
-        if has_vanished(reason):
-            ended = self.reasons.vanished
-        elif reason.check(ConnectionDone):
-            ended = self.reasons.closed
-        self._relay.side_lost(self, ended)
+        self._relay.side_lost(self, self.reasons.of_loss(reason))
 
     # The relay calls
 

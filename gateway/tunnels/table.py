@@ -84,7 +84,7 @@ class Opening:
 
 @final
 class SessionTable:
-    """``connect(tunnel, address)`` connects the tunnel of the client at that address to an upstream server,
+    """``connect(protocol, session)`` connects ``protocol``, of the session, to an upstream server
     and returns the server's name, or raises UpstreamUnavailable. ``measure`` creates the figures of a
     session, or returns None. ``streamed_answers`` and ``answer_s`` configure streamed answers
     (``streaming``). ``find_elsewhere`` finds sessions of other workers. ``control`` and ``mirror`` create a
@@ -98,7 +98,7 @@ class SessionTable:
         hold_s: float,
         admission: Admission,
         ids: SessionIds,
-        connect: Callable[[Tunnel, str], Awaitable[str]],
+        connect: Callable[[Tunnel, Tunnel], Awaitable[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
         measure: Callable[[Ingress], Any] = lambda ingress: None,
@@ -237,7 +237,7 @@ class SessionTable:
     async def _open(self, opening: Opening) -> None:
         tunnel = opening.tunnel
         try:
-            tunnel.server = await self._connect(tunnel, tunnel.address)
+            tunnel.server = await self._connect(tunnel, tunnel)
         except RequestRefused as error:
             self._admission.leave(tunnel.address)
             self._refuse(opening, error)

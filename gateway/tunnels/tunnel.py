@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +21,7 @@ from gateway.protocols.limits import is_slow
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.rtmp.termination import RTMPETermination
 from gateway.protocols.session import Session
-from gateway.transport import has_vanished
+from gateway.tunnels.losses import OF_UPSTREAM
 
 if TYPE_CHECKING:
     from gateway.protocols.http import Fields
@@ -129,13 +128,9 @@ class Tunnel:
     def connectionLost(self, reason: Failure) -> None:
         if self._is_denied:
             return
-        ended = EndReason.UPSTREAM_LOST
+        ended = OF_UPSTREAM.of_loss(reason)
         if self._bad_handshake:
             ended = EndReason.BAD_HANDSHAKE
-        elif has_vanished(reason):
-            ended = EndReason.UPSTREAM_VANISHED
-        elif reason.check(ConnectionDone):
-            ended = EndReason.UPSTREAM_CLOSED
         self._transport = None
         self.session.upstream_ended(ended, self._clock())
 

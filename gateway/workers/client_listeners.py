@@ -146,5 +146,7 @@ class ClientListeners:
     def _open_relay(
         self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
     ) -> None:
-        protocol = "rtmps" if isinstance(transport, TLSConnection) else "rtmp"
-        self._relays.open(address, transport, first, Ingress(protocol, listener), left)
+        ingress = Ingress("rtmp", listener)
+        if isinstance(transport, TLSConnection):
+            ingress = Ingress("rtmps", listener, transport.server_name)
+        self._relays.open(address, transport, first, ingress, left)

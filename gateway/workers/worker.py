@@ -34,13 +34,16 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.introducing import Means
 from gateway.tunnels.relay import RelayTable
+from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
 from gateway.upstreams.mirrors import Mirrors
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.access import Access
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
+from gateway.workers.configured_routes import routes_of
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.mirrors import mirror_settings
@@ -106,6 +109,7 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams, place)
+        self._router = Router(routes_of(configuration), self._means())
         ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self._sessions = self._make_sessions(ids)
         self._relays = self._make_relays(ids)
@@ -130,6 +134,16 @@ class Worker:
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
 
+    def _means(self) -> Means:
+        return Means(
+            self._backends.connect,
+            self._configuration.limits,
+            monotonic,
+            self._call_soon,
+            os.urandom,
+            self.figures.sessions,
+        )
+
     def _make_sessions(self, ids: SessionIds) -> SessionTable:
         tunnel, telemetry = self._configuration.tunnel, self.figures.sessions
         return SessionTable(
@@ -137,7 +151,7 @@ class Worker:
             tunnel.hold_s,
             self._admission,
             ids,
-            self._backends.connect,
+            self._router.connect,
             monotonic,
             telemetry,
             telemetry.measure,
@@ -155,7 +169,7 @@ class Worker:
             self._configuration.limits,
             self._admission,
             ids.next_alias,
-            self._backends.connect,
+            self._router.connect,
             monotonic,
             telemetry,
             telemetry.measure,
@@ -370,6 +384,7 @@ class Worker:
         now = monotonic()
         self.figures.loop.sample(now)
         self._connections.sweep(now)
+        self._router.sweep(now)
         if self._drained is not None and self._is_drained():
             self.hurry()
         if self._retired is not None and self._is_drained() and not len(self._connections):

@@ -8,6 +8,9 @@ import pytest
 
 from tests.configuration.refusals import LISTENER, load, problems
 
+# A route without conditions.
+ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
+
 
 @pytest.mark.parametrize(
     ("text", "problem"),
@@ -81,6 +84,26 @@ from tests.configuration.refusals import LISTENER, load, problems
                 'tls_verify = false\ntls_authorities = "/a.pem"'
             ),
             '[[upstream]] 1, key "tls_verify": false: tls_authorities is not used then; remove one of both',
+        ),
+        (
+            LISTENER + '[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = ["1", "b"]',
+            '[[route]] 1, key "upstream", item 2: "b": no such [[upstream]]; known: "1"',
+        ),
+        (
+            ROUTE + 'listener = "127.0.0.1:81"',
+            '[[route]] 1, key "listener", item 1: "127.0.0.1:81": no such [[listener]]; known: "127.',
+        ),
+        (
+            ROUTE + '[route.rewrite]\ntc_url = "rtmp://{servr}/"',
+            '[[route]] 1, key "rewrite", key "tc_url": "rtmp://{servr}/": unknown {servr}; known: {a',
+        ),
+        (
+            ROUTE + 'sni = "a"',
+            '[[route]] 1, key "sni": requires a listener with tls = true; add one',
+        ),
+        (
+            ROUTE + '[[route]]\nupstream = "1"\nhost = "a"',
+            "[[route]] 2: never used, because [[route]] 1 has no condition; move that one to the end",
         ),
         (
             LISTENER + '[tls]\ncertificates = ["/a"]',

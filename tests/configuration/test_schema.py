@@ -52,6 +52,8 @@ def keys(
             yield (*path, key), inner
 
 
+# Any text is valid.
+FREE_TEXTS = {("route", "rewrite", key) for key in ("tc_url", "app", "swf_url", "page_url")}
 KEYS = dict(keys(json.loads(FILE.read_text())))
 
 
@@ -110,6 +112,7 @@ def test_a_printed_configuration_is_valid_in_the_schema(schema: Draft7Validator)
         f"{LISTENER}[tunnel]\nlatency = 0",
         f"{LISTENER}[limits]\nhead_s = 1\nbuffers_share = 1",
         f'{LISTENER}[admin]\nhosts = ["[::1]", "Admin.Example.org"]',
+        f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\nhost = "*.example.org"',
         f"workers = 32\n{LISTENER}" + '[[upstream]]\nservers = ["a"]',
         f'workers = "auto"\n{LISTENER}',
     ],
@@ -139,6 +142,11 @@ def test_each_valid_form_of_a_value_is_valid_in_the_schema(
         f'{LISTENER}congestion_control = ""',
         f"{LISTENER}[[upstream]]\nservers = []",
         f'{LISTENER}[[upstream]]\nservers = ["rtmp://media.example.org/live"]',
+        f"{LISTENER}[[route]]\nupstream = []",
+        f'{LISTENER}[[route]]\nupstream = "1"\napplication = "/live"',
+        f'{LISTENER}[[route]]\nupstream = "1"\n[route.rewrite]\ntc_url = 1',
+        f'{LISTENER}[[route]]\nhost = "a"',
+        f'{LISTENER}[[route]]\nupstream = "1"\nhost = "a.*"',
         f'{LISTENER}[tls]\ncertificates = ["site.pem"]',
         f'{LISTENER}tls = true\n[[tls.certificate]]\nchain = "/a.pem"',
         f"{LISTENER}[website]",
@@ -169,7 +177,7 @@ def test_a_value_of_a_wrong_type_is_invalid_in_the_schema(
     table: Any = everything
     for key in path[:-1]:
         table = table[key][-1] if isinstance(table[key], list) else table[key]
-    for wrong in ([1], "a//", {}):
+    for wrong in ([1], {}, *(("a//",) if path not in FREE_TEXTS else ())):
         table[path[-1]] = wrong
         with pytest.raises(ConfigurationError):
             loading.from_document("wrong", everything)
@@ -202,11 +210,12 @@ def test_every_key_has_a_description_and_its_default() -> None:
     assert KEYS["limits", "head_bytes"]["default"] == 32768
     assert KEYS["admin", "address"]["default"] == "127.0.0.1:9935"
     without = {".".join(path) for path, key in KEYS.items() if "default" not in key}
-    assert without == {
+    assert without - {".".join(path) for path in FREE_TEXTS} == {
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
         *("upstream.source_address", "upstream.tls_authorities"),
         *("upstream.tls_certificate", "upstream.tls_server_name"),
         *("upstream.servers.address", "upstream.name"),
+        "route.upstream",
         *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),

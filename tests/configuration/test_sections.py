@@ -127,6 +127,31 @@ def test_a_server_is_an_address_or_a_table(file: Path) -> None:
     assert second.servers == (UpstreamServer(ServerAddress("c", 1935)),)
 
 
+def test_a_condition_of_a_route_is_a_value_or_a_list_of_values(file: Path) -> None:
+    text = """
+        [[listener]]
+        address = "127.0.0.1:80"
+        [[upstream]]
+        servers = ["a"]
+        name = "live"
+        [[upstream]]
+        servers = ["b"]
+        [[route]]
+        upstream = ["live", "2"]
+        listener = "127.0.0.1:80"
+        host = ["A.example.org", "*.example.net"]
+        client = "10.0.0.0/8"
+        [[route]]
+        upstream = "2"
+    """
+    first, second = load(file, text).routes
+    assert first.upstreams == ("live", "2")
+    assert first.listeners == (TcpAddress("127.0.0.1", 80),)
+    assert first.hosts == ("a.example.org", "*.example.net")
+    assert first.clients == (ip_network("10.0.0.0/8"),)
+    assert (second.upstreams, second.matches_all) == (("2",), True)
+
+
 def test_a_limit_can_be_changed_alone_and_an_integer_is_a_valid_duration(file: Path) -> None:
     limits = load(file, f"{LISTENER}[limits]\nhead_s = 3\nsessions = 5").limits
     assert limits == attrs.evolve(Limits(), head_s=3.0, sessions=5)
@@ -205,7 +230,7 @@ def test_a_configuration_is_immutable() -> None:
         (f"{LISTENER}[[tunnel]]\n", "[tunnel]: only one table is allowed; write [ ] instead"),
         (
             f"port = 80\n{LISTENER}",
-            "[port]: unknown key; known keys: workers, listener, upstream, tls,",
+            "[port]: unknown key; known keys: workers, listener, upstream, route,",
         ),
         (f"limits = 5\n{LISTENER}", "[limits]: 5: expected a table"),
         (f"{LISTENER}[[upstream]]\nservers = []", '[[upstream]] 1, key "servers": empty; list at'),

@@ -243,7 +243,7 @@ class Gateway:
         self._made += 1
         return self._made.to_bytes(size, "big")
 
-    async def _connect(self, tunnel: Tunnel, client: str) -> str:
+    async def _connect(self, tunnel: Tunnel, session: Tunnel) -> str:
         if self.dialling:
             dial: Deferred[None] = Deferred()
             self.dials.append(dial)

@@ -38,7 +38,7 @@ class Line:
         self._peer_ended = self._end_seen = False
         self._closing = self._write_ending = False
         self._producer: Any = None
-        self._paused = False
+        self._paused = self._holds_writes = False
         self._soon: list[Callable[[], None]] = []
 
     def connect(self, protocol: Any) -> Line:
@@ -80,6 +80,15 @@ class Line:
 
     def startReading(self) -> None:
         self.reading = not self._is_over
+
+    pauseProducing = stopReading
+    resumeProducing = startReading
+
+    def hold_writes(self, on: bool) -> None:
+        self._holds_writes = on
+        if not on:
+            self._send()
+            self._soon.append(self._flush)
 
     def loseWriteConnection(self) -> None:
         self._write_ending = True
@@ -158,6 +167,8 @@ class Line:
 
     def _send(self) -> None:
         """The kernel accepts data up to its free space; without a limit the peer reads at once."""
+        if self._holds_writes:
+            return
         if self._room == float("inf"):
             self.received += self._unsent
             self._unsent.clear()
@@ -177,7 +188,8 @@ class Line:
             self._lose(ConnectionDone())
         elif self._write_ending and not self.ended:
             self.ended = True
-            self.protocol.writeConnectionLost()
+            if IHalfCloseableProtocol.providedBy(self.protocol):
+                self.protocol.writeConnectionLost()
 
     def _end_reading(self) -> None:
         if IHalfCloseableProtocol.providedBy(self.protocol):

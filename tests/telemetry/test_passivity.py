@@ -78,7 +78,7 @@ class Bench:
         self.client.connect(Waiting())
         table.open("192.0.2.1", self.client, b"")
 
-    async def _connect(self, side: RelayConnection, client: str) -> str:
+    async def _connect(self, side: RelayConnection, session: Any) -> str:
         self.upstream.connect(side)
         return "media:1935"
 

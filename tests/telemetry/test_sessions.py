@@ -60,6 +60,33 @@ def test_sessions_are_found_by_alias_prefix_stream_upstream_and_protocol(node: N
     assert len(node.sessions) == 2
 
 
+def test_a_session_without_a_server_is_visible_and_its_counts_wait_for_the_server() -> None:
+    notes = Notes()
+    node = Node(records=[notes])
+    tunnel = node.open(server="")
+    assert aliases(node) == [tunnel.alias]
+    assert node.sessions.active["rtmpt"] == 1
+    assert (node.sessions.opened, node.sessions.sums()[1], notes.told) == ({}, [], [])
+    tunnel.server = "media:1935"
+    node.sessions.session_placed(tunnel, 0.25)
+    assert node.sessions.opened == {("rtmpt", "0.0.0.0:80", "media:1935"): 1}
+    assert node.sessions.sums()[1] == [tunnel]
+    assert node.sessions.summary(tunnel.alias).upstream_connect_s == pytest.approx(0.25)
+    assert notes.told == [("opened", tunnel.alias)]
+
+
+def test_a_session_that_gets_no_server_says_nothing_about_a_server() -> None:
+    node = Node()
+    tunnel = node.open(server="")
+    node.now += 100.0
+    for _ in range(1000):
+        node.sessions.turn()
+    assert node.sessions.unanswered_s("") == 0.0
+    tunnel.session.end(EndReason.ABANDONED, node.now)
+    (ended,) = node.sessions.last_ended(1)
+    assert (ended.upstream, ended.reason) == ("", "abandoned")
+
+
 def test_a_summary_has_plain_values_and_no_session_id(node: Node) -> None:
     tunnel = node.open()
     node.talk([tunnel], 3)

@@ -72,7 +72,7 @@ class Bench:
         self._aliases += 1
         return f"relay{self._aliases}"
 
-    async def _connect(self, side: RelayConnection, client: str) -> str:
+    async def _connect(self, side: RelayConnection, session: Relay) -> str:
         if self.dialling:
             dial: Deferred[None] = Deferred()
             self.dials.append((side, dial))

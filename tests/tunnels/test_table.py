@@ -85,7 +85,7 @@ class Node:
             self.records,
         )
 
-    async def _connect(self, tunnel: Tunnel, client: str) -> str:
+    async def _connect(self, tunnel: Tunnel, session: Tunnel) -> str:
         standing: Deferred[str] = Deferred()
         self.dialling.append((tunnel, standing))
         return await standing

@@ -32,7 +32,13 @@ from gateway.protocols.rtmp.answers import status
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
 from gateway.protocols.rtmp.command_filter import CommandFilter
-from gateway.protocols.rtmp.commands import COMMAND_BYTES, Command, read_command, stream_name
+from gateway.protocols.rtmp.commands import (
+    COMMAND_BYTES,
+    Command,
+    application_of,
+    read_command,
+    stream_name,
+)
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, VERSION
 from gateway.protocols.rtmp.messages import Message, MessageType
 
@@ -53,8 +59,6 @@ _REFUSALS: Final = {
 _REQUEST_CHUNKS: Final = 50
 # The key of the application in a connect's object.
 _APPLICATION_KEY: Final = b"\x00\x03app"
-# Wowza's and FMS's name of an application's default instance.
-_DEFAULT_INSTANCE: Final = "/_definst_"
 _REPLACEMENT_CHARACTER: Final = "\ufffd"
 # No server uses it, so an answer on it does not depend on the server's headers.
 _OWN_CHUNK_STREAM: Final = 60
@@ -199,17 +203,12 @@ def _read_connect(command: Command, payload: bytes) -> AccessRequest:
         raise RTMPError("connect without one application")
     return AccessRequest(
         Action.CONNECT,
-        _application(_checked(_text(given.get("app")))),
+        application_of(_checked(_text(given.get("app")))),
         tc_url=_text(given.get("tcUrl")),
         page_url=_text(given.get("pageUrl")),
         swf_url=_text(given.get("swfUrl")),
         flash_version=_text(given.get("flashVer")),
     )
-
-
-def _application(text: str) -> str:
-    """The application's name as servers understand it."""
-    return text.partition("?")[0].strip("/").removesuffix(_DEFAULT_INSTANCE)
 
 
 def _checked(name: str) -> str:

@@ -43,6 +43,16 @@ def notice(
     return Command(name, 0.0, None, (information,), stream_id).message()
 
 
+def connect_failed(transaction: float, description: str) -> Message:
+    """The error for a connect that no server can be found for."""
+    information: Value = {
+        "level": "error",
+        "code": "NetConnection.Connect.Failed",
+        "description": description,
+    }
+    return Command("_error", transaction, None, (information,)).message()
+
+
 def connect_result(call: Command, request: ConnectRequest) -> Message:
     """The result of an accepted connect."""
     server: dict[str, Value] = {"fmsVer": _SERVER, "capabilities": _CAPABILITIES, "mode": 1.0}

@@ -40,7 +40,7 @@ EXTENDED: Final = 0xFFFFFF
 BASIC_HEADER_BYTES: Final = {0: 2, 1: 3}
 # A message header's size by format.
 HEADER_BYTES: Final = (11, 7, 3, 0)
-_INCOMPLETE: Final = -1
+INCOMPLETE: Final = -1
 _UNBOUNDED: Final = 1 << 62
 _NEVER: Final = float("-inf")
 
@@ -141,7 +141,7 @@ class ChunkReader:
             stream = self._current
             if stream is None:
                 body_at = self._read_header(data, at)
-                if body_at == _INCOMPLETE:
+                if body_at == INCOMPLETE:
                     break
                 at = body_at
                 self.charge(1)
@@ -186,22 +186,22 @@ class ChunkReader:
         return self.received_bytes & 0xFFFFFFFF
 
     def _read_header(self, data: bytes, at: int) -> int:
-        """Where the payload of the chunk at ``at`` begins, or ``_INCOMPLETE``, having changed nothing."""
+        """Where the payload of the chunk at ``at`` begins, or ``INCOMPLETE``, having changed nothing."""
         if at == len(data):
-            return _INCOMPLETE
+            return INCOMPLETE
         chunk_format = data[at] >> 6
         fields_at = at + BASIC_HEADER_BYTES.get(data[at] & 63, 1)
         end = fields_at + HEADER_BYTES[chunk_format]
         if len(data) < end:
-            return _INCOMPLETE
-        stream = self._stream(chunk_stream_id_at(data, at), chunk_format)
+            return INCOMPLETE
+        stream = self._stream(chunk_stream_id(data, at), chunk_format)
         if chunk_format == 3:
             return self._read_repeated(stream, data, end)
         field = int.from_bytes(data[fields_at : fields_at + 3], "big")
         extended = field == EXTENDED
         if extended:
             if len(data) < end + 4:
-                return _INCOMPLETE
+                return INCOMPLETE
             field = int.from_bytes(data[end : end + 4], "big")
             end += 4
         self._begin_chunk(stream, chunk_format, data[fields_at:end], field, extended)
@@ -215,7 +215,7 @@ class ChunkReader:
             if found in repeated:
                 end += 4
             elif len(found) < 4 and any(each.startswith(found) for each in repeated):
-                return _INCOMPLETE
+                return INCOMPLETE
         self._begin_chunk(stream, 3, b"", stream.field, stream.extended)
         return end
 
@@ -306,7 +306,8 @@ _OWN_MESSAGES: Final[dict[int, Callable[[ChunkReader, int], None]]] = {
 }
 
 
-def chunk_stream_id_at(data: bytes, at: int) -> int:
+def chunk_stream_id(data: bytes, at: int) -> int:
+    """The id in the basic header at ``at``, which is complete."""
     low = data[at] & 63
     if low == 0:
         return 64 + data[at + 1]

@@ -24,7 +24,7 @@ from gateway.protocols.rtmp.chunks import (
     ChunkLimits,
     ChunkReader,
     ChunkStream,
-    chunk_stream_id_at,
+    chunk_stream_id,
 )
 from gateway.protocols.rtmp.commands import COMMAND_BYTES, COMMAND_BYTES_A_CHUNK
 from gateway.protocols.rtmp.messages import Message, MessageType
@@ -123,7 +123,7 @@ class CommandFilter(ChunkReader):
         if end < 0:
             return None
         self.charge(1)
-        self._chunk_stream = chunk_stream_id_at(data, at)
+        self._chunk_stream = chunk_stream_id(data, at)
         stream = self._streams[self._chunk_stream]
         if self._begins:
             self._begin_message(stream, data, at)

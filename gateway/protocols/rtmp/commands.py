@@ -27,6 +27,10 @@ COMMAND_BYTES_A_CHUNK: Final = 8
 _FORMAT_AMF0: Final = b"\0"
 
 
+# The name that Flash Media Server and Wowza have for an application's default instance.
+_DEFAULT_INSTANCE: Final = "/_definst_"
+
+
 @frozen
 class Command:
     """A call or result. ``stream_id``: the message stream of its message."""
@@ -90,6 +94,13 @@ def read_connect(command: Command) -> ConnectRequest:
         object_encoding=encoding if isinstance(encoding, float) else 0.0,
         enhanced="fourCcList" in given,
     )
+
+
+def application_of(app: str) -> str:
+    """The application in a connect's ``app``, as servers understand it: without query, outer slashes, and
+    the default instance's name.
+    """
+    return app.partition("?")[0].strip("/").removesuffix(_DEFAULT_INSTANCE)
 
 
 def stream_name(command: Command) -> str:

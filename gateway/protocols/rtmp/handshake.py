@@ -12,7 +12,7 @@ Rules:
   nothing on a connection depends on it.
 - A first byte other than 3 is an error. 6 and 8 are RTMPE, which is encrypted.
 
-The time and the random bytes are parameters.
+``digest_handshake`` has sides that use digests. The time and the random bytes are parameters.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _block(time_ms: int, random: bytes) -> bytes:
     return (time_ms & 0xFFFFFFFF).to_bytes(4, "big") + bytes(4) + random
 
 
-class _Side:
+class HandshakeSide:
     """One side: answers the peer's first block once, and waits for its second."""
 
     __slots__ = ("_answered", "_own", "_received", "done", "rest")
@@ -46,6 +46,11 @@ class _Side:
         self._answered = False
         self.done = False
         self.rest = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any byte of the peer's has been received."""
+        return self.done or bool(self._received)
 
     def receive(self, data: bytes) -> bytes:
         """Process bytes from the peer. The returned bytes must be sent to it immediately.
@@ -73,7 +78,7 @@ class _Side:
         raise NotImplementedError
 
 
-class ServerHandshake(_Side):
+class ServerHandshake(HandshakeSide):
     """A server's side of one handshake: ``time_ms`` is any clock, ``random`` fills S1."""
 
     __slots__ = ()
@@ -82,7 +87,7 @@ class ServerHandshake(_Side):
         return bytes([VERSION]) + self._own + block
 
 
-class ClientHandshake(_Side):
+class ClientHandshake(HandshakeSide):
     """A client's side of one handshake: send ``hello`` first, then what ``receive`` returns (C2).
 
     It is ``done`` when S2 is there too, unread: servers with digests put one there.

@@ -32,6 +32,15 @@ class MessageType(IntEnum):
     AGGREGATE = 22
 
 
+# Types with media and its metadata: all that is large, and many.
+MEDIA_TYPES: Final = frozenset(
+    {
+        *(MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE),
+        *(MessageType.DATA, MessageType.DATA_AMF3),
+    }
+)
+
+
 class UserControl(IntEnum):
     """The user control events that the gateway sends or answers."""
 

@@ -25,6 +25,7 @@ from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
 from gateway.protocols.rtmp.commands import (
     COMMAND_BYTES,
     Command,
+    application_of,
     read_command,
     read_connect,
     stream_name,
@@ -141,7 +142,7 @@ class MirrorReader:
         if command is None:
             return True
         if command.name == "connect":
-            self._application = read_connect(command).app.partition("?")[0].strip("/")
+            self._application = application_of(read_connect(command).app)
         elif command.name == "play":
             return self._asked is not None
         elif command.name == "publish" and self._asked is None:

@@ -34,6 +34,7 @@ from gateway.protocols.rtmp.commands import (
 )
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, after_handshake
 from gateway.protocols.rtmp.messages import (
+    MEDIA_TYPES,
     Message,
     MessageType,
     read_ping_request,
@@ -48,9 +49,6 @@ _LIMITS: Final = ChunkLimits(
 # long tokens. A message can have one byte and takes microseconds to read: this many take 0.05 s.
 _UNKNOWN_BYTES: Final = 16 * 1024
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO})
-_SKIPPED: Final = frozenset(
-    {*_MEDIA, MessageType.AGGREGATE, MessageType.DATA, MessageType.DATA_AMF3}
-)
 # Longer than any name observed on a server. A name is chosen by the client and stored for each session.
 _NAME_CHARACTERS: Final = 128
 _STREAM_COMMANDS: Final = {"publish": "publish", "play": "play", "play2": "play"}
@@ -125,8 +123,8 @@ class PassiveReader:
         self.facts = facts
         self._figures = figures
         self._up_skip = self._down_skip = HANDSHAKE_BYTES
-        self._up = ChunkReader(_LIMITS, _SKIPPED)
-        self._down = ChunkReader(_LIMITS, _SKIPPED) if figures else None
+        self._up = ChunkReader(_LIMITS, MEDIA_TYPES)
+        self._down = ChunkReader(_LIMITS, MEDIA_TYPES) if figures else None
         # The last ping of each side that has no response yet.
         self._from_client = self._from_upstream = _NO_PING
         self._media = _Reckoning() if figures else None

@@ -36,6 +36,7 @@ from gateway.protocols.rtmp.commands import (
 )
 from gateway.protocols.rtmp.handshake import ServerHandshake
 from gateway.protocols.rtmp.messages import (
+    MEDIA_TYPES,
     BandwidthLimit,
     Message,
     MessageType,
@@ -61,13 +62,6 @@ PATH_CHARACTERS: Final = 1_024
 # without further bytes, 20 commands a second pass.
 COMMAND_CHUNKS: Final = 8
 PING_CHUNKS: Final = 2
-_MEDIA: Final = {
-    MessageType.AUDIO,
-    MessageType.VIDEO,
-    MessageType.DATA,
-    MessageType.DATA_AMF3,
-    MessageType.AGGREGATE,
-}
 _COMMANDS_OF_CLIENTS: Final = {MessageType.COMMAND, MessageType.COMMAND_AMF3}
 
 
@@ -157,7 +151,7 @@ class ServerConnection:
         self._net_streams.clear()
 
     def _take(self, message: Message) -> None:
-        if message.type in _MEDIA:
+        if message.type in MEDIA_TYPES:
             self._relay(message)
             return
         ping_time = read_ping_request(message)

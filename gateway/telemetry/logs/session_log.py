@@ -84,10 +84,13 @@ def who_and_what(summary: Summary) -> str:
     stream = "/".join(filter(None, (summary.application, summary.stream)))
     does = f"{_VERBS[summary.action]} {in_quotes(stream)}" if summary.action else "connected"
     by = f"by {summary.protocol.upper()} on {summary.listener}"
-    where = f"{'from' if summary.action == 'play' else 'to'} {summary.upstream}"
+    where = f", {'from' if summary.action == 'play' else 'to'} {summary.upstream}"
     proxies = f", through {in_quotes(', '.join(summary.proxies))}" if summary.proxies else ""
     client = f" ({summary.client})" if summary.client else ""
-    return f"{summary.address or 'a local client'} {does} {by}, {where}{proxies}{client}"
+    if not summary.upstream:
+        # Its client has not sent the connect that its route depends on.
+        where = ""
+    return f"{summary.address or 'a local client'} {does} {by}{where}{proxies}{client}"
 
 
 def _in_short(summary: Summary) -> str:

@@ -116,6 +116,12 @@ class Talk:
         self._client = Client()
         stream.send(self._client.hello())
 
+    def send_first(self, message: Message) -> None:
+        """Send ``message`` before the connect."""
+        while not self._client.handshaken:
+            self._receive()
+        self.send(message)
+
     def start(self, role: str, path: str) -> Value:
         """``publish`` or ``play`` the stream at ``path``: application, slash, name. Returns the status."""
         application, _, name = path.partition("/")

@@ -1,0 +1,145 @@
+"""A connection to a server until the session takes it over: the gateway makes the handshake.
+
+Twisted's protocol of the connection until then, and the producer of what is written. Data that the server
+sends behind its handshake is passed on from the moment that the session has its server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import RTMPError
+
+
+class ClientHandshake(Protocol):
+    """The client's side of a handshake."""
+
+    hello: bytes
+    rest: bytes
+    done: bool
+
+    def receive(self, data: bytes) -> bytes: ...
+
+
+class Receiver(Protocol):
+    """The session's side, as Twisted calls it."""
+
+    def dataReceived(self, data: bytes) -> None: ...
+
+    def connectionLost(self, reason: Failure) -> None: ...
+
+
+@final
+@implementer(IProtocol, IPushProducer)
+class ServerConnection:
+    """``handshake`` is None if the client makes it. ``ready`` fires once, with an empty text when the
+    handshake is done, or with the cause why it cannot be done.
+
+    ``is_full``: whether the transport's write buffer is full, after ``begin``.
+    """
+
+    __slots__ = (
+        *("_drained", "_handshake", "_lost", "_receiver", "_rest"),
+        *("is_full", "ready", "transport"),
+    )
+
+    def __init__(self, handshake: ClientHandshake | None) -> None:
+        self._handshake = handshake
+        self._receiver: Receiver | None = None
+        self._drained: Callable[[], None] = _ignore
+        # What the server has sent before ``begin``, and the loss of its connection.
+        self._rest = b""
+        self._lost: Failure | None = None
+        self.ready: Deferred[str] = Deferred()
+        self.transport: Any = None
+        self.is_full = False
+
+    # The transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        if self._handshake is None:
+            self.ready.callback("")
+        else:
+            transport.write(self._handshake.hello)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._receiver is not None:
+            self._receiver.dataReceived(data)
+        elif self.ready.called or self._handshake is None:
+            self._rest += data
+        else:
+            self._shake_hands(self._handshake, data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._lost = reason
+        if self._receiver is not None:
+            self._receiver.connectionLost(reason)
+        else:
+            self.fail("the server has closed the connection in the handshake")
+
+    def pauseProducing(self) -> None:
+        self.is_full = True
+
+    def resumeProducing(self) -> None:
+        self.is_full = False
+        self._drained()
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+
+    # The session's side calls
+
+    def begin(self, receiver: Receiver, drained: Callable[[], None]) -> None:
+        """Pass what the server sends to ``receiver`` from now on. The handshake must be done.
+
+        ``drained`` is called when a full write buffer has drained.
+        """
+        self._receiver, self._drained = receiver, drained
+        self.transport.registerProducer(self, True)
+
+    def deliver(self) -> None:
+        """Pass to the receiver what the server sent before ``begin``, and the loss of its connection."""
+        rest, self._rest = self._rest, b""
+        if self._receiver is None:
+            return
+        if rest:
+            self._receiver.dataReceived(rest)
+        if self._lost is not None:
+            self._receiver.connectionLost(self._lost)
+
+    def fail(self, cause: str) -> None:
+        """Give up, unless the handshake is done."""
+        if not self.ready.called:
+            self.ready.callback(cause)
+            self.abort()
+
+    def abort(self) -> None:
+        """Abort the connection."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def _shake_hands(self, handshake: ClientHandshake, data: bytes) -> None:
+        try:
+            answer = handshake.receive(data)
+        except RTMPError as error:
+            self.fail(f"the server's answer is no handshake: {error}")
+            return
+        if answer:
+            self.transport.write(answer)
+        if handshake.done:
+            self._rest = handshake.rest
+            self.ready.callback("")
+
+
+def _ignore() -> None:
+    """What is called before ``begin``."""
