@@ -30,13 +30,17 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.listeners.tls_profile import ServerConnection
-
 # No record is longer (RFC 8446, 5.1), so one call empties one.
 _RECORD_BYTES = 16 * 1024
 # How often reading alone may make us answer: the refusals of renegotiations, which a peer could ask for
 # faster than it takes their refusals. OpenSSL's own clients take one for an answer.
 _MOST_REFUSALS = 8
+
+
+class ServerConnection(ssl.SSLObject):
+    """The engine of a client's connection. ``server_name``: the one it has asked for (SNI), or empty."""
+
+    server_name = ""
 
 
 class _Stream(Enum):

@@ -33,8 +33,9 @@ from gateway.listeners.certificate_file import (
     Version,
     read_certificate,
 )
-from gateway.listeners.tls_profile import ServerConnection, bare_context, server_context
+from gateway.listeners.tls_profile import bare_context, server_context
 from gateway.protocols.client_hello import server_name_of
+from gateway.tls import ServerConnection
 
 # A context manager for reading the certificate with this number, which may add to its errors.
 Reading = Callable[[int], AbstractContextManager[None]]

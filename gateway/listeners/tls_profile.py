@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.errors import ConfigurationError
+from gateway.tls import ServerConnection
 
 CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -42,12 +43,6 @@ _OPTIONS: Final = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TI
 _SET_GROUPS_LIST: Final = 92
 # The one group of the profile that every client knows, for when it has to be a single one.
 _COMMON_GROUP: Final = "prime256v1"
-
-
-class ServerConnection(ssl.SSLObject):
-    """The engine of a client's connection. ``server_name``: the one it has asked for (SNI), or empty."""
-
-    server_name = ""
 
 
 def server_context(chain: str, key: str | None = None) -> ssl.SSLContext:
