@@ -30,7 +30,7 @@ from gateway.protocols.networks import Networks
 from gateway.protocols.offers import Offer
 from gateway.tls import TLSConnection
 from gateway.transport import adopt_connection
-from gateway.tunnels.relay import RelayTable
+from gateway.tunnels.relay_table import RelayTable
 from gateway.workers.peering.offers import OfferLinks
 
 

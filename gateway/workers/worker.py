@@ -33,17 +33,11 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.ids import SessionIds
-from gateway.tunnels.introducing import Means
-from gateway.tunnels.relay import RelayTable
-from gateway.tunnels.routing import Router
-from gateway.tunnels.table import SessionTable
 from gateway.upstreams.mirrors import Mirrors
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.access import Access
 from gateway.workers.backends import Backends
 from gateway.workers.client_listeners import ClientListeners
-from gateway.workers.configured_routes import routes_of
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.mirrors import mirror_settings
@@ -53,6 +47,7 @@ from gateway.workers.peering.offers import OfferLinks
 from gateway.workers.peering.owner import PeerServer
 from gateway.workers.peering.taking import TakingSocket
 from gateway.workers.place import Place
+from gateway.workers.session_tables import SessionTables
 from gateway.workers.successor import Successor
 from gateway.workers.view import WorkerView
 
@@ -109,10 +104,11 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
         self._backends = Backends(configuration, reactor, self.figures.upstreams, place)
-        self._router = Router(routes_of(configuration), self._means())
-        ids = SessionIds(configuration.node.id, place.number, os.urandom)
-        self._sessions = self._make_sessions(ids)
-        self._relays = self._make_relays(ids)
+        tables = SessionTables(
+            *(configuration, place, self._admission, self._backends, self._peers.find),
+            *(self._access, self._mirrors, self.figures.sessions, self._call_soon),
+        )
+        self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._make_http_service(), self._relays, self._certificates),
@@ -133,50 +129,6 @@ class Worker:
         self._retired: Deferred[None] | None = None
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
-
-    def _means(self) -> Means:
-        return Means(
-            self._backends.connect,
-            self._configuration.limits,
-            monotonic,
-            self._call_soon,
-            os.urandom,
-            self.figures.sessions,
-        )
-
-    def _make_sessions(self, ids: SessionIds) -> SessionTable:
-        tunnel, telemetry = self._configuration.tunnel, self.figures.sessions
-        return SessionTable(
-            self._configuration.limits,
-            tunnel.hold_s,
-            self._admission,
-            ids,
-            self._router.connect,
-            monotonic,
-            telemetry,
-            telemetry.measure,
-            tunnel.streamed_answers,
-            tunnel.answer_s,
-            self._peers.find,
-            self._access.control,
-            self._mirrors.reader,
-            self._backends.terminate,
-        )
-
-    def _make_relays(self, ids: SessionIds) -> RelayTable:
-        telemetry = self.figures.sessions
-        return RelayTable(
-            self._configuration.limits,
-            self._admission,
-            ids.next_alias,
-            self._router.connect,
-            monotonic,
-            telemetry,
-            telemetry.measure,
-            self._access.control,
-            self._mirrors.reader,
-            self._backends.terminate,
-        )
 
     def _make_http_service(self) -> HTTPService:
         limits, web = self._configuration.limits, self._backends.web

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from gateway.protocols.limits import Limits
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.relay import Relay, RelayTable
+from gateway.tunnels.relay import Relay
 from gateway.tunnels.relay_connection import RelayConnection
+from gateway.tunnels.relay_table import RelayTable
 from tests.helpers.line import Line
 from tests.helpers.own_count import OwnCount
 from tests.protocols.rtmp.test_passive import conversation

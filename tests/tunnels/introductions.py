@@ -26,7 +26,7 @@ from gateway.protocols.rtmp.handshake import (
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.introducing import Means
-from gateway.tunnels.relay import RelayTable
+from gateway.tunnels.relay_table import RelayTable
 from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
 from tests.helpers.line import Line

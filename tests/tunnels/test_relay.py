@@ -16,8 +16,9 @@ from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import LEAST_BYTES_A_S, Limits
 from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.relay import Relay, RelayTable
+from gateway.tunnels.relay import Relay
 from gateway.tunnels.relay_connection import RelayConnection
+from gateway.tunnels.relay_table import RelayTable
 from tests.helpers.line import Line
 from tests.helpers.own_count import OwnCount
 

@@ -19,7 +19,8 @@ from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.session import Session
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
-from gateway.tunnels.relay import Relay, RelayTable
+from gateway.tunnels.relay import Relay
+from gateway.tunnels.relay_table import RelayTable
 from gateway.tunnels.table import SessionTable
 from gateway.tunnels.terminations import Terminations
 from gateway.tunnels.tunnel import Tunnel

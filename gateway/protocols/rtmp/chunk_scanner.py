@@ -80,11 +80,6 @@ class ChunkScanner(ChunkReader):
         self.header: ChunkHeader | None = None
         self.message: Message | None = None
 
-    @property
-    def chunk_size(self) -> int:
-        """The greatest payload of the next chunk."""
-        return self._chunk_size
-
     def begin(self, size_bytes: int, now: float) -> None:
         """So many bytes have arrived: they permit some more chunks (``ChunkLimits``)."""
         self._give_credit(size_bytes, now)
