@@ -212,6 +212,15 @@ def reload(program: Program, says: str) -> str:
     return program.says(says)
 
 
+def test_a_session_ends_with_its_server(door: Door, stream: str) -> None:
+    haproxy = door.opens()
+    program, gateway = door.gateway()
+    with connected("rtmpt", gateway, ssl.create_default_context(), "", _CLIENT) as up:
+        Talk(up).start("publish", stream)
+        haproxy.kill()
+        assert program.says(" ended: ").startswith("closed by the media server ")
+
+
 @pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 def test_the_media_server_learns_the_clients_address_by_a_header_before_tls(
     programs: Programs, authority: Authority, tmp_path: Path, stream: str, way: str

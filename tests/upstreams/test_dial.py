@@ -149,6 +149,14 @@ def test_the_next_address_is_tried_after_a_quarter_of_a_second_and_the_slow_one_
     assert {server.hosts_in_order()[0] for _ in range(2)} == {"127.0.0.1", "127.0.0.2"}
 
 
+def test_ipv4_is_used_at_once_if_ipv6_refuses(network: Network) -> None:
+    port, _ = accepting(network, "127.0.0.1")
+    server = named(network, port, "::1", "127.0.0.1")
+    began = network.reactor.seconds()
+    assert [peer(network, server) for _ in range(3)] == ["127.0.0.1"] * 3
+    assert network.reactor.seconds() - began < 0.25
+
+
 def test_the_deadline_is_that_of_all_addresses_together(network: Network) -> None:
     port = network.silent_server("127.0.0.1").port
     network.silent_server("127.0.0.2", port)

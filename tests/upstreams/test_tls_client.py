@@ -25,6 +25,7 @@ from tests.upstreams.secure_servers import NAME, Certificates, SecureServer, nam
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 _TIMEOUT_S = 2.0
+ALERT = b"\x15\x03\x03\x00\x02\x02"
 
 
 @pytest.fixture
@@ -393,7 +394,11 @@ def raw_server(
     [
         (b"\x03" + bytes(3072), "it does not speak TLS"),
         (b"", "it closes the connection during the TLS handshake"),
-        (b"\x15\x03\x03\x00\x02\x02\x50", "TLS handshake failed: TLSV1_ALERT_INTERNAL_ERROR"),
+        # Fatal alerts (RFC 8446, 6).
+        (ALERT + b"\x50", "TLS handshake failed: TLSV1_ALERT_INTERNAL_ERROR"),
+        (ALERT + b"\x46", "it does not speak TLS 1.2 or 1.3"),
+        (ALERT + b"\x70", "it does not know the name; set tls_server_name"),
+        (ALERT + b"\x30", "it refuses the client's certificate; check tls_certificate"),
     ],
 )
 def test_a_server_that_does_not_complete_the_handshake_is_a_failed_connect(
