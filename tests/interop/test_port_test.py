@@ -205,7 +205,7 @@ def test_a_proxy_without_authentication_is_the_way_out(site: Site) -> None:
     environment = {"http_proxy": url, "https_proxy": url}
     result = site.test(f"{NAME}/live", environment=environment)
     assert result.working() == set()
-    assert result.working("proxy") == _PROXIED
+    assert result.working("proxy") == _PROXIED, result.document
     assert result.document["best"] == {"way": "rtmps:443", "over": "proxy"}
     # tinyproxy closes each connection after an answer.
     assert result.way("rtmpt:80", "proxy")["held"]["closes"] is True
@@ -237,7 +237,7 @@ def test_a_proxy_with_authentication_is_told_and_used(site: Site, proxy: str) ->
         assert said == "an HTTP proxy answers 407: give --proxy with name and password"
     assert refused.status == 1
     result = site.test(NAME, "--proxy", f"http://ann:secret@{SERVER}:3128")
-    assert result.working("proxy") == _PROXIED
+    assert result.working("proxy") == _PROXIED, result.document
 
 
 def test_a_proxy_without_a_server_behind_it_is_told(site: Site) -> None:
