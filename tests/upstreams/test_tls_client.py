@@ -109,7 +109,7 @@ def test_the_connection_that_loses_a_race_is_closed_during_its_handshake(
     assert len(silent) == 1
     assert [client.ups for client in clients] == [1, 1, 1]
     assert not any(client.losses for client in clients)
-    assert pool.servers[0].connections == 3
+    assert pool.members[0].sessions == 3
 
 
 @both_versions

@@ -9,17 +9,17 @@ import pytest
 from gateway.workers.place import Place
 
 COUNTS: Any = None
-HERE = Place("aa", 1, "/run", (), COUNTS, 2, "configured")
+HERE = Place("aa", 1, "/run", (), COUNTS, 2, configuration="configured")
 
 
 def test_other_workers_find_a_worker_by_the_prefix_of_its_sessions() -> None:
-    other = Place("aa", 2, "/run", (), COUNTS, 2, "configured")
+    other = Place("aa", 2, "/run", (), COUNTS, 2, configuration="configured")
     assert HERE.path_of(b"aa02") == other.socket_path == "/run/aa02"
     assert HERE.offers_path_of(b"aa02") == other.offers_path == "/run/aa02-configured"
 
 
 def test_workers_with_another_configuration_are_offered_no_connections() -> None:
-    old = Place("aa", 2, "/run", (), COUNTS, 2, "before")
+    old = Place("aa", 2, "/run", (), COUNTS, 2, configuration="before")
     assert HERE.path_of(b"aa02") == old.socket_path
     assert HERE.offers_path_of(b"aa02") != old.offers_path
 
