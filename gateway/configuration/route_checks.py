@@ -14,6 +14,7 @@ def check_routes(config: Config) -> Iterator[Problem]:
     yield from _check_names(config)
     yield from _check_server_names(config)
     yield from _check_order(config)
+    yield from _check_rtmpe(config)
 
 
 def _check_names(config: Config) -> Iterator[Problem]:
@@ -51,4 +52,16 @@ def _check_order(config: Config) -> Iterator[Problem]:
                 ("route", index),
                 f"never used, because [[route]] {everything[0] + 1} has no condition; move that one"
                 " to the end",
+            )
+
+
+def _check_rtmpe(config: Config) -> Iterator[Problem]:
+    """The server must be known when the client begins its handshake, if the gateway is to decrypt it."""
+    reading = [index for index, route in enumerate(config.routes) if route.reads_connect]
+    for index, upstream in enumerate(config.upstreams):
+        if reading and upstream.rtmpe == "terminate":
+            yield Problem(
+                ("upstream", index, "rtmpe"),
+                f'"terminate" is not possible: [[route]] {reading[0] + 1} has application or rewrite;'
+                ' remove these, or use "opaque"',
             )

@@ -191,6 +191,11 @@ class Route:
         conditions = (self.listeners, self.hosts, self.server_names, self.clients)
         return not any((*conditions, self.applications))
 
+    @property
+    def reads_connect(self) -> bool:
+        """Whether the client's connect command is read before a server is selected."""
+        return bool(self.applications) or self.rewriting != Rewriting()
+
 
 @frozen
 class Certificate:

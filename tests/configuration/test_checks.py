@@ -98,6 +98,10 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[route]] 1, key "rewrite", key "tc_url": "rtmp://{servr}/": unknown {servr}; known: {a',
         ),
         (
+            ROUTE.replace("[[route]]", 'rtmpe = "terminate"\n[[route]]') + 'application = "a"',
+            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[route]] 1 has application',
+        ),
+        (
             ROUTE + 'sni = "a"',
             '[[route]] 1, key "sni": requires a listener with tls = true; add one',
         ),

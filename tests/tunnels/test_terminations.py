@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import pytest
 
+from gateway.protocols.access import ALLOWED, AccessRequest, Action, Verdict, Visitor
 from gateway.protocols.commands import Kind
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
@@ -17,6 +19,7 @@ from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, RANDOM_BYTES, Serv
 from gateway.protocols.rtmp.messages import UserControl, user_control
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.session import Session
+from gateway.tunnels.access_control import AccessControl, Controlled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import Relay
@@ -67,6 +70,17 @@ class Worker:
             frozenset({ENCRYPTED_SERVER}), self.clock, Random(1).randbytes
         )
         self.admission = Admission(LIMITS, 1 << 30, OwnCount())
+        self.later: list[Callable[[], None]] = []
+        # The cause for which access control refuses everything but a connect; empty if there is none.
+        self.refusal = ""
+
+    def control(self, session: Controlled, visitor: Visitor) -> AccessControl | None:
+        if not self.refusal:
+            return None
+        return AccessControl(session, visitor, self, self.later.append)
+
+    def judge(self, request: AccessRequest, visitor: Visitor) -> Verdict:
+        return ALLOWED if request.action is Action.CONNECT else Verdict(self.refusal)
 
     def clock(self) -> float:
         return self.now
@@ -92,6 +106,7 @@ class Relayed:
         table = RelayTable(
             *(LIMITS, worker.admission, lambda: "relay", self._connect, worker.clock, worker),
             worker.measure,
+            control=worker.control,
             terminate=worker.terminations.create,
         )
         self._table = table
@@ -144,6 +159,7 @@ class Tunnelled:
         self._table = SessionTable(
             *(LIMITS, hold_s, worker.admission, SessionIds("n1", 0, Random(2).randbytes)),
             *(self._connect, worker.clock, worker, worker.measure),
+            control=worker.control,
             terminate=worker.terminations.create,
         )
         reply = Reply()
@@ -233,6 +249,25 @@ def test_the_server_gets_plain_rtmp_and_the_client_rtmpe(opened: Opened) -> None
     opened.say_down(b"onStatus")
     assert opened.up()[HANDSHAKE_BYTES:] == b"connectplay"
     assert client.decrypt(opened.down()[HANDSHAKE_BYTES:]) == b"_resultonStatus"
+
+
+@pytest.mark.parametrize("kind", [Relayed, Tunnelled])
+def test_access_control_reads_and_answers_clients_of_rtmpe(
+    worker: Worker, kind: type[Opened]
+) -> None:
+    worker.refusal = "not today"
+    opened = kind(worker)
+    client, rtmp = shake_hands(opened), Client()
+    connect = rtmp.connect("live")
+    opened.say_up(client.encrypt(connect))
+    opened.say_up(client.encrypt(rtmp.call("play", 0.0, "news", stream_id=1)))
+    for call in worker.later:
+        call()
+    assert opened.up()[HANDSHAKE_BYTES:] == connect
+    answer = client.decrypt(opened.down()[HANDSHAKE_BYTES:])
+    assert b"NetStream.Play.Failed" in answer
+    assert b"not today" in answer
+    assert worker.ends == [EndReason.DENIED]
 
 
 def test_a_plain_client_passes_unchanged_and_without_a_termination(opened: Opened) -> None:
