@@ -49,6 +49,20 @@ rtmp {{
     }}
 }}
 """
+# nginx's stream module reads both versions, and sends the first.
+_STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+_NGINX_STREAM = """
+load_module {module};
+events {{ worker_connections 256; }}
+stream {{
+    server {{
+        listen {listen} proxy_protocol;
+        set_real_ip_from {loopback};
+        proxy_pass {loopback}:{behind};
+        proxy_protocol on;
+    }}
+}}
+"""
 _ENDS_S = 20.0
 
 
@@ -61,15 +75,23 @@ def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> tu
 
 
 @pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("version", "through"), [("v1", ""), ("v2", "haproxy"), ("v1", "nginx"), ("v2", "nginx")]
+)
 def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
-    programs: Programs, tmp_path: Path, stream: str, way: str, version: str
+    *, programs: Programs, tmp_path: Path, stream: str, way: str, version: str, through: str
 ) -> None:
+    if through == "nginx" and not _STREAM_MODULE.exists():
+        pytest.skip("libnginx-mod-stream is not installed")
     log = tmp_path / "access.log"
     _, server = run_nginx(programs, _NGINX, module=nginx_rtmp(), log=log, allowed=_CLIENT)
-    if version == "v2":
-        # nginx-rtmp reads version 1 only.
+    # nginx-rtmp reads version 1 only.
+    if through == "haproxy":
         server = start_haproxy(programs, server, "send-proxy", "accept-proxy")
+    elif through == "nginx":
+        _, server = run_nginx(
+            programs, _NGINX_STREAM, module=_STREAM_MODULE, loopback=LOOPBACK, behind=server
+        )
     _, gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
     context = ssl.create_default_context()
     with connected(way, gateway, context, "", _OTHER) as up:
