@@ -92,7 +92,7 @@ def _conflict(address: ListenAddress, listeners: Sequence[ListenAddress]) -> str
 
 
 def _check_workers(config: Config) -> Iterator[Problem]:
-    if config.workers > 1 and not config.upstreams:
+    if config.workers > 1 and config.uses_origin:
         yield Problem(
             ("workers",),
             "the embedded origin runs in one worker only; set workers = 1, or add an [[upstream]]",

@@ -322,3 +322,9 @@ class Config:
     log: Log = Log()
     limits: Limits = Limits()
     source: Source = field(default=Source("configuration"), eq=False, metadata={"key": None})
+
+    @property
+    def uses_origin(self) -> bool:
+        """Whether clients reach the embedded origin: no upstream is for them, but for mirrors at most."""
+        of_mirrors = {mirror.upstream for mirror in self.mirrors}
+        return all(upstream.name in of_mirrors for upstream in self.upstreams)

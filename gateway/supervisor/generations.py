@@ -338,7 +338,7 @@ class Generations:
 
 def worker_count(configuration: Config) -> int:
     """The number of workers to run. The embedded origin exists once, so there is one worker then."""
-    if not configuration.upstreams:
+    if configuration.uses_origin:
         return 1
     return configuration.workers or len(os.sched_getaffinity(0))
 

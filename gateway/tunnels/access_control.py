@@ -50,6 +50,7 @@ class AccessControl:
     __slots__ = (
         "_ended",
         "_gate",
+        "_is_refused",
         "_judge",
         "_later",
         "_session",
@@ -71,12 +72,14 @@ class AccessControl:
         self._later = later
         self._gate = AccessGate()
         self._verdict: Deferred[Verdict] | None = None
-        self._ended = False
+        self._ended = self._is_refused = False
         # Whether a verdict, or the end of the session, is awaited.
         self.is_waiting = False
 
     def up(self, data: bytes, now: float) -> bytes:
         """Take bytes from the client. Returns those that are for the server now."""
+        if self._is_refused:
+            return b""
         try:
             return self._until_waiting(self._gate.up(data, now))
         except RTMPError as error:
@@ -158,6 +161,7 @@ class AccessControl:
         self._deny(b"")
 
     def _deny(self, answer: bytes) -> None:
+        self._is_refused = True
         self._hold()
         self._later(lambda: self._end_session(answer))
 

@@ -264,6 +264,9 @@ class Relay:
             self.termination.pass_on(self.client, first)
         else:
             self.send_up(first)
+        if self.client.ended and self.access is not None and self.access.is_waiting:
+            # As in ``side_ended``.
+            self.end(self.client.reasons.closed)
         if self.ended:
             return
         if self.client.ended:

@@ -2,7 +2,8 @@
 
 The parameters are those of nginx-rtmp's ``on_connect``, ``on_publish``, ``on_play`` and ``on_done``: call,
 addr, clientid, app, flashver, swfurl, tcurl, pageurl, name, and the arguments in the stream's name. An
-argument with the name of a parameter is left out: most programs would use it in place of the parameter.
+argument with the name of a parameter is left out: most programs would use it in place of the parameter. The
+caller gives the parameters of done, which has no fields of the client.
 
 An answer 2xx allows, 3xx with a Location allows the stream under that name, and any other refuses. If a
 callback cannot be reached or is late, the configuration decides.
@@ -25,6 +26,7 @@ from twisted.web.client import (
     Agent,
     FileBodyProducer,
     HTTPConnectionPool,
+    RequestTransmissionFailed,
     ResponseFailed,
     ResponseNeverReceived,
 )
@@ -41,6 +43,10 @@ _PASSED_FIELDS: Final = (b"user-agent", b"referer", b"origin", b"cookie", b"auth
 _MOST_CALLS: Final = 1000
 _MOST_ARGUMENTS: Final = 100
 _SHOWN_CHARACTERS: Final = 80
+_FAILURES: Final = (
+    *(ConnectError, SSLError),
+    *(RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived),
+)
 _REFUSED: Final = Verdict("refused by the server's rules")
 _UNDECIDED: Final = Verdict("it cannot be checked now; try again later")
 
@@ -150,7 +156,7 @@ class Callbacks:
                 # The session has ended.
                 raise CancelledError from None
             raise _CallFailedError(f"no answer in {self._settings.timeout_s:g} s") from None
-        except (ConnectError, ResponseNeverReceived, ResponseFailed, SSLError) as error:
+        except _FAILURES as error:
             raise _CallFailedError(_cause_of(error)) from None
         finally:
             if timeout.active():

@@ -88,6 +88,10 @@ class Mirrors:
             return None
         return MirrorReader(self._is_mirrored, self.memory, self._begin, self._end)
 
+    def reload(self, settings: tuple[MirrorSettings, ...]) -> None:
+        """Use these settings for streams that begin from now on. The names must be the same."""
+        self._settings = settings
+
     def _is_mirrored(self, application: str, stream: str) -> bool:
         return any(each.takes(application, stream) for each in self._settings)
 
@@ -216,6 +220,8 @@ class _MirrorConnection:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""
 
     def dataReceived(self, data: bytes) -> None:
+        if self._is_closing:
+            return
         try:
             self._publisher.receive(data, self._reactor.seconds())
         except RTMPError as error:

@@ -112,8 +112,8 @@ class Pool:
         """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
         ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
-        in this order; empty for all. ``key``: "APPLICATION/STREAM", as far as it is known, for servers that
-        are chosen by a hash; without it, they are chosen by the client's address.
+        in this order; empty for all. ``key``: the application, if it is known, for servers that are chosen
+        by a hash; without it, they are chosen by the client's address.
 
         Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
         as they may, and ResourcesExhausted if local resources are used up.

@@ -311,6 +311,7 @@ class Worker:
         use.
         """
         self._access.reload()
+        self._mirrors.reload(mirror_settings(self._configuration))
         if self._certificates is not None:
             self._certificates.reload(time())
         self._nodes.reload()

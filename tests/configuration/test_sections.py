@@ -379,6 +379,13 @@ def test_a_configuration_is_immutable() -> None:
             '[[mirror]] 2, key "upstream": "x" has another mirror',
         ),
         (
+            (
+                f'workers = 2\n{LISTENER}[[upstream]]\nname = "x"\nservers = ["h"]\n'
+                '[[mirror]]\nupstream = "x"'
+            ),
+            "[workers]: the embedded origin runs in one worker only",
+        ),
+        (
             f'{LISTENER}[[mirror]]\nupstream = "x"\nto_application = "/live"',
             '[[mirror]] 1, key "to_application": "/live": expected the name',
         ),

@@ -87,8 +87,10 @@ def test_a_refused_client_is_denied_after_the_call_that_passes_its_bytes() -> No
 
 
 def test_what_cannot_be_read_is_denied_without_an_answer() -> None:
+    """And nothing passes any more, not even what could be read."""
     session = Session()
     session.say("play", 1, None, "before connect")
+    session.connect()
     session.turn()
     assert session.denied == b""
     assert session.passed == HANDSHAKE

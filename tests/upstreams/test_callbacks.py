@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 
 from gateway.protocols.access import ALLOWED, AccessRequest, Action, Verdict, Visitor
 from gateway.upstreams import callbacks
@@ -90,6 +92,29 @@ def test_a_late_call_fails_and_is_forgotten() -> None:
     reactor.advance(2.0)
     assert verdicts == [callbacks._UNDECIDED]
     assert not calls._calls
+    assert calls.results["publish", "failed"] == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError(),
+        ResponseNeverReceived([Failure(ConnectionDone())]),
+        ResponseFailed([Failure(ConnectionDone())]),
+        RequestTransmissionFailed([Failure(ConnectionDone())]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_failure_of_a_call_is_counted_and_decided(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls, _ = made("publish", allows_on_failure=True)
+    monkeypatch.setattr(calls, "_request", lambda *_: fail(error))
+    verdicts: list[Verdict] = []
+    judged = calls.judge(PUBLISH, VISITOR)
+    assert isinstance(judged, Deferred)
+    judged.addCallback(verdicts.append)
+    assert verdicts == [ALLOWED]
     assert calls.results["publish", "failed"] == 1
 
 

@@ -9,7 +9,9 @@ Whatever servers understand differently is an error, because a client could hide
 - RTMPE, a command before connect, and a second connect.
 - A command name with other characters than letters, digits and underscores: some servers read it up to a
   zero byte. Names are compared without case, as nginx-rtmp does.
-- A stream name with control characters, and a connect with two applications.
+- A stream name with control characters, a connect with two applications, and one whose URL has another
+  application: SRS takes that.
+- A data message with the name of a command: nginx-rtmp and SRS process it.
 - A ``releaseStream`` or ``FCPublish`` with another name than the publish: SRS publishes under that name.
 
 A refused connect is answered with ``_error``, and a refused publish or play with ``onStatus``; then the
@@ -43,12 +45,21 @@ from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, VERSION
 from gateway.protocols.rtmp.messages import Message, MessageType
 
 _COMMAND_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+# Any name that servers cannot cut short; handlers of NetStream.send have names of their own.
+_DATA_NAME: Final = re.compile(r"[ -~]{1,255}")
+_DATA: Final = frozenset({MessageType.DATA, MessageType.DATA_AMF3})
 _ACTIONS: Final = {
     "connect": Action.CONNECT,
     "publish": Action.PUBLISH,
     "play": Action.PLAY,
     "play2": Action.PLAY,
 }
+_NO_DATA: Final = frozenset(
+    {
+        *("connect", "createstream", "publish", "play", "play2", "releasestream"),
+        *("fcpublish", "fcsubscribe"),
+    }
+)
 _ANNOUNCEMENTS: Final = frozenset({"releasestream", "fcpublish"})
 _REFUSALS: Final = {
     Action.PUBLISH: "NetStream.Publish.BadName",
@@ -59,6 +70,7 @@ _REFUSALS: Final = {
 _REQUEST_CHUNKS: Final = 50
 # The key of the application in a connect's object.
 _APPLICATION_KEY: Final = b"\x00\x03app"
+_URL_KEY: Final = b"\x00\x05tcUrl"
 _REPLACEMENT_CHARACTER: Final = "\ufffd"
 # No server uses it, so an answer on it does not depend on the server's headers.
 _OWN_CHUNK_STREAM: Final = 60
@@ -71,7 +83,7 @@ _DOWN_SKIPPED: Final = frozenset(range(256)) - {
 @final
 class AccessGate:
     """While ``request`` is set, it waits for ``allow`` or ``refuse``; what is passed to ``up`` is stored
-    meanwhile, so the owner must limit it.
+    meanwhile, within a limit.
 
     ``up`` and ``allow`` return the bytes for the server, and raise RTMPError; the connection must end then.
     """
@@ -147,6 +159,10 @@ class AccessGate:
         """Pass all commands up to the next one that needs a verdict. Returns ``out`` and their bytes."""
         pieces = [out]
         while self.request is None and (message := self._filter.command) is not None:
+            if message.type in _DATA:
+                _check_data(message)
+                pieces.append(self._filter.resume())
+                continue
             command = read_command(message)
             if command is None or not _COMMAND_NAME.fullmatch(command.name):
                 raise RTMPError("a command name that servers may read in different ways")
@@ -201,14 +217,33 @@ def _read_connect(command: Command, payload: bytes) -> AccessRequest:
     given = command.object
     if not isinstance(given, dict) or payload.count(_APPLICATION_KEY) != 1:
         raise RTMPError("connect without one application")
+    application = application_of(_checked(_text(given.get("app"))))
+    tc_url = _checked(_text(given.get("tcUrl")))
+    if payload.count(_URL_KEY) > 1 or (tc_url and application != _application_in(tc_url)):
+        raise RTMPError("connect with another application in its URL")
     return AccessRequest(
         Action.CONNECT,
-        application_of(_checked(_text(given.get("app")))),
-        tc_url=_text(given.get("tcUrl")),
+        application,
+        tc_url=tc_url,
         page_url=_text(given.get("pageUrl")),
         swf_url=_text(given.get("swfUrl")),
         flash_version=_text(given.get("flashVer")),
     )
+
+
+def _application_in(tc_url: str) -> str:
+    """The application in a URL."""
+    return application_of(tc_url.partition("://")[2].partition("/")[2])
+
+
+def _check_data(message: Message) -> None:
+    """Raise RTMPError if servers may process a data message as a command."""
+    is_amf3 = message.type == MessageType.DATA_AMF3
+    if is_amf3 and not message.payload.startswith(b"\0"):
+        raise RTMPError("data without a format")
+    name = amf0.Decoder(message.payload, int(is_amf3)).value()
+    if not isinstance(name, str) or not _DATA_NAME.fullmatch(name) or name.lower() in _NO_DATA:
+        raise RTMPError("data with a name that servers may take for a command")
 
 
 def _checked(name: str) -> str:

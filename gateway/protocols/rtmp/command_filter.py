@@ -1,14 +1,16 @@
 """Filter of a client's chunk stream: each command is kept until it is passed, or another takes its place.
 
-All other messages pass as they come. From the first chunk of a command to its decision, everything is kept,
-within a limit, so the order of the chunks does not change.
+Data messages are kept too, because nginx-rtmp and SRS process a command in them as a command. All other
+messages pass as they come. From the first chunk of a command to its decision, everything is kept, within a
+limit, so the order of the chunks does not change.
 
 The filter and the server must agree on where messages begin and end; else a client could hide a command.
 Therefore the filter is stricter than its base, and makes ambiguous chunks explicit:
 
-- An abort message, an aggregate message, and a command within an unfinished one are errors. nginx-rtmp
-  ignores aborts, and processes commands in aggregates; clients send none of the three.
-- A chunk of format 3 without the repeated extended timestamp gets it, because servers expect it there.
+- Aborts, aggregates, shared objects, and a command within an unfinished one are errors. nginx-rtmp ignores
+  aborts, and processes commands in the others; clients do not send them to live servers.
+- A chunk of format 3 has the timestamp field of its message repeated, if that is extended. Clients omit it,
+  or send the timestamp instead, and servers take what they do not expect for the payload.
 - The message after a replaced command gets a header with its own length, unless it has one.
 """
 
@@ -32,31 +34,44 @@ from gateway.protocols.rtmp.messages import Message, MessageType
 _LIMITS: Final = ChunkLimits(
     message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES, chunks_saved=5000
 )
-_COMMANDS: Final = frozenset({MessageType.COMMAND, MessageType.COMMAND_AMF3})
-_REFUSED: Final = frozenset({MessageType.ABORT, MessageType.AGGREGATE})
+_COMMANDS: Final = frozenset(
+    {
+        *(MessageType.COMMAND, MessageType.COMMAND_AMF3),
+        *(MessageType.DATA, MessageType.DATA_AMF3),
+    }
+)
+_SHARED_OBJECT_AMF3, _SHARED_OBJECT = 16, 19
+_REFUSED: Final = frozenset(
+    {MessageType.ABORT, MessageType.AGGREGATE, _SHARED_OBJECT, _SHARED_OBJECT_AMF3}
+)
 # The payloads that are stored. Servers take the others as they are.
 _READ: Final = _COMMANDS | {MessageType.SET_CHUNK_SIZE, MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE}
 _SKIPPED: Final = frozenset(range(256)) - _READ
 # The most that is kept for one command: its chunks, and media between them.
 _KEPT_BYTES: Final = 4 * COMMAND_BYTES
+# The most that is stored behind a command that waits. The owner stops reading from the client, which may
+# have sent a body of 1 MiB before.
+_STORED_BYTES: Final = 2 * 1024 * 1024
 
 
 class CommandFilter(ChunkReader):
-    """``receive`` takes the client's bytes. While ``command`` is set, they are stored until ``resume``, so
-    the owner must limit them.
+    """``receive`` takes the client's bytes. While ``command`` is set, they are stored until ``resume``.
 
     Both return the bytes for the server, and raise RTMPError, after which the filter must not be used.
     """
 
     __slots__ = (
-        *("_begins", "_chunk_stream", "_command_chunk_size", "_command_stream"),
-        *("_from", "_kept", "_kept_bytes", "_out", "_replaced", "command"),
+        *("_at", "_begins", "_chunk_stream", "_command_chunk_size", "_command_stream"),
+        *("_from", "_kept", "_kept_bytes", "_out", "_replaced", "_stored", "_stored_bytes"),
+        "command",
     )
 
     def __init__(self) -> None:
         super().__init__(_LIMITS, _SKIPPED)
-        # The command that waits for its decision.
+        # The command or data that waits for its decision, and what the client has sent since.
         self.command: Message | None = None
+        self._stored: list[bytes] = []
+        self._stored_bytes = 0
         # The chunk stream of the unfinished or waiting command, and the chunk size at its beginning.
         self._command_stream: int | None = None
         self._command_chunk_size = 0
@@ -64,6 +79,8 @@ class CommandFilter(ChunkReader):
         self._kept: list[tuple[bool, bytes]] = []
         self._kept_bytes = 0
         self._out: list[bytes] = []
+        # The number of bytes of ``_rest`` that have been processed.
+        self._at = 0
         # Where the bytes begin that have been processed, and are neither in ``_kept`` nor in ``_out``.
         self._from = 0
         # The current chunk: its chunk stream, and whether a message begins with it.
@@ -75,6 +92,9 @@ class CommandFilter(ChunkReader):
     def receive(self, data: bytes, now: float) -> bytes:
         """Process bytes from the client, up to the end of the next command."""
         self._give_credit(len(data), now)
+        if self.command is not None:
+            self._store(data)
+            return b""
         self._rest += data
         return self._proceed()
 
@@ -91,11 +111,21 @@ class CommandFilter(ChunkReader):
         self._kept = []
         self._kept_bytes = 0
         self.command = self._command_stream = None
+        if self._stored:
+            self._rest += b"".join(self._stored)
+            self._stored = []
+            self._stored_bytes = 0
         return self._proceed()
 
+    def _store(self, data: bytes) -> None:
+        self._stored_bytes += len(data)
+        if self._stored_bytes > _STORED_BYTES:
+            raise RTMPError("too many bytes behind a command that waits")
+        self._stored.append(data)
+
     def _proceed(self) -> bytes:
-        data, at = self._rest, 0
-        self._from = 0
+        data, at = self._rest, self._at
+        self._from = at
         while self.command is None:
             stream = self._current
             if stream is None:
@@ -113,7 +143,11 @@ class CommandFilter(ChunkReader):
                 break
             self._take_end(stream)
         self._move(data, at)
-        self._rest = data[at:]
+        if self.command is None:
+            self._rest, self._at = data[at:], 0
+        else:
+            # Not cut for each of many commands that have come together.
+            self._at = at
         out, self._out = self._out, []
         return b"".join(out)
 
@@ -158,8 +192,9 @@ class CommandFilter(ChunkReader):
         if self._begins and self._chunk_stream in self._replaced:
             self._replaced.remove(self._chunk_stream)
             return _with_length(stream, header[:basic_bytes]) if chunk_format > 1 else None
-        if chunk_format == 3 and stream.extended and len(header) == basic_bytes:
-            return header + stream.field.to_bytes(4, "big")
+        if chunk_format == 3 and stream.extended:
+            repeated = header[:basic_bytes] + stream.field.to_bytes(4, "big")
+            return None if header == repeated else repeated
         return None
 
     def _take_end(self, stream: ChunkStream) -> None:

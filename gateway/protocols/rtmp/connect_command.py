@@ -78,7 +78,8 @@ class ConnectCommand:
             "app": self.text("app"),
             "host": host["name"] if host else "",
             "page_url": self.text("pageUrl"),
-            "server": server,
+            # Without the scheme of a server that is not reached by plain RTMP.
+            "server": server.rpartition("/")[2],
             "swf_url": self.text("swfUrl"),
             "tc_url": url,
         }

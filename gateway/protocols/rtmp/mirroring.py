@@ -162,6 +162,8 @@ class MirrorReader:
         return stream_number(command.argument(0)) == stream_id
 
     def _take_down(self, message: Message) -> None:
+        if self._is_published:
+            return
         command = read_command(message) if self._asked is not None else None
         if command is None or self._asked is None or command.name != "onStatus":
             return

@@ -186,6 +186,17 @@ def send_all(messages: list[Message]) -> None:
             "another name",
         ),
         ([message("connect", 1, {"tcUrl": "x"})], "without one application"),
+        (
+            [message("connect", 1, {"app": "open", "tcUrl": "rtmp://h/secret"})],
+            "another application in its URL",
+        ),
+        ([message("connect", 1, {"app": "open", "tcUrl": "rtmp://h"})], "another application"),
+        *(
+            ([CONNECTING, Message(kind, prefix + amf0.encode(name, "cam"), 1)], "data with")
+            for kind, prefix in ((MessageType.DATA, b""), (MessageType.DATA_AMF3, b"\0"))
+            for name in ("publish", "PLAY", "connect", "releaseStream", "publish\0x", 5.0)
+        ),
+        ([CONNECTING, Message(MessageType.DATA_AMF3, amf0.encode("x"), 1)], "without a format"),
         ([message("connect", 1, None)], "without one application"),
         ([Message(MessageType.COMMAND, b"")], "without name"),
     ],
@@ -195,6 +206,28 @@ def test_what_servers_may_understand_differently_is_an_error(
 ) -> None:
     with pytest.raises(RTMPError, match=cause):
         send_all(messages)
+
+
+def test_a_connect_with_two_urls_is_an_error() -> None:
+    url = b"\0\5tcUrl" + amf0.encode("rtmp://h/live")
+    app = b"\0\3app" + amf0.encode("live")
+    payload = amf0.encode("connect", 1.0) + b"\x03" + app + url + url + b"\0\0\x09"
+    with pytest.raises(RTMPError, match="another application"):
+        Conversation().send(Message(MessageType.COMMAND, payload))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Message(MessageType.DATA, amf0.encode("@setDataFrame", "onMetaData", {"width": 1.0}), 1),
+        Message(MessageType.DATA_AMF3, b"\0" + amf0.encode("chat", "hello"), 1),
+    ],
+)
+def test_data_passes_unchanged_and_unasked(data: Message) -> None:
+    conversation = connected()
+    assert conversation.send(data) is None
+    messages = ChunkReader().feed(conversation.passed[HANDSHAKE_BYTES:])
+    assert messages[-1] == data
 
 
 def test_a_connect_with_two_applications_is_an_error() -> None:

@@ -114,8 +114,21 @@ def test_a_missing_extended_timestamp_is_added() -> None:
     assert filtered(strict.replace(header + field, header), 100) == strict
 
 
+def test_a_repeated_timestamp_becomes_the_repeated_field() -> None:
+    """SRS takes four bytes that are not the field for payload, and the end of the payload for a header."""
+    first = media(10, 1000)
+    header = bytes([1 << 6 | 6]) + b"\xff\xff\xff" + (200).to_bytes(3, "big") + bytes([first.type])
+    field = LONG_AGO.to_bytes(4, "big")
+    timestamp = (LONG_AGO + 1000).to_bytes(4, "big")
+    begin = written(first) + header + field + bytes(128)
+    passed = filtered(begin + bytes([3 << 6 | 6]) + timestamp + bytes(72), 1000)
+    assert passed == begin + bytes([3 << 6 | 6]) + field + bytes(72)
+
+
 @pytest.mark.parametrize(
-    "message", [abort(3), Message(MessageType.AGGREGATE, bytes(20))], ids=["abort", "aggregate"]
+    "message",
+    [abort(3), *(Message(kind, bytes(20)) for kind in (MessageType.AGGREGATE, 16, 19))],
+    ids=["abort", "aggregate", "shared object of AMF3", "shared object"],
 )
 def test_messages_that_servers_understand_differently_are_errors(message: Message) -> None:
     with pytest.raises(RTMPError, match="which clients do not send"):
@@ -136,6 +149,15 @@ def test_media_within_an_unfinished_command_is_limited() -> None:
     between = written(set_chunk_size(1024), *[media(1024)] * 300)
     with pytest.raises(RTMPError, match="too many chunks"):
         commands.receive(between, 0.0)
+
+
+def test_what_is_stored_behind_a_waiting_command_is_limited() -> None:
+    commands = CommandFilter()
+    commands.receive(written(command("publish", "x")), 0.0)
+    for _ in range(32):
+        assert commands.receive(bytes(64 * 1024), 0.0) == b""
+    with pytest.raises(RTMPError, match="too many bytes behind"):
+        commands.receive(b"x", 0.0)
 
 
 def test_without_a_command_nothing_can_be_resumed() -> None:
