@@ -347,7 +347,7 @@ def main() -> None:
         closing(Generator(compile_generator(Path(folder)), cores)) as generator,
     ):
         compare_numbers(generator, cores)
-    with echo_server() as upstream, running(2, upstream) as (port, gateway):
+    with echo_server() as upstream, running(2, f"127.0.0.1:{upstream}") as (port, gateway):
         compare_workers(port, gateway)
 
 
