@@ -12,6 +12,7 @@ from gateway.errors import RequestRefused
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
+from gateway.upstreams.pool import Ready
 
 
 class Target(Protocol):
@@ -51,10 +52,18 @@ class Session(Protocol):
 class Connect(Protocol):
     """Connects a protocol, of the client at an address, to a server of the named upstreams, or of all if
     none is named; the key is the application. Returns the server's name. Raises ServiceUnavailable.
+
+    ``is_ready`` is awaited after each connect; the next server is tried if it raises HandshakeFailed.
     """
 
     def __call__(
-        self, protocol: Any, client: str, upstreams: tuple[str, ...] = (), key: str = "", /
+        self,
+        protocol: Any,
+        client: str,
+        upstreams: tuple[str, ...] = (),
+        key: str = "",
+        is_ready: Ready | None = None,
+        /,
     ) -> Awaitable[str]: ...
 
 

@@ -38,8 +38,9 @@ from gateway.protocols.rtmp.digest import ANSWER_RANDOM_BYTES
 from gateway.protocols.rtmp.digest_handshake import DigestClientHandshake, DigestServerHandshake
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ClientHandshake
 from gateway.tunnels.introducing import Means, Session, Target
-from gateway.tunnels.server_connection import ServerConnection
+from gateway.tunnels.server_connection import ServerAttempts, ServerConnection
 from gateway.tunnels.translating_transport import TranslatingTransport
+from gateway.upstreams.pool import HandshakeFailed
 
 _log = Logger()
 
@@ -56,7 +57,7 @@ class Introduction:
 
     __slots__ = (
         *("_candidates", "_closed", "_holds_writes", "_left", "_means", "_paused", "_producer"),
-        *("_reader", "_server", "_session", "_take", "_target", "_transport"),
+        *("_attempts", "_reader", "_session", "_take", "_target", "_transport"),
         *("_way", "_write_ended", "deadline", "high_water_bytes"),
     )
 
@@ -81,7 +82,7 @@ class Introduction:
         )
         # What happens to the client's bytes, by state.
         self._take: Callable[[bytes], None] = self._read
-        self._server: ServerConnection | None = None
+        self._attempts = ServerAttempts(self._server_handshake)
         # The server's transport, and how the client's bytes reach it, while they are passed on here.
         self._transport: Any = None
         self._way: Any = None
@@ -95,8 +96,8 @@ class Introduction:
     def expire(self) -> None:
         """``deadline`` has passed."""
         self.deadline = inf
-        if self._server is not None:
-            self._server.fail("the server has not completed its handshake in time")
+        if self._attempts.current is not None:
+            self._attempts.current.fail("the server has not completed its handshake in time")
         else:
             self._abandon("no connect in time")
 
@@ -192,27 +193,32 @@ class Introduction:
         application = None if connect is None else application_of(connect.text("app"))
         route = select(self._candidates, application)
         began = means.clock()
-        server = self._server = ServerConnection(self._server_handshake())
+        upstreams = route.upstreams if route else ()
         try:
             name = await means.connect(
-                *(server, self._session.address, route.upstreams if route else ()),
-                application or "",
+                *(self._attempts, self._session.address, upstreams, application or ""),
+                self._await_handshake,
             )
-            await self._await_handshake(server)
         except ServiceUnavailable as error:
             self._refuse(error)
             return
-        self._begin(server, name, route, means.clock() - began)
+        if self._attempts.current is not None:
+            self._begin(self._attempts.current, name, route, means.clock() - began)
 
-    async def _await_handshake(self, server: ServerConnection) -> None:
-        if self._closed:
-            server.abort()
+    async def _await_handshake(self) -> None:
+        """Wait for the handshake of the server that has accepted. Raises HandshakeFailed."""
+        server = self._attempts.current
+        if server is None or self._closed:
+            if server is not None:
+                server.abort()
             raise UpstreamUnavailable("the session has ended")
         self.deadline = self._means.clock() + self._means.limits.upstream_connect_s
         cause = await server.ready
         self.deadline = inf
+        if self._closed:
+            raise UpstreamUnavailable("the session has ended")
         if cause:
-            raise UpstreamUnavailable(cause)
+            raise HandshakeFailed(cause)
 
     def _begin(
         self, server: ServerConnection, name: str, route: Route | None, seconds: float
@@ -300,8 +306,8 @@ class Introduction:
         self._closed = True
         self._take = self._discard
         self._left(self)
-        if self._server is not None:
-            self._server.abort()
+        if self._attempts.current is not None:
+            self._attempts.current.abort()
         self._means.later(partial(self._target.connectionLost, Failure(error)))
 
     # Parts

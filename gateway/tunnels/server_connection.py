@@ -141,5 +141,35 @@ class ServerConnection:
             self.ready.callback("")
 
 
+@final
+@implementer(IProtocol)
+class ServerAttempts:
+    """Twisted's protocol for one server after the other, until one is ready. ``current``: the connection to
+    the last one that has accepted.
+    """
+
+    def __init__(self, handshake: Callable[[], ClientHandshake | None]) -> None:
+        self._handshake = handshake
+        self.current: ServerConnection | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.current = ServerConnection(self._handshake())
+        transport.protocol = self.current
+        self.current.makeConnection(transport)
+
+    def connectionMade(self) -> None:
+        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+
+    # Called by transports that keep the protocol that they were given.
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.current is not None:
+            self.current.dataReceived(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.current is not None:
+            self.current.connectionLost(reason)
+
+
 def _ignore() -> None:
     """What is called before ``begin``."""

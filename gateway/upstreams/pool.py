@@ -7,7 +7,7 @@ session is lost for certain. Those that the operator has drained or set down get
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any, Final, Protocol, final
 
@@ -33,11 +33,29 @@ from gateway.upstreams.member import Member
 
 _log = Logger()
 
+
 # The reason that is counted for a failed connect; "other" for any other error.
+class HandshakeFailed(ConnectError):
+    """A server has accepted a connection, and has not made the RTMP handshake; the text is the cause.
+
+    The connection ends by itself.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(string=cause)  # type: ignore[no-untyped-call]
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+Ready = Callable[[], Awaitable[None]]
+
 _REASONS: Final[Mapping[type, str]] = {
     ConnectRefused: "refused",
     ConnectTimedOut: "timeout",
     TCPTimedOutError: "timeout",
+    HandshakeFailed: "handshake",
 }
 
 
@@ -108,12 +126,14 @@ class Pool:
         client: str = "",
         upstreams: Sequence[str] = (),
         key: str = "",
+        is_ready: Ready | None = None,
     ) -> str:
         """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
         ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
         in this order; empty for all. ``key``: the application, if it is known, for servers that are chosen
-        by a hash; without it, they are chosen by the client's address.
+        by a hash; without it, they are chosen by the client's address. ``is_ready``: awaited after each
+        connect; if it raises HandshakeFailed, the server has failed too.
 
         Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
         as they may, and ResourcesExhausted if local resources are used up.
@@ -126,7 +146,7 @@ class Pool:
         )
         while (member := await self._take(request)) is not None:
             try:
-                await self._dial(member, protocol, client)
+                await self._dial(member, protocol, client, is_ready)
             except ConnectError as error:
                 self._failed(member, error)
             except ResourcesExhausted as error:
@@ -152,7 +172,9 @@ class Pool:
             has_waited = True
         return None
 
-    async def _dial(self, member: Member, protocol: IProtocol, client: str) -> None:
+    async def _dial(
+        self, member: Member, protocol: IProtocol, client: str, is_ready: Ready | None
+    ) -> None:
         """Connect to the server. Raises ConnectError, ResourcesExhausted."""
         began = self._clock()
         try:
@@ -168,6 +190,8 @@ class Pool:
         except BaseException:
             member.count.add(-1)
             raise
+        if is_ready is not None:
+            await is_ready()
         self._connected(member, self._clock() - began)
 
     def note_checks(self, states: Mapping[str, bool]) -> None:

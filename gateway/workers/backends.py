@@ -23,7 +23,7 @@ from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
 from gateway.upstreams.origin import listen_origin
-from gateway.upstreams.pool import Pool, Telemetry
+from gateway.upstreams.pool import Pool, Ready, Telemetry
 from gateway.upstreams.tls_client import ClientTLS
 from gateway.upstreams.waiting import WaitingLine
 from gateway.upstreams.website_connections import WebsiteConnections
@@ -101,14 +101,19 @@ class Backends:
         return await self.connect(protocol, "", (name,))
 
     async def connect(
-        self, tunnel: Any, client: str, upstreams: Sequence[str] = (), key: str = ""
+        self,
+        tunnel: Any,
+        client: str,
+        upstreams: Sequence[str] = (),
+        key: str = "",
+        is_ready: Ready | None = None,
     ) -> str:
         """Connect ``tunnel``, of the client at the address ``client``, to a media server, as
         ``Pool.connect`` does. Returns the server's name. Raises ServiceUnavailable.
         """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel, client, upstreams, key)
+        return await self.pool.connect(tunnel, client, upstreams, key, is_ready)
 
     def reload_certificates(self) -> None:
         """Read the files for TLS to media servers again. Raises ConfigurationError, after which the old

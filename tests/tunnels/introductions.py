@@ -29,6 +29,7 @@ from gateway.tunnels.introducing import Means
 from gateway.tunnels.relay_table import RelayTable
 from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
+from gateway.upstreams.pool import HandshakeFailed, Ready
 from tests.helpers.line import Line
 from tests.helpers.own_count import OwnCount
 
@@ -53,6 +54,9 @@ class Bench:
         self.ends: list[EndReason] = []
         self.refused: list[RequestRefused] = []
         self.opened = 0
+        # The number of servers, and the causes why some were not ready.
+        self.servers = 1
+        self.failures: list[str] = []
         self.soon: list[Callable[[], None]] = []
         self.observe: Callable[[Any], None] = lambda session: None
         means = Means(self._connect, LIMITS, self.clock, self.soon.append, bytes, self)
@@ -75,12 +79,27 @@ class Bench:
         self.refused.append(error)
 
     async def _connect(
-        self, protocol: Any, client: str, upstreams: tuple[str, ...] = (), key: str = ""
+        self,
+        protocol: Any,
+        client: str,
+        upstreams: tuple[str, ...] = (),
+        key: str = "",
+        is_ready: Ready | None = None,
     ) -> str:
         self.asked.append((client, upstreams, key))
-        dial: Deferred[str] = Deferred()
-        self.dials.append((protocol, dial))
-        return await dial
+        while True:
+            dial: Deferred[str] = Deferred()
+            self.dials.append((protocol, dial))
+            name = await dial
+            try:
+                if is_ready is not None:
+                    await is_ready()
+            except HandshakeFailed as error:
+                self.failures.append(str(error))
+                if len(self.failures) == self.servers:
+                    raise UpstreamUnavailable("no upstream server accepted") from None
+            else:
+                return name
 
     def accepts(self, room: float = float("inf"), with_handshake: bool = False) -> Line:
         """A server accepts the connection, and makes its handshake before anybody looks."""

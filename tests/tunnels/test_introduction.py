@@ -296,6 +296,30 @@ def test_a_server_that_makes_no_handshake_is_no_server(make: Make, does: str) ->
 
 
 @EACH
+@pytest.mark.parametrize("does", ["closes", "speaks otherwise", "says nothing"])
+def test_the_next_server_is_tried_after_one_that_makes_no_handshake(make: Make, does: str) -> None:
+    bench = Bench()
+    bench.servers = 2
+    client = connecting(make, bench, b"behind")
+    first = bench.accepts()
+    if does == "closes":
+        first.resets()
+    elif does == "speaks otherwise":
+        first.says(b"HTTP/1.1 400 Bad Request")
+    else:
+        bench.passes(LIMITS.upstream_connect_s + 0.1)
+    first.turn()
+    bench.turn()
+    assert first.closed
+    server, begin = bench.shakes_hands()
+    bench.turn()
+    assert server.received[begin:] == CONNECT + b"behind"
+    server.says(b"answer")
+    assert client.received[HANDSHAKE_BYTES:] == b"answer"
+    assert (len(bench.failures), bench.ends, bench.refused) == (1, [], [])
+
+
+@EACH
 @pytest.mark.parametrize("accepts", ["", "before", "with its handshake"])
 def test_a_client_that_leaves_before_its_server_is_ready_leaves_nothing(
     make: Make, accepts: str

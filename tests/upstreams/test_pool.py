@@ -22,7 +22,7 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
 from gateway.upstreams.group import Group
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import HandshakeFailed, Pool
 from tests.helpers.logged import logged
 from tests.upstreams.network import LOOPBACK, Network
 
@@ -85,6 +85,25 @@ def test_a_client_is_connected_to_the_next_server_after_a_timeout(network: Netwo
     pool = network.pool(living, silent, limits=Limits(upstream_connect_s=0.1))
     assert network.connect(pool) == str(living)
     assert network.connect(pool) == str(living)
+
+
+def test_a_client_gets_the_next_server_after_one_that_makes_no_handshake(
+    network: Network, lines: list[str]
+) -> None:
+    first, second = network.server(), network.server()
+    pool = network.pool(first, second, choose="first")
+    client = Protocol()
+
+    async def is_ready() -> None:
+        transport: Any = client.transport
+        if transport.getPeer().port == first.port:
+            transport.abortConnection()
+            raise HandshakeFailed("it says nothing")
+
+    assert network.result_of(pool.connect(client, is_ready=is_ready)) == str(second)
+    network.until(lambda: [member.sessions for member in pool.members] == [0, 1])
+    assert [each.up for each in pool.health()] == [False, True]
+    assert f"upstream {first} is down: it says nothing" in lines
 
 
 def test_without_a_working_server_the_open_is_refused_with_503(network: Network) -> None:

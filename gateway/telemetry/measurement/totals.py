@@ -23,7 +23,7 @@ LATENCIES: Final = (
 
 # Why a connect to a media server fails; "at_birth": it has closed the connection of a session that had just
 # begun.
-FAILURES: Final = ("refused", "timeout", "other", "at_birth")
+FAILURES: Final = ("refused", "timeout", "handshake", "other", "at_birth")
 
 
 @final
