@@ -64,6 +64,11 @@ def _check_callback(config: Config) -> Iterator[Problem]:
         return
     if not any((callback.on_connect, callback.on_publish, callback.on_play, callback.on_done)):
         yield Problem(("callback",), "no URL; set on_connect, on_publish, on_play or on_done")
+    if callback.timeout_s >= config.limits.stalled_write_s:
+        yield Problem(
+            ("callback", "timeout_s"),
+            f"{callback.timeout_s:g}: must be less than [limits] stalled_write_s; else sessions end first",
+        )
     if callback.on_done and not config.telemetry.enabled:
         yield Problem(
             ("callback", "on_done"),

@@ -400,6 +400,10 @@ def test_a_configuration_is_immutable() -> None:
             '[callback], key "on_play": "http://user:word@h/": expected a URL, such as',
         ),
         (
+            f'{LISTENER}[callback]\non_play = "http://h/"\ntimeout_s = 5\n[limits]\nstalled_write_s = 5',
+            '[callback], key "timeout_s": 5: must be less than [limits] stalled_write_s',
+        ),
+        (
             f'{LISTENER}[callback]\non_done = "http://h/"\n[telemetry]\nenabled = false',
             '[callback], key "on_done": requires telemetry',
         ),
