@@ -18,7 +18,7 @@ from attrs import frozen
 from tests.helpers.interop import secure
 from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
-from tests.helpers.interop.programs import Program, Programs, needs, until
+from tests.helpers.interop.programs import Program, Programs, squid, squid_folder, until
 from tests.helpers.interop.relay import How, Link, Relay, end
 from tests.helpers.interop.servers import (
     ANY_PORT,
@@ -262,17 +262,14 @@ def proxied(request: pytest.FixtureRequest, programs: Programs, far: int) -> int
 
 
 def start_squid(programs: Programs, far: int) -> int:
-    needs("squid")
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
-    folder = programs.new_folder("squid")
-    # Squid gives up root.
-    folder.chmod(0o777)
+    folder = squid_folder(programs)
     file = folder / "squid.conf"
     file.write_text(_SQUID.format(loopback=LOOPBACK, port=port, gateway=far, folder=folder))
-    squid = programs.start("squid", "-N", "-f", str(file))
-    until(lambda: _accepts(port) or not squid.running, "squid accepts connections")
-    assert squid.running, squid.log
+    program = programs.start(*squid(file))
+    until(lambda: _accepts(port) or not program.running, "squid accepts connections")
+    assert program.running, program.log
     return port
 
 

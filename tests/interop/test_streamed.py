@@ -28,7 +28,7 @@ from tests.helpers.interop.clients import (
     url,
 )
 from tests.helpers.interop.clips import Packet, make_large_clip, make_long_clip, packets_of_media
-from tests.helpers.interop.programs import Programs, needs, until
+from tests.helpers.interop.programs import Programs, needs, squid, squid_folder, until
 from tests.helpers.interop.secure import SECURE, make_authority, start
 from tests.helpers.interop.servers import LOOPBACK, run_nginx, start_gateway
 from tests.helpers.interop.tap import Tap
@@ -396,14 +396,10 @@ def test_players_behind_squid_get_whole_answers(
     packets: list[Packet],
 ) -> None:
     port = _free_port()
-    folder = programs.new_folder("squid")
-    # squid gives up root for a user of its own.
-    folder.chmod(0o777)
-    for parent in list(folder.parents)[:3]:
-        parent.chmod(0o755)
+    folder = squid_folder(programs)
     path = folder / "squid.conf"
     path.write_text(_SQUID.format(listen=f"{LOOPBACK}:{port}", folder=folder))
-    programs.start(needs("squid"), "-N", "-f", str(path))
+    programs.start(*squid(path))
     until(lambda: _answers(port), "squid listens")
     with tapped(port) as tap:
         proxy = {"http_proxy": f"http://{LOOPBACK}:{tap.port}", "no_proxy": ""}

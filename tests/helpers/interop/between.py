@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.helpers.interop.programs import Program, Programs, needs
+from tests.helpers.interop.programs import Program, Programs, needs, squid, squid_folder
 from tests.helpers.interop.servers import ROOT
 
 _TINYPROXY = """
@@ -70,18 +70,14 @@ def start_tinyproxy(programs: Programs, inside: tuple[str, ...], port: int, acce
 
 def start_squid(programs: Programs, inside: tuple[str, ...], port: int, access: str = "") -> None:
     """Start squid; it asks for ann's password, "secret", unless ``access`` says otherwise."""
-    folder = programs.new_folder("squid")
-    # squid gives up root for a user of its own.
-    folder.chmod(0o777)
-    for parent in list(folder.parents)[:3]:
-        parent.chmod(0o755)
+    folder = squid_folder(programs)
     check = folder / "check"
     check.write_text(_CHECK)
     check.chmod(0o755)
     access = access or _SQUID_BASIC.format(folder=folder)
     path = folder / "squid.conf"
     path.write_text(_SQUID.format(port=port, folder=folder, access=access))
-    programs.start(*inside, needs("squid"), "-N", "-f", str(path))
+    programs.start(*inside, *squid(path))
 
 
 async def _inspect(port: int, to_port: int, certificate: str) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
@@ -34,12 +35,32 @@ _LOOK_EVERY_S = 0.005
 _AGAIN_S = 0.5
 
 
+_squids = count()
+
+
+def squid_folder(programs: Programs) -> Path:
+    """A new folder that squid can use after it has given up root for a user of its own."""
+    folder = programs.new_folder("squid")
+    folder.chmod(0o777)
+    for parent in folder.parents:
+        if parent == Path(tempfile.gettempdir()):
+            break
+        parent.chmod(0o755)
+    return folder
+
+
 def needs(program: str) -> str:
     """The path of ``program``; the test is skipped if the program is not installed."""
     path = shutil.which(program, path=_PATH)
     if path is None:
         pytest.skip(f"{program} is not installed")
     return path
+
+
+def squid(configuration: Path) -> tuple[str, ...]:
+    """The command of squid in the foreground, with a name of its own for its shared memory."""
+    name = f"squid{os.getpid()}n{next(_squids)}"
+    return (needs("squid"), "-N", "-n", name, "-f", str(configuration))
 
 
 def until(condition: Callable[[], _Value], what: str, deadline_s: float = 30.0) -> _Value:
