@@ -47,8 +47,8 @@ _EXPECTED_ENDS = {
 }
 # Memory that the allocator keeps for later is not a leak.
 _MORE_MEMORY = 1.3
-# The descriptors of the connections between two workers, which stay open: one each way for commands, and one
-# each way for the connections that are passed on.
+# The descriptors of the connections between two workers, which stay open: one each way for commands, and
+# one each way for the connections that are passed on.
 _PEERS = 8
 
 
