@@ -14,7 +14,7 @@ from typing import Final, final
 from attrs import field, frozen
 
 from gateway.protocols.http import Fields
-from gateway.protocols.networks import Networks
+from gateway.protocols.networks import NO_NETWORKS, Networks
 
 
 class Action(Enum):
@@ -76,10 +76,6 @@ class Verdict:
 ALLOWED: Final = Verdict()
 
 
-# As the networks of a rule: every address matches.
-_EVERYWHERE: Final = Networks.of(())
-
-
 @frozen
 class AccessRule:
     """``application`` and ``stream`` are patterns with ``*``, ``?`` and ``[...]``. Without networks in
@@ -88,7 +84,7 @@ class AccessRule:
 
     allows: bool
     actions: frozenset[Action]
-    clients: Networks = _EVERYWHERE
+    clients: Networks = NO_NETWORKS
     application: str = "*"
     stream: str = "*"
 

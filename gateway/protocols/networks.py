@@ -59,6 +59,9 @@ class Networks:
         return (self.v4 if parsed.version == 4 else self.v6).holds(int(parsed))
 
 
+NO_NETWORKS: Final = Networks(_Masked(()), _Masked(()))
+
+
 @frozen
 class Admission:
     """The access rules of a listener."""

@@ -18,12 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
-from typing import Final, final
+from typing import final
 
 from attrs import field, frozen
 
 from gateway.protocols import templates
-from gateway.protocols.networks import Networks
+from gateway.protocols.networks import NO_NETWORKS, Networks
 
 
 @frozen
@@ -44,9 +44,6 @@ def _patterns(written: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(translate(each)) for each in written)
 
 
-_ALL: Final = Networks.of(())
-
-
 @frozen
 class Route:
     """A route: its conditions, and the names of its ``upstreams`` in the order of preference.
@@ -58,7 +55,7 @@ class Route:
     listeners: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     server_names: tuple[str, ...] = ()
-    clients: Networks = _ALL
+    clients: Networks = NO_NETWORKS
     applications: tuple[re.Pattern[str], ...] = field(default=(), converter=_patterns)
     rewriting: Mapping[str, str] = field(factory=dict)
 

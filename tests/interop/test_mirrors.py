@@ -60,7 +60,7 @@ def publishing(program: Program) -> bool:
 
 
 @pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
-def test_a_mirror_gets_every_packet_under_its_own_name(
+def test_a_mirror_gets_the_rest_of_the_stream_unchanged_under_its_own_name(
     programs: Programs,
     tmp_path: Path,
     nginx: Upstream,
@@ -90,7 +90,7 @@ def test_a_mirror_gets_every_packet_under_its_own_name(
         received, expected = player.packets(), main.packets()
         # It begins with the first keyframe after the mirror's acceptance.
         assert len(received) > len(expected) // 2
-        assert received[-1] == expected[-1]
+        assert received == expected[-len(received) :]
 
 
 def test_a_stream_that_the_main_server_refuses_is_not_mirrored(
@@ -104,7 +104,7 @@ def test_a_stream_that_the_main_server_refuses_is_not_mirrored(
         assert not any(b"publish" in bytes(link.up) for link in tap.links)
 
 
-def test_a_mirror_that_is_stopped_or_dead_delays_nothing(
+def test_a_mirror_that_says_nothing_delays_nothing(
     programs: Programs,
     tmp_path: Path,
     nginx: Upstream,
