@@ -27,11 +27,7 @@ _NGINX = """
 events {{ worker_connections 256; }}
 http {{
     access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
+    {temp_paths}
     upstream gateway {{ server {gateway}; keepalive 8; }}
     server {{
         listen {listen};

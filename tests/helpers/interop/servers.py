@@ -60,6 +60,12 @@ listen relay
 ANY_PORT = ("--listen", f"{LOOPBACK}:0")
 
 
+# In the folder of nginx's configuration, instead of that of the system.
+_TEMP_PATHS = " ".join(
+    f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+)
+
+
 def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
     """Start the gateway, and wait until it listens on a port that the system chose.
 
@@ -117,8 +123,8 @@ def start_nginx(
 def run_nginx(
     programs: Programs, configuration_text: str, port: int = 0, **values: object
 ) -> tuple[Program, int]:
-    """Start nginx with a configuration, in which ``{listen}`` is filled in besides ``values``, until it
-    serves; and its port, which is ``port`` unless that is 0.
+    """Start nginx with a configuration, in which ``{listen}`` and, for HTTP, ``{temp_paths}`` are filled in
+    besides ``values``, until it serves; and its port, which is ``port`` unless that is 0.
 
     nginx takes its listening socket from us, as it does from an older nginx when it is upgraded, since
     it cannot say which port the system chose.
@@ -129,7 +135,9 @@ def run_nginx(
         user = "root" if os.geteuid() == 0 else "nobody"
         configuration.write_text(
             _NGINX_HEAD.format(user=user)
-            + configuration_text.format(listen=f"{LOOPBACK}:{port}", **values)
+            + configuration_text.format(
+                listen=f"{LOOPBACK}:{port}", temp_paths=_TEMP_PATHS, **values
+            )
         )
         nginx = programs.start(
             "nginx",

@@ -23,11 +23,7 @@ http {{
     access_log off;
     sendfile on;
     client_max_body_size 0;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
+    {temp_paths}
     server {{
         listen {listen};
         root {root};
