@@ -32,6 +32,7 @@ address = "{loopback}:0"
 {more}
 """
 _ENDS_S = 20.0
+_WAYS = ("rtmpt", "rtmp")
 _SECRET = "0123456789abcdef"
 # Other addresses of this machine.
 _TRUSTED, _OTHER = "127.0.0.2", "127.0.0.3"
@@ -73,67 +74,67 @@ def code_of(status: Value) -> Value:
 # Rules
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 def test_a_rule_lets_only_its_networks_publish(
-    programs: Programs, tmp_path: Path, nginx: Upstream, stream: str, way: str
+    programs: Programs, tmp_path: Path, nginx: Upstream, stream: str
 ) -> None:
     program, port = start(programs, tmp_path, nginx.server, _PUBLISHERS)
     context = ssl.create_default_context()
-    with connected(way, port, context, "", _TRUSTED) as up:
-        talk = Talk(up)
-        assert code_of(talk.start("publish", stream)) == "NetStream.Publish.Start"
-        talk.end()
-    with connected(way, port, context, "", _OTHER) as up:
-        talk = Talk(up)
-        assert talk.start("publish", stream) == {
-            "level": "error",
-            "code": "NetStream.Publish.BadName",
-            "description": "not allowed to publish",
-        }
-    program.says("refused by access control")
-    assert sum(b"publish" in bytes(link.up) for link in nginx.tap.links) == 1
+    for way in _WAYS:
+        with connected(way, port, context, "", _TRUSTED) as up:
+            talk = Talk(up)
+            status = talk.start("publish", f"{stream}-{way}")
+            assert code_of(status) == "NetStream.Publish.Start"
+            talk.end()
+        with connected(way, port, context, "", _OTHER) as up:
+            talk = Talk(up)
+            assert talk.start("publish", f"{stream}-{way}") == {
+                "level": "error",
+                "code": "NetStream.Publish.BadName",
+                "description": "not allowed to publish",
+            }
+    until(lambda: program.log.count("refused by access control") == len(_WAYS), "both are logged")
+    assert sum(b"publish" in bytes(link.up) for link in nginx.tap.links) == len(_WAYS)
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 def test_ffmpeg_says_why_it_is_refused(
-    programs: Programs, tmp_path: Path, nginx: Upstream, clip: Path, stream: str, way: str
+    programs: Programs, tmp_path: Path, nginx: Upstream, clip: Path, stream: str
 ) -> None:
     _, port = start(programs, tmp_path, nginx.server, _PUBLISHERS)
-    publisher = publish(programs, clip, url(way, port, stream))
-    assert publisher.ends(_ENDS_S) != 0
-    assert "not allowed to publish" in publisher.log
-    player = FFmpegPlayer(programs, url(way, port, "hidden/x"))
-    assert player.program.ends(_ENDS_S) != 0
-    assert "not allowed to connect" in player.program.log
+    for way in _WAYS:
+        publisher = publish(programs, clip, url(way, port, stream))
+        assert publisher.ends(_ENDS_S) != 0
+        assert "not allowed to publish" in publisher.log
+        player = FFmpegPlayer(programs, url(way, port, "hidden/x"))
+        assert player.program.ends(_ENDS_S) != 0
+        assert "not allowed to connect" in player.program.log
 
 
 # Signed keys
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
-@pytest.mark.parametrize(("valid_s", "is_let_in"), [(60, True), (-1, False)])
 def test_a_signed_key_is_valid_until_it_expires(
-    *,
-    programs: Programs,
-    tmp_path: Path,
-    nginx: Upstream,
-    clip: Path,
-    stream: str,
-    way: str,
-    valid_s: int,
-    is_let_in: bool,
+    programs: Programs, tmp_path: Path, nginx: Upstream, clip: Path, stream: str
 ) -> None:
     secrets = tmp_path / "secrets"
     secrets.write_text(f"# for encoders\n{_SECRET}\n")
     secrets.chmod(0o600)
     _, port = start(programs, tmp_path, nginx.server, f'[stream_keys]\nsecrets_file = "{secrets}"')
+    for way in _WAYS:
+        valid = publish(
+            programs, clip, signed(way, port, f"{stream}-{way}", 60), in_real_time=False
+        )
+        assert valid.ends(_ENDS_S) == 0
+        expired = publish(programs, clip, signed(way, port, f"{stream}-{way}", -1))
+        assert expired.ends(_ENDS_S) != 0
+        assert "the key has expired" in expired.log
+
+
+def signed(way: str, port: int, stream: str, valid_s: int) -> str:
+    """The address of ``stream`` with a key for publishing."""
     application, _, name = stream.partition("/")
     expires = str(int(time()) + valid_s)
     token = sign(_SECRET.encode(), Action.PUBLISH, application, name, expires)
-    to = url(way, port, f"{stream}?expires={expires}&token={token}")
-    publisher = publish(programs, clip, to, in_real_time=False)
-    assert (publisher.ends(_ENDS_S) == 0) is is_let_in
-    assert ("the key has expired" in publisher.log) is not is_let_in
+    return url(way, port, f"{stream}?expires={expires}&token={token}")
 
 
 # Callbacks
@@ -220,15 +221,15 @@ def test_a_redirected_publish_has_the_new_name(
         assert len(received) >= len(packets) - (LOST_BY_FFMPEG if way == "rtmpt" else 0) - 1
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 def test_a_callback_refuses(
-    programs: Programs, tmp_path: Path, nginx: Upstream, clip: Path, stream: str, way: str
+    programs: Programs, tmp_path: Path, nginx: Upstream, clip: Path, stream: str
 ) -> None:
     with closing(CallbackServer(lambda _: (403, ""))) as callbacks:
         _, port = start(programs, tmp_path, nginx.server, configured(callbacks, "publish"))
-        publisher = publish(programs, clip, url(way, port, stream))
-        assert publisher.ends(_ENDS_S) != 0
-        assert "refused by the server's rules" in publisher.log
+        for way in _WAYS:
+            publisher = publish(programs, clip, url(way, port, stream))
+            assert publisher.ends(_ENDS_S) != 0
+            assert "refused by the server's rules" in publisher.log
 
 
 @pytest.mark.parametrize(

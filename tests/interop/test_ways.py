@@ -53,9 +53,21 @@ def authority(tmp_path: Path) -> Authority:
     return make_authority(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def lasting() -> dict[str, Gateway]:
+    """The gateways that ``secure`` has started, by their servers."""
+    return {}
+
+
 @pytest.fixture
-def secure(programs: Programs, upstream: Upstream, authority: Authority) -> Gateway:
-    return start(programs, [authority.certify("site.pem", NAME)], upstream.server)
+def secure(
+    lasting_programs: Programs, lasting: dict[str, Gateway], upstream: Upstream, tmp_path: Path
+) -> Gateway:
+    """A gateway in front of ``upstream``, which serves all tests."""
+    if upstream.server not in lasting:
+        certificate = make_authority(tmp_path).certify("site.pem", NAME)
+        lasting[upstream.server] = start(lasting_programs, [certificate], upstream.server)
+    return lasting[upstream.server]
 
 
 @pytest.mark.parametrize("way", WAYS)
