@@ -69,6 +69,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.Host: _strings(values.HOST_NAME.pattern),
     values.MirrorApplication: _strings(values.APPLICATION_NAME.pattern),
     values.Pattern: _strings(values.NAME_PATTERN.pattern),
+    values.PublicPort: _strings(values.PUBLIC_PORT.pattern),
     values.HttpUrl: _strings(r"https?://[!-~]+"),
     values.IPAddress: _strings(r"[0-9A-Fa-f:.]+(%.+)?"),
     values.ServerName: _strings(r"[^/\[\]]+"),

@@ -56,6 +56,24 @@ class AddressDenied(RequestRefused):
     status = 403
 
 
+class ForeignOrigin(RequestRefused):
+    """A web page of another site has sent a request of the port test."""
+
+    status = 403
+
+
+class MethodNotAllowed(RequestRefused):
+    """The resource has no such method."""
+
+    status = 405
+
+
+class RateExceeded(RequestRefused):
+    """A client, or all of them, use the port test more often than its limits allow."""
+
+    status = 429
+
+
 class NotFound(RequestRefused):
     """No resource has this target."""
 

@@ -15,7 +15,7 @@ from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.route_checks import check_routes
 from gateway.configuration.sections import Config, Upstream
-from gateway.configuration.values import MOST_SERVERS
+from gateway.configuration.values import MOST_PUBLIC_PORTS, MOST_SERVERS
 from gateway.protocols.limits import Limits
 
 T = TypeVar("T")
@@ -44,6 +44,18 @@ def _check_replace_publisher(config: Config) -> Iterator[Problem]:
         yield Problem(
             ("tunnel", "replace_publisher"),
             "requires telemetry, which reads stream names; set [telemetry] enabled = true",
+        )
+
+
+def _check_port_test(config: Config) -> Iterator[Problem]:
+    ports = config.port_test.public_ports
+    if len(ports) > MOST_PUBLIC_PORTS:
+        yield Problem(
+            ("port_test", "public_ports"), f"more than {MOST_PUBLIC_PORTS} ports; remove some"
+        )
+    for index, port in _repeated(ports):
+        yield Problem(
+            ("port_test", "public_ports", index), f"{quoted(port)} is listed twice; remove one"
         )
 
 
@@ -265,6 +277,7 @@ def _check_limits(config: Config) -> Iterator[Problem]:
 _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_listener_options,
     _check_replace_publisher,
+    _check_port_test,
     _check_access,
     _check_callback,
     _check_listeners,

@@ -38,6 +38,7 @@ from gateway.configuration.values import (
     Pattern,
     PeerAddress,
     ProxyProtocol,
+    PublicPort,
     SecondPublisher,
     ServerName,
     StreamAction,
@@ -225,6 +226,16 @@ class Website:
 
 
 @frozen
+class PortTest:
+    """``[port_test]``: the page ``/port-test`` and its loop-back. ``public_ports``: empty for those of the
+    listeners.
+    """
+
+    enabled: bool = False
+    public_ports: tuple[PublicPort, ...] = ()
+
+
+@frozen
 class Tunnel:
     """``[tunnel]``: the behaviour of RTMPT sessions."""
 
@@ -309,6 +320,7 @@ class Config:
     routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
     tls: Tls = Tls()
     website: Website | None = None
+    port_test: PortTest = PortTest()
     mirrors: tuple[Mirror, ...] = field(default=(), metadata={"key": "mirror"})
     access: tuple[AccessRule, ...] = ()
     stream_keys: StreamKeys | None = None

@@ -62,6 +62,8 @@ Template = NewType("Template", str)
 WorkerCount = NewType("WorkerCount", int)
 # An http or https URL, without user and password.
 HttpUrl = NewType("HttpUrl", str)
+# A public port of the gateway, as "http:80" or "https:443".
+PublicPort = NewType("PublicPort", str)
 # A pattern for the names of applications or streams, with the wildcards *, ? and [...].
 Pattern = NewType("Pattern", str)
 # The application at a mirror.
@@ -87,6 +89,8 @@ ONE_WORKER_A_CORE: Final = WorkerCount(0)
 MOST_WORKERS: Final = 32
 # Those of several generations of workers must fit into the shared memory.
 MOST_SERVERS: Final = 256
+# The page of the port test tests all of them at once.
+MOST_PUBLIC_PORTS: Final = 16
 LOG_LEVELS: Final[tuple[str, ...]] = get_args(LogLevel)
 # PROTOCOL.md, Held idle: how long Flash Media Server holds an idle with its settings of these names.
 LATENCIES: Final[Mapping[str, Latency]] = {
@@ -106,6 +110,7 @@ CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
 # An upstream without a name has its number, so a name cannot begin with a digit.
 UPSTREAM_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+PUBLIC_PORT: Final = re.compile(r"https?:([1-9][0-9]{0,4})")
 UPSTREAM_REFERENCE: Final = re.compile(rf"{UPSTREAM_NAME.pattern}|[1-9][0-9]{{0,2}}")
 
 
@@ -135,6 +140,14 @@ def parse_http_url(value: object) -> HttpUrl:
             if parts.scheme in ("http", "https") and is_server:
                 return HttpUrl(value)
     raise ValueError(f'{quoted(value)}: expected a URL, such as "http://127.0.0.1:8000/publish"')
+
+
+def parse_public_port(value: object) -> PublicPort:
+    """A scheme and a port."""
+    match = PUBLIC_PORT.fullmatch(value) if isinstance(value, str) else None
+    if match is not None and int(match[1]) <= 0xFFFF:
+        return PublicPort(match[0])
+    raise ValueError(f'{quoted(value)}: expected "http:PORT" or "https:PORT", such as "https:443"')
 
 
 def parse_application(value: object) -> MirrorApplication:
@@ -257,6 +270,7 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     HttpUrl: parse_http_url,
     MirrorApplication: parse_application,
     Pattern: parse_pattern,
+    PublicPort: parse_public_port,
     IPAddress: parse_ip_address,
     ServerName: parse_server_name,
     HostPattern: parse_host_pattern,

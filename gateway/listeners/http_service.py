@@ -80,19 +80,26 @@ class BytesHandler(Protocol):
 
 
 class Forwarding(BytesHandler, Protocol):
-    """A request that is forwarded to the website."""
+    """A request that is forwarded to the website, or one of the port test."""
 
     def start(self) -> None:
-        """Start forwarding. Called once, after the connection's bytes have been handed over."""
+        """Start. Called once, after the connection's bytes have been handed over."""
 
 
 class Website(Protocol):
-    """Forwards HTTP requests that are not tunnel commands."""
+    """Handles HTTP requests that are not tunnel commands."""
 
     def forward(
         self, client: Any, reader: RequestReader, transport: Any, request: Request
     ) -> Forwarding:
-        """Forward a request whose head has been read. Raises BadRequest."""
+        """The handler of a request whose head has been read. Raises BadRequest."""
+
+
+class PortTest(Website, Protocol):
+    """Answers the requests of the port test."""
+
+    def serves(self, target: bytes) -> bool:
+        """Whether a request with this target is one."""
 
 
 class Connections(Protocol):
@@ -113,6 +120,7 @@ class HTTPService:
     clock: Callable[[], float]
     later: Callable[[Callable[[], None]], object]
     website: Website | None = None
+    port_test: PortTest | None = None
     # Limit on the incomplete request bodies of all connections together.
     bodies_bytes: int = 1 << 30
     waiting_bytes: int = 0

@@ -3,8 +3,8 @@
 Requests are processed one at a time. Behind a pending response, later requests are still processed, up to
 a limit, because the missing command of a session may be among them. A request that is not a tunnel command
 is forwarded to the website, if one is configured, after all earlier responses have been written; it
-answers for the connection until it has finished. A body that no session would accept is refused before it
-is received.
+answers for the connection until it has finished. So does a request of the port test, if that is enabled.
+A body that no session would accept is refused before it is received.
 
 This module does not interpret the RTMP bytes of a session, and never ends one.
 """
@@ -137,8 +137,7 @@ class RequestProcessing(OrderedResponses):
             self._phase_deadline = 0.0
             self._command = command_of(self._reader.method, self._reader.target)
             self._answers = response_heads(fields.version, fields.persistent)
-        website = self._service.website
-        if self._command is None and website is not None:
+        if self._command is None and (website := self._website()) is not None:
             if not self._pending and not isinstance(self._transport, ClosedTransport):
                 self._forward(website, fields)
             return False
@@ -169,7 +168,7 @@ class RequestProcessing(OrderedResponses):
         if self._is_blocked():
             return True
         is_known = self._fields is not None and self._command is None
-        return is_known and self._service.website is not None
+        return is_known and self._website() is not None
 
     # Incomplete requests
 
@@ -273,20 +272,28 @@ class RequestProcessing(OrderedResponses):
             return Ingress("rtmpt", self._listener)
         return Ingress("rtmpts", self._listener, getattr(self._transport, "server_name", ""))
 
-    # Requests for the website
+    # Requests for the website, and of the port test
+
+    def _website(self) -> Website | None:
+        """What handles the request, which is not a tunnel command; None if nothing does."""
+        test = self._service.port_test
+        if test is not None and test.serves(self._reader.target):
+            return test
+        return self._service.website
 
     def _forward(self, website: Website, fields: Fields) -> None:
         self._fields = None
         self._phase_deadline = 0.0
         is_trusted = self._proxies is not None
-        request = Request(
-            self._reader.method, self._reader.target, fields, self.address, self._secure, is_trusted
-        )
         try:
-            self._client_of(fields)
+            client = self._client_of(fields)
         except AddressDenied as error:
             self.forwarded(error, self._reader.in_body)
             return
+        request = Request(
+            *(self._reader.method, self._reader.target, fields, self.address, self._secure),
+            *(is_trusted, client),
+        )
         forwarding = website.forward(self, self._reader, self._transport, request)
         self._handler = forwarding
         forwarding.start()

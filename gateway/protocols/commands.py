@@ -38,7 +38,7 @@ def command_of(method: bytes, target: bytes) -> Command | None:
     if method != b"POST":
         return None
     if target[:1] != b"/":
-        target = _path_of_absolute_form(target)
+        target = path_of(target)
     parts = target.split(b"/")
     if len(parts) == 4:
         _, word, session_id, digits = parts
@@ -51,7 +51,8 @@ def command_of(method: bytes, target: bytes) -> Command | None:
     return _FIXED.get(target)
 
 
-def _path_of_absolute_form(target: bytes) -> bytes:
+def path_of(target: bytes) -> bytes:
+    """The path of a target in absolute form; empty if it has another form."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return b""

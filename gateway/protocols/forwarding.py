@@ -57,7 +57,7 @@ class Request:
     """A request for the website.
 
     ``address``: the connection's peer, or "". ``secure``: whether the connection is TLS. ``is_trusted``:
-    whether the peer is a trusted proxy.
+    whether the peer is a trusted proxy. ``client``: the client's address, which such a proxy has named.
     """
 
     method: bytes
@@ -66,6 +66,7 @@ class Request:
     address: str
     secure: bool
     is_trusted: bool = False
+    client: str = ""
 
     @property
     def has_body(self) -> bool:

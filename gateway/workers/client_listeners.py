@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, final
 
-from gateway.addresses import ListenAddress
+from gateway.addresses import ListenAddress, TcpAddress
 from gateway.configuration.sections import Config
 from gateway.configuration.sections import Listener as ListenerConfig
 from gateway.descriptors import descriptors as open_descriptors
@@ -67,11 +67,15 @@ class ClientListeners:
         self._makers: list[Callable[[str, bool], HTTPConnection]] = []
         # TCP addresses of the open sockets, with the ports that the system has chosen.
         self.addresses: list[ListenAddress] = []
+        # The listeners, and the TCP addresses of each one's socket.
+        self.places: list[tuple[ListenerConfig, list[TcpAddress]]] = []
 
     def adopt(self, descriptors: Sequence[int]) -> list[Any]:
         """Adopt the supervisor's sockets, one for each listener; returns Twisted's ports."""
         return [
-            self._started(adopt(self._reactor, descriptor, Listener(self._new_state(listener))))
+            self._started(
+                listener, adopt(self._reactor, descriptor, Listener(self._new_state(listener)))
+            )
             for listener, descriptor in zip(self._configuration.listeners, descriptors, strict=True)
         ]
 
@@ -79,9 +83,11 @@ class ClientListeners:
         state = self._states[str(listener.address)] = self._state(listener)
         return state
 
-    def _started(self, port: Any) -> Any:
+    def _started(self, listener: ListenerConfig, port: Any) -> Any:
         port.stopReading()
-        self.addresses += places_of(port)
+        places = places_of(port)
+        self.addresses += places
+        self.places.append((listener, places))
         return port
 
     def _state(self, listener: ListenerConfig) -> ListenerState:

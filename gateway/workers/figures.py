@@ -18,7 +18,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.births import BirthWatch
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
-from gateway.telemetry.exposition.sources import Sources, UpstreamHealth
+from gateway.telemetry.exposition.sources import PortTestCounts, Sources, UpstreamHealth
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.logs.access_log import AccessLog
 from gateway.telemetry.logs.refusals import RefusalLog
@@ -97,8 +97,13 @@ class WorkerFigures:
             callbacks.results if callbacks is not None else {},
             mirrors or {},
         )
+        self._sources = sources
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
         self.session_metrics = SessionCollector(self.sessions, settings.session_series)
+
+    def watch_port_test(self, counts: Callable[[], PortTestCounts]) -> None:
+        """Expose the counts of the port test."""
+        self._sources.port_test = counts
 
     def open_logs(self) -> None:
         """Must be called before the first session, as the user who writes. Raises ConfigurationError."""

@@ -41,7 +41,7 @@ class SessionTables:
         later: Callable[[Callable[[], None]], None],
     ) -> None:
         limits, tunnel = configuration.limits, configuration.tunnel
-        ids = SessionIds(configuration.node.id, place.number, os.urandom)
+        ids = self.ids = SessionIds(configuration.node.id, place.number, os.urandom)
         self.router = Router(
             routes_of(configuration),
             Means(backends.connect, limits, monotonic, later, os.urandom, telemetry),

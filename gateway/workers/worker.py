@@ -33,6 +33,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
+from gateway.tunnels.ids import SessionIds
 from gateway.upstreams.mirrors import Mirrors
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.access import Access
@@ -47,6 +48,7 @@ from gateway.workers.peering.offers import OfferLinks
 from gateway.workers.peering.owner import PeerServer
 from gateway.workers.peering.taking import TakingSocket
 from gateway.workers.place import Place
+from gateway.workers.port_test import WorkerPortTest
 from gateway.workers.session_tables import SessionTables
 from gateway.workers.successor import Successor
 from gateway.workers.view import WorkerView
@@ -109,6 +111,7 @@ class Worker:
             *(self._access, self._mirrors, self.figures.sessions, self._call_soon),
         )
         self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
+        self._port_test = self._make_port_test(tables.ids)
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._make_http_service(), self._relays, self._certificates),
@@ -130,6 +133,16 @@ class Worker:
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
 
+    def _make_port_test(self, ids: SessionIds) -> WorkerPortTest | None:
+        if not self._configuration.port_test.enabled:
+            return None
+        made = WorkerPortTest(
+            *(self._configuration, ids, self._peers.find, monotonic, self._call_soon),
+            self._place.workers,
+        )
+        self.figures.watch_port_test(made.counts)
+        return made
+
     def _make_http_service(self) -> HTTPService:
         limits, web = self._configuration.limits, self._backends.web
         return HTTPService(
@@ -139,6 +152,7 @@ class Worker:
             monotonic,
             self._call_soon,
             None if web is None else Website(web, limits, monotonic),
+            None if self._port_test is None else self._port_test.service,
             bodies_bytes=int(self._buffers_bytes * _BODIES_SHARE) // self._place.workers,
             serials=count(self._place.first_connection),
         )
@@ -148,6 +162,8 @@ class Worker:
         open_file_limit.raise_limit(self._configuration.limits)
         own = len(self._configuration.listeners)
         self._ports += self._listeners.adopt(self._place.sockets[:own])
+        if self._port_test is not None:
+            self._port_test.show(self._listeners.places)
         for socket in self._place.sockets[own:]:
             self._node_port = adopt(self._reactor, socket, self._nodes.factory())
             self._node_port.stopReading()
@@ -184,12 +200,18 @@ class Worker:
     def _find_here(self, session_id: bytes) -> Any:
         """The session of this worker, or of another worker of this node. Raises UnknownSession."""
         try:
-            return self._sessions.find_own(session_id)
+            return self._find_own(session_id)
         except UnknownSession:
             return self._peers.find_here(session_id)
 
+    @property
+    def _find_own(self) -> Callable[[bytes], Any]:
+        """The function that finds sessions of this worker. Raises UnknownSession."""
+        find = self._sessions.find_own
+        return find if self._port_test is None else self._port_test.finder(find)
+
     def _listen_for_peers(self) -> None:
-        server = PeerServer(self._sessions.find_own, monotonic)
+        server = PeerServer(self._find_own, monotonic)
         path = UnixAddress(self._place.socket_path)
         self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
         self._taking.listen()
@@ -260,6 +282,8 @@ class Worker:
         await self._close_ports(self._ports)
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
+        if self._port_test is not None:
+            self._port_test.stop()
         await self._access.finish()
         self.figures.close()
         self._backends.close()
@@ -338,6 +362,8 @@ class Worker:
         self.figures.loop.sample(now)
         self._connections.sweep(now)
         self._router.sweep(now)
+        if self._port_test is not None:
+            self._port_test.sweep(now)
         if self._drained is not None and self._is_drained():
             self.hurry()
         if self._retired is not None and self._is_drained() and not len(self._connections):

@@ -28,6 +28,16 @@ _BUILD: Final = {
     "twisted": version_of("Twisted"),
 }
 
+_PORT_TEST: Final = (
+    (
+        "requests",
+        "Requests of the port test: answered, refused, or refused because of its limits.",
+        ["resource", "outcome"],
+    ),
+    ("tunnels", "Tunnels to the port test's loop-back: opened, ended, or refused.", ["event"]),
+    ("bytes", "RTMP bytes that the loop-back has received (up) and sent (down).", ["direction"]),
+)
+
 
 @final
 class GatewayCollector(Collector):
@@ -59,6 +69,7 @@ class GatewayCollector(Collector):
         yield from self._nodes()
         yield from self._callbacks()
         yield from self._mirrors()
+        yield from self._port_test()
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",
@@ -197,6 +208,14 @@ class GatewayCollector(Collector):
             streams.add_metric([name, "waiting"], counts.waiting)
             failures.add_metric([name], counts.failures)
         yield from (streams, failures)
+
+    def _port_test(self) -> Iterator[Metric]:
+        counts = self._sources.port_test()
+        for name, help_text, labels in _PORT_TEST if counts else ():
+            family = CounterMetricFamily(f"{PREFIX}port_test_{name}", help_text, labels=labels)
+            for values, count in counts[name].items():
+                family.add_metric(values, count)
+            yield family
 
     def _event_loop(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(

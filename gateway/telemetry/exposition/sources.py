@@ -51,6 +51,10 @@ class UpstreamHealth:
         return silent_s(self.unanswered_s, self.heard_s)
 
 
+# Of the port test: by the name of the counter, the counts by their labels' values.
+PortTestCounts = Mapping[str, Mapping[tuple[str, ...], int]]
+
+
 class MirrorCounts(Protocol):
     """The figures of a mirror: its streams that are published, those that wait, and failed connections."""
 
@@ -69,6 +73,7 @@ class Sources:
     of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
     ``offered``: counts of connections offered to other workers, by outcome; empty if there are none.
     ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
+    ``port_test``: its counts; empty without a port test.
     """
 
     limits: Limits
@@ -83,3 +88,4 @@ class Sources:
     offered: Callable[[], Mapping[str, int]] = dict
     callbacks: Mapping[tuple[str, str], int] = {}
     mirrors: Mapping[str, MirrorCounts] = {}
+    port_test: Callable[[], PortTestCounts] = dict

@@ -1,19 +1,21 @@
 """Programs between a client and a gateway that disturb: TLS inspection, buffered answers, HTTP proxies.
 
 ``python -m tests.helpers.interop.between inspect|buffer PORT TO_PORT [PEM]`` listens on all addresses of
-its network namespace, and forwards to the port ``TO_PORT`` of its loop-back address.
+its network namespace, and forwards to the port ``TO_PORT`` of its loop-back address. With port 0 the system
+chooses one, which is printed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.helpers.interop.programs import Program, Programs, needs, squid, squid_folder
+from tests.helpers.interop.programs import Programs, needs, squid, squid_folder
 from tests.helpers.interop.servers import ROOT
 
 _TINYPROXY = """
@@ -48,17 +50,18 @@ while read -r line; do
     if [ "$line" = "ann secret" ]; then echo OK; else echo ERR; fi
 done
 """
+# Fields that the end of a body depends on, and those alone.
+_FRAMING = re.compile(rb"(?im)^(?:content-length|transfer-encoding|connection):[^\r]*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
-def start_between(programs: Programs, inside: tuple[str, ...], *words: str) -> Program:
-    """Start this module as a program behind the words ``inside``."""
+def start_between(programs: Programs, inside: tuple[str, ...], *words: str) -> int:
+    """Start this module as a program behind the words ``inside``. Returns its port."""
     program = programs.start(
         *(*inside, sys.executable, "-m", "tests.helpers.interop.between", *words),
         environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
     )
-    program.says("listening")
-    return program
+    return int(program.says("listening on port ").split()[0])
 
 
 def start_tinyproxy(programs: Programs, inside: tuple[str, ...], port: int, access: str) -> None:
@@ -107,7 +110,9 @@ async def _buffer(port: int, to_port: int) -> None:
 
 async def _serve(port: int, serve: object, context: ssl.SSLContext | None) -> None:
     server = await asyncio.start_server(serve, port=port, ssl=context)  # type: ignore[arg-type]
-    print("listening")
+    # With port 0, the system chooses another one for IPv6.
+    (bound,) = (each for each in server.sockets if each.family is socket.AF_INET)
+    print(f"listening on port {bound.getsockname()[1]} ")
     await server.serve_forever()
 
 
@@ -123,10 +128,17 @@ async def _copy_whole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = _LENGTH.search(head)
-            body = await (reader.readexactly(int(length[1])) if length else _chunks(reader))
+            fields = _FRAMING.sub(b"", head.partition(b"\r\n")[2])
+            is_empty = b" 204 " in head[:20]
+            body = b"" if is_empty else await _body(reader, length)
             status = head.partition(b"\r\n")[0]
-            writer.write(b"%s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+            length_field = b"Content-Length: %d\r\n" % len(body)
+            writer.write(b"%s\r\n%s%s%s" % (status, length_field, fields, body))
     writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, length: re.Match[bytes] | None) -> bytes:
+    return await (reader.readexactly(int(length[1])) if length else _chunks(reader))
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

@@ -32,15 +32,20 @@ def chromium() -> str:
 
 @final
 class Browser:
-    """One page. ``complaints`` are errors and warnings of its console, and what its policy blocked."""
+    """One page. ``complaints`` are errors and warnings of its console, and what its policy blocked.
 
-    def __init__(self, programs: Programs) -> None:
+    ``requests``: the addresses of all requests, once ``record_requests`` was called. ``options``: further
+    arguments of the program.
+    """
+
+    def __init__(self, programs: Programs, *options: str) -> None:
         profile = programs.new_folder("profile")
         self._program: Program = programs.start(
-            chromium(), *_OPTIONS, f"--user-data-dir={profile}", "about:blank"
+            chromium(), *_OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"
         )
         self._numbers = count(1)
         self.complaints: list[str] = []
+        self.requests: list[str] = []
         address = self._program.says("DevTools listening on ws://", _DEADLINE_S)
         self._open = ExitStack()
         self._socket = self._open.enter_context(connect(f"ws://{address}", max_size=None))
@@ -66,6 +71,10 @@ class Browser:
     def call(self, method: str, **parameters: Any) -> Any:
         """One command of the protocol, to the page."""
         return self._call(method, **parameters)
+
+    def record_requests(self) -> None:
+        """Note the address of each request from now on."""
+        self.call("Network.enable")
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         """Show the page on a screen of this size."""
@@ -122,5 +131,7 @@ class Browser:
         elif event.get("method") == "Log.entryAdded":
             if parameters["entry"]["level"] in ("error", "warning"):
                 self.complaints.append(str(parameters["entry"]))
+        elif event.get("method") == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
         elif event.get("method") == "Page.javascriptDialogOpening":
             self.complaints.append(f"a dialog: {parameters['message']}")
