@@ -229,8 +229,8 @@ def test_a_configuration_is_immutable() -> None:
         ),
         (f"{LISTENER}[[tunnel]]\n", "[tunnel]: only one table is allowed; write [ ] instead"),
         (
-            f"port = 80\n{LISTENER}",
-            "[port]: unknown key; known keys: workers, listener, upstream, route,",
+            f"tcp = 80\n{LISTENER}",
+            "[tcp]: unknown key; known keys: workers, listener, upstream, route,",
         ),
         (f"limits = 5\n{LISTENER}", "[limits]: 5: expected a table"),
         (f"{LISTENER}[[upstream]]\nservers = []", '[[upstream]] 1, key "servers": empty; list at'),
@@ -388,6 +388,22 @@ def test_a_configuration_is_immutable() -> None:
         (
             f'{LISTENER}[[mirror]]\nupstream = "x"\nto_application = "/live"',
             '[[mirror]] 1, key "to_application": "/live": expected the name',
+        ),
+        (
+            f'{LISTENER}[port_test]\npublic_ports = ["80"]',
+            '[port_test], key "public_ports", item 1: "80": expected "http:PORT" or "https:PORT"',
+        ),
+        (
+            f'{LISTENER}[port_test]\npublic_ports = ["https:65536"]',
+            '[port_test], key "public_ports", item 1: "https:65536": expected "http:PORT" or',
+        ),
+        (
+            f'{LISTENER}[port_test]\npublic_ports = ["http:80", "http:80"]',
+            '[port_test], key "public_ports", item 2: "http:80" is listed twice; remove one',
+        ),
+        (
+            f"{LISTENER}[port_test]\npublic_ports = {[f'http:{port}' for port in range(1, 18)]}",
+            '[port_test], key "public_ports": more than 16 ports; remove some',
         ),
         (f"{LISTENER}[stream_keys]", '[stream_keys], key "secrets_file": missing'),
         (f"{LISTENER}[callback]", "[callback]: no URL; set on_connect, on_publish"),

@@ -39,8 +39,9 @@ SESSION_S: Final = 30.0
 # Beside the handshake and measurements: a hundred pings, or more commands than any client sends.
 _UNMEASURED_BYTES: Final = 16 * 1024
 _LIMITS: Final = ChunkLimits(message_bytes=64 * 1024, assembling_bytes=128 * 1024, chunk_streams=8)
-# A measurement may be ahead of its rate by this: 0.1 s of it.
-_AHEAD_BYTES: Final = BYTES_PER_S // 10
+# A measurement may be ahead of its rate by this, and sends no more at once, even after a client has not
+# accepted data for a while: what the rate needs if ``due`` is called every 50 ms.
+_AHEAD_BYTES: Final = 8 * BLOCK_BYTES
 _SKIPPED: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA})
 
 
@@ -92,7 +93,8 @@ class LoopbackServer:
         if self._direction != DOWN:
             return b""
         blocks = []
-        while self._room(now) > 0 and self._measured_bytes < MEASURED_BYTES:
+        room = min(self._room(now), _AHEAD_BYTES, MEASURED_BYTES - self._measured_bytes)
+        for _ in range(int(room // BLOCK_BYTES)):
             blocks.append(self._writer.write(self._block))
             self._measured_bytes += BLOCK_BYTES
         return b"".join(blocks)
