@@ -13,7 +13,7 @@ _rtmpt_port_test() {
         --proxy | --timeout) return ;;
         *)
             if [[ $word == -* ]]; then
-                words="--help --way --proxy --ca --timeout --json"
+                words="--help --way --proxy --ca --timeout --throughput --json"
             fi
             ;;
     esac

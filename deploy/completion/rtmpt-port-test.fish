@@ -7,4 +7,5 @@ complete -c rtmpt-port-test -x -a 'rtmp rtmps rtmpt rtmpts' -l way -d 'try this 
 complete -c rtmpt-port-test -x -l proxy -d 'HTTP proxy, http://USER:PASSWORD@HOST:PORT, instead of that of the environment'
 complete -c rtmpt-port-test -r -F -l ca -d 'verify certificates by the authorities in this PEM file instead of those of the system'
 complete -c rtmpt-port-test -x -l timeout -d 'end after this time, by default 2.5'
+complete -c rtmpt-port-test -l throughput -d 'then measure the throughput of each tunnel that works, if the server is a gateway with port_test'
 complete -c rtmpt-port-test -l json -d 'print JSON instead of a table'

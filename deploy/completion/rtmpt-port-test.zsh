@@ -8,5 +8,6 @@ _arguments \
     '--proxy[HTTP proxy, http://USER:PASSWORD@HOST:PORT, instead of that of the environment]:URL:' \
     '--ca[verify certificates by the authorities in this PEM file instead of those of the system]:file:_files' \
     '--timeout[end after this time, by default 2.5]:seconds:' \
+    '--throughput[then measure the throughput of each tunnel that works, if the server is a gateway with port_test]' \
     '--json[print JSON instead of a table]' \
     '1:server:_hosts'

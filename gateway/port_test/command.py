@@ -26,7 +26,7 @@ from gateway.port_test.progress import REDRAW_S, Progress
 from gateway.port_test.proxies import Proxies, parse_proxy, proxies_of
 from gateway.port_test.report import document_of
 from gateway.port_test.table import report_of
-from gateway.port_test.trials import Plan, run_trials
+from gateway.port_test.trials import Plan, measure_throughput, run_trials
 from gateway.port_test.ways import DEFAULT_WAYS, MOST_WAYS, parse_target, parse_way
 from gateway.standard_output import failures_reported_by
 
@@ -82,6 +82,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=str(_TIMEOUT_S),
         help=f"end after this time, by default {_TIMEOUT_S}",
     )
+    parser.add_argument(
+        "--throughput",
+        action="store_true",
+        help="then measure the throughput of each tunnel that works,"
+        " if the server is a gateway with port_test",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
@@ -102,7 +108,7 @@ def _main(words: Sequence[str] | None) -> None:
     plan = _plan_of(arguments, parser)
     _prepare_output()
     began = monotonic()
-    trials = asyncio.run(_run(plan, quiet=arguments.json))
+    trials = asyncio.run(_run(plan, arguments.throughput, quiet=arguments.json))
     took_s = monotonic() - began
     with failures_reported_by(_NAME):
         if arguments.json:
@@ -176,18 +182,27 @@ def _prepare_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-async def _run(plan: Plan, *, quiet: bool) -> list[Trial]:
+async def _run(plan: Plan, measures: bool, *, quiet: bool) -> list[Trial]:
     if quiet or not sys.stdout.isatty():
-        return await run_trials(plan, lambda trials: None)
+        return await _try_all(plan, measures, lambda trials: None)
     size = shutil.get_terminal_size()
     progress = Progress(sys.stdout, size.columns, size.lines)
     shown: list[Trial] = []
     drawing = asyncio.create_task(_draw(progress, shown))
     try:
-        return await run_trials(plan, shown.extend)
+        return await _try_all(plan, measures, shown.extend)
     finally:
         drawing.cancel()
         progress.erase()
+
+
+async def _try_all(
+    plan: Plan, measures: bool, began: Callable[[Sequence[Trial]], None]
+) -> list[Trial]:
+    trials = await run_trials(plan, began)
+    if measures:
+        await measure_throughput(plan, trials)
+    return trials
 
 
 async def _draw(progress: Progress, trials: Sequence[Trial]) -> None:

@@ -1,9 +1,11 @@
-"""One RTMP connection over a carrier: handshake, connect, play, round trips, and watching of held idles."""
+"""One RTMP connection over a carrier: handshake, connect, play, round trips, held idles, throughput."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from math import inf
 from statistics import median
 from typing import Final
 
@@ -13,12 +15,16 @@ from gateway.port_test.carriers import Carrier
 from gateway.port_test.dialogue import Dialogue
 from gateway.port_test.held_idles import Answer, HeldIdles
 from gateway.port_test.observations import Kind, TrialFailed
+from gateway.protocols.port_test.measuring import BLOCK_BYTES, DOWN, UP
+from gateway.protocols.port_test.resources import SEND_BYTES
 from gateway.protocols.rtmp.handshake import VERSION
 
 # An odd number has a median; the first one may include the start of a server's process.
 _PINGS: Final = 3
 # Servers that answer pings do so at once. Some never do.
 _PINGS_S: Final = 0.6
+# Of a measurement in one send.
+_BLOCKS: Final = SEND_BYTES // BLOCK_BYTES
 
 
 class Conversation:
@@ -68,6 +74,33 @@ class Conversation:
         while _now() < end:
             await self._exchange(end)
 
+    async def measure_up(self, seconds: float) -> float | None:
+        """The throughput of sends, in bytes a second; None if the loop-back permits no measurement."""
+        if not await self._is_permitted(UP):
+            return None
+        noise = os.urandom(BLOCK_BYTES)
+        self._unsent += self._dialogue.grow_chunks()
+        began, sent = _now(), 0
+        while (took := _now() - began) < seconds:
+            self._unsent += b"".join(self._dialogue.block(noise) for _ in range(_BLOCKS))
+            sent += len(self._unsent)
+            await self._exchange(inf)
+        return sent / took
+
+    async def measure_down(self, seconds: float) -> float | None:
+        """The same of answers."""
+        if not await self._is_permitted(DOWN):
+            return None
+        began, received = _now(), 0
+        while (took := _now() - began) < seconds:
+            received += await self._exchange(inf)
+        return received / took
+
+    async def _is_permitted(self, direction: str) -> bool:
+        self._unsent += self._dialogue.measure(direction)
+        await self._until(lambda: self._dialogue.permitted is not None, inf)
+        return self._dialogue.permitted is True
+
     def _answered(self, number: int) -> Callable[[], bool]:
         return lambda: number in self._dialogue.pongs
 
@@ -77,7 +110,8 @@ class Conversation:
                 raise TrialFailed(Kind.NO_ANSWER)
             await self._exchange(end)
 
-    async def _exchange(self, end: float) -> None:
+    async def _exchange(self, end: float) -> int:
+        """Send what is unsent, or poll. Returns the number of bytes received."""
         data, self._unsent = self._unsent, b""
         arrival = await self._carrier.exchange(data, end)
         media, media_ms = self._dialogue.media, self._dialogue.media_ms
@@ -88,6 +122,7 @@ class Conversation:
             self._idles.answered(
                 Answer(arrival.first_byte_ms, arrival.last_byte_ms, not arrival.data, span)
             )
+        return len(arrival.data)
 
     def _receive(self, data: bytes) -> None:
         if not data:

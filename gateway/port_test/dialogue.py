@@ -6,8 +6,10 @@ the attributes. Nothing is published, and no media is kept.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Final
 
+from gateway.protocols.port_test.measuring import BLOCK_BYTES, MEASURE
 from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkReader
@@ -20,10 +22,11 @@ from gateway.protocols.rtmp.messages import (
     acknowledgement,
     read_ping_request,
     read_ping_response,
+    set_chunk_size,
     user_control,
 )
 
-_CONNECT, _CREATE_STREAM, _PLAY = 1.0, 2.0, 3.0
+_CONNECT, _CREATE_STREAM, _PLAY, _MEASURE = 1.0, 2.0, 3.0, 4.0
 # FFmpeg's player; servers choose codecs and refuse clients by the version.
 _FLASH_VERSION: Final = "LNX 9,0,124,2"
 _MEDIA: Final = frozenset({MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE})
@@ -36,12 +39,14 @@ class Dialogue:
 
     ``code``: of the answer to connect, and ``description`` its text. ``stream_code``: of that to play.
     ``media``: messages of media received, and ``media_ms`` the timestamp of the last one. ``pongs``: the
-    times in answered pings. ``begun``: whether the server has sent anything.
+    times in answered pings. ``begun``: whether the server has sent anything. ``permitted``: whether the
+    last measurement is; None before the answer. ``limit_bytes_per_s``: of measurements.
     """
 
     __slots__ = (
         *("_handshake", "_reader", "_stream", "_writer"),
         *("begun", "code", "description", "media", "media_ms", "pongs", "stream_code"),
+        *("limit_bytes_per_s", "permitted"),
     )
 
     def __init__(self, random: bytes) -> None:
@@ -53,6 +58,8 @@ class Dialogue:
         self.media = self.media_ms = 0
         self.pongs: set[int] = set()
         self.begun = False
+        self.permitted: bool | None = None
+        self.limit_bytes_per_s: float | None = None
 
     @property
     def hello(self) -> bytes:
@@ -91,6 +98,19 @@ class Dialogue:
         """Ask for an answer with the same time, which is then in ``pongs``."""
         return self._writer.write(user_control(UserControl.PING_REQUEST, time_ms))
 
+    def measure(self, direction: str) -> bytes:
+        """Ask a gateway's loop-back for a measurement; its answer is in ``permitted``."""
+        self.permitted = None
+        return self._write(Command(MEASURE, _MEASURE, None, (direction,)))
+
+    def grow_chunks(self) -> bytes:
+        """From now on, each of ``block`` is one chunk."""
+        return self._writer.write(set_chunk_size(BLOCK_BYTES))
+
+    def block(self, noise: bytes) -> bytes:
+        """A message of ``BLOCK_BYTES`` that the loop-back ignores."""
+        return self._writer.write(Message(MessageType.AUDIO, noise))
+
     def receive(self, data: bytes) -> bytes:
         """Process bytes of the server; the returned ones must be sent to it. Raises RTMPError."""
         out = b""
@@ -126,9 +146,17 @@ class Dialogue:
             information = _information(command)
             self.code = _text(information.get("code")) or command.name
             self.description = _text(information.get("description"))
+        elif command.transaction == _MEASURE:
+            self._note_permission(command)
         elif command.transaction == _CREATE_STREAM and self._stream:
             return self._begin(command)
         return b""
+
+    def _note_permission(self, answer: Command) -> None:
+        self.permitted = answer.name == "_result"
+        limit = _information(answer).get("bytes_per_s")
+        if isinstance(limit, float) and isfinite(limit):
+            self.limit_bytes_per_s = limit
 
     def _begin(self, created: Command) -> bytes:
         stream, self._stream = self._stream, ""

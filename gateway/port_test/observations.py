@@ -27,6 +27,7 @@ class Step(Enum):
     STREAM = "stream"
     ROUND_TRIP = "round_trip"
     HELD = "held"
+    THROUGHPUT = "throughput"
 
 
 class Kind(Enum):
@@ -107,12 +108,31 @@ class Holding:
     delivery: Delivery | None = None
 
 
+class Unmeasured(Enum):
+    """Why a way's throughput is not known; the value is its name in the report."""
+
+    NOT_TUNNELLED = "not_tunnelled"
+    NOT_OFFERED = "not_offered"
+    BUSY = "busy"
+    FAILED = "failed"
+
+
+@frozen
+class Throughput:
+    """In bytes a second, or None with a ``cause``. ``limit``: that of the server."""
+
+    up: float | None = None
+    down: float | None = None
+    limit: float | None = None
+    cause: Unmeasured | None = None
+
+
 @define
 class Trial:
     """One way over one route, filled as it goes on. ``step`` is the current one, None at its end.
 
     ``code``: the code of the server's answer to connect, and ``stream_code`` to play. ``media``: whether
-    media has arrived; None if no stream was asked for.
+    media has arrived; None if no stream was asked for. ``throughput``: None if it was not asked for.
     """
 
     way: Way
@@ -127,6 +147,7 @@ class Trial:
     media: bool | None = None
     round_trip_ms: float | None = None
     holding: Holding | None = None
+    throughput: Throughput | None = None
     failure: Failure | None = None
 
     @property

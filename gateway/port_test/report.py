@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.port_test.observations import Certificate, Failure, Holding, Trial
+from gateway.port_test.observations import Certificate, Failure, Holding, Throughput, Trial
 from gateway.port_test.order import addresses_to_type, best_first, recommended
 from gateway.port_test.verdicts import remarks_on, verdict_on
 from gateway.port_test.ways import Target
@@ -50,6 +50,7 @@ def _way(trial: Trial, trials: Sequence[Trial]) -> Document:
         "stream_code": trial.stream_code or None,
         "media": trial.media,
         "held": _holding(trial.holding),
+        "throughput": _throughput(trial.throughput),
         "failure": _failure(trial.failure),
         "verdict": verdict_on(trial, trials) or None,
         "remarks": remarks_on(trial, trials),
@@ -76,6 +77,21 @@ def _holding(holding: Holding | None) -> Document | None:
         "closes": holding.closes,
         "delivery": None if holding.delivery is None else holding.delivery.value,
     }
+
+
+def _throughput(found: Throughput | None) -> Document | None:
+    if found is None:
+        return None
+    return {
+        "up_bits_per_s": _bits(found.up),
+        "down_bits_per_s": _bits(found.down),
+        "limit_bits_per_s": _bits(found.limit),
+        "cause": None if found.cause is None else found.cause.value,
+    }
+
+
+def _bits(bytes_per_s: float | None) -> int | None:
+    return None if bytes_per_s is None else round(bytes_per_s * 8)
 
 
 def _failure(failure: Failure | None) -> Document | None:

@@ -26,12 +26,14 @@ ANSWER_BYTES: Final = 4 * 1024 * 1024
 class Requests:
     """Writer of requests to one server. ``authority``: its host and port, as in ``Host``.
 
-    ``prefix`` is empty, or begins the absolute target for a proxy: ``http://HOST:PORT``.
+    ``prefix`` is empty, or begins the absolute target for a proxy: ``http://HOST:PORT``. ``folder`` is that
+    of the commands, without a slash at its end.
     """
 
     authority: str
     prefix: str = ""
     authorization: str | None = None
+    folder: str = ""
 
     def open(self) -> bytes:
         return self._post("/open/1", _NO_DATA)
@@ -47,7 +49,7 @@ class Requests:
 
     def _post(self, path: str, body: bytes) -> bytes:
         lines = [
-            f"POST {self.prefix}{path} HTTP/1.1",
+            f"POST {self.prefix}{self.folder}{path} HTTP/1.1",
             "Accept: */*",
             "Connection: keep-alive",
             f"Host: {self.authority}",

@@ -11,10 +11,12 @@ from typing import Final
 
 from gateway.port_test.observations import Failure, Kind, Step, Trial
 from gateway.port_test.order import addresses_to_type, best_first, recommended
-from gateway.port_test.verdicts import remarks_on, verdict_on
+from gateway.port_test.verdicts import bit_rate, remarks_on, verdict_on
 from gateway.port_test.ways import Route, Target, Way
 
 _HEADINGS: Final = ("way", "over", "connect", "TLS", "RTMP", "round trip", "result")
+# In front of the result, if throughput is measured.
+_MEASURED: Final = ("up", "down")
 _GAP: Final = "  "
 _INDENT: Final = "    "
 
@@ -51,13 +53,18 @@ _STEPS: Final = {
     Step.STREAM: "playing",
     Step.ROUND_TRIP: "measuring",
     Step.HELD: "watching a held request",
+    Step.THROUGHPUT: "measuring throughput",
 }
 
 
 def table_of(trials: Iterable[Trial]) -> list[str]:
     """The lines of the table, in the order of ``trials``."""
-    rows = [_HEADINGS, *(_row(trial) for trial in trials)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    shown = list(trials)
+    rows = [_HEADINGS, *map(_row, shown)]
+    if any(trial.throughput is not None for trial in shown):
+        measured = [_MEASURED, *map(_throughput, shown)]
+        rows = [(*row[:-1], *more, row[-1]) for row, more in zip(rows, measured, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         _GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -101,6 +108,12 @@ def _row(trial: Trial) -> tuple[str, ...]:
         _ms(trial.round_trip_ms),
         _result(trial),
     )
+
+
+def _throughput(trial: Trial) -> tuple[str, ...]:
+    found = trial.throughput
+    rates = (None, None) if found is None else (found.up, found.down)
+    return tuple("-" if rate is None else bit_rate(rate) for rate in rates)
 
 
 def _ms(milliseconds: float | None) -> str:

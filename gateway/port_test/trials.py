@@ -22,10 +22,20 @@ from gateway.port_test.conversation import Conversation
 from gateway.port_test.dialogue import Dialogue
 from gateway.port_test.held_idles import HeldIdles
 from gateway.port_test.name_lookup import look_up
-from gateway.port_test.observations import Failure, Kind, Step, Trial, TrialFailed
+from gateway.port_test.observations import (
+    Failure,
+    Kind,
+    Step,
+    Throughput,
+    Trial,
+    TrialFailed,
+    Unmeasured,
+)
 from gateway.port_test.proxies import Proxies, Proxy
 from gateway.port_test.requests import Requests
+from gateway.port_test.throughput import measured
 from gateway.port_test.ways import Route, Target, Way
+from gateway.protocols.port_test.resources import PREFIX
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES
 
 # The parts of the whole time by which a step must have ended, so that the later ones have some left. With
@@ -75,6 +85,18 @@ async def run_trials(plan: Plan, began: Callable[[Sequence[Trial]], None]) -> li
     began(trials)
     await asyncio.gather(*(_Run(plan, trial, deadlines).run() for trial in trials))
     return trials
+
+
+async def measure_throughput(plan: Plan, trials: Sequence[Trial]) -> None:
+    """Measure the throughput of the ways that work, one after another."""
+    for trial in trials:
+        if trial.works and trial.way.protocol.tunnelled:
+            trial.step = Step.THROUGHPUT
+            run = _Run(plan, trial, _Deadlines(_now(), plan.timeout_s))
+            trial.throughput = await measured(run.path, run.requests_to_loopback, plan.timeout_s)
+            trial.step = None
+        elif trial.works:
+            trial.throughput = Throughput(cause=Unmeasured.NOT_TUNNELLED)
 
 
 @frozen
@@ -139,6 +161,16 @@ class _Run:
             trial.failure = Failure(trial.step or Step.LOOK_UP, Kind.INTERNAL, repr(error))
         trial.step = None
 
+    async def path(self) -> Path:
+        """How connections of this trial are made. Raises TrialFailed."""
+        if self._proxy is not None:
+            return await self._path_through(self._proxy)
+        return self._path(self._trial.address, self._trial.way.port)
+
+    def requests_to_loopback(self, path: Path) -> Requests:
+        """The writer of requests to a gateway's port test."""
+        return evolve(self._requests(path), folder=PREFIX.decode())
+
     async def _try(self) -> None:
         connection, path = await self._open()
         async with _or_aborted(connection):
@@ -151,7 +183,7 @@ class _Run:
     async def _open(self) -> tuple[Connection, Path]:
         """A connection, with TLS if the protocol has it, and how to make another."""
         if self._proxy is None:
-            path = self._path(self._trial.address, self._trial.way.port)
+            path = await self.path()
             async with self._step(Step.CONNECT):
                 connection = await path.connect()
         else:

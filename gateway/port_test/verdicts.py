@@ -8,13 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from gateway.port_test.observations import Certificate, Delivery, Failure, Kind, Step, Trial
+from gateway.port_test.observations import (
+    Certificate,
+    Delivery,
+    Failure,
+    Kind,
+    Step,
+    Trial,
+    Unmeasured,
+)
 from gateway.port_test.ways import Route
 
 # Encoders warn, and many authorities renew, about a month before the end.
 _FEW_DAYS: Final = 14
 
 _Rows = Mapping[Kind, str]
+
+# A throughput of more than this part of the server's limit may be the limit.
+_AT_LIMIT: Final = 0.85
+_UNMEASURED: Final = {
+    Unmeasured.NOT_TUNNELLED: "throughput is measured in tunnels only: rtmpt and rtmpts",
+    Unmeasured.NOT_OFFERED: (
+        "the server offers no measurement of throughput: it is another server, or a gateway without"
+        " [port_test]"
+    ),
+    Unmeasured.BUSY: "the server permits no measurement of throughput now; try again in a few minutes",
+    Unmeasured.FAILED: "the measurement of throughput did not complete",
+}
 
 _LOOK_UP: Final[_Rows] = {
     Kind.UNKNOWN_NAME: "the name is unknown: check how it is written, or ask for the server's address",
@@ -164,7 +184,16 @@ def remarks_on(trial: Trial, trials: Sequence[Trial] = ()) -> list[str]:
         *_of_certificate(trial, trials),
         *_of_stream(trial),
         *_of_holding(trial),
+        *_of_throughput(trial),
     ]
+
+
+def bit_rate(bytes_per_s: float) -> str:
+    """A throughput, in words."""
+    bits = bytes_per_s * 8
+    if bits < 999_500:
+        return f"{bits / 1e3:.0f} kbit/s"
+    return f"{bits / 1e6:.1f} Mbit/s" if bits < 9.95e6 else f"{bits / 1e6:.0f} Mbit/s"
 
 
 def _row(trial: Trial, failure: Failure) -> str:
@@ -246,4 +275,17 @@ def _of_holding(trial: Trial) -> list[str]:
         remarks.append("a proxy closes the connection after an answer: FFmpeg gives up on that")
     if holding.delivery is Delivery.BUFFERED:
         remarks.append("answers are buffered on the way, so that the stream comes in bursts")
+    return remarks
+
+
+def _of_throughput(trial: Trial) -> list[str]:
+    found = trial.throughput
+    if found is None:
+        return []
+    remarks = [] if found.cause is None else [_UNMEASURED[found.cause]]
+    most = max(found.up or 0.0, found.down or 0.0)
+    if found.limit is not None and most >= _AT_LIMIT * found.limit:
+        remarks.append(
+            f"the server limits measurements to {bit_rate(found.limit)}; the way may have more"
+        )
     return remarks

@@ -150,6 +150,32 @@ def test_a_dead_name_server_is_told(site: Site) -> None:
     assert result.status == 1
 
 
+# --- Throughput ---
+
+
+def test_the_throughput_of_tunnels_is_measured_against_the_gateway_itself(site: Site) -> None:
+    site.start_gateway("[port_test]\nenabled = true\n")
+    # Each way by IPv4 only, since measurements take 4 s each.
+    site.network.forbid("ip6 nexthdr tcp reject")
+    words = ("--throughput", "--way", "rtmpt", "--way", "rtmp")
+    result = site.test(NAME, *words, within_s=8.0)
+    found = result.way("rtmpt:80")["throughput"]
+    assert found["cause"] is None
+    # The gateway's limit; it may begin with a burst of a part of a second.
+    assert found["limit_bits_per_s"] == 20_000_000
+    for direction in ("up", "down"):
+        assert 1_000_000 < found[f"{direction}_bits_per_s"] < 25_000_000, found
+    assert result.way("rtmp:1935")["throughput"]["cause"] == "not_tunnelled"
+
+
+def test_a_server_without_measurements_is_told(site: Site) -> None:
+    site.start_gateway()
+    result = site.test(NAME, "--throughput", "--way", "rtmpt")
+    assert result.way("rtmpt:80")["throughput"]["cause"] == "not_offered"
+    (remark,) = [each for each in result.way("rtmpt:80")["remarks"] if "throughput" in each]
+    assert remark.startswith("the server offers no measurement of throughput")
+
+
 # --- Servers that are something else ---
 
 _NGINX = """

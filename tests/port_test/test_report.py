@@ -7,7 +7,15 @@ from pathlib import Path
 
 import jsonschema
 
-from gateway.port_test.observations import Delivery, Holding, Kind, Step, Trial
+from gateway.port_test.observations import (
+    Delivery,
+    Holding,
+    Kind,
+    Step,
+    Throughput,
+    Trial,
+    Unmeasured,
+)
 from gateway.port_test.report import VERSION, document_of
 from gateway.port_test.ways import Protocol, Route, Target
 from tests.port_test.making import CERTIFICATE, failed, works
@@ -23,6 +31,7 @@ def all_facts() -> Trial:
     trial.tls_version, trial.certificate = "TLSv1.3", CERTIFICATE
     trial.code, trial.stream_code, trial.media = "NetConnection.Connect.Success", "code", True
     trial.holding = Holding(250.0, 1000.0, True, Delivery.BUFFERED)
+    trial.throughput = Throughput(1e6, 2e6, 2.5e6)
     return trial
 
 
@@ -49,6 +58,18 @@ def test_the_schema_lists_all_values() -> None:
     assert WAY["protocol"]["enum"] == [protocol.value for protocol in Protocol]
     assert failure["kind"]["enum"] == [kind.value for kind in Kind]
     assert held["delivery"]["enum"] == [*(each.value for each in Delivery), None]
+    throughput = WAY["throughput"]["anyOf"][1]["properties"]
+    assert throughput["cause"]["enum"] == [*(each.value for each in Unmeasured), None]
+
+
+def test_objects_inside_a_way_have_the_members_of_the_schema() -> None:
+    (way,) = json.loads(json.dumps(document_of([all_facts()], Target("host"), 1.0)))["ways"]
+    failing = failed("rtmpt", Step.OPEN, Kind.STATUS, status=403)
+    (other,) = json.loads(json.dumps(document_of([failing], Target("host"), 1.0)))["ways"]
+    for name, found in (*way.items(), ("failure", other["failure"])):
+        schema = next((each for each in WAY[name].get("anyOf", ()) if "properties" in each), None)
+        if schema is not None and found is not None:
+            assert set(found) == set(schema["properties"]) == set(schema["required"]), name
 
 
 def test_the_best_way_is_first_and_named() -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from gateway.port_test.observations import Certificate, Failure, Holding, Kind, Step, Trial
+from gateway.port_test.observations import (
+    Certificate,
+    Failure,
+    Holding,
+    Kind,
+    Step,
+    Throughput,
+    Trial,
+)
 from gateway.port_test.table import report_of, table_of
 from gateway.port_test.ways import Route, Target
 from tests.port_test.making import CERTIFICATE, failed, way, works
@@ -37,6 +48,20 @@ def test_a_trial_that_runs_shows_its_step(step: Step) -> None:
 def test_every_failure_has_a_short_result(kind: Kind) -> None:
     trial = failed("rtmp", Step.HANDSHAKE, kind, status=404)
     assert len(table_of([trial])[1].partition("-           ")[2]) > 3
+
+
+def test_the_manual_page_and_the_readme_have_the_columns() -> None:
+    root = Path(__file__).resolve().parents[2]
+    trial = works("rtmpt")
+    trial.throughput = Throughput(1e6, 1e6)
+    heading, _ = table_of([trial])
+    columns = re.split(" {2,}", heading)
+    manual = (root / "deploy/man/rtmpt-port-test.1").read_text().partition("The columns of")[2]
+    described = manual.partition("Columns keep")[0]
+    assert [each for each in columns if not re.search(rf"\b{each}\b", described)] == []
+    shown = [column for column in columns if column not in ("up", "down")]
+    readme = (root / "README.md").read_text()
+    assert re.search(r"^ {4}" + " +".join(shown) + "$", readme, re.MULTILINE)
 
 
 def test_the_report_begins_with_the_addresses_and_the_duration() -> None:

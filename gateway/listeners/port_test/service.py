@@ -18,9 +18,10 @@ from gateway.protocols.port_test.rates import Rate, Rates
 from gateway.protocols.port_test.resources import is_of_port_test
 
 # The page makes about thirty requests for each way, and phones behind one address may test at once. A
-# tunnel's command counts as one, so this bounds the polls of tunnels too.
-_REQUESTS: Final = Rate(1500, 25)
-_REQUESTS_OF_ALL: Final = Rate(10_000, 250)
+# tunnel's command counts as one, so this bounds the polls of tunnels too: the tester's measurements have up
+# to forty a second.
+_REQUESTS: Final = Rate(3000, 50)
+_REQUESTS_OF_ALL: Final = Rate(10_000, 400)
 # Requests at the same time; most of them are held or wait. Each has a few hundred bytes.
 _AT_ONCE: Final = 500
 OUTCOMES: Final = ("answered", "refused", "limited")
