@@ -17,6 +17,8 @@ from gateway.protocols import peering
 from gateway.protocols.commands import Kind
 from gateway.protocols.http import RequestReader
 from gateway.protocols.limits import Limits
+from gateway.protocols.port_test import measuring
+from gateway.protocols.port_test.loopback import LoopbackServer
 from gateway.protocols.rtmp import amf0, amf3
 from gateway.protocols.rtmp.amf import Date, EcmaArray, Reader, TypedObject, Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
@@ -130,6 +132,16 @@ def _origin(data: bytes) -> None:
             connection.receive(piece, 0.0)
     connection.end()
     assert not connection.unfinished_bytes
+
+
+def _loopback(data: bytes) -> None:
+    handshake = ServerHandshake(0, bytes(RANDOM_BYTES))
+    server = LoopbackServer(handshake, bytes(measuring.BLOCK_BYTES), lambda: True)
+    server.receive(_HANDSHAKE, 0.0)
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            server.receive(piece, 0.0)
+    assert len(server.due(1.0)) <= measuring.BYTES_PER_S
 
 
 def _shake_hands(
@@ -265,6 +277,19 @@ def _rtmp_stream() -> bytes:
     return b"".join(map(writer.write, messages))
 
 
+def _measuring_stream() -> bytes:
+    """A client of the loop-back."""
+    writer = ChunkWriter()
+    messages = [
+        Message(MessageType.USER_CONTROL, b"\0\x06\0\0\0\x01"),
+        Command(measuring.MEASURE, 1.0, None, (measuring.UP,)).message(),
+        set_chunk_size(measuring.BLOCK_BYTES),
+        Message(MessageType.AUDIO, bytes(measuring.BLOCK_BYTES)),
+        Command(measuring.MEASURE, 2.0, None, (measuring.DOWN,)).message(),
+    ]
+    return b"".join(map(writer.write, messages))
+
+
 _RTMP = [size + _rtmp_stream() for size in (b"\0", b"\x01", b"\x64")]
 _FRAMES = (
     peering.command_head(1, b"session", Kind.SEND, 2, 4, 3, peering.MAY_HOLD, b"via")
@@ -284,6 +309,7 @@ TARGETS = {
     "chunks": Target(_chunks, _RTMP),
     "segmentation": Target(_segmentation, _RTMP),
     "origin": Target(_origin, _RTMP),
+    "loopback": Target(_loopback, [*_RTMP, b"\0" + _measuring_stream()]),
     "handshake": Target(_handshake, [b"\0" + _HANDSHAKE + b"rest", b"\x64" + _HANDSHAKE]),
     "termination": Target(
         _termination,

@@ -102,8 +102,8 @@ def test_the_table_has_columns_for_throughput_if_it_was_measured() -> None:
     trial = measured_trial(Throughput(45_600, 1_230_000, 2_500_000))
     lines = report_of([trial, works("rtmps")], Target("host"), 1.0, 100)
     assert lines[2].endswith("round trip  up          down        result")
-    assert lines[3].endswith("10 ms       365 kbit/s  9.8 Mbit/s  works")
-    assert lines[4].endswith("10 ms       -           -           works")
+    assert lines[3].endswith("10 ms       -           -           works")
+    assert lines[4].endswith("10 ms       365 kbit/s  9.8 Mbit/s  works")
 
 
 @pytest.mark.parametrize("cause", Unmeasured)
