@@ -308,3 +308,21 @@ def test_requests_at_the_same_time_are_limited(site: Site) -> None:
     late = shared.accept()
     late.arrive(get("/ping"))
     assert late.sent.endswith(PONG)
+
+
+def test_little_is_read_behind_a_request_that_waits(site: Site, wire: TestWire) -> None:
+    wire.arrive(get("/hold/1"))
+    wire.arrive(b"GET / HTTP/1.1\r\nHost: site\r\nX: " + bytes(70_000))
+    assert not wire.reading
+
+
+def test_little_is_read_if_a_request_waits_behind_a_pending_response(site: Site) -> None:
+    wire = site.accept()
+    open_ = b"POST /open/1 HTTP/1.1\r\nHost: site\r\nContent-Length: 0\r\n\r\n"
+    site.gateway.dialling = True
+    wire.arrive(open_ + get("/ping"))
+    wire.arrive(b"x" * 70_000)
+    assert not wire.reading
+    site.gateway.connects()
+    site.gateway.turn()
+    assert PONG in wire.sent

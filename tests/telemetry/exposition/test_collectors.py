@@ -110,6 +110,19 @@ def expecting(*entrances: Entrance, media: bool = False) -> Node:
     return node
 
 
+def test_the_port_test_has_metrics_if_it_is_enabled(node: Node) -> None:
+    assert "port_test" not in text_of(exposition(node.metrics.families()))
+    node.sources.port_test = lambda: {
+        "requests": {("ping", "answered"): 3},
+        "tunnels": {("opened",): 2},
+        "bytes": {("up",): 5},
+    }
+    found = samples(text_of(exposition(node.metrics.families())))
+    assert value(found, "port_test_requests_total", resource="ping", outcome="answered") == 3
+    assert value(found, "port_test_tunnels_total", event="opened") == 2
+    assert value(found, "port_test_bytes_total", direction="up") == 5
+
+
 def test_a_registry_of_prometheus_client_can_collect_the_metrics(node: Node) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(node.metrics)
