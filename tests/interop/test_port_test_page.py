@@ -210,6 +210,7 @@ def test_a_page_of_https_says_that_it_cannot_test_http(run: Run) -> None:
     port = run.ways["secure"].partition(":")[2]
     run.browser.open(f"https://{NAME}:{port}/port-test")
     run.browser.until(f"location.port === '{port}' && document.querySelector('.way') !== null")
+    run.browser.picture(run.folder / "https.png")
     card = run.card("plain")
     assert "not tested" in card
     assert "A page that was loaded by HTTPS may not use HTTP." in card
