@@ -24,6 +24,8 @@ _REQUESTS: Final = Rate(3000, 50)
 _REQUESTS_OF_ALL: Final = Rate(10_000, 400)
 # Requests at the same time; most of them are held or wait. Each has a few hundred bytes.
 _AT_ONCE: Final = 500
+# Of one address. A browser has six connections to each port.
+_AT_ONCE_EACH: Final = 100
 OUTCOMES: Final = ("answered", "refused", "limited")
 
 
@@ -46,7 +48,9 @@ class PortTest:
         of_all = Rate(_REQUESTS_OF_ALL.burst / workers, _REQUESTS_OF_ALL.per_s / workers)
         self._rates = Rates(_REQUESTS, of_all)
         self._most = max(1, _AT_ONCE // workers)
-        self._exchanges: set[Exchange] = set()
+        # With the addresses of their clients.
+        self._exchanges: dict[Exchange, str] = {}
+        self._by_address: Counter[str] = Counter()
 
     def serves(self, target: bytes) -> bool:
         return is_of_port_test(target)
@@ -61,14 +65,20 @@ class PortTest:
 
     def enter(self, exchange: Exchange, address: str) -> None:
         """Admit a request. Raises RateExceeded."""
-        if len(self._exchanges) >= self._most:
+        if len(self._exchanges) >= self._most or self._by_address[address] >= _AT_ONCE_EACH:
             raise RateExceeded("too many requests of the port test at once")
         if not self._rates.take(address, 1, self.clock()):
             raise RateExceeded("too many requests of the port test")
-        self._exchanges.add(exchange)
+        self._exchanges[exchange] = address
+        self._by_address[address] += 1
 
     def leave(self, exchange: Exchange) -> None:
-        self._exchanges.discard(exchange)
+        address = self._exchanges.pop(exchange, None)
+        if address is None:
+            return
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     @property
     def exchanges(self) -> int:

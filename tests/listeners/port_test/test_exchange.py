@@ -310,6 +310,21 @@ def test_requests_at_the_same_time_are_limited(site: Site) -> None:
     assert late.sent.endswith(PONG)
 
 
+def test_one_address_cannot_use_up_the_requests_at_the_same_time(site: Site) -> None:
+    wires = [site.accept() for _ in range(101)]
+    for wire in wires:
+        wire.arrive(get("/hold/15"))
+    assert site.test.exchanges == 100
+    assert wires[100].sent.startswith(b"HTTP/1.1 429 ")
+    other = site.accept("192.0.2.2")
+    other.arrive(get("/ping"))
+    assert other.sent.endswith(PONG)
+    wires[0].lose()
+    late = site.accept()
+    late.arrive(get("/ping"))
+    assert late.sent.endswith(PONG)
+
+
 def test_little_is_read_behind_a_request_that_waits(site: Site, wire: TestWire) -> None:
     wire.arrive(get("/hold/1"))
     wire.arrive(b"GET / HTTP/1.1\r\nHost: site\r\nX: " + bytes(70_000))
