@@ -15,7 +15,6 @@ without a traceback. How it is raised depends on the time of the error:
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import platform
@@ -25,7 +24,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR2, signal
-from time import monotonic, time
+from time import time
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -38,7 +37,6 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
@@ -49,11 +47,22 @@ from gateway.supervisor import configured_files, succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
-from gateway.telemetry.logs.line_observer import Output, make_observer
+from gateway.telemetry.logs.line_observer import Output
 from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.versions import version_of
+from gateway.twistd_process import (
+    exit_with,
+    is_journal,
+    is_one_output,
+    lines_of,
+    observer_of,
+    output_of,
+    print_error,
+)
 from gateway.workers import proxy_loops
 from gateway.workers.setup import ConfigurationText
+
+_NAME = "rtmpt-gateway"
 
 # Errors with a cause outside this program. Their text is enough; a traceback would obscure it.
 _EXPECTED = (GatewayError, CannotListenError, OSError)
@@ -270,7 +279,7 @@ class GatewayService(service.Service):
 
     def _log_is_standard_error(self) -> bool:
         observer = self._observer
-        return observer is not None and observer.is_on_output and _is_one_output()
+        return observer is not None and observer.is_on_output and is_one_output()
 
     def _fail(self, failure: Failure) -> None:
         """Report the failure and exit with status 1."""
@@ -290,13 +299,13 @@ def makeService(options: Options) -> service.IService:
     unraisable.install()
     debugging.enabled = options.configuration.log.level == "debug"
     configuration = options.configuration
-    output = _output(options.parent)
+    output = output_of(options.parent)
     observer = None if output is None else _observer(configuration.log, output)
     environment = dict(os.environ)
     supervisor = Supervisor(
         *(configuration, options.text, reactor, environment, observer, options.read),
         _log_line if output is None else partial(_write_line, output),
-        observer is not None and observer.is_on_output and _is_journal(),
+        observer is not None and observer.is_on_output and is_journal(),
         succession.take_state(environment),
     )
     return GatewayService(
@@ -319,64 +328,13 @@ def _log_line(line: str) -> None:
     _workers_log.info("{line}", line=line)
 
 
-def _output(twistd: Mapping[str, Any] | None) -> Output | None:
-    """The output for the gateway's log; None if twistd's options select another log, or syslog."""
-    if twistd is None or twistd.get("logger") or twistd.get("syslog"):
-        return None
-    name = twistd.get("logfile")
-    if name == "-" or (not name and twistd.get("nodaemon")):
-        # twistd replaces ``sys.stdout`` later; this is the real one.
-        return sys.stdout
-    file: Output = LogFile.fromFullPath(name or "twistd.log")
-    return file
-
-
 def _observer(log: Log, output: Output) -> LevelFilter:
-    is_on_output = output is sys.stdout
-    lines = make_observer(
-        log.format, output, log.lines_per_s, monotonic, is_on_output and _is_journal()
-    )
-    return LevelFilter(lines, log.level, is_on_output=is_on_output)
-
-
-def _is_one_output() -> bool:
-    """Whether standard output and standard error are the same file, terminal or socket."""
-    try:
-        output, error = os.fstat(1), os.fstat(2)
-    except OSError:
-        return False
-    return (output.st_dev, output.st_ino) == (error.st_dev, error.st_ino)
-
-
-def _is_journal() -> bool:
-    """Whether standard output goes to journald (systemd.exec(5), JOURNAL_STREAM)."""
-    try:
-        status = os.fstat(1)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-def exit_with(status: int) -> None:
-    """Exit with ``status`` after twistd has returned, which would exit with 0.
-
-    ``atexit`` runs the last entry first, so functions registered earlier are skipped. twistd's log loses
-    nothing, because it is flushed after every line.
-    """
-    atexit.register(_exit, status)
-
-
-def _exit(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    return observer_of(output, log.format, log.level, log.lines_per_s)
 
 
 def _print_error(message: str) -> None:
-    """Print to the real standard error: twistd has replaced ``sys.stderr`` with its log."""
-    if sys.__stderr__ is not None:
-        print(_lines(message), file=sys.__stderr__, flush=True)
+    print_error(_NAME, message)
 
 
 def _lines(message: str) -> str:
-    return "\n".join(f"rtmpt-gateway: {line}" for line in message.splitlines())
+    return lines_of(_NAME, message)

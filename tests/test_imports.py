@@ -71,6 +71,16 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.command": {
         *("gateway.configuration", "gateway.service", "gateway.standard_output"),
     },
+    "gateway.twistd_process": {"gateway.telemetry.logs"},
+    # A client's program that relays as the gateway does: it shares connections and relays with it, and the
+    # ways and their failures with the port tester.
+    "gateway.client": {
+        *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports"),
+        *("gateway.port_test.answers", "gateway.port_test.observations"),
+        *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),
+        *("gateway.telemetry.logs", "gateway.telemetry.measurement.tcp_info"),
+        *("gateway.telemetry.versions", "gateway.twistd_process"),
+    },
     # A client's program: it shares with the gateway what the bytes mean, and nothing else.
     "gateway.port_test": {
         *("gateway.addresses", "gateway.errors", "gateway.protocols", "gateway.standard_output"),
@@ -88,8 +98,8 @@ IMPURE_STANDARD = {
     *("os", "io", "pathlib", "shutil", "tempfile", "glob", "mmap", "fcntl", "platform"),
     *("logging", "warnings", "atexit", "importlib"),
 }
-# The composition roots of the two kinds of process.
-_ROOTS = ("gateway.service", "gateway.workers.process")
+# The composition roots of the three kinds of process.
+_ROOTS = ("gateway.service", "gateway.workers.process", "gateway.client.service")
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,

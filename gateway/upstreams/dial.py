@@ -67,7 +67,7 @@ class Server:
 
         Known addresses then stay in use, because the resolver may fail temporarily.
         """
-        hosts = await _addresses_of(reactor, self.address.host)
+        hosts = await addresses_of(reactor, self.address.host)
         if not hosts:
             raise ConfigurationError(
                 f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
@@ -80,6 +80,10 @@ class Server:
                 f"{self.role} {self.name}: the name {self.address.host!r} has no address of the family of"
                 f" source_address, {self.source_address}; name another source address, or remove it"
             )
+        self.use(hosts)
+
+    def use(self, hosts: list[str]) -> None:
+        """Use these addresses from now on, as of a new resolution."""
         self._hosts = hosts
         self._reached.intersection_update(hosts)
         self._beaten.clear()
@@ -184,7 +188,8 @@ class _Resolution:
         self.done.callback(self.hosts)
 
 
-async def _addresses_of(reactor: Any, host: str) -> list[str]:
+async def addresses_of(reactor: Any, host: str) -> list[str]:
+    """The addresses of a name, in the resolver's order; none if it is unknown."""
     receiver = _Resolution()
     reactor.nameResolver.resolveHostName(receiver, host)
     return await receiver.done

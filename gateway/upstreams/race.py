@@ -64,6 +64,13 @@ class Race:
             lambda _: self.done.callback(host), lambda failure: self._fail(host, failure)
         )
 
+    def cancel(self) -> None:
+        """Give up a race that has not been decided; ``done`` does not fire."""
+        self._stop_timer()
+        self._waiting.clear()
+        for attempt in self._running.values():
+            attempt.cancel()
+
     def _decide(self, winner: str) -> None:
         """Called before the winner's protocol has its transport."""
         self._stop_timer()

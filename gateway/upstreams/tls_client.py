@@ -15,14 +15,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 
+from gateway.errors import ConfigurationError
 from gateway.logs import repeated
+from gateway.regular_files import read_regular_file
 from gateway.tls import TLSConnection
 
 _log = Logger()
 
+# The certificates of all public authorities together have about 200 KiB.
+_MOST_AUTHORITIES_BYTES: Final = 4 * 1024 * 1024
 # How many reads are expected to bring a ticket. Each look at the session copies it.
 _TICKET_READS: Final = 4
 
@@ -66,11 +72,14 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class TLSFailed(ConnectError):
-    """The TLS handshake with a server has failed; the text is the cause."""
+    """The TLS handshake with a server has failed; the text is the cause. ``error``: OpenSSL's, if it is
+    one.
+    """
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, error: ssl.SSLError | None = None) -> None:
         super().__init__(string=cause)  # type: ignore[no-untyped-call]
         self.cause = cause
+        self.error = error
 
     def __str__(self) -> str:
         return self.cause
@@ -80,9 +89,10 @@ def failure_of(error: BaseException | None) -> TLSFailed:
     """The failure of a handshake that ended with this error."""
     if isinstance(error, ssl.SSLCertVerificationError):
         other = f"its certificate is not accepted: {error.verify_message}"
-        return TLSFailed(_VERIFICATIONS.get(error.verify_code, other))
+        return TLSFailed(_VERIFICATIONS.get(error.verify_code, other), error)
     if isinstance(error, ssl.SSLError):
-        return TLSFailed(_REASONS.get(error.reason or "", f"TLS handshake failed: {error.reason}"))
+        other = f"TLS handshake failed: {error.reason}"
+        return TLSFailed(_REASONS.get(error.reason or "", other), error)
     return TLSFailed("it closes the connection during the TLS handshake")
 
 
@@ -112,6 +122,22 @@ def client_context(
         # Without a password, OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, password="")
     return context
+
+
+def read_authorities(path: str) -> bytes:
+    """The certificates in a PEM file, in DER. Raises ConfigurationError."""
+    try:
+        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read: {error.strerror}; check the path, and that the gateway's user"
+            " may read it"
+        ) from None
+    except ValueError:
+        raise ConfigurationError(
+            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
+        ) from None
+    return b"".join(each.public_bytes(Encoding.DER) for each in read)
 
 
 @final

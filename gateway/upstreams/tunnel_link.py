@@ -80,6 +80,11 @@ class TunnelLink:
         """Bytes written that the socket has not accepted yet."""
         return self._transport.unsent if self._transport is not None else 0
 
+    @property
+    def handle(self) -> Any:
+        """The socket; None if the connection is not open."""
+        return self._transport.getHandle() if self._transport is not None else None
+
     def write(self, first: bytes, second: bytes) -> None:
         self._transport.write_two(first, second)
 

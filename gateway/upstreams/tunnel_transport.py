@@ -42,11 +42,14 @@ _REASONS: Final[dict[End, Callable[[str], Exception]]] = {
 
 
 class OpenFailed(ConnectError):
-    """The server has not opened a session; the text is the cause."""
+    """The server has not opened a session; the text is the cause. ``status``: of its answer; 0 if it has
+    not answered.
+    """
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, status: int = 0) -> None:
         super().__init__(string=cause)  # type: ignore[no-untyped-call]
         self.cause = cause
+        self.status = status
 
     def __str__(self) -> str:
         return self.cause
@@ -55,7 +58,8 @@ class OpenFailed(ConnectError):
 @final
 class TunnelTransport:
     """``done``, ``lost`` and ``won`` are those of an ``Attempt``. ``settings``: of each connection; its
-    time-out is that of the open, too.
+    time-out is that of the open, too. ``losses``: connections of the open session that were lost or could
+    not be established.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class TunnelTransport:
         won: Callable[[], object] = lambda: None,
     ) -> None:
         self._reactor = reactor
-        self._protocol = protocol
+        # As of Twisted's transports: it may be replaced.
+        self.protocol = protocol
         self._settings = settings
         self._lost = lost
         self._won = won
         self._host = ""
         self._links: list[TunnelLink | None] = [None, None]
+        self.losses = 0
         limits = evolve(Limits(), vanished_s=settings.vanished_s)
         self._client = TunnelClient(limits, requests, self, self)
         self._is_open = self._is_cancelled = False
@@ -97,9 +103,14 @@ class TunnelTransport:
         self._set_timer()
 
     def cancel(self) -> None:
-        """Give up an open that has not succeeded; ``done`` does not fire."""
+        """Give up an open that has not succeeded; ``done`` does not fire.
+
+        If the open has been sent, its answer is awaited until the time-out, to close the session by it:
+        otherwise the server would keep a session without a client.
+        """
         self._is_cancelled = True
-        self._client.abort()
+        if not any(link.was_established for link in self._open_links()):
+            self._client.abort()
 
     # The protocol calls
 
@@ -113,6 +124,10 @@ class TunnelTransport:
     def unacknowledged(self) -> int:
         """Bytes written whose send has not been answered."""
         return sum(map(len, self._held or ())) + self._client.unacknowledged
+
+    def getHandle(self) -> Any:
+        """The socket of one of the connections; None if none is open."""
+        return next(filter(None, (link.handle for link in self._open_links())), None)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer
@@ -197,15 +212,18 @@ class TunnelTransport:
             connection.close()
 
     def opened(self) -> None:
+        if self._is_cancelled:
+            self._reactor.callLater(0, self._client.abort)
+            return
         self._is_open = True
         self._late.cancel()
         self._won()
         # As for TCP, later than the protocol's makeConnection.
         self._reactor.callLater(0, self.done.callback, None)
-        self._protocol.makeConnection(self)
+        self.protocol.makeConnection(self)
 
     def received(self, data: bytes) -> None:
-        self._protocol.dataReceived(data)
+        self.protocol.dataReceived(data)
 
     def drained(self) -> None:
         if self._producer_paused and self._held is None:
@@ -221,7 +239,7 @@ class TunnelTransport:
         if self._is_open:
             self._reactor.callLater(0, self._lose, Failure(_REASONS[end](cause)))
         elif not self._is_cancelled:
-            self.done.errback(self._failure or Failure(OpenFailed(cause)))
+            self.done.errback(self._failure or Failure(OpenFailed(cause, self._client.refusal)))
 
     # The connections call
 
@@ -237,6 +255,7 @@ class TunnelTransport:
 
     def link_lost(self, link: TunnelLink, end: End, reason: Failure) -> None:
         self._links[link.index] = None
+        self.losses += self._is_open
         if not self._is_open and not link.was_established:
             self._failure = reason
         self._client.lost(link.index, self._now, end, reason.getErrorMessage())
@@ -271,4 +290,4 @@ class TunnelTransport:
 
     def _lose(self, reason: Failure) -> None:
         self._lost()
-        self._protocol.connectionLost(reason)
+        self.protocol.connectionLost(reason)

@@ -6,19 +6,11 @@ Errors have the key's place in the configuration. The files are read at the star
 from __future__ import annotations
 
 import ssl
-from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import read_client_certificate
-from gateway.regular_files import read_regular_file
-from gateway.upstreams.tls_client import ClientTLS, client_context
-
-# The certificates of all public authorities together have about 200 KiB.
-_MOST_AUTHORITIES_BYTES: Final = 4 * 1024 * 1024
+from gateway.upstreams.tls_client import ClientTLS, client_context, read_authorities
 
 
 def client_tls(configuration: Config, index: int, now: float) -> ClientTLS | None:
@@ -38,7 +30,7 @@ def read_context(configuration: Config, index: int, now: float) -> ssl.SSLContex
     authorities = b""
     if upstream.tls_authorities is not None:
         with source.at("upstream", index, "tls_authorities"):
-            authorities = _read_authorities(upstream.tls_authorities)
+            authorities = read_authorities(upstream.tls_authorities)
     with source.at("upstream", index, "tls_certificate"):
         certificate = upstream.tls_certificate or ""
         if certificate:
@@ -53,19 +45,3 @@ def _load(authorities: bytes, certificate: str, verify: bool) -> ssl.SSLContext:
         raise ConfigurationError(
             f"{certificate}: OpenSSL refuses it: {error}; get a new one"
         ) from None
-
-
-def _read_authorities(path: str) -> bytes:
-    """The certificates in a PEM file, in DER."""
-    try:
-        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read: {error.strerror}; check the path, and that the gateway's user"
-            " may read it"
-        ) from None
-    except ValueError:
-        raise ConfigurationError(
-            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
-        ) from None
-    return b"".join(each.public_bytes(Encoding.DER) for each in read)

@@ -71,7 +71,9 @@ _OPEN, _CLOSING = State.OPEN, State.CLOSING
 
 @final
 class TunnelClient:
-    """``deadline`` is when ``expire`` must be called. ``start`` begins."""
+    """``deadline`` is when ``expire`` must be called. ``start`` begins. ``refusal``: the status with which
+    the server has refused a command; 0 if it has not.
+    """
 
     __slots__ = (
         "_exchange",
@@ -85,6 +87,7 @@ class TunnelClient:
         "_requests",
         "_said",
         "_state",
+        "refusal",
     )
 
     def __init__(
@@ -99,6 +102,7 @@ class TunnelClient:
         self._pending = Backlog()
         self._next = 0
         self._is_paused = False
+        self.refusal = 0
         # When to poll next; infinite while a command is under way, unless the session is paused.
         self._idle_at = inf
         # The body of the answer to open.
@@ -210,6 +214,7 @@ class TunnelClient:
             self._idle_at = now + self._pacing.pause_s(took_s, command.interval or 0, had_data)
 
     def refused(self, status: int) -> None:
+        self.refusal = status
         if self._state is State.OPENING:
             self._end(End.LOST, f"it answers to open with status {status}")
         else:

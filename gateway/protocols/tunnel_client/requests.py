@@ -7,6 +7,8 @@ from typing import Final, final
 from gateway.protocols import tunnel_options
 from gateway.protocols.commands import Kind
 
+# The User-Agent of a gateway that is the client of another server.
+AGENT: Final = "rtmpt-gateway"
 # The bodies of open, idle and close.
 ONE_BYTE: Final = b"\x00"
 # By the kinds' values: a hash of a member of an Enum costs as much as the rest of a head.
@@ -22,14 +24,18 @@ PERSISTENT: Final = b"keep-alive"
 
 @final
 class Requests:
-    """``host``: the value of the Host field. ``client``: the IP address of the client, or empty."""
+    """``host``: the value of the Host field. ``client``: the IP address of the client, or empty.
+
+    ``agent``: the value of the User-Agent field.
+    """
 
     __slots__ = ("_forwarded", "_rest")
 
-    def __init__(self, host: str, client: str = "") -> None:
+    def __init__(self, host: str, client: str = "", agent: str = AGENT) -> None:
         self._rest = (
-            b" HTTP/1.1\r\nHost: %b\r\nConnection: %b\r\nUser-Agent: rtmpt-gateway\r\n"
-            b"Content-Type: application/x-fcs\r\n" % (host.encode("ascii"), PERSISTENT)
+            b" HTTP/1.1\r\nHost: %b\r\nConnection: %b\r\nUser-Agent: %b\r\n"
+            b"Content-Type: application/x-fcs\r\n"
+            % (host.encode("ascii"), PERSISTENT, agent.encode("ascii"))
         )
         self._forwarded = b"X-Forwarded-For: %b\r\n" % client.encode("ascii") if client else b""
 

@@ -1,0 +1,213 @@
+"""The local connections and their relayed streams: limits, the memory of ways, log lines and metrics.
+
+A relayed stream is a ``Relay`` as in the gateway; what it calls the upstream is the gateway here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gateway.client.causes import sentence_on
+from gateway.client.contestant import Contestant
+from gateway.client.figures import Figures
+from gateway.client.local_connection import LocalConnection, Won
+from gateway.client.metrics import Metrics
+from gateway.client.network import network_key
+from gateway.client.remote_gateway import RemoteGateway
+from gateway.client.state_file import StateFile
+from gateway.logs import repeated
+from gateway.port_test.observations import Failure
+from gateway.port_test.ways import Way
+from gateway.protocols.limits import Limits
+from gateway.protocols.reasons import EndReason
+from gateway.protocols.sniff import Speech
+from gateway.protocols.way_memory import Remembered
+from gateway.telemetry.logs.formatting import duration
+from gateway.tunnels.relay import Relay
+
+_SWEEP_S: Final = 1.0
+_REASONS: Final[Mapping[EndReason, str]] = {
+    EndReason.CLIENT_CLOSED: "closed by the local program",
+    EndReason.CLIENT_LOST: "the local program's connection was lost",
+    EndReason.CLIENT_VANISHED: "the local program's machine vanished",
+    EndReason.CLIENT_STALLED: "the local program read no more data",
+    EndReason.UPSTREAM_CLOSED: "closed by the gateway",
+    EndReason.UPSTREAM_LOST: "the connection to the gateway was lost",
+    EndReason.UPSTREAM_VANISHED: "the gateway does not answer any more",
+    EndReason.UPSTREAM_STALLED: "the gateway took no more data",
+    EndReason.DRAINED: "this program stops",
+}
+_HINTS: Final[Mapping[Speech, str]] = {
+    Speech.HTTP: "it speaks HTTP; use rtmp://, not rtmpt://, in the local program",
+    Speech.TLS: "it speaks TLS; use rtmp://, not rtmps://, in the local program",
+    Speech.UNKNOWN: "it does not speak RTMP",
+}
+
+
+@final
+class Sessions(ServerFactory):
+    """``listen`` with it. ``start`` and ``stop`` must be called once, in this order."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        gateway: RemoteGateway,
+        ways: Sequence[Way],
+        state: StateFile,
+        metrics: Metrics,
+        most_connections: int,
+        timeout_s: float,
+    ) -> None:
+        self._reactor = reactor
+        self._gateway = gateway
+        self._ways = ways
+        self._state = state
+        self._metrics = metrics
+        self._most_connections = most_connections
+        self._timeout_s = timeout_s
+        self._waiting: set[LocalConnection] = set()
+        self._relays: set[Relay] = set()
+        self._number = 0
+        self._last = ""
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+        metrics.watch(lambda: len(self._waiting), self._live)
+
+    def start(self) -> None:
+        """Begin to enforce deadlines."""
+        self._sweeping.start(_SWEEP_S, now=False)
+
+    def stop(self) -> None:
+        """End all connections."""
+        if self._sweeping.running:
+            self._sweeping.stop()
+        for connection in tuple(self._waiting):
+            connection.close()
+        for relay in tuple(self._relays):
+            relay.end(EndReason.DRAINED)
+
+    @property
+    def status(self) -> str:
+        """One line for systemd."""
+        live = self._live()
+        return f"{len(live)} streams" + (f"; the last one {self._last}" if self._last else "")
+
+    # Twisted calls
+
+    def buildProtocol(self, addr: object) -> LocalConnection | None:  # type: ignore[override]
+        if len(self._waiting) + len(self._relays) >= self._most_connections:
+            self._metrics.refused("limit")
+            repeated.warn(
+                self._log,
+                "connections",
+                "local connection refused: {count} are open; raise --connections",
+                count=self._most_connections,
+            )
+            return None
+        connection = LocalConnection(
+            *(self._reactor, self, self._gateway, self._ways, self._timeout_s)
+        )
+        self._waiting.add(connection)
+        return connection
+
+    # The local connections call
+
+    def clock(self) -> float:
+        return float(self._reactor.seconds())
+
+    def recall(self) -> Remembered | None:
+        return self._state.recall(self._network)
+
+    def won(self, connection: LocalConnection, contestant: Contestant, won: Won) -> None:
+        self._waiting.discard(connection)
+        self._note_failures(won.failures)
+        self._state.remember(self._network, str(won.way), won.took_s)
+        self._metrics.won(won.way, won.took_s)
+        self._number += 1
+        figures = Figures(str(won.way), won.took_s, contestant.transport)
+        relay = Relay(self, str(self._number), "", Limits(), figures=figures)
+        self._relays.add(relay)
+        self._last = f"by {won.way}"
+        self._log.info(
+            "stream {alias} goes by {way}, after {took}{tried}",
+            alias=relay.alias,
+            way=str(won.way),
+            took=duration(won.took_s),
+            tried=_listed("; not by ", won.failures),
+        )
+        hello, answer = connection.hello, contestant.received
+        relay.client.bytes_read, relay.upstream.bytes_read = len(hello), len(answer)
+        connection.hand_over(relay.client)
+        contestant.hand_over(relay.upstream)
+        relay.join(b"")
+        relay.client.transport.write(answer)
+
+    def refused(self, connection: LocalConnection, failures: dict[Way, Failure]) -> None:
+        self._note_failures(failures)
+        self._metrics.refused("no_way")
+        self._log.warn(
+            "no way to {gateway} gets through{tried}; rtmpt-port-test {gateway} shows more",
+            gateway=self._gateway.host,
+            tried=_listed(": ", failures),
+        )
+
+    def no_rtmp(self, connection: LocalConnection, speech: Speech) -> None:
+        self._metrics.refused("no_rtmp")
+        repeated.warn(
+            self._log,
+            f"speech {speech.value}",
+            "local connection refused: {hint}",
+            hint=_HINTS[speech],
+        )
+
+    def left(self, connection: LocalConnection) -> None:
+        self._waiting.discard(connection)
+
+    # The relays call
+
+    def ended(self, relay: Relay, reason: EndReason) -> None:
+        figures = relay.figures
+        self._metrics.ended(relay, reason)
+        self._log.info(
+            "stream {alias} by {way} ended: {reason}; {words}",
+            alias=relay.alias,
+            way=figures.way,
+            reason=_REASONS.get(reason, reason.value),
+            words=figures.words(self.clock() - relay.opened_at, relay.bytes_up, relay.bytes_down),
+        )
+
+    def forget(self, relay: Relay) -> None:
+        self._relays.discard(relay)
+
+    # The inside
+
+    @property
+    def _network(self) -> str:
+        return network_key(self._gateway.host, self._gateway.hosts)
+
+    def _live(self) -> list[Relay]:
+        return [relay for relay in self._relays if not relay.ended]
+
+    def _note_failures(self, failures: dict[Way, Failure]) -> None:
+        for way in failures:
+            self._metrics.failed(way)
+            self._state.forget(self._network, str(way))
+
+    def _sweep(self) -> None:
+        now = self.clock()
+        for relay in tuple(self._relays):
+            relay.figures.sample()
+            relay.sweep(now)
+
+
+def _listed(introduction: str, failures: dict[Way, Failure]) -> str:
+    listed = "; ".join(f"{way}: {sentence_on(way, failure)}" for way, failure in failures.items())
+    return f"{introduction}{listed}" if listed else ""
