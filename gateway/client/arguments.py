@@ -30,10 +30,11 @@ from gateway.client.settings import (
 from gateway.client.state_file import default_state_file
 from gateway.errors import ConfigurationError
 from gateway.port_test.ways import DEFAULT_PORTS, Protocol, Way, parse_way
+from gateway.protocols.tunnel_client.requests import CLIENT_PRODUCT
 from gateway.telemetry.versions import version_of
 from gateway.upstreams.tls_client import client_context, read_authorities
 
-NAME: Final = "rtmpt-client"
+NAME: Final = CLIENT_PRODUCT
 _MOST_WAYS: Final = 16
 _SHORTEST_S, _LONGEST_S = 1.0, 120.0
 _LEVELS: Final = ("debug", "info", "warn", "error")

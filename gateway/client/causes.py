@@ -55,7 +55,7 @@ _OWN_ROWS: Final[Mapping[tuple[Step, Kind], str]] = {
         "the certificate is for another name: another server answers, such as a filter's or a captive"
         " portal's"
     ),
-    (Step.OPEN, Kind.INTERNAL): "HTTP passes, but no tunnel is opened: {detail}",
+    (Step.OPEN, Kind.INTERNAL): "no tunnel is opened: {detail}",
     (Step.CONNECT, Kind.INTERNAL): "the connect fails: {detail}",
 }
 

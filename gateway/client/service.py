@@ -10,6 +10,7 @@ import sys
 from typing import Any, Final
 
 from twisted.application import service
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import LoopingCall
@@ -106,14 +107,17 @@ class ClientService(service.Service):
         self._systemd.ready(self._sessions.status)
         self._status.start(self._systemd.watchdog_s / 3 or _STATUS_S, now=False)
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
         self._systemd.stopping()
         if self._status.running:
             self._status.stop()
         for port in self._ports:
             port.stopListening()
-        self._sessions.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._sessions.stop()
         self._log.info("stopped")
 
     def _listen(self) -> None:

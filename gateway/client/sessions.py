@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -31,6 +32,8 @@ from gateway.telemetry.logs.formatting import duration
 from gateway.tunnels.relay import Relay
 
 _SWEEP_S: Final = 1.0
+# For the rest of the data, and for the answers to the closes of tunnels.
+_STOP_S: Final = 3.0
 _REASONS: Final[Mapping[EndReason, str]] = {
     EndReason.CLIENT_CLOSED: "closed by the local program",
     EndReason.CLIENT_LOST: "the local program's connection was lost",
@@ -77,6 +80,7 @@ class Sessions(ServerFactory):
         self._relays: set[Relay] = set()
         self._number = 0
         self._last = ""
+        self._stopped: Deferred[None] | None = None
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         metrics.watch(lambda: len(self._waiting), self._live)
@@ -85,14 +89,25 @@ class Sessions(ServerFactory):
         """Begin to enforce deadlines."""
         self._sweeping.start(_SWEEP_S, now=False)
 
-    def stop(self) -> None:
-        """End all connections."""
-        if self._sweeping.running:
-            self._sweeping.stop()
+    async def stop(self) -> None:
+        """End all connections: what was read is written, and the sessions of tunnels are closed."""
         for connection in tuple(self._waiting):
             connection.close()
         for relay in tuple(self._relays):
             relay.end(EndReason.DRAINED)
+        self._stopped = Deferred()
+        late = self._reactor.callLater(_STOP_S, self._abort)
+        if self._relays:
+            await self._stopped
+        if late.active():
+            late.cancel()
+        if self._sweeping.running:
+            self._sweeping.stop()
+
+    def _abort(self) -> None:
+        for relay in tuple(self._relays):
+            relay.client.abort()
+            relay.upstream.abort()
 
     @property
     def status(self) -> str:
@@ -186,6 +201,8 @@ class Sessions(ServerFactory):
 
     def forget(self, relay: Relay) -> None:
         self._relays.discard(relay)
+        if self._stopped is not None and not self._relays:
+            self._stopped.callback(None)
 
     # The inside
 

@@ -13,6 +13,7 @@ from attrs import frozen
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.tunnel_client.requests import CLIENT_PRODUCT
 from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.latency import Estimate
 from gateway.telemetry.measurement.silence import unanswered_s
@@ -172,11 +173,15 @@ def summarise(
 
 
 def _client_of(fields: Fields | None, facts: Any) -> str:
-    """The client's software: from its stream if that can be read, else from its requests."""
-    if facts.flash_version:
-        return str(facts.flash_version)
-    agent = (fields.value(b"user-agent") if fields else None) or b""
-    return agent[:_CLIENT_CHARACTERS].decode("latin-1")
+    """The client's software: from its stream if that can be read, else from its requests. The tunnel
+    client carries the stream of another program, which is added in brackets.
+    """
+    raw = (fields.value(b"user-agent") if fields else None) or b""
+    agent = raw[:_CLIENT_CHARACTERS].decode("latin-1")
+    program = str(facts.flash_version)
+    if program and agent.startswith(f"{CLIENT_PRODUCT}/"):
+        return f"{agent} ({program})"[:_CLIENT_CHARACTERS]
+    return program or agent
 
 
 class _NoFacts:

@@ -9,6 +9,8 @@ from gateway.protocols.commands import Kind
 
 # The User-Agent of a gateway that is the client of another server.
 AGENT: Final = "rtmpt-gateway"
+# The product in the User-Agent of the tunnel client, which carries the stream of another program.
+CLIENT_PRODUCT: Final = "rtmpt-client"
 # The bodies of open, idle and close.
 ONE_BYTE: Final = b"\x00"
 # By the kinds' values: a hash of a member of an Enum costs as much as the rest of a head.

@@ -24,13 +24,36 @@ def url(protocol: str, port: int, path: str) -> str:
 
 
 def publish(
-    programs: Programs, clip: Path, to: str, *, in_real_time: bool = True, in_a_loop: bool = False
+    programs: Programs,
+    clip: Path,
+    to: str,
+    *,
+    in_real_time: bool = True,
+    in_a_loop: bool = False,
+    program: str = "ffmpeg",
 ) -> Program:
     """Publish ``clip`` with ffmpeg, once or in a loop."""
     pace = ("-re",) if in_real_time else ()
     loop = ("-stream_loop", "-1") if in_a_loop else ()
     return programs.start(
-        "ffmpeg", *_QUIETLY, *pace, *loop, "-i", str(clip), "-c", "copy", "-f", "flv", to
+        program, *_QUIETLY, *pace, *loop, "-i", str(clip), "-c", "copy", "-f", "flv", to
+    )
+
+
+def publish_by_gstreamer(programs: Programs, clip: Path, to: str) -> Program:
+    """Publish ``clip`` with rtmp2sink, which has RTMP of its own, as OBS has."""
+    return programs.start(
+        *("gst-launch-1.0", "-q", "filesrc", f"location={clip}", "!", "flvdemux", "name=in"),
+        *(
+            "flvmux",
+            "name=out",
+            "streamable=true",
+            "!",
+            "rtmp2sink",
+            "sync=false",
+            f"location={to}",
+        ),
+        *("in.video", "!", "queue", "!", "out.video", "in.audio", "!", "queue", "!", "out.audio"),
     )
 
 
@@ -87,6 +110,21 @@ class GStreamerPlayer:
     def packets(self) -> list[Packet]:
         # The file ends anywhere, in the middle of the last packet.
         return packets_of_media(self._file)[:-1]
+
+
+@final
+class GStreamer2Player:
+    """rtmp2src, which writes an FLV file."""
+
+    def __init__(self, programs: Programs, source: str) -> None:
+        self._file = programs.new_folder("played") / "file.flv"
+        self.program = programs.start(
+            *("gst-launch-1.0", "-q", "rtmp2src", f"location={source}"),
+            *("!", "filesink", f"location={self._file}", "buffer-mode=unbuffered"),
+        )
+
+    def packets(self) -> list[Packet]:
+        return packets_of_media(self._file)
 
 
 @final
