@@ -5,10 +5,13 @@ The kernel's round trip time is that of the connection to the gateway, or to the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
+from gateway.protocols.tunnel_client.answer_times import AnswerTimes
 from gateway.telemetry.logs.formatting import duration, size
 from gateway.telemetry.measurement.tcp_info import read_tcp_info
+from gateway.upstreams.tunnel_transport import TunnelTransport
 
 
 @final
@@ -27,15 +30,42 @@ class Waits:
 
 
 @final
+class AnswerFigures:
+    """The times from a read of the program's data to the answer of the gateway, in seconds: their number,
+    their sum, the last and the longest.
+    """
+
+    __slots__ = ("count", "last_s", "longest_s", "total_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = self.last_s = self.longest_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.total_s += seconds
+        self.last_s = seconds
+        self.longest_s = max(self.longest_s, seconds)
+
+
+@final
 class Figures:
     """``way``: by its name. ``took_s``: until the server's handshake had arrived.
 
     ``downstream_wait``: of the gateway's data for the local program. ``upstream_wait``: of the program's
-    data for the gateway. ``round_trip_s``: at the last sample; None before the first.
+    data for the gateway. ``round_trip_s``: at the last sample; None before the first. ``answers``: of a
+    tunnel. ``observe``: called with each time of an answer.
     """
 
-    def __init__(self, way: str, took_s: float, transport: Any) -> None:
+    def __init__(
+        self, way: str, took_s: float, transport: Any, observe: Callable[[float], object]
+    ) -> None:
         self._transport = transport
+        self._observe = observe
+        self._times: AnswerTimes | None = None
+        if isinstance(transport, TunnelTransport):
+            self._times = transport.answer_times = AnswerTimes()
+        self.answers = AnswerFigures()
         self.way = way
         self.took_s = took_s
         self.downstream_wait = Waits()
@@ -48,10 +78,13 @@ class Figures:
         return int(getattr(self._transport, "losses", 0))
 
     def sample(self) -> None:
-        """Read the kernel's figures, while the connection is open."""
+        """Read the kernel's figures, while the connection is open, and the times of answers."""
         info = read_tcp_info(self._transport)
         if info is not None:
             self.round_trip_s = info.round_trip_s
+        for seconds in self._times.take() if self._times is not None else ():
+            self.answers.add(seconds)
+            self._observe(seconds)
 
     def words(self, seconds: float, bytes_up: int, bytes_down: int) -> str:
         """All figures for a log line."""
@@ -61,6 +94,12 @@ class Figures:
         ]
         if self.round_trip_s is not None:
             parts.append(f"round trip {duration(self.round_trip_s)}")
+        answers = self.answers
+        if answers.count:
+            mean_s = answers.total_s / answers.count
+            parts.append(
+                f"answered after {duration(mean_s)} on average, {duration(answers.longest_s)} at most"
+            )
         for name, waits in (("gateway", self.upstream_wait), ("program", self.downstream_wait)):
             if waits.longest_s:
                 parts.append(f"waited for the {name} up to {duration(waits.longest_s)}")

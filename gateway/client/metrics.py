@@ -8,6 +8,8 @@ from typing import Any, Final, final
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from twisted.protocols.policies import WrappingFactory
+from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -18,7 +20,10 @@ from gateway.tunnels.relay import Relay
 
 PREFIX: Final = "rtmpt_client"
 _REFUSALS: Final = ("limit", "no_way", "no_rtmp")
+_ANSWER_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _HANDSHAKE_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Prometheus servers have one.
+_MOST_CONNECTIONS: Final = 16
 # For requests that do not end, and connections without one.
 _REQUEST_S: Final = 10
 
@@ -65,6 +70,14 @@ class Metrics:
             "Lost connections that ended streams have survived.",
             registry=registry,
         )
+        self._answers = Histogram(
+            f"{PREFIX}_answer_seconds",
+            "From a read of the local program's data to the gateway's answer, which may be held until the"
+            " next data; only of tunnels, one read at a time.",
+            ["way"],
+            buckets=_ANSWER_S,
+            registry=registry,
+        )
         for way in ways:
             self._handshake.labels(str(way))
             for result in ("won", "failed"):
@@ -82,6 +95,10 @@ class Metrics:
     def won(self, way: Way, took_s: float) -> None:
         self._races.labels(str(way), "won").inc()
         self._handshake.labels(str(way)).observe(took_s)
+
+    def answers_of(self, way: Way) -> Callable[[float], None]:
+        """Counts an answer's time, in seconds."""
+        return self._answers.labels(str(way)).observe
 
     def failed(self, way: Way) -> None:
         self._races.labels(str(way), "failed").inc()
@@ -121,6 +138,13 @@ class Metrics:
                 lambda r: r.figures.round_trip_s,
             ),
             (
+                *(
+                    "answer_seconds",
+                    "The last time from a read to the gateway's answer; of tunnels.",
+                ),
+                lambda r: r.figures.answers.last_s if r.figures.answers.count else None,
+            ),
+            (
                 *("gateway_wait_seconds", "Time that data has waited for the gateway."),
                 lambda r: r.figures.upstream_wait.total_s,
             ),
@@ -153,11 +177,31 @@ class _Page(Resource):
         return generate_latest(self._metrics.registry)
 
 
+@final
+class _Root(Resource):
+    """Everything beside ``/metrics`` is not found."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.putChild(b"metrics", _Page(metrics))
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        return notFound()
+
+
+@final
+class _Limited(WrappingFactory):
+    """Closes connections over the limit."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return super().buildProtocol(addr) if len(self.protocols) < _MOST_CONNECTIONS else None
+
+
 def metrics_site(metrics: Metrics) -> Any:
     """The HTTP server of the metrics."""
-    root = Resource()
-    root.putChild(b"metrics", _Page(metrics))
-    site = Site(root, timeout=_REQUEST_S)
+    site = Site(_Root(metrics), timeout=_REQUEST_S)
     site.displayTracebacks = False
     site.noisy = False
-    return site
+    return _Limited(site)  # type: ignore[no-untyped-call]

@@ -147,7 +147,9 @@ class Sessions(ServerFactory):
         self._state.remember(self._network, str(won.way), won.took_s)
         self._metrics.won(won.way, won.took_s)
         self._number += 1
-        figures = Figures(str(won.way), won.took_s, contestant.transport)
+        figures = Figures(
+            str(won.way), won.took_s, contestant.transport, self._metrics.answers_of(won.way)
+        )
         relay = Relay(self, str(self._number), "", Limits(), figures=figures)
         self._relays.add(relay)
         self._last = f"by {won.way}"
@@ -190,6 +192,7 @@ class Sessions(ServerFactory):
 
     def ended(self, relay: Relay, reason: EndReason) -> None:
         figures = relay.figures
+        figures.sample()
         self._metrics.ended(relay, reason)
         self._log.info(
             "stream {alias} by {way} ended: {reason}; {words}",

@@ -16,7 +16,7 @@ from attrs import frozen
 # A laptop's networks of some years.
 MOST_NETWORKS: Final = 64
 _KEY: Final = re.compile(r"[0-9a-f]{1,64}")
-_WAY: Final = re.compile(r"[a-z]{1,16}:[0-9]{1,5}")
+_WAY: Final = re.compile(r"[!-~][ -~]{0,63}")
 # The longest time that a race can have taken.
 _MOST_S: Final = 600.0
 

@@ -25,6 +25,7 @@ from twisted.internet.error import (
 from twisted.python.failure import Failure
 
 from gateway.protocols.limits import Limits
+from gateway.protocols.tunnel_client.answer_times import AnswerTimes
 from gateway.protocols.tunnel_client.client import TunnelClient
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
@@ -59,7 +60,7 @@ class OpenFailed(ConnectError):
 class TunnelTransport:
     """``done``, ``lost`` and ``won`` are those of an ``Attempt``. ``settings``: of each connection; its
     time-out is that of the open, too. ``losses``: connections of the open session that were lost or could
-    not be established.
+    not be established. ``answer_times``: measures them; None if they are not used.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TunnelTransport:
         self._host = ""
         self._links: list[TunnelLink | None] = [None, None]
         self.losses = 0
+        self.answer_times: AnswerTimes | None = None
         limits = evolve(Limits(), vanished_s=settings.vanished_s)
         self._client = TunnelClient(limits, requests, self, self)
         self._is_open = self._is_cancelled = False
@@ -137,6 +139,8 @@ class TunnelTransport:
 
     def write(self, data: bytes) -> None:
         """Send ``data``; buffer what no command can carry yet."""
+        if self.answer_times is not None:
+            self.answer_times.wrote(len(data), self._now)
         if self._held is not None:
             self._held.append(data)
         else:
@@ -251,6 +255,8 @@ class TunnelTransport:
 
     def link_received(self, link: TunnelLink, data: bytes) -> None:
         self._client.receive(link.index, data, self._now)
+        if self.answer_times is not None and self.answer_times.is_timing:
+            self.answer_times.answered(self.unacknowledged, self._now)
         self._set_timer()
 
     def link_lost(self, link: TunnelLink, end: End, reason: Failure) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 
-from tests.client.stage import Stage
+from tests.client.stage import Stage, end_connections
 from tests.upstreams.network import Network
 
 
@@ -24,3 +24,10 @@ def stage(reactor: EPollReactor) -> Iterator[Stage]:
         stage = Stage(Network(reactor, stack))
         yield stage
         stage.close()
+
+
+@pytest.fixture
+def network(reactor: EPollReactor) -> Iterator[Network]:
+    with ExitStack() as stack:
+        yield Network(reactor, stack)
+        end_connections(reactor)

@@ -180,8 +180,13 @@ class Stage:
         for program in self.programs:
             program.wire.abortConnection()
         self.network.reactor.iterate(0)
-        for selectable in [*self.network.reactor.getReaders(), *self.network.reactor.getWriters()]:
-            if hasattr(selectable, "abortConnection"):
-                selectable.abortConnection()
-        for _ in range(3):
-            self.network.reactor.iterate(0)
+        end_connections(self.network.reactor)
+
+
+def end_connections(reactor: Any) -> None:
+    """Abort all connections, and close all ports that no longer listen."""
+    for selectable in [*reactor.getReaders(), *reactor.getWriters()]:
+        if hasattr(selectable, "abortConnection"):
+            selectable.abortConnection()
+    for _ in range(3):
+        reactor.iterate(0)

@@ -67,7 +67,12 @@ GOOD = {"network": key(1), "way": "rtmp:1935", "took_ms": 100}
             json.dumps({"networks": [entry]})
             for entry in (
                 *("text", None, {}, {**GOOD, "network": "../x"}, {**GOOD, "network": "0" * 65}),
-                *({**GOOD, "way": 1}, {**GOOD, "way": "rtmp:1935\n"}, {**GOOD, "took_ms": True}),
+                *(
+                    {**GOOD, "way": 1},
+                    {**GOOD, "way": "rtmp:1935\n"},
+                    {**GOOD, "way": "x" * 65},
+                    {**GOOD, "took_ms": True},
+                ),
                 *({**GOOD, "took_ms": -1}, {**GOOD, "took_ms": 1e300}, {**GOOD, "took_ms": None}),
             )
         ),

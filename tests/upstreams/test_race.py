@@ -128,3 +128,19 @@ def test_a_race_has_one_end_in_time_and_leaves_nothing_behind(drawn: list[Fate])
     if not run.winner:
         # No address was left out that could have won in time.
         assert len(run.attempts) == len(drawn) or run.ended_at == _TIMEOUT_S
+
+
+def test_a_race_that_is_given_up_cancels_its_attempts_and_begins_no_more() -> None:
+    clock, attempts = Clock(), {}
+
+    def begin(host: str, left_s: float, won: Callable[[], object]) -> Attempt:
+        attempts[host] = Attempt(clock, (2.0, True), left_s, won)
+        return attempts[host]
+
+    race = Race(clock, ["0", "1", "2"], begin, _TIMEOUT_S)
+    race.start()
+    clock.advance(STAGGER_S)
+    race.cancel()
+    assert [each.is_cancelled for each in attempts.values()] == [True, True]
+    assert clock.getDelayedCalls() == []
+    assert not race.done.called

@@ -13,11 +13,15 @@ from twisted.python.failure import Failure
 from gateway.addresses import ServerAddress
 from gateway.errors import UpstreamUnavailable
 from gateway.protocols.limits import Limits
+from gateway.protocols.tunnel_client.answer_times import AnswerTimes
+from gateway.protocols.tunnel_client.requests import Requests
+from gateway.upstreams.attempt import Settings
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.probe import Kind, probe
-from tests.upstreams.network import TURN_S, Network
+from gateway.upstreams.tunnel_transport import TunnelTransport
+from tests.upstreams.network import LOOPBACK, TURN_S, Network
 
 CLIENT = "192.0.2.7"
 AGREED = b"RTMPT-Options: resume=4, direct\r\n"
@@ -338,3 +342,89 @@ def test_a_check_of_a_server_that_does_not_listen_fails_as_by_tcp(
 def test_an_rtmp_check_fails_if_there_is_no_handshake(network: Network) -> None:
     with pytest.raises(UpstreamUnavailable, match="does not answer the handshake in time"):
         check(network, network.listen(Far(), "rtmpt"), "rtmp")
+
+
+# --- Opens that are given up ---
+
+
+def opening(network: Network, far: Far) -> TunnelTransport:
+    """A transport whose open has been sent, and is not answered."""
+    far.is_silent = True
+    address = network.listen(far, "rtmpt")
+    transport = TunnelTransport(
+        *(network.reactor, Near(), Settings(address.port, 10.0), Requests(address.authority))
+    )
+    transport.connect(LOOPBACK)
+    network.until(lambda: far.opens)
+    return transport
+
+
+def test_an_open_that_is_given_up_is_closed_when_it_is_answered(network: Network) -> None:
+    far = Far()
+    transport = opening(network, far)
+    transport.cancel()
+    network.until(lambda: not far.connections[0].is_lost)
+    far.connections[0].says(b"ID\n")
+    network.until(lambda: far.names == ["close"])
+    network.until(lambda: far.connections[0].is_lost)
+    assert not transport.done.called
+
+
+def test_an_open_that_is_given_up_and_refused_leaves_nothing(network: Network) -> None:
+    far = Far()
+    transport = opening(network, far)
+    transport.cancel()
+    far.connections[0].says(b"", b"503 Service Unavailable")
+    network.until(lambda: far.connections[0].is_lost)
+    assert far.names == []
+    assert not transport.done.called
+
+
+def test_an_open_that_has_not_been_sent_is_given_up_at_once(network: Network) -> None:
+    address = network.silent_server()
+    transport = TunnelTransport(
+        *(network.reactor, Near(), Settings(address.port, 10.0), Requests(address.authority))
+    )
+    transport.connect(LOOPBACK)
+    transport.cancel()
+    assert transport.getHandle() is None
+    assert not transport.done.called
+
+
+# --- Figures ---
+
+
+def test_a_lost_connection_is_counted(stage: Stage) -> None:
+    first: Any = stage.far.connections[0].transport
+    assert stage.transport.losses == 0
+    stage.transport.write(b"x")
+    stage.until_commands("send/0")
+    first.abortConnection()
+    stage.network.until(lambda: len(stage.far.connections) == 2)
+    assert stage.transport.losses == 1
+
+
+def test_times_of_answers_are_measured_on_request(stage: Stage) -> None:
+    times = stage.transport.answer_times = AnswerTimes()
+    stage.transport.write(b"x")
+    stage.until_commands("send/0")
+    assert times.take() == []
+    stage.far.connections[0].says(b"\x01")
+    stage.network.until(lambda: not times.is_timing)
+    assert len(times.take()) == 1
+
+
+def test_the_socket_is_that_of_an_open_connection(stage: Stage) -> None:
+    assert stage.transport.getHandle().getpeername()[0] == LOOPBACK
+
+
+def test_a_refused_open_has_its_status(network: Network) -> None:
+    address = network.listen(Far(open_status=b"403 Forbidden"), "rtmpt")
+    transport = TunnelTransport(
+        *(network.reactor, Near(), Settings(address.port, 10.0), Requests(address.authority))
+    )
+    errors: list[Any] = []
+    transport.done.addErrback(lambda failure: errors.append(failure.value))
+    transport.connect(LOOPBACK)
+    network.until(lambda: errors)
+    assert errors[0].status == 403

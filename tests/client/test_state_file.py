@@ -1,0 +1,87 @@
+"""The file of ways: written in one step, read at the start, and never a reason to fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.client.state_file import StateFile
+from gateway.protocols.way_memory import Remembered
+from tests.helpers.logged import logged
+
+KEY = "ab" * 16
+
+
+def file_at(path: Path | None) -> StateFile:
+    file = StateFile(path)
+    file.read()
+    return file
+
+
+def test_ways_are_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "ways.json"
+    file_at(path).remember(KEY, "rtmpts:443", 0.25)
+    assert file_at(path).recall(KEY) == Remembered("rtmpts:443", 0.25)
+    # Nothing is left of writing, and others of this machine cannot read it.
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_way_that_is_forgotten_is_not_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    file = file_at(path)
+    file.remember(KEY, "rtmpts:443", 0.25)
+    file.forget(KEY, "rtmp:1935")
+    assert file_at(path).recall(KEY) is not None
+    file.forget(KEY, "rtmpts:443")
+    assert file_at(path).recall(KEY) is None
+
+
+def test_the_file_is_not_written_for_the_same_way_again(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    file = file_at(path)
+    file.remember(KEY, "rtmpts:443", 0.25)
+    path.unlink()
+    file.remember(KEY, "rtmpts:443", 0.5)
+    assert not path.exists()
+
+
+def test_without_a_path_ways_are_remembered_while_the_program_runs() -> None:
+    file = file_at(None)
+    file.remember(KEY, "rtmp:1935", 0.1)
+    assert file.recall(KEY) == Remembered("rtmp:1935", 0.1)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "folder", "fifo"])
+def test_a_file_that_cannot_be_read_is_no_failure(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ways.json"
+    if kind == "damaged":
+        path.write_bytes(b"\xff{")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with logged() as lines:
+        assert file_at(path).recall(KEY) is None
+    assert len(lines) == (kind != "damaged")
+
+
+def test_a_file_that_cannot_be_written_is_logged_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with logged() as lines:
+        file = StateFile(tmp_path / "file" / "ways.json")
+        file.remember(KEY, "rtmp:1935", 0.1)
+        file.remember(KEY, "rtmps:443", 0.1)
+    (line,) = lines
+    assert "cannot be written" in line
+    assert file.recall(KEY) == Remembered("rtmps:443", 0.1)
+
+
+def test_a_folder_in_its_place_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    path.mkdir()
+    (path / "x").touch()
+    StateFile(path).remember(KEY, "rtmp:1935", 0.1)
+    assert list(tmp_path.iterdir()) == [path]
