@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,9 @@ from tests.helpers.example_configuration import EXAMPLE, enable_all
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "deploy/systemd/rtmpt-gateway.service"
+CLIENT_UNIT = UNIT.with_name("rtmpt-client.service")
+# The client's unit is for both of systemd's managers.
+_MANAGERS = ("system", "user")
 
 
 # --- etc/rtmpt-gateway.toml ---
@@ -149,19 +153,30 @@ def test_the_unit_allows_the_open_files_that_the_limits_need(unit: ConfigParser)
     assert int(unit["Service"]["LimitNOFILE"]) > 2 * Limits().connections
 
 
-def test_systemd_analyze_reports_no_problem_of_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit_file", "program", "manager"),
+    [(UNIT, "rtmpt-gateway", "system"), *((CLIENT_UNIT, "rtmpt-client", m) for m in _MANAGERS)],
+)
+def test_systemd_analyze_reports_no_problem_of_the_unit(
+    tmp_path: Path, unit_file: Path, program: str, manager: str
+) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
     # It checks that the programs exist, which is only so where the gateway is installed.
-    copy = tmp_path / UNIT.name
-    copy.write_text(
-        UNIT.read_text().replace("/usr/lib/rtmpt-gateway/bin/rtmpt-gateway", "/bin/true")
-    )
+    copy = tmp_path / unit_file.name
+    text = unit_file.read_text()
+    installed = f"/usr/lib/rtmpt-gateway/bin/{program}"
+    assert installed in text
+    copy.write_text(text.replace(installed, "/bin/true"))
     done = subprocess.run(
-        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60
+        [analyze, f"--{manager}", "verify", "--man=no", copy],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    assert UNIT.name not in done.stderr
+    assert unit_file.name not in done.stderr
     assert done.returncode == 0, done.stderr
 
 

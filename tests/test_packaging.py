@@ -48,8 +48,9 @@ def test_the_twisted_directory_has_no_init_file() -> None:
     assert not list((ROOT / "twisted").rglob("__init__.py"))
 
 
-def test_the_plugin_imports_only_the_service_maker() -> None:
-    tree = ast.parse((ROOT / "twisted/plugins/rtmpt_gateway_plugin.py").read_text())
+@pytest.mark.parametrize("name", ["rtmpt_gateway", "rtmpt_client"])
+def test_a_plugin_imports_only_the_service_maker(name: str) -> None:
+    tree = ast.parse((ROOT / f"twisted/plugins/{name}_plugin.py").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(node) for node in imports] == [
         "from twisted.application.service import ServiceMaker"

@@ -132,7 +132,10 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         help=f"log from this level on, one of {', '.join(_LEVELS)} [default: info]",
     )
     parser.add_argument(
-        "--version", action="version", version=f"{NAME} {version_of('rtmpt-gateway')}"
+        "--version",
+        action="version",
+        version=f"{NAME} {version_of('rtmpt-gateway')}",
+        help="print the version, and exit",
     )
     return parser
 

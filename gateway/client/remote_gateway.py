@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -26,6 +26,8 @@ from gateway.upstreams.tunnel_transport import TunnelTransport
 # Longer than a resolver's time-out for one of its servers, 5 s (resolv.conf(5)), would leave no time to
 # connect.
 _LOOK_UP_S: Final = 5.0
+
+_Result = TypeVar("_Result")
 
 
 class Opening(Protocol):
@@ -69,7 +71,8 @@ class RemoteGateway:
         except DeferredTimeout:
             hosts = []
         for server in self._servers.values():
-            if hosts:
+            # Those that have failed are tried last, as long as the name has the same addresses.
+            if hosts and set(hosts) != set(server.hosts):
                 server.use(hosts)
         return self.hosts
 
@@ -78,6 +81,7 @@ class RemoteGateway:
         server = self._servers[way]
         begin = partial(self._begin, server, protocol)
         race = Race(self._reactor, server.hosts_in_order(), begin, timeout_s)
+        race.done.addBoth(partial(_note, server, race))
         race.start()
         return race
 
@@ -98,3 +102,9 @@ class RemoteGateway:
             attempt = Attempt(self._reactor, protocol, settings, won=won)
         attempt.connect(host)
         return attempt
+
+
+def _note(server: Server, race: Race, result: _Result) -> _Result:
+    """Have the addresses that were beaten tried last from now on."""
+    server.note_beaten(race.beaten)
+    return result

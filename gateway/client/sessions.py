@@ -112,8 +112,9 @@ class Sessions(ServerFactory):
     @property
     def status(self) -> str:
         """One line for systemd."""
-        live = self._live()
-        return f"{len(live)} streams" + (f"; the last one {self._last}" if self._last else "")
+        return f"streams: {len(self._live())}" + (
+            f", the last one {self._last}" if self._last else ""
+        )
 
     # Twisted calls
 

@@ -74,7 +74,7 @@ def test_systemd_is_told_of_start_and_end_with_the_status(
 ) -> None:
     run = Run(network)
     lines = run.start()
-    assert notified.recv(1000) == b"READY=1\nSTATUS=0 streams"
+    assert notified.recv(1000) == b"READY=1\nSTATUS=streams: 0"
     assert any("ready: rtmpt-client " in line for line in lines)
     assert any(f"listening on {LOOPBACK}:" in line for line in lines)
     run.stop()

@@ -337,7 +337,7 @@ def test_the_status_has_the_number_of_streams_and_the_last_way(stage: Stage) -> 
     way = stage.way("rtmp", Server(answers()))
     stage.start(way)
     assert stage.sessions is not None
-    assert stage.sessions.status == "0 streams"
+    assert stage.sessions.status == "streams: 0"
     program = stage.program()
     stage.until(lambda: program.received == ANSWER)
-    assert stage.sessions.status == f"1 streams; the last one by {way}"
+    assert stage.sessions.status == f"streams: 1, the last one by {way}"

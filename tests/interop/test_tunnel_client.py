@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -254,3 +255,23 @@ def test_when_the_gateway_is_killed_the_program_is_closed_and_the_next_one_is_to
     assert again.ends(_PUBLISHED_S) != 0
     refusal = client.program.says("no way to ")
     assert f"rtmp:{port}: refused: nothing listens" in refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "trusts", "sentence"),
+    [
+        (LOOPBACK, True, "the certificate is for another name"),
+        (NAME, False, "the certificate is of an authority that is not trusted"),
+    ],
+)
+def test_a_gateway_whose_certificate_is_not_valid_gets_no_stream(
+    site: Site, programs: Programs, name: str, trusts: bool, sentence: str
+) -> None:
+    authority = ("--ca", site.root_path) if trusts else ()
+    ways = (*site.way("rtmps"), *site.way("rtmpts"))
+    client = start_client(programs, "--gateway", name, *authority, *ways)
+    with socket.create_connection((LOOPBACK, client.port)) as program:
+        program.sendall(b"\x03" + bytes(1536))
+        assert program.recv(1) == b""
+    refusal = client.program.says("no way to ")
+    assert refusal.count(sentence) == 2

@@ -1,0 +1,63 @@
+"""The command, and twistd's plugin, as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from gateway.client.command import main
+
+ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = "from gateway.client.command import main; main()"
+_TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+def process(folder: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_setup_cfg_installs_the_command() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    scripts = setup["options.entry_points"]["console_scripts"].strip().splitlines()
+    places = dict(script.split(" = ") for script in scripts)
+    module, _, function = places["rtmpt-client"].partition(":")
+    assert getattr(import_module(module), function) is main
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "name"),
+    [
+        (_COMMAND, ("--help",), "rtmpt-client"),
+        (_TWISTD, ("rtmpt-client", "--help"), "twistd rtmpt-client"),
+    ],
+)
+def test_the_help_text_names_the_command_and_the_defaults(
+    tmp_path: Path, code: str, words: tuple[str, ...], name: str
+) -> None:
+    done = process(tmp_path, code, *words)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: {name} ")
+    assert "rtmp:1935, rtmps:443, rtmpt:80, rtmpts:443" in done.stdout
+
+
+def test_an_address_that_cannot_be_listened_on_is_one_line_on_each_output(tmp_path: Path) -> None:
+    # Of no interface: TEST-NET-1 (RFC 5737).
+    words = ("--gateway", "a.example", "--listen", "192.0.2.1:1935", "--allow-remote")
+    done = process(tmp_path, _COMMAND, *words)
+    assert done.returncode == 1
+    assert done.stdout.count("\n") == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('rtmpt-client: "192.0.2.1:1935": this machine has no such address')
