@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
+from gateway.client import local_connection
 from gateway.port_test.ways import parse_way
 from gateway.protocols.way_memory import Remembered
 from tests.client.stage import AGENT, ANSWER, HELLO, Recorder, Server, Stage, TunnelServer, answers
@@ -224,6 +225,32 @@ def test_connections_over_the_limit_are_closed(stage: Stage) -> None:
     assert stage.count("rtmpt_client_refused_connections_total", cause="limit") == 1
     first.wire.loseConnection()
     stage.until(lambda: stage.count("rtmpt_client_streams") == 0)
+
+
+def test_a_program_that_does_not_wait_is_not_read_without_end(stage: Stage) -> None:
+    slow = Server()
+    stage.start(stage.way("rtmp", slow))
+    sent = HELLO + bytes(4 * 1024 * 1024)
+    program = stage.program(sent)
+    stage.until(lambda: slow.connections and len(slow.connections[0].received) > 64 * 1024)
+    for _ in range(20):
+        stage.network.reactor.iterate(0.01)
+    (connection,) = slow.connections
+    # One read more than the limit.
+    assert len(connection.received) <= 2 * 64 * 1024
+    connection.wire.write(ANSWER)
+    stage.until(lambda: program.received == ANSWER)
+    stage.until(lambda: len(connection.received) == len(sent))
+    assert connection.received == sent
+
+
+def test_a_program_that_sends_nothing_is_closed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_connection, "_FIRST_BYTES_S", 0.05)
+    stage.start(stage.way("rtmp", Server(answers())))
+    program = stage.program(b"")
+    stage.until(lambda: program.is_lost)
 
 
 def test_a_program_that_leaves_during_the_race_ends_its_attempts(stage: Stage) -> None:

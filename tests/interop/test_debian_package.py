@@ -128,9 +128,10 @@ def test_no_file_contains_the_path_of_the_build_folder(package: Path, tmp_path: 
     )
     assert found.stdout == ""
     assert {path.name for path in (tmp_path / "usr/lib/rtmpt-gateway/bin").iterdir()} >= {
-        *("python", "python3", "twistd", "rtmpt-port-test")
+        *("python", "python3", "twistd", "rtmpt-port-test", "rtmpt-client")
     }
     assert (tmp_path / "usr/bin/rtmpt-port-test").is_symlink()
+    assert (tmp_path / "usr/lib/systemd/user/rtmpt-client.service").exists()
     # One that is built when the man page, the command and completions exist has these too.
     present = {path for path in optional_files(tmp_path) if path.exists() or path.is_symlink()}
     assert present == optional_files(tmp_path)
@@ -140,7 +141,7 @@ def optional_files(root: Path) -> set[Path]:
     """The paths in the package of files that the checkout may have."""
     places = {
         source.format(program): place.format(program)
-        for program in ("rtmpt-gateway", "rtmpt-port-test")
+        for program in ("rtmpt-gateway", "rtmpt-port-test", "rtmpt-client")
         for source, place in _PLACES.items()
     }
     return {root / place for source, place in places.items() if (ROOT / source).exists()}

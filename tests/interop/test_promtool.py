@@ -12,6 +12,7 @@ from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.text import exposition
 from tests.helpers.fabricated_telemetry import Node, health, session_exposition
 from tests.helpers.interop.programs import Programs, needs
+from tests.helpers.interop.tunnel_client import start_client
 from tests.helpers.interop.watched import start_watched_gateway
 
 
@@ -39,6 +40,11 @@ def check(pieces: Iterator[bytes]) -> None:
 def test_promtool_reports_no_problem_of_a_running_gateway(programs: Programs) -> None:
     gateway = start_watched_gateway(programs)
     check(iter([gateway.get("/metrics").encode()]))
+
+
+def test_promtool_reports_no_problem_of_a_running_client(programs: Programs) -> None:
+    client = start_client(programs, "--gateway", "a.example")
+    check(iter([client.page().encode()]))
 
 
 def test_promtool_reports_no_problem_of_the_aggregates(node: Node) -> None:

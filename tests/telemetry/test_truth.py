@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
+from gateway.protocols.rtmp.commands import Command
 from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES
 from gateway.protocols.rtmp.messages import Message, MessageType, UserControl, user_control
 from gateway.telemetry.measurement.figures import Figures
@@ -27,7 +29,13 @@ def post(command: bytes, session_id: bytes, number: int, body: bytes = b"\0") ->
 class EndToEnd:
     """A gateway in memory, a client that speaks HTTP, and an upstream, with a clock of the test's."""
 
-    def __init__(self, hold_s: float = 0.5, media: bool = False, connect_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        hold_s: float = 0.5,
+        media: bool = False,
+        connect_s: float = 0.0,
+        agent: bytes = b"Test",
+    ) -> None:
         self.gateway = Gateway(hold_s=hold_s)
         clock = self.gateway.clock
         self.gateway.records = Sessions(clock, clock, media=media)
@@ -35,7 +43,7 @@ class EndToEnd:
         self.gateway.sessions._measure = self.gateway.records.measure
         self.gateway.dialling = bool(connect_s)
         self.wire: Wire = self.gateway.accept()
-        self.wire.arrive(b"POST /open/1 HTTP/1.1\r\nHost: h\r\nUser-Agent: Test\r\n\r\n")
+        self.wire.arrive(b"POST /open/1 HTTP/1.1\r\nHost: h\r\nUser-Agent: %b\r\n\r\n" % agent)
         if connect_s:
             self.wait(connect_s)
             self.gateway.connects()
@@ -247,6 +255,23 @@ def test_the_connections_and_proxies_of_a_session_are_counted() -> None:
     assert end.summary.connections == 2
     assert end.summary.proxies == ("1.1 cache",)
     assert end.summary.client == "Test"
+
+
+@pytest.mark.parametrize(
+    ("agent", "client"),
+    [
+        (b"Test", "FMLE/3.0"),
+        (b"rtmpt-client/1.2", "rtmpt-client/1.2 (FMLE/3.0)"),
+        (b"rtmpt-client/" + b"1" * 200, "rtmpt-client/" + "1" * 115),
+    ],
+)
+def test_the_tunnel_client_is_shown_with_the_program_behind_it(agent: bytes, client: str) -> None:
+    end = EndToEnd(media=True, agent=agent)
+    assert end.summary.client == agent[:128].decode()
+    end.send(b"\x03" + bytes(HANDSHAKE_BYTES - 1))
+    asked: Value = {"app": "live", "flashVer": "FMLE/3.0"}
+    end.send(ChunkWriter().write(Command("connect", 1.0, asked, (), 0).message()))
+    assert end.summary.client == client
 
 
 def test_a_session_without_measurement_has_only_counts() -> None:

@@ -22,10 +22,15 @@ class TunnelClient:
     port: int
     metrics_port: int
 
+    def page(self) -> str:
+        """The metrics."""
+        with urlopen(f"http://{LOOPBACK}:{self.metrics_port}/metrics", timeout=_ANSWER_S) as page:
+            text: str = page.read().decode()
+        return text
+
     def metric(self, sample: str) -> float:
         """The value of a sample, written with its labels."""
-        with urlopen(f"http://{LOOPBACK}:{self.metrics_port}/metrics", timeout=_ANSWER_S) as page:
-            text = page.read().decode()
+        text = self.page()
         found = re.search(rf"^{re.escape(sample)} (\S+)$", text, re.MULTILINE)
         assert found is not None, text
         return float(found[1])
