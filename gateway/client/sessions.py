@@ -112,9 +112,8 @@ class Sessions(ServerFactory):
     @property
     def status(self) -> str:
         """One line for systemd."""
-        return f"streams: {len(self._live())}" + (
-            f", the last one {self._last}" if self._last else ""
-        )
+        last = f", the last one by {self._last}" if self._last else ""
+        return f"streams: {len(self._live())}{last}"
 
     # Twisted calls
 
@@ -147,13 +146,8 @@ class Sessions(ServerFactory):
         self._note_failures(won.failures)
         self._state.remember(self._network, str(won.way), won.took_s)
         self._metrics.won(won.way, won.took_s)
-        self._number += 1
-        figures = Figures(
-            str(won.way), won.took_s, contestant.transport, self._metrics.answers_of(won.way)
-        )
-        relay = Relay(self, str(self._number), "", Limits(), figures=figures)
-        self._relays.add(relay)
-        self._last = f"by {won.way}"
+        self._last = str(won.way)
+        relay = self._make_relay(contestant, won)
         self._log.info(
             "stream {alias} goes by {way}, after {took}{tried}",
             alias=relay.alias,
@@ -213,6 +207,14 @@ class Sessions(ServerFactory):
     @property
     def _network(self) -> str:
         return network_key(self._gateway.host, self._gateway.hosts)
+
+    def _make_relay(self, contestant: Contestant, won: Won) -> Relay:
+        self._number += 1
+        observe = self._metrics.answers_of(won.way)
+        figures = Figures(str(won.way), won.took_s, contestant.transport, observe)
+        relay = Relay(self, str(self._number), "", Limits(), figures=figures)
+        self._relays.add(relay)
+        return relay
 
     def _live(self) -> list[Relay]:
         return [relay for relay in self._relays if not relay.ended]

@@ -61,3 +61,22 @@ def test_an_address_that_cannot_be_listened_on_is_one_line_on_each_output(tmp_pa
     assert done.stdout.count("\n") == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith('rtmpt-client: "192.0.2.1:1935": this machine has no such address')
+
+
+# As systemd passes a socket (sd_listen_fds(3)). This one is bound, and accepts nothing.
+_ACTIVATED = f"""
+import os, socket
+inherited = socket.socket()
+inherited.bind(("0.0.0.0", 0))
+os.dup2(inherited.fileno(), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="local")
+{_COMMAND}
+"""
+
+
+def test_a_socket_of_systemds_that_other_machines_can_reach_is_refused(tmp_path: Path) -> None:
+    words = ("--gateway", "a.example", "--listen", "systemd:local", "--state", "none")
+    done = process(tmp_path, _ACTIVATED, *words)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rtmpt-client: systemd:local: other machines can connect there")
