@@ -64,6 +64,8 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     values.WebServerAddress: _SERVER,
     values.NodeAddress: _strings(r".+:[0-9]{1,5}"),
     values.PeerAddress: _SERVER,
+    values.DatagramAddress: _strings(r".+:[0-9]{1,5}"),
+    values.DatagramServer: _SERVER,
     Network: _strings(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?"),
     values.AbsolutePath: _strings(r"/.*"),
     values.Host: _strings(values.HOST_NAME.pattern),

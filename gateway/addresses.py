@@ -195,6 +195,11 @@ def parse_peer(text: object) -> ServerAddress:
     return parse_plain_server(text, PEER_PORT)
 
 
+def parse_datagram_server(text: object) -> ServerAddress:
+    """Parse the server of a UDP relay, "HOST:PORT", with port 1935 as default. Raises ValueError."""
+    return parse_plain_server(text, RTMP_PORT)
+
+
 def parse_network(text: object) -> Network:
     """Parse a network or a single IP address. Raises ValueError."""
     written = _text(text)

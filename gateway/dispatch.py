@@ -13,15 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from select import EPOLLIN
-from typing import Any, final
+from typing import Any, Final, final
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 from twisted.python import log
 
 from gateway.transport import EagerWrites
+from gateway.udp.reader import DatagramReader
 
 _log = Logger()
+
+# Those that read without a log context.
+_DIRECT: Final = (EagerWrites, DatagramReader)
 
 
 @final
@@ -88,7 +92,7 @@ def _dispatch(
 ) -> None:
     for fd, event in events:
         selectable = selectables.get(fd)
-        if event == EPOLLIN and isinstance(selectable, EagerWrites):
+        if event == EPOLLIN and isinstance(selectable, _DIRECT):
             try:
                 why = selectable.doRead()
             except Exception as caught:

@@ -37,11 +37,13 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.systemd_notify": set(),
     "gateway.tls": set(),
     "gateway.transport": {"gateway.descriptors"},
-    "gateway.dispatch": {"gateway.transport"},
+    "gateway.dispatch": {"gateway.transport", "gateway.udp.reader"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
     "gateway.listeners": _CLIENT_SIDE,
+    "gateway.udp.reader": set(),
+    "gateway.udp": {*_CLIENT_SIDE, "gateway.listeners.ports"},
     # The sessions may live in other processes: it knows their figures, and neither them nor their tables.
     "gateway.admin": {"gateway.errors", "gateway.telemetry"},
     # One process's share, put together.
@@ -52,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.dispatch",
         "gateway.listeners",
         "gateway.telemetry",
+        "gateway.udp",
     },
     # Starts workers, and makes them one gateway.
     "gateway.supervisor": {
@@ -60,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         *("gateway.listeners.mutual_tls", "gateway.listeners.ports", "gateway.logs"),
         *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
         *("gateway.tunnels.ids", "gateway.upstreams.dial", "gateway.upstreams.probe"),
-        "gateway.upstreams.tls_client",
+        *("gateway.udp.sockets", "gateway.upstreams.tls_client"),
         "gateway.workers",
     },
     "gateway.reloading": {

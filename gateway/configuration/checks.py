@@ -15,6 +15,7 @@ from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.route_checks import check_routes
 from gateway.configuration.sections import Config, Upstream
+from gateway.configuration.udp_checks import check_udp
 from gateway.configuration.values import MOST_PUBLIC_PORTS, MOST_SERVERS
 from gateway.protocols.limits import Limits
 
@@ -288,6 +289,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_mirrors,
     _check_upstream_tls,
     check_routes,
+    check_udp,
     _check_admin,
     _check_peers,
     _check_limits,

@@ -24,6 +24,9 @@ from gateway.configuration.values import (
     CallbackMethod,
     Choice,
     CongestionControl,
+    DatagramAddress,
+    DatagramProxyProtocol,
+    DatagramServer,
     HealthCheck,
     Host,
     HostPattern,
@@ -199,6 +202,23 @@ class Route:
 
 
 @frozen
+class Udp:
+    """``[[udp]]``: an address whose datagrams (RTMFP) are relayed to a server, and the limits on that."""
+
+    address: DatagramAddress
+    server: DatagramServer
+    proxy_protocol: DatagramProxyProtocol = "off"
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    bypasses_access: bool = False
+    idle_s: float = field(default=120.0, validator=[ge(1.0), le(3600.0)])
+    sessions: int = field(default=1000, validator=[ge(1), le(100_000)])
+    sessions_per_address: int = field(default=100, validator=ge(1))
+    datagram_bytes: int = field(default=1500, validator=[ge(512), le(65_507)])
+    queued_bytes: int = field(default=131_072, validator=[ge(4096), le(16_777_216)])
+
+
+@frozen
 class Certificate:
     """``[[tls.certificate]]``: a certificate chain and its key in separate PEM files."""
 
@@ -318,6 +338,7 @@ class Config:
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     upstreams: tuple[Upstream, ...] = field(default=(), metadata={"key": "upstream"})
     routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
+    udp: tuple[Udp, ...] = ()
     tls: Tls = Tls()
     website: Website | None = None
     port_test: PortTest = PortTest()

@@ -21,6 +21,7 @@ from gateway.addresses import (
     is_host,
     is_ipv4,
     is_ipv6,
+    parse_datagram_server,
     parse_listen_address,
     parse_network,
     parse_peer,
@@ -46,6 +47,10 @@ WebServerAddress = NewType("WebServerAddress", ServerAddress)
 NodeAddress = NewType("NodeAddress", TcpAddress)
 # Another node's address: its default port is 1936.
 PeerAddress = NewType("PeerAddress", ServerAddress)
+# Where datagrams are received: no UNIX socket, and none of systemd's.
+DatagramAddress = NewType("DatagramAddress", TcpAddress)
+# The server that datagrams are relayed to: its default port is 1935.
+DatagramServer = NewType("DatagramServer", ServerAddress)
 # The name of a congestion control algorithm of the kernel.
 CongestionControl = NewType("CongestionControl", str)
 # The first two characters of every session id.
@@ -77,6 +82,7 @@ CallbackFailure = Literal["deny", "allow"]
 SecondPublisher = Literal["refuse", "replace"]
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
 ProxyProtocol = Literal["off", "v1", "v2"]
+DatagramProxyProtocol = Literal["off", "v2"]
 RTMPE = Literal["opaque", "terminate"]
 HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 
@@ -243,9 +249,17 @@ def parse_template(value: object) -> Template:
 
 
 def parse_node_address(value: object) -> NodeAddress:
+    return NodeAddress(_parse_ip_and_port(value))
+
+
+def parse_datagram_address(value: object) -> DatagramAddress:
+    return DatagramAddress(_parse_ip_and_port(value))
+
+
+def _parse_ip_and_port(value: object) -> TcpAddress:
     address = parse_listen_address(value)
     if isinstance(address, TcpAddress):
-        return NodeAddress(address)
+        return address
     raise ValueError(f'{quoted(value)}: expected "IPV4:PORT" or "[IPV6]:PORT"')
 
 
@@ -264,6 +278,8 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     WebServerAddress: parse_website,
     NodeAddress: parse_node_address,
     PeerAddress: parse_peer,
+    DatagramAddress: parse_datagram_address,
+    DatagramServer: parse_datagram_server,
     Network: parse_network,
     AbsolutePath: parse_path,
     Host: parse_host,
@@ -286,7 +302,11 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
 # None stands for a value that is not set. Types without a writer have the same form in the program.
 WRITERS: Final[Mapping[Any, Callable[[Any], object]]] = {
     **dict.fromkeys(
-        (ListenAddress, ServerAddress, WebServerAddress, NodeAddress, PeerAddress, Network), str
+        (
+            *(ListenAddress, ServerAddress, WebServerAddress, NodeAddress, PeerAddress),
+            *(DatagramAddress, DatagramServer, Network),
+        ),
+        str,
     ),
     CongestionControl: lambda name: name or None,
     WorkerCount: lambda count: count or "auto",

@@ -7,11 +7,16 @@ from typing import Final
 from attrs import frozen
 
 PROTOCOLS: Final = ("rtmpt", "rtmpts", "rtmp", "rtmps")
+# Relayed datagrams, on listeners of their own.
+UDP: Final = "udp"
+# In front of the server's name in labels and logs of sessions by UDP: a media server can have the same
+# address and port over TCP.
+UDP_SCHEME: Final = "udp://"
 
 
 @frozen
 class Ingress:
-    """``protocol`` is one of ``PROTOCOLS``, ``listener`` an address as the operator wrote it.
+    """``protocol`` is one of ``PROTOCOLS`` or ``UDP``, ``listener`` an address as the operator wrote it.
 
     ``server_name``: the name that the client has asked for in TLS (SNI), or empty.
     """

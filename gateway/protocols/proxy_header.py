@@ -1,4 +1,4 @@
-"""PROXY protocol headers that tell a server the address of the client: versions 1 and 2.
+"""PROXY protocol headers that tell a server the address of the client: versions 1 and 2; for datagrams 2.
 
 https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt
 """
@@ -14,6 +14,7 @@ _SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
 _TCP_OVER: Final = {4: 0x11, 6: 0x21}
+_UDP_OVER: Final = {4: 0x12, 6: 0x22}
 _V2_HEAD: Final = Struct("!12sBBH")
 _PORTS: Final = Struct("!HH")
 
@@ -29,6 +30,16 @@ def proxy_header(version: int, client: str, server: str, server_port: int) -> by
     if version == 1:
         return _version_1(found, server, server_port)
     return _version_2(found, server, server_port)
+
+
+def datagram_header(client: tuple[str, int], listener: tuple[str, int]) -> bytes:
+    """The header of version 2 in front of a datagram that ``client`` has sent to ``listener``, each an IP
+    address and a port. Both addresses are of one family.
+    """
+    source, destination = (ip_address(host.partition("%")[0]) for host, _ in (client, listener))
+    addresses = source.packed + destination.packed + _PORTS.pack(client[1], listener[1])
+    family = _UDP_OVER[source.version]
+    return _V2_HEAD.pack(_SIGNATURE, _PROXY, family, len(addresses)) + addresses
 
 
 def _version_1(client: IPv4Address | IPv6Address | None, server: str, port: int) -> bytes:

@@ -8,8 +8,10 @@ fails is replaced, after a pause that doubles with each failure in a row.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, Final, final
 
 from attrs import define, field
@@ -20,6 +22,7 @@ from twisted.python.failure import Failure
 
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
+from gateway.supervisor.datagram_sockets import DatagramSockets
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.succession import HandedOverGeneration
@@ -47,7 +50,8 @@ _DEAD_S: Final = 30.0
 @define
 class Generation:
     """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration.
-    ``version``: of the gateway that was installed when it started.
+    ``version``: of the gateway that was installed when it started. ``datagram_sockets``: of each
+    ``[[udp]]``, one for each worker, by its index.
     """
 
     configuration: Config
@@ -56,6 +60,7 @@ class Generation:
     version: str
     workers: list[WorkerProcess] = field(factory=list)
     is_current: bool = True
+    datagram_sockets: list[list[socket.socket]] = field(factory=list)
 
 
 @final
@@ -169,7 +174,12 @@ class Generations:
             for each in self._generations
         ]
 
-    def adopt(self, handed_over: Sequence[HandedOverGeneration], sockets: ListeningSockets) -> None:
+    def adopt(
+        self,
+        handed_over: Sequence[HandedOverGeneration],
+        sockets: ListeningSockets,
+        datagram_sockets: DatagramSockets,
+    ) -> None:
         """Continue with the workers of the program that ran in this process before."""
         for each in handed_over:
             # The file may have changed. Workers that fail are replaced by ones with the same configuration.
@@ -177,6 +187,7 @@ class Generations:
             generation = Generation(
                 *(configuration, each.text, sockets.of(configuration), each.version),
                 is_current=each.is_current,
+                datagram_sockets=datagram_sockets.of(configuration, worker_count(configuration)),
             )
             self._generations.append(generation)
             for worker in each.workers:
@@ -193,6 +204,8 @@ class Generations:
     def _start_worker(self, generation: Generation) -> WorkerProcess:
         memory, first_socket = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
         log = generation.configuration.log
+        index = _free_index(generation)
+        sockets: list[Any] = [*generation.sockets, *_datagram_sockets(generation, index)]
         worker = WorkerProcess(
             self._reactor,
             Setup(
@@ -200,13 +213,14 @@ class Generations:
                 slot=self._free_slot(),
                 configuration=generation.text,
                 folder=self._the_folder.path,
-                sockets=tuple(range(first_socket, first_socket + len(generation.sockets))),
+                sockets=tuple(range(first_socket, first_socket + len(sockets))),
                 memory=memory,
                 level=self._level(log.level),
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
                 workers=worker_count(generation.configuration),
                 servers=self._number_servers(generation.configuration),
+                index=index,
             ),
             generation.configuration.node.id,
             self._write_line,
@@ -214,7 +228,7 @@ class Generations:
             self._suspect,
         )
         self._add_worker(generation, worker)
-        worker.start(self._memory, [port.fileno() for port in generation.sockets])
+        worker.start(self._memory, [each.fileno() for each in sockets])
         late = self._reactor.callLater(_START_S, worker.kill)
         worker.ready.addBoth(partial(_cancel, late))
         return worker
@@ -334,6 +348,17 @@ class Generations:
             )
         known.update(zip(new, free, strict=False))
         return {name: known[name] for name in names}
+
+
+def _free_index(generation: Generation) -> int:
+    """The least index that no worker of the generation has."""
+    used = {worker.setup.index for worker in generation.workers}
+    return next(index for index in count() if index not in used)
+
+
+def _datagram_sockets(generation: Generation, index: int) -> list[socket.socket]:
+    """Those of the worker with this index, one for each ``[[udp]]``."""
+    return [sockets[index] for sockets in generation.datagram_sockets]
 
 
 def worker_count(configuration: Config) -> int:

@@ -19,6 +19,7 @@ import cattrs
 from attrs import field, frozen
 
 from gateway.errors import GatewayError
+from gateway.supervisor.datagram_sockets import HandedOverDatagramSocket
 from gateway.supervisor.worker_process import HandedOver
 from gateway.workers.setup import ConfigurationText
 
@@ -67,6 +68,7 @@ class State:
     generations: list[HandedOverGeneration] = field(factory=list)
     drained_upstreams: list[str] = field(factory=list)
     downed_upstreams: list[str] = field(factory=list)
+    datagram_sockets: list[HandedOverDatagramSocket] = field(factory=list)
 
 
 def take_state(environment: Mapping[str, str]) -> State | None:

@@ -23,7 +23,8 @@ from gateway.logs import repeated
 from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
-from gateway.supervisor.generations import Generation, Generations
+from gateway.supervisor.datagram_sockets import DatagramSockets
+from gateway.supervisor.generations import Generation, Generations, worker_count
 from gateway.supervisor.health_checks import LOOK_S, HealthChecks
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.succession import State
@@ -71,6 +72,7 @@ class Supervisor:
         # It has survived an exec; workers get copies of it.
         os.set_inheritable(self._memory, False)
         self._sockets = ListeningSockets(reactor, environment)
+        self._datagram_sockets = DatagramSockets()
         self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
         self.generations = Generations(
             *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
@@ -118,8 +120,9 @@ class Supervisor:
         configuration = self._first.configuration
         if self._state is not None:
             self._sockets.adopt(self._state.sockets)
+            self._datagram_sockets.adopt(self._state.datagram_sockets)
         _warn(configuration)
-        self._first.sockets = self._sockets.open(configuration)
+        self._open_sockets(self._first)
         admin = -1 if self._state is None else self._state.admin
         self._first_admin = self._admin.prepare(configuration, admin)
 
@@ -158,6 +161,7 @@ class Supervisor:
         for worker in workers:
             worker.stop()
         await DeferredList([worker.gone for worker in workers])
+        self._datagram_sockets.close()
         await self._sockets.close()
         await self._admin.close()
         if generations.folder is not None:
@@ -207,15 +211,13 @@ class Supervisor:
         admin = self._admin.prepare(configuration)
         _warn(configuration)
         try:
-            new.sockets = self._sockets.open(configuration)
+            self._open_sockets(new)
             await self.generations.start(new)
         except Exception:
             self._admin.discard(admin)
             raise
         finally:
-            self._sockets.close_others(
-                each.configuration for each in self.generations if each.is_current
-            )
+            self._close_sockets()
         self._admin.use(admin)
         self._watch(configuration)
         level = configuration.log.level
@@ -224,6 +226,22 @@ class Supervisor:
         if new.version != self._first.version:
             self.upgraded()
         return ["configuration"]
+
+    def _open_sockets(self, generation: Generation) -> None:
+        """Raises ConfigurationError."""
+        configuration = generation.configuration
+        generation.sockets = self._sockets.open(configuration)
+        generation.datagram_sockets = self._datagram_sockets.open(
+            configuration, worker_count(configuration)
+        )
+
+    def _close_sockets(self) -> None:
+        """Close the sockets that the current generation does not use."""
+        current = self.generations.current
+        if current is not None:
+            configuration = current.configuration
+            self._sockets.close_others([configuration])
+            self._datagram_sockets.close_others(configuration, worker_count(configuration))
 
     async def _renew_files(self, current: Generation) -> list[str]:
         """The configuration is the same: read the files again that it names."""
@@ -278,6 +296,7 @@ class Supervisor:
             admin=self._admin.hand_over(),
             sockets=self._sockets.hand_over(),
             generations=generations.hand_over(),
+            datagram_sockets=self._datagram_sockets.hand_over(),
         )
 
     def _adopt(self, state: State) -> None:
@@ -288,7 +307,7 @@ class Supervisor:
         generations.drained_upstreams = set(state.drained_upstreams)
         generations.downed_upstreams = set(state.downed_upstreams)
         generations.totals.families = [family_of(each) for each in state.totals]
-        generations.adopt(state.generations, self._sockets)
+        generations.adopt(state.generations, self._sockets, self._datagram_sockets)
         self.reloads.update(state.reloads)
         if self._threshold is not None and state.level:
             self._threshold.level = state.level

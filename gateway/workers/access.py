@@ -59,6 +59,10 @@ class Access:
             return verdict
         return self.callbacks.judge(request, visitor)
 
+    def permits_address(self, address: str) -> bool:
+        """Whether the rules permit a client to connect of which only the address is known."""
+        return not self._rules.judge(AccessRequest(Action.CONNECT, ""), address).refusal
+
     def reload(self) -> None:
         """Read the secrets again. Raises ConfigurationError, after which the old ones stay in use."""
         self._keys = stream_keys(self._configuration)

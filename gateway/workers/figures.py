@@ -14,11 +14,17 @@ from gateway.configuration.sections import Config
 from gateway.listeners.certificates import CertificateStore
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
+from gateway.protocols.ingress import UDP_SCHEME
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.births import BirthWatch
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
-from gateway.telemetry.exposition.sources import PortTestCounts, Sources, UpstreamHealth
+from gateway.telemetry.exposition.sources import (
+    DatagramFigures,
+    PortTestCounts,
+    Sources,
+    UpstreamHealth,
+)
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
 from gateway.telemetry.logs.access_log import AccessLog
 from gateway.telemetry.logs.refusals import RefusalLog
@@ -64,6 +70,8 @@ class WorkerFigures:
         lines_per_s = configuration.log.lines_per_s
         self._access = AccessLog(Path(path), lines_per_s, monotonic, time) if path else None
         self._listener_states = listener_states
+        # By the configured address.
+        self.udp: dict[str, DatagramFigures] = {}
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
@@ -96,6 +104,7 @@ class WorkerFigures:
             lambda: offered,
             callbacks.results if callbacks is not None else {},
             mirrors or {},
+            udp=self.udp,
         )
         self._sources = sources
         self.metrics = WorkerCollector(self.sessions, self.loop, sources)
@@ -177,4 +186,5 @@ def expected_of(configuration: Config) -> Expected:
             for each in configuration.listeners
         ),
         configuration.telemetry.media,
+        tuple((str(each.address), f"{UDP_SCHEME}{each.server}") for each in configuration.udp),
     )

@@ -15,13 +15,14 @@ _log = Logger()
 _OTHERS = 300
 
 
-def raise_limit(limits: Limits) -> None:
+def raise_limit(limits: Limits, others: int = 0) -> None:
     """Raise the soft limit to what ``limits`` need, or to the hard limit. Warns if that is too low.
 
-    A tunnel needs two files: the client's connection and the upstream's.
+    A tunnel needs two files: the client's connection and the upstream's. ``others``: how many are needed
+    beside.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = limits.connections + limits.sessions + _OTHERS
+    needed = limits.connections + limits.sessions + others + _OTHERS
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

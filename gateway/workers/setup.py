@@ -48,7 +48,8 @@ class Setup:
     """``sockets`` and ``memory``: descriptors in the worker. ``level``: of its log. ``is_journal``: whether
     the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat what it
     says at its start. ``workers``: their number in its generation. ``servers``: the number of each media
-    server in the shared counts, by its name.
+    server in the shared counts, by its name. ``index``: among the workers of its generation; a worker that
+    is started instead of a failed one has the same.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Setup:
     is_first: bool = True
     workers: int = 1
     servers: dict[str, int] = field(factory=dict)
+    index: int = 0
 
     def line(self) -> bytes:
         """It as a line."""

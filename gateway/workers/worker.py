@@ -51,6 +51,7 @@ from gateway.workers.place import Place
 from gateway.workers.port_test import WorkerPortTest
 from gateway.workers.session_tables import SessionTables
 from gateway.workers.successor import Successor
+from gateway.workers.udp import UdpRelays, files_needed
 from gateway.workers.view import WorkerView
 
 _log = Logger()
@@ -112,6 +113,11 @@ class Worker:
         )
         self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
         self._port_test = self._make_port_test(tables.ids)
+        self._udp = UdpRelays(
+            *(configuration, reactor, place.workers, self._admission, self.figures.sessions),
+            *(tables.ids.next_alias, self._access.permits_address),
+        )
+        self.figures.udp.update(self._udp.listeners)
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._make_http_service(), self._relays, self._certificates),
@@ -159,12 +165,14 @@ class Worker:
 
     def bind(self) -> None:
         """Adopt the supervisor's listening sockets."""
-        open_file_limit.raise_limit(self._configuration.limits)
+        open_file_limit.raise_limit(self._configuration.limits, files_needed(self._configuration))
         own = len(self._configuration.listeners)
+        of_udp = len(self._place.sockets) - len(self._configuration.udp)
         self._ports += self._listeners.adopt(self._place.sockets[:own])
         if self._port_test is not None:
             self._port_test.show(self._listeners.places)
-        for socket in self._place.sockets[own:]:
+        self._udp.adopt(self._place.sockets[of_udp:])
+        for socket in self._place.sockets[own:of_udp]:
             self._node_port = adopt(self._reactor, socket, self._nodes.factory())
             self._node_port.stopReading()
             self._ports.append(self._node_port)
@@ -178,6 +186,7 @@ class Worker:
         """
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
+        await self._udp.look_up()
         self._listen_for_peers()
         self._nodes.start(self._node_port)
         dispatch_directly(self._reactor)
@@ -185,10 +194,11 @@ class Worker:
         self._every(_SWEEP_S, self._sweep_sessions)
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
-        for look_up in self._backends.look_ups():
+        for look_up in (*self._backends.look_ups(), *self._udp.look_ups()):
             self._every(_LOOK_UP_S, partial(_run, look_up))
         for port in self._ports:
             port.startReading()
+        self._udp.start()
         self._place.counts.set_accepting(True)
 
     async def _connect_mirror(self, protocol: Any, name: str) -> str:
@@ -222,6 +232,7 @@ class Worker:
         The other sockets are closed, because the next supervisor must open them.
         """
         successor = Successor(self._place.folder)
+        self._udp.stop_listening()
         await self._close_ports(self._opened_by_supervisor())
         end = self._reactor.seconds() + _SUCCESSOR_S
         while self._ports and not self._is_hurried and self._reactor.seconds() < end:
@@ -247,6 +258,7 @@ class Worker:
         """
         self._place.counts.set_accepting(False)
         self._taking.retire()
+        self._udp.stop_listening()
         await self._close_ports(self._ports)
         if self._is_hurried:
             return
@@ -279,11 +291,13 @@ class Worker:
         self._ports += self._backends.ports
         if self._peer_port is not None:
             self._ports.append(self._peer_port)
+        self._udp.stop_listening()
         await self._close_ports(self._ports)
         self._sessions.end_all(EndReason.DRAINED)
         self._relays.end_all(EndReason.DRAINED)
         if self._port_test is not None:
             self._port_test.stop()
+        self._udp.end_all(EndReason.DRAINED)
         await self._access.finish()
         self.figures.close()
         self._backends.close()
@@ -354,6 +368,7 @@ class Worker:
     def _sweep_slowly(self) -> None:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
+        self._udp.sweep(monotonic())
         repeated.flush()
         self._heap.sweep(monotonic())
 

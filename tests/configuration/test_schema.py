@@ -221,5 +221,6 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),
         *("mirror.upstream", "mirror.to_application", "mirror.stream_key_file"),
         *("access.allow", "access.deny", "stream_keys.secrets_file"),
+        *("udp.address", "udp.server"),
         *("callback.on_connect", "callback.on_publish", "callback.on_play", "callback.on_done"),
     }

@@ -23,7 +23,7 @@ _FILTER_HELP: Final = {
     "stream": "stream name",
     "app": "application name",
     "upstream": "server name as in /upstreams",
-    "protocol": "rtmpt, rtmpts, rtmp or rtmps",
+    "protocol": "rtmpt, rtmpts, rtmp, rtmps or udp",
     "address": "client address",
 }
 

@@ -18,6 +18,7 @@ from gateway.telemetry.exposition.histograms import add_histogram
 from gateway.telemetry.exposition.labels import HANDSHAKES, SPOKEN
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.sources import Sources
+from gateway.telemetry.exposition.udp_families import udp_families
 from gateway.telemetry.logs.unraisable import unraisable
 from gateway.telemetry.measurement.event_loop import Loop
 from gateway.telemetry.versions import version_of
@@ -70,6 +71,7 @@ class GatewayCollector(Collector):
         yield from self._callbacks()
         yield from self._mirrors()
         yield from self._port_test()
+        yield from udp_families(self._sources.udp)
         yield CounterMetricFamily(
             PREFIX + "unraisable_exceptions",
             "Exceptions in callbacks that could not be raised; each is a fault.",

@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
+from gateway.protocols.ingress import UDP
 from gateway.protocols.reasons import EndReason
 
 TUNNELLED: Final = ("rtmpt", "rtmpts")
@@ -39,6 +40,11 @@ _RELAY_REASONS: Final = (
     *_REASONS,
     *(EndReason.CLIENT_LOST, EndReason.CLIENT_STALLED, EndReason.UPSTREAM_UNAVAILABLE),
     EndReason.RESOURCES_EXHAUSTED,
+)
+_UDP_REASONS: Final = (
+    *(EndReason.CLIENT_SILENT, EndReason.CLIENT_LOST, EndReason.ABANDONED),
+    *(EndReason.UPSTREAM_LOST, EndReason.UPSTREAM_UNAVAILABLE, EndReason.DRAINED),
+    *(EndReason.ENDED_BY_OPERATOR, EndReason.WORKER_LOST, EndReason.FAULT),
 )
 
 # Latencies of tunnels only, and latencies that are measured only if media is read.
@@ -79,14 +85,17 @@ class Entrance:
 
 @frozen
 class Expected:
-    """The label values that can occur with these listeners. ``media``: whether media is read."""
+    """The label values that can occur with these listeners. ``media``: whether media is read. ``udp``:
+    address and server of each UDP listener.
+    """
 
     entrances: tuple[Entrance, ...] = ()
     media: bool = False
+    udp: tuple[tuple[str, str], ...] = ()
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """The protocols of all listeners, without duplicates."""
+        """The protocols of all listeners but UDP, without duplicates."""
         return tuple(dict.fromkeys(each for one in self.entrances for each in one.protocols))
 
     def sums(self, upstreams: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -95,18 +104,24 @@ class Expected:
             for entrance in self.entrances:
                 for protocol in entrance.protocols:
                     yield protocol, entrance.listener, upstream
+        for listener, server in self.udp:
+            yield UDP, listener, server
 
     def states(self) -> Iterator[tuple[str, str]]:
         """The combinations of protocol and state."""
         for protocol in self.protocols:
             for state in _TUNNEL_STATES if protocol in TUNNELLED else _RELAY_STATES:
                 yield protocol, state
+        if self.udp:
+            yield UDP, _RELAY_STATES[0]
 
     def ends(self) -> Iterator[tuple[str, str]]:
         """The combinations of protocol and end reason."""
         for protocol in self.protocols:
             for reason in _TUNNEL_REASONS if protocol in TUNNELLED else _RELAY_REASONS:
                 yield protocol, reason.value
+        if self.udp:
+            yield from ((UDP, reason.value) for reason in _UDP_REASONS)
 
     def listener_states(self) -> dict[str, tuple[str, ...]]:
         """The keys that each listener's connections can be counted under."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Final, Protocol
@@ -63,6 +64,30 @@ class MirrorCounts(Protocol):
     failures: int
 
 
+class Relayed(Protocol):
+    """Datagrams and bytes that were relayed in one direction."""
+
+    datagrams: int
+    bytes: int
+
+
+class DatagramFigures(Protocol):
+    """The figures of a UDP listener: sessions of unproven clients, what was relayed by direction, dropped
+    datagrams by reason, and ICMP messages by the side that they came from.
+    """
+
+    refusals: Counter[str]
+
+    @property
+    def unproven(self) -> int: ...
+
+    @property
+    def relayed(self) -> Mapping[str, Relayed]: ...
+
+    @property
+    def drops(self) -> Mapping[str, int]: ...
+
+
 @define
 class Sources:
     """Figures that are read at each scrape.
@@ -74,6 +99,7 @@ class Sources:
     ``offered``: counts of connections offered to other workers, by outcome; empty if there are none.
     ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
     ``port_test``: its counts; empty without a port test.
+    ``udp``: by address.
     """
 
     limits: Limits
@@ -89,3 +115,4 @@ class Sources:
     callbacks: Mapping[tuple[str, str], int] = {}
     mirrors: Mapping[str, MirrorCounts] = {}
     port_test: Callable[[], PortTestCounts] = dict
+    udp: Mapping[str, DatagramFigures] = {}

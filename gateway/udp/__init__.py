@@ -1,0 +1,1 @@
+"""Relaying of datagrams (RTMFP) to a server: listeners, and the sessions of clients."""
