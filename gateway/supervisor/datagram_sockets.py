@@ -7,7 +7,6 @@ worker of the current configuration reads must be closed.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -127,4 +126,3 @@ class DatagramSockets:
         for each in handed_over:
             address, number, worker, descriptor = attrs.astuple(each)
             self._sockets[address, number, worker] = sockets.adopt(descriptor)
-            os.close(descriptor)

@@ -121,7 +121,7 @@ class UdpListener:
             repeated.warn(_log, f"udp name {self._settings.name}", "{error}", error=str(error))
 
     def adopt(self, descriptor: int) -> TcpAddress:
-        """Use a copy of the supervisor's listening socket. Returns its address."""
+        """Take over the descriptor of a listening socket of the supervisor. Returns its address."""
         listening = sockets.adopt(descriptor)
         self._local = sockets.address_of(listening)
         self._reader = DatagramReader(self._reactor, listening, self._read, self._failed)

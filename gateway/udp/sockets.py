@@ -11,7 +11,6 @@ supervisor opens them, and keeps them open while workers are replaced.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -49,8 +48,11 @@ def listen(address: TcpAddress) -> socket.socket:
 
 
 def adopt(descriptor: int) -> socket.socket:
-    """A copy of a listening socket that another process has opened."""
-    adopted = socket.socket(fileno=os.dup(descriptor))
+    """A listening socket that another process has opened. The descriptor must not be used any more: while
+    one is open, the kernel selects the socket for clients.
+    """
+    adopted = socket.socket(fileno=descriptor)
+    adopted.set_inheritable(False)
     adopted.setblocking(False)
     return adopted
 

@@ -23,10 +23,15 @@ _LOCALHOST = ("localhost", "localhost.", "localhost.localdomain", "ip6-localhost
 def check(configuration: Config) -> None:
     """Raises ConfigurationError with one line for each server that is one of the gateway's listeners."""
     listeners = [listener.address for listener in configuration.listeners]
+    of_udp = [udp.address for udp in configuration.udp]
     lines = [
         configuration.source.line(place, cause)
-        for place, server in _servers(configuration)
-        if (cause := loop_cause(server, _literal_hosts(server.host), listeners))
+        for servers, addresses in (
+            (_servers(configuration), listeners),
+            (_datagram_servers(configuration), of_udp),
+        )
+        for place, server in servers
+        if (cause := loop_cause(server, _literal_hosts(server.host), addresses))
     ]
     if lines:
         raise ConfigurationError("\n".join(lines))
@@ -67,6 +72,13 @@ def _servers(configuration: Config) -> Iterator[tuple[tuple[str | int, ...], Ser
             yield ("upstream", index, "servers", item), server.address
     if configuration.website is not None:
         yield ("website", "server"), configuration.website.server
+
+
+def _datagram_servers(
+    configuration: Config,
+) -> Iterator[tuple[tuple[str | int, ...], ServerAddress]]:
+    for index, udp in enumerate(configuration.udp):
+        yield ("udp", index, "server"), udp.server
 
 
 def _literal_hosts(host: str) -> Sequence[str]:

@@ -56,7 +56,7 @@ class UdpRelays:
         return iter(self._listeners)
 
     def adopt(self, descriptors: Sequence[int]) -> None:
-        """Use copies of the supervisor's sockets, one for each listener."""
+        """Take over the descriptors of the supervisor's sockets, one for each listener."""
         self._addresses = [
             listener.adopt(descriptor)
             for listener, descriptor in zip(self._listeners, descriptors, strict=True)

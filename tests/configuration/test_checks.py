@@ -8,6 +8,8 @@ import pytest
 
 from tests.configuration.refusals import LISTENER, load, problems
 
+# A relay of datagrams.
+UDP = f'{LISTENER}[[udp]]\naddress = "127.0.0.1:1935"\nserver = "a"\n'
 # A route without conditions.
 ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
 
@@ -53,6 +55,30 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
         (
             LISTENER + f"[[upstream]]\nservers = {[f'm{number}' for number in range(257)]}",
             '[[upstream]] 1, key "servers", item 257: too many; at most 256 servers are possible',
+        ),
+        (
+            UDP + UDP.removeprefix(LISTENER),
+            '[[udp]] 2, key "address": "127.0.0.1:1935" overlaps "127.0.0.1:1935" of [[udp]] 1',
+        ),
+        (
+            UDP + "queued_bytes = 4096\ndatagram_bytes = 9000",
+            '[[udp]] 1, key "queued_bytes": 4096: must be >= datagram_bytes (9000); raise it',
+        ),
+        (
+            UDP + '[[access]]\nallow = "connect"\n[[access]]\ndeny = "publish"',
+            "[[udp]] 1: [[access]] 2 cannot be applied to clients by UDP, whose datagrams are not read",
+        ),
+        (
+            UDP + '[[access]]\ndeny = "connect"\napplication = "live"',
+            "[[udp]] 1: [[access]] 1 cannot be applied to clients by UDP",
+        ),
+        (
+            UDP + '[stream_keys]\nsecrets_file = "/keys"',
+            "[[udp]] 1: [stream_keys] cannot be applied to clients by UDP",
+        ),
+        (
+            UDP + '[callback]\non_play = "http://127.0.0.1/"',
+            "[[udp]] 1: [callback] cannot be applied to clients by UDP",
         ),
         (
             LISTENER + '[[upstream]]\nservers = ["a"]\nbalance_factor = 0.5',
@@ -182,6 +208,29 @@ PEER = '[[peer]]\nnode = "bb"\naddress = "10.0.0.2"\n'
 def test_a_peer_has_a_default_port(file: Path) -> None:
     config = load(file, LISTENER + NODE + FILES + PEER)
     assert str(config.peers[0].address) == "10.0.0.2:1936"
+
+
+def test_clients_by_udp_can_bypass_access_control_that_reads_names(file: Path) -> None:
+    (udp,) = load(file, f'{UDP}bypasses_access = true\n[[access]]\ndeny = "publish"').udp
+    assert udp.bypasses_access
+    assert (str(udp.address), str(udp.server)) == ("127.0.0.1:1935", "a:1935")
+    load(file, f'{UDP}[[access]]\ndeny = "all"\nclients = ["192.0.2.0/24"]')
+    load(file, f'{UDP}[callback]\non_done = "http://127.0.0.1/"')
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("unix:/run/udp", 'expected "IPV4:PORT" or "[IPV6]:PORT"'),
+        ("systemd:udp", 'expected "IPV4:PORT" or "[IPV6]:PORT"'),
+        ("*:1935", 'expected an address such as "0.0.0.0:1935"'),
+    ],
+)
+def test_datagrams_are_received_on_an_ip_address(file: Path, address: str, problem: str) -> None:
+    text = f'{LISTENER}[[udp]]\naddress = "{address}"\nserver = "rtmp://a"\n'
+    of_address, of_server = problems(file, text)
+    assert f'[[udp]] 1, key "address": "{address}": {problem}' in of_address
+    assert '[[udp]] 1, key "server": "rtmp://a": leave out "rtmp://"' in of_server
 
 
 @pytest.mark.parametrize(

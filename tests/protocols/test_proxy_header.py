@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.protocols.proxy_header import proxy_header
+from gateway.protocols.proxy_header import datagram_header, proxy_header
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -37,3 +37,28 @@ def test_version_1_names_the_client(client: str, server: str, header: bytes) -> 
 )
 def test_version_2_names_the_client(client: str, rest: bytes) -> None:
     assert proxy_header(2, client, "198.51.100.1", 1935) == V2 + rest
+
+
+@pytest.mark.parametrize(
+    ("client", "listener", "rest"),
+    [
+        (
+            ("192.0.2.7", 4660),
+            ("198.51.100.1", 1935),
+            b"\x21\x12\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x34\x07\x8f",
+        ),
+        (
+            ("fe80::7%eth0", 4660),
+            ("fe80::1", 1935),
+            b"\x21\x22\x00\x24\xfe\x80"
+            + bytes(13)
+            + b"\x07\xfe\x80"
+            + bytes(13)
+            + b"\x01\x12\x34\x07\x8f",
+        ),
+    ],
+)
+def test_a_datagrams_header_has_both_addresses_and_ports(
+    client: tuple[str, int], listener: tuple[str, int], rest: bytes
+) -> None:
+    assert datagram_header(client, listener) == V2 + rest

@@ -89,6 +89,7 @@ def test_a_reply_that_was_not_sent_proves_nothing() -> None:
     flow = opened(flows)
     flows.reply(flow, 10)
     flows.not_sent(flow, 10, False)
+    assert flow.credit == AMPLIFICATION * len(HELLO)
     flows.receive(flow, b"second", 0.1)
     assert not flow.is_proven
 
@@ -198,7 +199,7 @@ def test_an_ended_flow_gives_its_place_back() -> None:
     flows = table()
     for flow in [opened(flows, (CLIENT[0], port)) for port in (1, 2)]:
         flows.end(flow, EndReason.CLIENT_LOST)
-    assert len(flows) == flows.unproven == 0
+    assert len(flows) == flows.unproven == len(flows._of_client) == 0
     opened(flows)
 
 

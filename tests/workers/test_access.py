@@ -36,6 +36,14 @@ def test_sessions_have_no_access_control_unless_it_is_configured() -> None:
     assert access('[[access]]\nallow = "play"').control(session, VISITOR) is not None
 
 
+def test_rules_without_names_apply_to_clients_of_which_only_the_address_is_known() -> None:
+    rules = access('[[access]]\ndeny = "connect"\nclients = ["192.0.2.0/24"]')
+    assert not rules.permits_address("192.0.2.1")
+    assert rules.permits_address("198.51.100.1")
+    assert access("").permits_address("192.0.2.1")
+    assert access('[[access]]\ndeny = "all"\napplication = "live"').permits_address("192.0.2.1")
+
+
 def test_rules_are_asked_before_keys_and_keys_before_callbacks(secrets: Path) -> None:
     """A callback would be called: there is no reactor for it here."""
     keys = f'[stream_keys]\nsecrets_file = "{secrets}"\n'

@@ -104,3 +104,18 @@ def test_a_resolved_name_is_refused_if_it_is_a_listener() -> None:
         'upstream "media:1935" is the gateway\'s own listener "0.0.0.0:1935"'
     )
     proxy_loops.refuse_loop(ServerAddress("media", 1936), ["127.0.0.1"], listening, "upstream")
+
+
+def test_datagrams_may_not_be_relayed_to_an_address_that_receives_them() -> None:
+    document = {
+        "listener": [{"address": "127.0.0.1:1935"}],
+        "udp": [
+            {"address": "0.0.0.0:1935", "server": "127.0.0.1:1936"},
+            {"address": "127.0.0.1:1936", "server": "localhost:1935"},
+        ],
+    }
+    with pytest.raises(ConfigurationError) as refused:
+        proxy_loops.check(loading.from_document("FILE", document))
+    first, second = str(refused.value).splitlines()
+    assert '[[udp]] 1, key "server": "127.0.0.1:1936" is the gateway\'s own listener' in first
+    assert '[[udp]] 2, key "server": "localhost:1935" is the gateway\'s own listener' in second
