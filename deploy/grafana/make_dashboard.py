@@ -339,6 +339,23 @@ _SERVERS_AND_DOORS: Final = Row(
                 ),
             ),
         ),
+        Panel(
+            "Datagrams",
+            "Relayed by UDP listeners in each direction, and dropped by reason, a second.",
+            "pps",
+            (
+                Line(
+                    "sum by (listener, direction) (rate("
+                    f"rtmpt_gateway_udp_datagrams_total{_ON}[$__rate_interval]))",
+                    "{{listener}} {{direction}}",
+                ),
+                Line(
+                    "sum by (reason) (rate("
+                    f"rtmpt_gateway_udp_dropped_datagrams_total{_ON}[$__rate_interval]))",
+                    "dropped: {{reason}}",
+                ),
+            ),
+        ),
     ),
 )
 

@@ -212,7 +212,7 @@ class Udp:
     deny: tuple[Network, ...] = ()
     bypasses_access: bool = False
     idle_s: float = field(default=120.0, validator=[ge(1.0), le(3600.0)])
-    sessions: int = field(default=1000, validator=[ge(1), le(100_000)])
+    sessions: int = field(default=1000, validator=[ge(1), le(10_000)])
     sessions_per_address: int = field(default=100, validator=ge(1))
     datagram_bytes: int = field(default=1500, validator=[ge(512), le(65_507)])
     queued_bytes: int = field(default=131_072, validator=[ge(4096), le(16_777_216)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.session import Session
+from gateway.protocols.udp_flows import Flow, FlowLimits, FlowTable
 from gateway.telemetry.exposition.session_collector import (
     FAMILY_COUNT,
     SessionCollector,
@@ -22,9 +24,26 @@ from gateway.telemetry.measurement.event_loop import Loop
 from gateway.telemetry.measurement.totals import FAILURES
 from gateway.telemetry.sessions import ALL, SessionFilter, Sessions
 from gateway.tunnels.tunnel import Tunnel
+from gateway.udp.listener import UdpListener
 
 HOSTILE = b'evil"} 1\\\x7f\xff'
 LIMITS = Limits()
+
+
+class DatagramListener:
+    """The figures of a UDP listener without sockets, with one session."""
+
+    def __init__(self) -> None:
+        self.table = FlowTable(FlowLimits(9, 9, 1500, 60.0, 10.0), lambda host: True)
+        self.refusals = Counter(client=0, server=2)
+        flow = self.table.open(("192.0.2.1", 1), 5, 0.0)
+        assert isinstance(flow, Flow)
+        self.table.receive(flow, b"hello", 0.0)
+        self.table.reply(flow, 16)
+
+    unproven = UdpListener.unproven
+    relayed = UdpListener.relayed
+    drops = UdpListener.drops
 
 
 class Node:

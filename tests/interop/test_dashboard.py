@@ -20,7 +20,7 @@ from tests.helpers.interop.prometheus import (
     start_prometheus,
 )
 from tests.helpers.interop.servers import LOOPBACK, ROOT, start_origin
-from tests.helpers.interop.watched import start_watched_gateway
+from tests.helpers.interop.watched import UDP, start_watched_gateway
 
 FOLDER = ROOT / "deploy/grafana"
 # The values that Grafana substitutes for its variables; its rate interval is four scrapes.
@@ -89,7 +89,7 @@ def test_every_expression_has_a_result(prometheus: Prometheus, expressions: list
 def test_the_dashboard_uses_only_metrics_that_exist(
     programs: Programs, prometheus: Prometheus, expressions: list[str]
 ) -> None:
-    gateway = start_watched_gateway(programs)
+    gateway = start_watched_gateway(programs, UDP)
     shown = exposed_names(gateway.get("/metrics") + gateway.get("/metrics/sessions"))
     recorded = {rule["name"] for rule in prometheus.rules() if rule["type"] == "recording"}
     asked = {name for expression in expressions for name in names_in(expression)}
@@ -101,7 +101,7 @@ def test_a_prometheus_that_scrapes_a_gateway_answers_every_expression(
 ) -> None:
     """Expressions about all sessions have data even before the first client."""
     _, server = start_origin(programs)
-    checked = f'[[upstream]]\nservers = ["{LOOPBACK}:{server}"]\ncheck = "tcp"\n'
+    checked = f'[[upstream]]\nservers = ["{LOOPBACK}:{server}"]\ncheck = "tcp"\n{UDP}'
     prometheus = start_prometheus(programs, start_watched_gateway(programs, checked).admin_port)
     prometheus.scrapes()
     for expression in expressions:

@@ -18,7 +18,7 @@ from tests.helpers.interop.prometheus import (
     names_in,
     start_prometheus_with,
 )
-from tests.helpers.interop.watched import start_watched_gateway
+from tests.helpers.interop.watched import UDP, start_watched_gateway
 
 _SERIES = re.compile(r"^ *- series: (?P<name>\w+){(?P<labels>.*)}$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="')
@@ -66,7 +66,7 @@ def test_the_rules_pass_their_test_cases(cases: Path) -> None:
 def test_the_rules_use_only_metrics_of_the_gateway(
     programs: Programs, prometheus: Prometheus
 ) -> None:
-    gateway = start_watched_gateway(programs)
+    gateway = start_watched_gateway(programs, UDP)
     shown = exposed_names(gateway.get("/metrics") + gateway.get("/metrics/sessions"))
     rules = prometheus.rules()
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}

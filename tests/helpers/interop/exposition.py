@@ -21,7 +21,13 @@ from gateway.telemetry.exposition.sources import Sources
 from gateway.telemetry.exposition.text import exposition
 from gateway.telemetry.exposition.upstream_families import upstream_families
 from gateway.telemetry.exposition.worker_collector import WorkerCollector
-from tests.helpers.fabricated_telemetry import LIMITS, Node, health, session_exposition
+from tests.helpers.fabricated_telemetry import (
+    LIMITS,
+    DatagramListener,
+    Node,
+    health,
+    session_exposition,
+)
 from tests.helpers.interop.servers import LOOPBACK
 
 _PROTOCOLS = ("rtmpt", "rtmpts", "rtmp", "rtmps")
@@ -76,7 +82,8 @@ def _busy_node(transport: _Transport) -> Node:
             health,
             lambda: certificates,
             expected,
-        )
+        ),
+        udp={"0.0.0.0:1935": DatagramListener()},
     )
     node.metrics = WorkerCollector(node.sessions, node.loop, node.sources)
     tunnels = [node.open(protocol) for protocol in (*_PROTOCOLS, *_PROTOCOLS)]

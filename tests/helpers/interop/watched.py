@@ -18,6 +18,8 @@ address = "{LOOPBACK}:0"
 [admin]
 address = "{LOOPBACK}:0"
 """
+# A UDP listener, whose metrics exist only with one.
+UDP = f'[[udp]]\naddress = "{LOOPBACK}:0"\nserver = "{LOOPBACK}:1935"\n'
 _ANSWER_S = 30.0
 
 
