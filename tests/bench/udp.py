@@ -57,7 +57,7 @@ _IN_FLIGHT = 16
 
 @define
 class _Figures:
-    """Of one way, in seconds, by turn."""
+    """Of one way, in seconds: of each round trip and new client, and the processor time by turn."""
 
     trip_s: list[float] = Factory(list)
     new_s: list[float] = Factory(list)
@@ -89,10 +89,10 @@ class _Way:
 
     def turn(self, number: int) -> None:
         first = self.clients[0]
-        began = perf_counter()
         for _ in range(_TRIPS_A_TURN):
+            began = perf_counter()
             _exchange(first, 1)
-        self.figures.trip_s.append((perf_counter() - began) / _TRIPS_A_TURN)
+            self.figures.trip_s.append(perf_counter() - began)
         before = self._processor_s()
         for burst in range(_BURSTS_A_TURN):
             client = self.clients[(number * _BURSTS_A_TURN + burst) % len(self.clients)]
