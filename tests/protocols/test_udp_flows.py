@@ -97,13 +97,13 @@ def test_a_reply_that_was_not_sent_proves_nothing() -> None:
 def test_a_proven_client_gets_a_limited_amount_between_two_of_its_datagrams() -> None:
     flows = table()
     flow = proven(flows)
-    sent = 0
-    while flows.reply(flow, 1500) is None:
-        sent += 1500
-    assert UNANSWERED_BYTES - 1500 < sent <= UNANSWERED_BYTES
-    assert flows.drops[Drop.UNANSWERED] == 1
-    flows.receive(flow, b"ack", 1.0)
-    assert flows.reply(flow, 1500) is None
+    for number in (1, 2):
+        sent = 0
+        while flows.reply(flow, 1500) is None:
+            sent += 1500
+        assert UNANSWERED_BYTES - 1500 < sent <= UNANSWERED_BYTES
+        assert flows.drops[Drop.UNANSWERED] == number
+        flows.receive(flow, b"ack", 1.0)
 
 
 # --- Limits ---

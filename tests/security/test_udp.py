@@ -10,7 +10,7 @@ from attrs import evolve
 
 from gateway.protocols.udp_flows import LEAST_S, UNANSWERED_BYTES
 from tests.helpers.logged import logged
-from tests.udp.relays import LIMITS, Relay
+from tests.helpers.udp_relay import LIMITS, Relay
 
 _FLOOD = 300
 _PLACES = 20

@@ -14,7 +14,7 @@ from gateway.errors import CapacityReached, Draining
 from gateway.protocols.proxy_header import datagram_header
 from gateway.protocols.reasons import EndReason
 from tests.helpers.logged import logged
-from tests.udp.relays import LIMITS, Relay
+from tests.helpers.udp_relay import LIMITS, Relay
 
 
 @pytest.fixture
