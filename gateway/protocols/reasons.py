@@ -2,7 +2,8 @@
 
 Each session ends once, with one reason. ``ABANDONED`` is not a failure: players try RTMPT and RTMP at the
 same time, and drop the slower connection (PROTOCOL.md, What each client needs). It is also the reason if a
-route needs the connect command, and the client sends no valid one in time. A peer has *vanished* if it
+route needs the connect command, and the client sends no valid one in time, and if a client by UDP does not
+prove its address in time, or had to make room for another before. A peer has *vanished* if it
 stopped acknowledging data; it is *lost* if the connection was reset. A publisher is *replaced* by a newer
 session that publishes the same stream. A handshake is *bad* if the gateway takes part in it (RTMPE), and it
 is malformed or not completed in time.

@@ -216,29 +216,32 @@ class UdpListener:
         """Raises RequestRefused."""
         if not descriptors.allow_server():
             raise ResourcesExhausted("too few file descriptors are left")
-        host = self.server.hosts_in_order()[0]
         place = local or self._local.host, self._local.port
         header = b""
         if self._settings.sends_header:
             header = datagram_header((flow.address[0], flow.address[1]), place)
+        host, to_server = self._open_to_server()
+        try:
+            to_client = sockets.to_client(place, flow.address, self._settings.queued_bytes)
+        except OSError as error:
+            to_server.close()
+            raise _refusal(error) from None
         return UdpSession(
             *(self, flow, self._next_alias(), self._ingress, self._server_name, host),
-            *(self._open_sockets(flow, place, host), header, self._reactor),
+            *((to_client, to_server), header, self._reactor),
         )
 
-    def _open_sockets(
-        self, flow: Flow, place: tuple[str, int], host: str
-    ) -> tuple[socket.socket, socket.socket]:
-        queued_bytes = self._settings.queued_bytes
-        try:
-            to_client = sockets.to_client(place, flow.address, queued_bytes)
-        except OSError as error:
-            raise _refusal(error) from None
-        try:
-            return to_client, sockets.to_server(host, self.server.address.port, queued_bytes)
-        except OSError as error:
-            to_client.close()
-            raise _refusal(error) from None
+    def _open_to_server(self) -> tuple[str, socket.socket]:
+        """The first address of the server that this machine has a route to, and a socket for it."""
+        port, queued_bytes = self.server.address.port, self._settings.queued_bytes
+        failure = OSError()
+        for host in self.server.hosts_in_order():
+            try:
+                return host, sockets.to_server(host, port, queued_bytes)
+            except OSError as error:
+                failure = error
+                self.server.note_beaten([host])
+        raise _refusal(failure)
 
     # Called by the sessions
 

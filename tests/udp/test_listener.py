@@ -184,6 +184,21 @@ def test_an_exception_ends_only_its_session(relay: Relay, monkeypatch: pytest.Mo
     assert relay.read(relay.server)[0] == b"more"
 
 
+def test_an_address_of_the_server_without_a_route_is_not_used(relay: Relay) -> None:
+    # Connecting to the broadcast address needs an option.
+    relay.listener.server._hosts = ["255.255.255.255", "127.0.0.1"]
+    for _ in range(4):
+        relay.connect(relay.client())
+
+
+def test_a_server_that_cannot_be_reached_refuses_sessions(relay: Relay) -> None:
+    relay.listener.server._hosts = ["255.255.255.255"]
+    relay.client().sendto(b"hello", relay.place)
+    relay.turning.until(lambda: relay.reports.refused)
+    assert str(relay.reports.refused[0]) == "a socket cannot be opened: Permission denied"
+    assert relay.admission.living == len(relay.listener.table) == 0
+
+
 # --- Limits ---
 
 
