@@ -213,6 +213,19 @@ def _tls_keys(upstream: Upstream) -> Iterator[str]:
         yield "tls_verify"
 
 
+def _check_browsers(config: Config) -> Iterator[Problem]:
+    policies = config.cross_domain
+    if policies is not None and not any(
+        (policies.domains, policies.crossdomain_file, policies.clientaccesspolicy_file)
+    ):
+        yield Problem(
+            ("cross_domain",),
+            "no policy; set domains, crossdomain_file or clientaccesspolicy_file",
+        )
+    if config.cors is not None and "*" in config.cors.origins and len(config.cors.origins) > 1:
+        yield Problem(("cors", "origins"), '"*" allows all; leave out the others, or "*"')
+
+
 def _check_admin(config: Config) -> Iterator[Problem]:
     admin = config.admin
     if admin is None:
@@ -290,6 +303,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Problem]]]] = (
     _check_upstream_tls,
     check_routes,
     check_udp,
+    _check_browsers,
     _check_admin,
     _check_peers,
     _check_limits,

@@ -15,6 +15,7 @@ from gateway.configuration.values import (
     ANY_NAME,
     DEFAULT_CONGESTION_CONTROL,
     DEFAULT_NODE,
+    DEFAULT_SOCKET_PORTS,
     LATENCIES,
     ONE_WORKER_A_CORE,
     RTMPE,
@@ -24,9 +25,11 @@ from gateway.configuration.values import (
     CallbackMethod,
     Choice,
     CongestionControl,
+    CookieName,
     DatagramAddress,
     DatagramProxyProtocol,
     DatagramServer,
+    DomainPattern,
     HealthCheck,
     Host,
     HostPattern,
@@ -40,6 +43,7 @@ from gateway.configuration.values import (
     NodeId,
     Pattern,
     PeerAddress,
+    Port,
     ProxyProtocol,
     PublicPort,
     SecondPublisher,
@@ -48,6 +52,7 @@ from gateway.configuration.values import (
     Template,
     UpstreamName,
     UpstreamReference,
+    WebOrigin,
     WebServerAddress,
     WorkerCount,
 )
@@ -263,6 +268,25 @@ class Tunnel:
     streamed_answers: StreamedAnswers = StreamedAnswers.DIRECT
     answer_s: float = field(default=1.0, validator=[ge(0.1), le(10.0)])
     replace_publisher: bool = False
+    cookie: CookieName | None = None
+
+
+@frozen
+class CrossDomain:
+    """``[cross_domain]``: the policy files for Flash Player and Silverlight, generated or as they are."""
+
+    domains: tuple[DomainPattern, ...] = ()
+    ports: tuple[Port, ...] = field(default=DEFAULT_SOCKET_PORTS, validator=_not_empty)
+    secure: bool = True
+    crossdomain_file: AbsolutePath | None = None
+    clientaccesspolicy_file: AbsolutePath | None = None
+
+
+@frozen
+class Cors:
+    """``[cors]``: the pages whose scripts may use the tunnel in browsers."""
+
+    origins: tuple[WebOrigin, ...] = field(validator=_not_empty)
 
 
 @frozen
@@ -307,12 +331,14 @@ class Node:
     """``[node]``: the identity of this gateway in a group of gateways.
 
     ``address`` is where other nodes connect, with certificates that ``authorities`` have signed.
+    ``public_address``: the host that clients are told to connect to.
     """
 
     id: NodeId = DEFAULT_NODE
     address: NodeAddress | None = None
     certificate: AbsolutePath | None = None
     authorities: AbsolutePath | None = None
+    public_address: Host | None = None
 
 
 @frozen
@@ -347,6 +373,8 @@ class Config:
     stream_keys: StreamKeys | None = None
     callback: Callback | None = None
     tunnel: Tunnel = Tunnel()
+    cross_domain: CrossDomain | None = None
+    cors: Cors | None = None
     admin: Admin | None = None
     node: Node = Node()
     peers: tuple[Peer, ...] = field(default=(), metadata={"key": "peer"})

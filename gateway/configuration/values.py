@@ -59,6 +59,8 @@ NodeId = NewType("NodeId", str)
 UpstreamName = NewType("UpstreamName", str)
 # The name of an upstream, or the number of one without a name.
 UpstreamReference = NewType("UpstreamReference", str)
+# A host name, or "*." and the end of one, or "*" for all, lower case.
+DomainPattern = NewType("DomainPattern", str)
 # A host name, or "*." and the end of one, lower case.
 HostPattern = NewType("HostPattern", str)
 # Text with names in braces (protocols/templates.py).
@@ -69,6 +71,12 @@ WorkerCount = NewType("WorkerCount", int)
 HttpUrl = NewType("HttpUrl", str)
 # A public port of the gateway, as "http:80" or "https:443".
 PublicPort = NewType("PublicPort", str)
+# An origin as browsers send it, or "*" for all.
+WebOrigin = NewType("WebOrigin", str)
+# The number of a TCP port.
+Port = NewType("Port", int)
+# The name of a cookie.
+CookieName = NewType("CookieName", str)
 # A pattern for the names of applications or streams, with the wildcards *, ? and [...].
 Pattern = NewType("Pattern", str)
 # The application at a mirror.
@@ -90,7 +98,10 @@ HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
 ANY_NAME: Final = Pattern("*")
 DEFAULT_NODE: Final = NodeId("00")
+# Those on which Flash Player tries RTMP.
+DEFAULT_SOCKET_PORTS: Final = (Port(80), Port(443), Port(1935))
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
+MOST_PORT: Final = 0xFFFF
 # Two generations of them must fit into the shared memory.
 MOST_WORKERS: Final = 32
 # Those of several generations of workers must fit into the shared memory.
@@ -111,6 +122,14 @@ APPLICATION_NAME: Final = re.compile(r"[A-Za-z0-9_.~%-]+(/[A-Za-z0-9_.~%-]+)*")
 NAME_PATTERN: Final = re.compile(r"[^\x00-\x20\x7f/]([^\x00-\x20\x7f]{0,254}[^\x00-\x20\x7f/])?")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 HOST_PATTERN: Final = re.compile(rf"(?:\*\.)?(?:{HOST_NAME.pattern})")
+# A domain of pages, as Flash's policy files have it.
+DOMAIN_PATTERN: Final = re.compile(rf"\*|{HOST_PATTERN.pattern}")
+# The scheme, the host, and a port that is not the scheme's own (RFC 6454, 6.2).
+ORIGIN: Final = re.compile(
+    rf"\*|(?P<scheme>[a-z][a-z0-9+.-]*)://(?:{HOST_NAME.pattern})(?::(?P<port>[0-9]{{1,5}}))?"
+)
+COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OWN_PORTS: Final = {"http": "80", "https": "443"}
 # At most TCP_CA_NAME_MAX (the kernel's include/net/tcp.h).
 CONGESTION_CONTROL_NAME: Final = re.compile(r"[a-z0-9_-]{1,15}")
 NODE_NAME: Final = re.compile(r"[0-9a-z]{2}")
@@ -205,6 +224,39 @@ def parse_host_pattern(value: object) -> HostPattern:
     )
 
 
+def parse_domain_pattern(value: object) -> DomainPattern:
+    """As ``parse_host_pattern``, or ``*`` for all."""
+    if isinstance(value, str) and DOMAIN_PATTERN.fullmatch(value):
+        return DomainPattern(value.lower())
+    raise ValueError(
+        f'{quoted(value)}: expected a host name without a port, such as "www.example.org" or'
+        ' "*.example.org", or "*" for all'
+    )
+
+
+def parse_origin(value: object) -> WebOrigin:
+    """An origin of ``ORIGIN``. Browsers send it in lower case, and without the scheme's own port."""
+    match = ORIGIN.fullmatch(value.lower()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            f"{quoted(value)}: expected the scheme and host of pages, without a path, such as"
+            ' "https://www.example.org", or "*" for all'
+        )
+    origin, port = match[0], match["port"]
+    if port is not None and port == _OWN_PORTS.get(match["scheme"]):
+        origin = origin.removesuffix(f":{port}")
+    return WebOrigin(origin)
+
+
+def parse_cookie_name(value: object) -> CookieName:
+    """A name of ``COOKIE_NAME``."""
+    if isinstance(value, str) and COOKIE_NAME.fullmatch(value):
+        return CookieName(value)
+    raise ValueError(
+        f'{quoted(value)}: expected at most 64 letters, digits, "-" and "_", such as "NODE"'
+    )
+
+
 def parse_congestion_control(value: object) -> CongestionControl:
     """A name of ``CONGESTION_CONTROL_NAME``. Only the kernel knows which exist."""
     if isinstance(value, str) and CONGESTION_CONTROL_NAME.fullmatch(value):
@@ -263,6 +315,12 @@ def _parse_ip_and_port(value: object) -> TcpAddress:
     raise ValueError(f'{quoted(value)}: expected "IPV4:PORT" or "[IPV6]:PORT"')
 
 
+def parse_port(value: object) -> Port:
+    if type(value) is int and 1 <= value <= MOST_PORT:  # not a bool, which is an int
+        return Port(value)
+    raise ValueError(f"{quoted(value)}: expected a port from 1 to {MOST_PORT}")
+
+
 def parse_worker_count(value: object) -> WorkerCount:
     """A number, or "auto" for one a core."""
     if value == "auto":
@@ -290,6 +348,10 @@ PARSERS: Final[Mapping[Any, Callable[[object], object]]] = {
     IPAddress: parse_ip_address,
     ServerName: parse_server_name,
     HostPattern: parse_host_pattern,
+    DomainPattern: parse_domain_pattern,
+    WebOrigin: parse_origin,
+    CookieName: parse_cookie_name,
+    Port: parse_port,
     Latency: parse_latency,
     CongestionControl: parse_congestion_control,
     NodeId: parse_node_id,

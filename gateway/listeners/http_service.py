@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
+from gateway.listeners.own_resources import NO_OWN_RESOURCES, OwnResources
+from gateway.listeners.response_heads import ResponseHeads, response_heads
 from gateway.protocols.commands import Kind
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
@@ -110,6 +112,11 @@ class Connections(Protocol):
     def remove(self, connection: Any) -> None: ...
 
 
+def no_cookie(secure: bool) -> bytes:
+    """No cookie is set."""
+    return b""
+
+
 @define
 class HTTPService:
     """State shared by all HTTP connections."""
@@ -125,3 +132,8 @@ class HTTPService:
     bodies_bytes: int = 1 << 30
     waiting_bytes: int = 0
     serials: Iterator[int] = field(factory=count)
+    # Returns the heads of the answers to a command.
+    heads_of: Callable[[Fields], ResponseHeads] = response_heads
+    own: OwnResources = NO_OWN_RESOURCES
+    # Returns a field line of the answer to an open request; the argument: whether the connection is TLS.
+    cookie_line: Callable[[bool], bytes] = no_cookie

@@ -3,6 +3,7 @@
     [PROXY header, if the listener expects one]  →  first bytes  →  RTMP, RTMPE  raw relay
                                                                     HTTP         tunnel commands, website
                                                                     TLS          handshake, detection again
+                                                                    policy file  the policy, then closed
                                                                     other        closed, nothing sent
 
 Every listener accepts every protocol: clients try one port and protocol after the other, and each failed
@@ -66,6 +67,8 @@ class ListenerState:
     counts: Counter[str] = field(factory=Counter)
     # The listener's address, as logs show it.
     name: str = ""
+    # Returns the answer to a request for the policy of sockets (``flash_policy``); empty if there is none.
+    socket_policy: Callable[[], bytes] = bytes
 
     def refusal(self, address: str) -> str | None:
         """The reason to refuse a connection from ``address``, as a key of ``counts``; None to accept."""
@@ -249,6 +252,16 @@ class ProtocolDetection:
         tls.protocol = inside
         inside.makeConnection(tls)
 
+    def _speak_policy(self) -> None:
+        policy = self._listener_state.socket_policy()
+        if not policy:
+            self._speak_unknown()
+            return
+        self._count("policy")
+        self._transport.write(policy)
+        # A client that does not read it is aborted at the deadline of its first bytes.
+        self._transport.loseConnection()
+
     def _speak_unknown(self) -> None:
         self._refuse("unknown")
 
@@ -323,5 +336,6 @@ _HAND_OVER: dict[Speech, Callable[[ProtocolDetection], None]] = {
     Speech.RTMP: ProtocolDetection._speak_rtmp,
     Speech.RTMPE: ProtocolDetection._speak_rtmp,
     Speech.TLS: ProtocolDetection._speak_tls,
+    Speech.POLICY: ProtocolDetection._speak_policy,
     Speech.UNKNOWN: ProtocolDetection._speak_unknown,
 }

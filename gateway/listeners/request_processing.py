@@ -1,10 +1,11 @@
-"""The requests of an HTTP connection: tunnel commands are executed, all others forwarded to the website.
+"""The requests of an HTTP connection: tunnel commands are executed, the gateway's own resources served, and
+all others forwarded to the website.
 
 Requests are processed one at a time. Behind a pending response, later requests are still processed, up to
-a limit, because the missing command of a session may be among them. A request that is not a tunnel command
-is forwarded to the website, if one is configured, after all earlier responses have been written; it
-answers for the connection until it has finished. So does a request of the port test, if that is enabled.
-A body that no session would accept is refused before it is received.
+a limit, because the missing command of a session may be among them. A request for the website, if one is
+configured, is forwarded after all earlier responses have been written; it answers for the connection until
+it has finished. So does a request of the port test, if that is enabled. A body that no session would accept
+is refused before it is received.
 
 This module does not interpret the RTMP bytes of a session, and never ends one.
 """
@@ -25,6 +26,7 @@ from gateway.errors import (
 from gateway.listeners.closed_transport import ClosedTransport
 from gateway.listeners.http_service import BytesHandler, HTTPService, Website
 from gateway.listeners.ordered_responses import OrderedResponses
+from gateway.listeners.own_resources import Resource
 from gateway.listeners.response_heads import CLOSES, CONTINUE, response_heads
 from gateway.logs import debugging
 from gateway.protocols.client_address import Proxies
@@ -60,6 +62,7 @@ class RequestProcessing(OrderedResponses):
         "_phase_deadline",
         "_proxies",
         "_reader",
+        "_resource",
         "_secure",
         "_seen",
         "_serial",
@@ -85,9 +88,11 @@ class RequestProcessing(OrderedResponses):
         # The id of the session whose command came last.
         self._seen = b""
         self._reader = RequestReader(service.limits)
-        # Of the request whose head was read last: its fields, until it is processed, and its command.
+        # Of the request whose head was read last: its fields, until it is processed, its command, and
+        # without one the gateway's own resource that it is for.
         self._fields: Fields | None = None
         self._command: Command | None = None
+        self._resource: Resource | None = None
         # When the head or body that is being received must be complete; 0 if there is none.
         self._phase_deadline = 0.0
         # This connection's part of the service's ``waiting_bytes``.
@@ -119,7 +124,10 @@ class RequestProcessing(OrderedResponses):
             self._last = True
             if debugging.enabled:
                 _debug(self.address, error, None)
-            self._respond(CLOSES.refusal(error))
+            # Without fields, the request's own heads are not known.
+            self._respond(
+                (CLOSES if self._fields is None else self._answers.closing).refusal(error)
+            )
         except Exception:
             _log.failure("A request failed; its connection is closed")
             self._last = True
@@ -136,7 +144,11 @@ class RequestProcessing(OrderedResponses):
             self._fields = fields
             self._phase_deadline = 0.0
             self._command = command_of(self._reader.method, self._reader.target)
-            self._answers = response_heads(fields.version, fields.persistent)
+            self._answers = self._service.heads_of(fields)
+            if self._command is None:
+                # What allows other origins is for commands.
+                self._answers = response_heads(fields)
+                self._resource = self._service.own.find(self._reader.method, self._reader.target)
         if self._command is None and (website := self._website()) is not None:
             if not self._pending and not isinstance(self._transport, ClosedTransport):
                 self._forward(website, fields)
@@ -221,10 +233,15 @@ class RequestProcessing(OrderedResponses):
 
     def _serve(self, fields: Fields, body: bytes, now: float) -> None:
         if self._command is None:
-            raise NotFound("no tunnel command")
+            if self._resource is None:
+                raise NotFound("no tunnel command")
+            self._respond(self._resource.response(self._reader.method, fields, self._answers))
+            return
         kind, session_id, number = self._command
         if kind is _IDENT:
-            raise NotFound("go on with open")
+            resource = self._service.own.ident()
+            self._respond(resource.response(self._reader.method, fields, self._answers))
+            return
         if kind is _OPEN:
             self._open(fields)
             return
@@ -254,6 +271,7 @@ class RequestProcessing(OrderedResponses):
     def _open(self, fields: Fields) -> None:
         response = self._later_response()
         response.field = options_field(fields, self._service.limits)
+        response.field += self._service.cookie_line(self._secure)
         try:
             response.opening = self._service.tunnels.open(
                 self._client_of(fields), fields, response, self._ingress()
@@ -275,7 +293,11 @@ class RequestProcessing(OrderedResponses):
     # Requests for the website, and of the port test
 
     def _website(self) -> Website | None:
-        """What handles the request, which is not a tunnel command; None if nothing does."""
+        """What handles the request, which is not a tunnel command; None if nothing does, or an own resource
+        does.
+        """
+        if self._resource is not None:
+            return None
         test = self._service.port_test
         if test is not None and test.serves(self._reader.target):
             return test

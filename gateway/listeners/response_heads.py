@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import final
 
 from gateway.errors import RequestRefused
+from gateway.protocols.cross_origin import CrossOrigin
+from gateway.protocols.http import Fields
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -51,42 +53,97 @@ def next_chunk(size: int) -> bytes:
 class ResponseHeads:
     """The heads for one kind of connection: persistent or not, by ``connection_field``.
 
+    ``fields``: further field lines of every answer. ``closing``: the heads of the same answers, if the
+    connection is closed after them; these themselves if it is not given.
     ``one_byte[n]`` is the complete response 200 with the body ``n``.
     """
 
-    __slots__ = ("_field", "_head", "closes", "one_byte")
+    __slots__ = ("_field", "_head", "closes", "closing", "one_byte")
 
-    def __init__(self, connection_field: bytes, closes: bool = False) -> None:
-        self.closes = closes
-        self._field = connection_field
+    def __init__(
+        self,
+        connection_field: bytes,
+        closing: ResponseHeads | None = None,
+        fields: bytes = b"",
+    ) -> None:
+        self.closes = closing is None
+        self.closing = closing or self
+        self._field = connection_field + fields
         self._head = (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/x-fcs\r\nCache-Control: no-cache\r\n"
-            + connection_field
+            + self._field
             + b"Content-Length: "
         )
         self.one_byte = [b"%b1\r\n\r\n%c" % (self._head, octet) for octet in range(256)]
 
     def head(self, body_bytes: int, field: bytes = b"") -> bytes:
-        """The head of the answer 200 with a body of that length. ``field``: a further field line."""
+        """The head of the answer 200 with a body of that length. ``field``: further field lines."""
         return b"%b%d\r\n%b\r\n" % (self._head, body_bytes, field)
 
     def refusal(self, error: RequestRefused) -> bytes:
         """The whole answer to a refused request: its body is empty, and the cause stays inside."""
-        status = HTTPStatus(error.status)
-        return b"HTTP/1.1 %d %b\r\n%bContent-Length: 0\r\n\r\n" % (
-            status,
-            status.phrase.encode(),
-            self._field,
-        )
+        return self.whole(error.status)
+
+    def whole(
+        self, status: int, lines: bytes = b"", body: bytes = b"", sends_body: bool = True
+    ) -> bytes:
+        """A whole response that is no answer to a command. ``lines``: its own field lines.
+
+        Without ``sends_body``, it is the response to a HEAD request.
+        """
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (self._beginning(status), lines, len(body))
+        return head + body if sends_body else head
+
+    def without_content(self, status: int, lines: bytes) -> bytes:
+        """A whole response with a status that has no content, such as 204 and 304."""
+        return b"%b%b\r\n" % (self._beginning(status), lines)
+
+    def _beginning(self, status: int) -> bytes:
+        phrase = HTTPStatus(status).phrase.encode()
+        return b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, self._field)
 
 
-STAYS = ResponseHeads(b"")
-STAYS_AS_ASKED = ResponseHeads(b"Connection: keep-alive\r\n")
-CLOSES = ResponseHeads(b"Connection: close\r\n", closes=True)
+# By whether the connection persists, and whether the client must be told.
+_CLOSES, _STAYS, _STAYS_AS_ASKED = b"Connection: close\r\n", b"", b"Connection: keep-alive\r\n"
+
+CLOSES = ResponseHeads(_CLOSES)
+STAYS = ResponseHeads(_STAYS, CLOSES)
+STAYS_AS_ASKED = ResponseHeads(_STAYS_AS_ASKED, CLOSES)
 
 
-def response_heads(version: int, persistent: bool) -> ResponseHeads:
-    """The answers for a request of HTTP/1.``version`` whose client wants the connection to persist."""
-    if not persistent:
+def response_heads(request: Fields) -> ResponseHeads:
+    """The answers to a request with these fields."""
+    if not request.persistent:
         return CLOSES
-    return STAYS if version else STAYS_AS_ASKED
+    return STAYS if request.version else STAYS_AS_ASKED
+
+
+@final
+class CrossOriginHeads:
+    """The answers to commands where browsers may send them from other origins."""
+
+    def __init__(self, cross_origin: CrossOrigin) -> None:
+        self._cross_origin = cross_origin
+        # By origin: as many as are allowed.
+        self._made: dict[bytes, dict[ResponseHeads, ResponseHeads]] = {}
+
+    def of(self, request: Fields) -> ResponseHeads:
+        """As ``response_heads``, with the fields that allow the request's origin."""
+        plain = response_heads(request)
+        origin = self._cross_origin.origin_of(request.items)
+        if not origin:
+            return plain
+        made = self._made.get(origin)
+        if made is None:
+            made = self._made[origin] = _for_origin(self._cross_origin.of_answer(origin))
+        return made[plain]
+
+
+def _for_origin(fields: bytes) -> dict[ResponseHeads, ResponseHeads]:
+    """The heads with these fields, by those without."""
+    closes = ResponseHeads(_CLOSES, None, fields)
+    return {
+        CLOSES: closes,
+        STAYS: ResponseHeads(_STAYS, closes, fields),
+        STAYS_AS_ASKED: ResponseHeads(_STAYS_AS_ASKED, closes, fields),
+    }

@@ -51,6 +51,11 @@ def command_of(method: bytes, target: bytes) -> Command | None:
     return _FIXED.get(target)
 
 
+def resource_path(target: bytes) -> bytes:
+    """The path of a target without its query; empty if it has none."""
+    return (target if target[:1] == b"/" else path_of(target)).partition(b"?")[0]
+
+
 def path_of(target: bytes) -> bytes:
     """The path of a target in absolute form; empty if it has another form."""
     scheme, separator, rest = target.partition(b"://")

@@ -19,6 +19,8 @@ from enum import Enum
 from string import ascii_uppercase
 from typing import Final
 
+from gateway.protocols.flash_policy import SOCKET_REQUEST
+
 
 class Speech(Enum):
     """The value is the label that logs and metrics show."""
@@ -27,6 +29,7 @@ class Speech(Enum):
     RTMPE = "rtmpe"
     HTTP = "http"
     TLS = "tls"
+    POLICY = "policy"
     UNKNOWN = "unknown"
 
 
@@ -55,6 +58,8 @@ _ROWS: Final[tuple[tuple[Speech, tuple[bytes, ...]], ...]] = (
     (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _SPACE)),
     (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _LETTER)),
     (Speech.TLS, _CLIENT_HELLO),
+    # Nothing else that a client could say begins with this.
+    (Speech.POLICY, tuple(bytes([octet]) for octet in SOCKET_REQUEST)),
 )
 
 DECIDING_BYTES: Final = max(len(places) for _, places in _ROWS)

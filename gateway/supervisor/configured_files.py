@@ -1,5 +1,5 @@
-"""Checks of what the configuration needs outside itself: certificates, token, authorities, secrets, access
-log, this machine's addresses and algorithms.
+"""Checks of what the configuration needs outside itself: certificates, token, authorities, secrets, policy
+files, access log, this machine's addresses and algorithms.
 
 They run for ``--check``, at the start and before a reload, with the functions that later read the files
 again for use. Each line has the key's place in the configuration, and the file.
@@ -23,6 +23,7 @@ from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
 from gateway.workers.mirrors import mirror_settings
+from gateway.workers.own_resources import own_resources
 from gateway.workers.peering.node_tls import NodeTls
 from gateway.workers.proxy_loops import is_local
 from gateway.workers.stream_secrets import stream_keys
@@ -70,6 +71,7 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
         yield partial(NodeTls, configuration)
     yield partial(stream_keys, configuration)
     yield partial(mirror_settings, configuration)
+    yield partial(own_resources, configuration)
     for index, upstream in enumerate(configuration.upstreams):
         yield partial(client_tls, configuration, index, now)
         if upstream.source_address is not None:

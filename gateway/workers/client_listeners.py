@@ -109,6 +109,7 @@ class ClientListeners:
             listener.proxy_protocol,
             None if certificates is None else certificates.context,
             name=name,
+            socket_policy=lambda: self._http.own.socket_policy,
         )
 
     def _http_protocol(

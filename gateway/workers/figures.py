@@ -182,6 +182,7 @@ def expected_of(configuration: Config) -> Expected:
                 each.tls,
                 each.proxy_protocol,
                 bool(each.allow or each.deny),
+                configuration.cross_domain is not None,
             )
             for each in configuration.listeners
         ),

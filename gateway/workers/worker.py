@@ -42,6 +42,7 @@ from gateway.workers.client_listeners import ClientListeners
 from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.mirrors import mirror_settings
+from gateway.workers.own_resources import cookie_line, heads_of, own_resources
 from gateway.workers.peering.links import PeerLink, Peers
 from gateway.workers.peering.nodes import Nodes
 from gateway.workers.peering.offers import OfferLinks
@@ -118,9 +119,10 @@ class Worker:
             *(tables.ids.next_alias, self._access.permits_address),
         )
         self.figures.udp.update(self._udp.listeners)
+        self._http = self._make_http_service()
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
-            *(self._make_http_service(), self._relays, self._certificates),
+            *(self._http, self._relays, self._certificates),
             *(self._offers, place.counts.has_share),
         )
         self._taking = TakingSocket(place.offers_path, self._listeners, reactor)
@@ -161,6 +163,9 @@ class Worker:
             None if self._port_test is None else self._port_test.service,
             bodies_bytes=int(self._buffers_bytes * _BODIES_SHARE) // self._place.workers,
             serials=count(self._place.first_connection),
+            heads_of=heads_of(self._configuration),
+            own=own_resources(self._configuration),
+            cookie_line=cookie_line(self._configuration),
         )
 
     def bind(self) -> None:
@@ -345,9 +350,10 @@ class Worker:
         return self._configuration.limits.reload_drain_s
 
     def reload_certificates(self) -> None:
-        """Read certificates and secrets again. Raises ConfigurationError, after which the old ones stay in
-        use.
+        """Read certificates, secrets and policy files again. Raises ConfigurationError, after which the old
+        ones stay in use.
         """
+        self._http.own = own_resources(self._configuration)
         self._access.reload()
         self._mirrors.reload(mirror_settings(self._configuration))
         if self._certificates is not None:

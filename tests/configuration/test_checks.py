@@ -171,6 +171,11 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             f'{LISTENER}[admin]\naddress = "127.0.0.1:80"',
             '[admin], key "address": "127.0.0.1:80" is already used by listener 1; use',
         ),
+        (f"{LISTENER}[cross_domain]\n", "[cross_domain]: no policy; set domains, cross"),
+        (
+            f'{LISTENER}[cors]\norigins = ["*", "https://a.example"]',
+            '[cors], key "origins": "*" allows all; leave out the others',
+        ),
         (f"{LISTENER}[limits]\nhead_s = 86401", '[limits], key "head_s": 86401: must be <= 86400'),
         (
             f"{LISTENER}[limits]\nbuffers_share = 25",

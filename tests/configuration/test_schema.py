@@ -157,6 +157,9 @@ def test_each_valid_form_of_a_value_is_valid_in_the_schema(
         f'{LISTENER}[admin]\nhosts = ["name:80"]',
         f'{LISTENER}[log]\nlevel = "loud"',
         f'{LISTENER}[node]\nid = "AA"',
+        f'{LISTENER}[tunnel]\ncookie = "a b"',
+        f"{LISTENER}[cross_domain]\nports = [65536]",
+        f'{LISTENER}[cors]\norigins = ["a.example.org"]',
         f"{LISTENER}[limits]\nhead_s = 0",
         f"{LISTENER}[limits]\nvanished_s = 4.9",
         f"{LISTENER}[limits]\nsessions = 0",
@@ -177,7 +180,7 @@ def test_a_value_of_a_wrong_type_is_invalid_in_the_schema(
     table: Any = everything
     for key in path[:-1]:
         table = table[key][-1] if isinstance(table[key], list) else table[key]
-    for wrong in ([1], {}, *(("a//",) if path not in FREE_TEXTS else ())):
+    for wrong in ([True], {}, *(("a//",) if path not in FREE_TEXTS else ())):
         table[path[-1]] = wrong
         with pytest.raises(ConfigurationError):
             loading.from_document("wrong", everything)
@@ -219,6 +222,8 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),
         *("node.address", "node.certificate", "node.authorities", "peer.node", "peer.address"),
+        *("node.public_address", "tunnel.cookie", "cors.origins"),
+        *("cross_domain.crossdomain_file", "cross_domain.clientaccesspolicy_file"),
         *("mirror.upstream", "mirror.to_application", "mirror.stream_key_file"),
         *("access.allow", "access.deny", "stream_keys.secrets_file"),
         *("udp.address", "udp.server"),

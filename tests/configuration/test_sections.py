@@ -12,6 +12,7 @@ from gateway.addresses import ServerAddress, SystemdAddress, TcpAddress, UnixAdd
 from gateway.configuration.sections import (
     Admin,
     Config,
+    CrossDomain,
     Listener,
     Tls,
     Tunnel,
@@ -199,6 +200,28 @@ def test_a_configuration_is_immutable() -> None:
         Config().upstreams = ()  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://A.Example", "https://a.example"),
+        ("https://a.example:443", "https://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("app-extension://abc", "app-extension://abc"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_is_as_browsers_send_it(file: Path, written: str, origin: str) -> None:
+    cors = load(file, f'{LISTENER}[cors]\norigins = ["{written}"]').cors
+    assert cors is not None
+    assert cors.origins == (origin,)
+
+
+def test_policy_files_have_domains_and_ports(file: Path) -> None:
+    policies = load(file, f'{LISTENER}[cross_domain]\ndomains = ["*", "*.A.example"]').cross_domain
+    assert policies == CrossDomain(domains=("*", "*.a.example"), ports=(80, 443, 1935), secure=True)
+
+
 # --- Invalid keys ---
 
 
@@ -233,6 +256,31 @@ def test_a_configuration_is_immutable() -> None:
             "[tcp]: unknown key; known keys: workers, listener, upstream, route,",
         ),
         (f"limits = 5\n{LISTENER}", "[limits]: 5: expected a table"),
+        (
+            f'{LISTENER}[cors]\norigins = ["https://a.example/b"]',
+            '[cors], key "origins", item 1: "https://a.example/b": expected the scheme and host of pages',
+        ),
+        (
+            f'{LISTENER}[cors]\norigins = ["null"]',
+            '[cors], key "origins", item 1: "null": expected',
+        ),
+        (f"{LISTENER}[cors]\norigins = []", '[cors], key "origins": empty; list at'),
+        (
+            f'{LISTENER}[cross_domain]\ndomains = ["a.*"]',
+            '[cross_domain], key "domains", item 1: "a.*": expected a host name without a port',
+        ),
+        (
+            f"{LISTENER}[cross_domain]\nports = [0]",
+            '[cross_domain], key "ports", item 1: 0: expected a port from 1 to 65535',
+        ),
+        (
+            f'{LISTENER}[tunnel]\ncookie = "a=b"',
+            '[tunnel], key "cookie": "a=b": expected at most 64 letters, digits',
+        ),
+        (
+            f'{LISTENER}[node]\npublic_address = "a:80"',
+            '[node], key "public_address": "a:80": expected a host name without a port',
+        ),
         (f"{LISTENER}[[upstream]]\nservers = []", '[[upstream]] 1, key "servers": empty; list at'),
         (f"{LISTENER}[[upstream]]\n", '[[upstream]] 1, key "servers": missing'),
         (

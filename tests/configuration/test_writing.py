@@ -99,12 +99,16 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
         ),
         "# Not set: [stream_keys]",
         "# Not set: [callback]",
+        '# Not set: [tunnel], key "cookie"',
+        "# Not set: [cross_domain]",
+        "# Not set: [cors]",
         '# Not set: [admin], key "token_file"',
         '# Not set: [admin], key "certificate"',
         '# Not set: [admin], key "client_authorities"',
         '# Not set: [node], key "address"',
         '# Not set: [node], key "certificate"',
         '# Not set: [node], key "authorities"',
+        '# Not set: [node], key "public_address"',
         '# Not set: [log], key "access"',
     ]
     headers = [line for line in lines if line.startswith("[")]

@@ -586,3 +586,43 @@ def test_rtmp_from_a_trusted_proxy_is_admitted_by_the_proxys_own_address() -> No
     line.says(RTMP)
     assert doorway.counts == {"denied": 1}
     assert not doorway.relayed
+
+
+# --- Policy of sockets ---
+
+
+@pytest.mark.parametrize("step", [1, 23])
+def test_a_request_for_the_policy_of_sockets_is_answered_and_the_connection_closed(
+    step: int,
+) -> None:
+    doorway = Doorway(socket_policy=lambda: b"<policy/>\0")
+    line = doorway.accept()
+    assert line is not None
+    request = b"<policy-file-request/>\0"
+    for start in range(0, len(request), step):
+        line.says(request[start : start + step])
+    assert bytes(line.received) == b"<policy/>\0"
+    line.turn()
+    assert line.ended
+    assert not line.aborted
+    assert doorway.counts == {"policy": 1}
+
+
+def test_without_a_policy_its_request_is_an_unknown_protocol() -> None:
+    doorway = Doorway()
+    line = doorway.accept()
+    assert line is not None
+    line.says(b"<policy-file-request/>\0")
+    line.turn()
+    assert line.aborted
+    assert doorway.counts == {"unknown": 1}
+
+
+def test_a_client_that_does_not_read_the_policy_is_aborted_at_the_limit() -> None:
+    doorway = Doorway(socket_policy=lambda: b"<policy/>\0")
+    line = Line(room=0).connect(doorway.listener.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
+    doorway.lines.append(line)
+    line.says(b"<policy-file-request/>\0")
+    doorway.passes(LIMITS.first_bytes_s + 0.1)
+    assert line.aborted
+    assert doorway.counts == {"policy": 1}

@@ -21,9 +21,12 @@ from gateway.listeners.response_heads import (
     CONTINUE,
     STAYS,
     STAYS_AS_ASKED,
+    CrossOriginHeads,
     ResponseHeads,
     response_heads,
 )
+from gateway.protocols.cross_origin import CrossOrigin
+from gateway.protocols.http import Fields
 
 REFUSALS = {
     BadRequest: 400,
@@ -92,4 +95,34 @@ def test_another_http_parser_reads_every_answer(answers: ResponseHeads, _field: 
 def test_the_connection_field_is_sent_only_if_it_differs_from_the_versions_default(
     version, persistent, answers
 ) -> None:
-    assert response_heads(version, persistent) is answers
+    request = Fields(version, (), 0, False, persistent, False)
+    assert response_heads(request) is answers
+
+
+ORIGIN = b"https://a.example"
+
+
+@pytest.mark.parametrize(
+    ("version", "persistent", "plain"),
+    [(1, True, STAYS), (1, False, CLOSES), (0, True, STAYS_AS_ASKED), (0, False, CLOSES)],
+)
+def test_an_allowed_origin_adds_fields_to_every_answer_and_only_to_its_own(
+    version: int, persistent: bool, plain: ResponseHeads
+) -> None:
+    heads = CrossOriginHeads(CrossOrigin((ORIGIN.decode(), "https://b.example")))
+    request = Fields(version, ((b"origin", ORIGIN),), 0, False, persistent, False)
+    found = heads.of(request)
+    for sent in (
+        found.one_byte[1],
+        found.head(3),
+        found.refusal(NotFound("")),
+        found.closing.head(9),
+    ):
+        assert (
+            sent.count(b"Access-Control-Allow-Origin: https://a.example\r\nVary: Origin\r\n") == 1
+        )
+    assert found.closes is plain.closes
+    assert found.closing.closes
+    assert heads.of(request) is found
+    for items in ((), ((b"origin", b"https://c.example"),)):
+        assert heads.of(Fields(version, items, 0, False, persistent, False)) is plain

@@ -24,6 +24,9 @@ DECIDED = [
     (b"XY /a HTTP/1.1\r\n", 3, Speech.HTTP),
     (CLIENT_HELLO, 6, Speech.TLS),
     (b"\x16\x03\x03\x40\x00\x01", 6, Speech.TLS),
+    (b"<policy-file-request/>\0", 23, Speech.POLICY),
+    (b"<policy-file-request/>\n", 23, Speech.UNKNOWN),
+    (b"<html>", 2, Speech.UNKNOWN),
     (b"\x00", 1, Speech.UNKNOWN),
     (b"\x04", 1, Speech.UNKNOWN),
     (b"\x80\x2e\x01\x03\x01", 1, Speech.UNKNOWN),  # SSL 2's hello

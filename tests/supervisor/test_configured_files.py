@@ -326,3 +326,21 @@ def test_opaque_rtmpe_does_not_require_rc4(tmp_path: Path) -> None:
 def test_rtmpe_can_be_terminated_with_rc4() -> None:
     upstream = '[[upstream]]\nservers = ["127.0.0.1"]\nrtmpe = "terminate"\n'
     configured_files.check(configured(upstream), NOW.timestamp())
+
+
+def test_policy_files_that_cannot_be_used_are_reported_with_their_keys(tmp_path: Path) -> None:
+    cross_domain, client_access = tmp_path / "crossdomain.xml", tmp_path / "access.xml"
+    tables = f'[cross_domain]\ncrossdomain_file = "{cross_domain}"\n'
+    place = 'FILE: [cross_domain], key "crossdomain_file": '
+    (line,) = faults(configured(tables))
+    assert line == f"{place}{cross_domain}: cannot be read: No such file or directory"
+    cross_domain.write_text("<html/>")
+    (line,) = faults(configured(tables))
+    assert line.startswith(f"{place}{cross_domain}: its root element is <html>, not <cross-")
+    cross_domain.write_text(f"<cross-domain-policy>{' ' * 65536}</cross-domain-policy>")
+    (line,) = faults(configured(tables))
+    assert line == f"{place}{cross_domain}: larger than 65536 bytes; use a shorter one"
+    cross_domain.write_text("<cross-domain-policy/>")
+    client_access.write_text("<access-policy/>")
+    tables += f'clientaccesspolicy_file = "{client_access}"\n'
+    configured_files.check(configured(tables), NOW.timestamp())

@@ -53,19 +53,24 @@ _OF_MEDIA: Final = frozenset({"ping_client", "ping_upstream", "media_late"})
 
 # The counts of a listener's connections: by what they are served as, and by reason for refusal
 # (listeners/protocol_detection.py).
-SPOKEN: Final = ("http", "rtmp")
+_ALWAYS_SPOKEN: Final = ("http", "rtmp")
+_POLICY: Final = "policy"
+SPOKEN: Final = (*_ALWAYS_SPOKEN, _POLICY)
 HANDSHAKES: Final = {"tls": "succeeded", "tls_failed": "failed"}
 _UNSERVED: Final = ("full", "left", "silent", "unknown")
 
 
 @frozen
 class Entrance:
-    """A configured listener. ``by_address``: whether it has access rules by address."""
+    """A configured listener. ``by_address``: whether it has access rules by address. ``socket_policy``:
+    whether requests for Flash's policy of sockets are answered.
+    """
 
     listener: str
     tls: bool = False
     proxy_protocol: bool = False
     by_address: bool = False
+    socket_policy: bool = False
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -76,10 +81,11 @@ class Entrance:
     def counts(self) -> tuple[str, ...]:
         """The keys that its connections can be counted under."""
         return (
-            *(*SPOKEN, *_UNSERVED),
+            *(*_ALWAYS_SPOKEN, *_UNSERVED),
             *(HANDSHAKES if self.tls else ()),
             *(("untrusted_proxy", "bad_proxy_header") if self.proxy_protocol else ()),
             *(("denied",) if self.by_address else ()),
+            *((_POLICY,) if self.socket_policy else ()),
         )
 
 

@@ -51,10 +51,11 @@ def _words(*nodes: ast.expr) -> Iterator[str]:
 
 
 def test_every_counted_key_is_in_the_list_of_a_listener() -> None:
-    counts = Entrance("0.0.0.0:443", tls=True, proxy_protocol=True, by_address=True).counts
+    counts = Entrance("0.0.0.0:443", True, True, by_address=True, socket_policy=True).counts
     assert sorted(counts) == sorted(set(counted_keys()))
 
 
 def test_a_listener_has_no_counts_for_disabled_features() -> None:
     counts = Entrance("0.0.0.0:80").counts
     assert not {"tls", "tls_failed", "untrusted_proxy", "bad_proxy_header", "denied"} & {*counts}
+    assert "policy" not in counts
