@@ -24,6 +24,8 @@ _SCHEME_PORTS = {
     "rtmps": HTTPS_PORT,
     "rtmpt": HTTP_PORT,
     "rtmpts": HTTPS_PORT,
+    "rtmpe": RTMP_PORT,
+    "rtmpte": HTTP_PORT,
 }
 
 Network = IPv4Network | IPv6Network
@@ -109,7 +111,7 @@ def overlap(one: ListenAddress, other: ListenAddress) -> bool:
 class ServerAddress:
     """A server: a host name, an IPv4 or an IPv6 address (without brackets), and a port.
 
-    ``scheme``: the way to speak RTMP to it, "rtmp", "rtmps", "rtmpt" or "rtmpts". Other servers have none.
+    ``scheme``: the way to speak RTMP to it, one of ``_SCHEME_PORTS``. Other servers have none.
     """
 
     host: str
@@ -131,7 +133,12 @@ class ServerAddress:
     @property
     def is_tunnel(self) -> bool:
         """Whether RTMP is tunnelled to it through HTTP."""
-        return self.scheme in ("rtmpt", "rtmpts")
+        return self.scheme in ("rtmpt", "rtmpts", "rtmpte")
+
+    @property
+    def is_rtmpe(self) -> bool:
+        """Whether RTMP to it is encrypted as RTMPE."""
+        return self.scheme in ("rtmpe", "rtmpte")
 
     @property
     def authority(self) -> str:

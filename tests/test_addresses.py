@@ -158,6 +158,8 @@ def test_an_invalid_server_is_refused_with_its_value_in_the_error(text: object) 
         ("rtmps://media", ServerAddress("media", 443, "rtmps")),
         ("rtmpt://media", ServerAddress("media", 80, "rtmpt")),
         ("rtmpts://media", ServerAddress("media", 443, "rtmpts")),
+        ("rtmpe://media", ServerAddress("media", 1935, "rtmpe")),
+        ("rtmpte://media", ServerAddress("media", 80, "rtmpte")),
         ("RTMPS://media:1936", ServerAddress("media", 1936, "rtmps")),
         ("rtmps://[::1]", ServerAddress("::1", 443, "rtmps")),
         ("rtmps://192.0.2.1:1", ServerAddress("192.0.2.1", 1, "rtmps")),
@@ -189,7 +191,10 @@ def test_a_server_of_plain_rtmp_is_formatted_without_its_scheme() -> None:
         ("rtmps://::1", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
         (
             "http://media",
-            'expected one of "rtmp://", "rtmps://", "rtmpt://", "rtmpts://", or none of them',
+            (
+                'expected one of "rtmp://", "rtmps://", "rtmpt://", "rtmpts://", "rtmpe://", "rtmpte://",'
+                " or none of them"
+            ),
         ),
     ],
 )

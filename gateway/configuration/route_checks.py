@@ -56,12 +56,19 @@ def _check_order(config: Config) -> Iterator[Problem]:
 
 
 def _check_rtmpe(config: Config) -> Iterator[Problem]:
-    """The server must be known when the client begins its handshake, if the gateway is to decrypt it."""
+    """When a client begins its handshake, it must be known whether the gateway decrypts it."""
     reading = [index for index, route in enumerate(config.routes) if route.reads_connect]
-    for index, upstream in enumerate(config.upstreams):
-        if reading and upstream.rtmpe == "terminate":
+    decrypted = {
+        index: {upstream.decrypts(server) for server in upstream.servers}
+        for index, upstream in enumerate(config.upstreams)
+        if upstream in config.upstreams_of_clients
+    }
+    if not reading or len(set().union(*decrypted.values())) < 2:
+        return
+    for index, found in decrypted.items():
+        if False in found:
             yield Problem(
                 ("upstream", index, "rtmpe"),
-                f'"terminate" is not possible: [[route]] {reading[0] + 1} has application or rewrite;'
-                ' remove these, or use "opaque"',
+                f'"opaque" is not possible beside others that decrypt RTMPE: [[route]] {reading[0] + 1} has'
+                ' application or rewrite; use "terminate" here too, or nowhere',
             )

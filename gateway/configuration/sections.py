@@ -117,6 +117,10 @@ class Upstream:
     tls_verify: bool = True
     tls_server_name: ServerName | None = None
 
+    def decrypts(self, server: UpstreamServer) -> bool:
+        """Whether the gateway decrypts the RTMPE of clients for this server of its own."""
+        return self.rtmpe == "terminate" or server.address.is_rtmpe
+
 
 @frozen
 class Mirror:
@@ -385,7 +389,21 @@ class Config:
     source: Source = field(default=Source("configuration"), eq=False, metadata={"key": None})
 
     @property
+    def upstreams_of_clients(self) -> tuple[Upstream, ...]:
+        """Those that are not for mirrors."""
+        of_mirrors = {mirror.upstream for mirror in self.mirrors}
+        return tuple(each for each in self.upstreams if each.name not in of_mirrors)
+
+    @property
+    def decrypts_all(self) -> bool:
+        """Whether the gateway decrypts the RTMPE of clients for each of their servers."""
+        return not self.uses_origin and all(
+            upstream.decrypts(server)
+            for upstream in self.upstreams_of_clients
+            for server in upstream.servers
+        )
+
+    @property
     def uses_origin(self) -> bool:
         """Whether clients reach the embedded origin: no upstream is for them, but for mirrors at most."""
-        of_mirrors = {mirror.upstream for mirror in self.mirrors}
-        return all(upstream.name in of_mirrors for upstream in self.upstreams)
+        return not self.upstreams_of_clients

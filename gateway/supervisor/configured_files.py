@@ -18,7 +18,7 @@ from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.listeners.ports import check_congestion_control
-from gateway.protocols.rtmp.rtmpe import is_available
+from gateway.protocols.rtmp.rtmpe_keys import is_available
 from gateway.supervisor import admin_files
 from gateway.telemetry.logs.access_log import check_path
 from gateway.workers.configured_files import certificate_files, certificates, writing_access_log
@@ -82,7 +82,11 @@ def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:
             yield partial(_check_congestion_control, configuration, index)
     for index, upstream in enumerate(configuration.upstreams):
         if upstream.rtmpe == "terminate":
-            yield partial(_check_rtmpe, configuration, index)
+            yield partial(_check_rc4, configuration, ("upstream", index, "rtmpe"))
+        for item, server in enumerate(upstream.servers):
+            if server.address.is_rtmpe:
+                place: KeyPath = ("upstream", index, "servers", item)
+                yield partial(_check_rc4, configuration, place)
 
 
 def _check_congestion_control(configuration: Config, index: int) -> None:
@@ -98,12 +102,12 @@ def _check_source_address(configuration: Config, index: int, address: str) -> No
             )
 
 
-def _check_rtmpe(configuration: Config, index: int) -> None:
-    with configuration.source.at("upstream", index, "rtmpe"):
+def _check_rc4(configuration: Config, place: KeyPath) -> None:
+    with configuration.source.at(*place):
         if not is_available():
             raise ConfigurationError(
-                '"terminate" requires RC4, which OpenSSL does not provide here; enable its legacy'
-                ' provider, or use "opaque"'
+                "RTMPE requires RC4, which OpenSSL does not provide here; enable its legacy provider, or do"
+                ' without rtmpe = "terminate" and "rtmpe://"'
             )
 
 

@@ -7,9 +7,9 @@ An introduction is in the place of the upstream's transport until the server of 
     passing     all that the client has sent after its handshake is written to the server
     over        the tunnel or relay has the server's transport itself, as if there had been no introduction
 
-If no server can be had, the client gets an error for its connect. A stream that is not plain RTMP is passed
-to a server as it is. The client must send its connect within ``unused_session_s``, and a server must
-complete its handshake within ``upstream_connect_s``.
+If no server can be had, the client gets an error for its connect. A stream that is not plain RTMP, nor
+RTMPE that was decrypted before, is passed to a server as it is. The client must send its connect within
+``unused_session_s``, and a server must complete its handshake within ``upstream_connect_s``.
 
 At most ``_HELD_BYTES`` and one write of the client are held. Then it is not read until the server is known.
 """
@@ -40,7 +40,7 @@ from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ClientHandshake
 from gateway.tunnels.introducing import Means, Session, Target
 from gateway.tunnels.server_connection import ServerAttempts, ServerConnection
 from gateway.tunnels.translating_transport import TranslatingTransport
-from gateway.upstreams.pool import HandshakeFailed
+from gateway.upstreams.rtmpe_transport import HandshakeFailed
 
 _log = Logger()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from gateway.protocols.rtmp.termination import RANDOM_BYTES, RTMPETermination
+
+# The name of the server of a session that gets it by its connect command (``introduction``).
+NOT_KNOWN_YET: Final = ""
 
 # Creates the termination of a session, whose server has that name; None if its RTMPE passes unchanged.
 Terminate = Callable[[str], RTMPETermination | None]
@@ -17,8 +20,8 @@ def unterminated(server: str) -> None:
 
 @final
 class Terminations:
-    """``servers``: the names of those that get plain RTMP. ``clock`` returns seconds; ``random`` returns a
-    number of random bytes.
+    """``servers``: the names of those that get plain RTMP, or RTMPE of the gateway's. ``clock`` returns
+    seconds; ``random`` returns a number of random bytes.
     """
 
     def __init__(

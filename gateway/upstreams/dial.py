@@ -6,6 +6,7 @@ that a slow resolver does not delay sessions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from errno import EADDRNOTAVAIL
 from itertools import zip_longest
@@ -21,9 +22,11 @@ from gateway.descriptors import CAUSES
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
+from gateway.protocols.rtmp.initiation import RANDOM_BYTES, RTMPEInitiation
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
 from gateway.upstreams.race import Contender, Race
+from gateway.upstreams.rtmpe_transport import RTMPETransport
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
 from gateway.upstreams.tunnel_transport import TunnelTransport
 
@@ -204,14 +207,48 @@ async def connect(
     client: str | None = "",
     lost: Callable[[], object] = lambda: None,
     opens: bool = True,
+    random: Callable[[int], bytes] = os.urandom,
 ) -> None:
-    """Connect ``protocol`` to an address of the server, by TLS and through a tunnel if its scheme says so.
+    """Connect ``protocol`` to an address of the server, by TLS, RTMPE and through a tunnel if its scheme
+    says so.
 
     ``client``: the IP address of the client, empty if it is not known, None for the gateway itself.
-    Without ``opens``, the connection to a tunnel server is enough, and no session is opened.
-    ``lost`` is called when an established connection has ended. Raises Twisted's ConnectError or a
-    subclass, and ResourcesExhausted if local resources are used up.
+    Without ``opens``, the connection is enough: no session is opened with a tunnel server, and no handshake
+    of RTMPE made. ``lost`` is called when an established connection has ended. Raises Twisted's
+    ConnectError or a subclass, and ResourcesExhausted if local resources are used up.
     """
+    if not (opens and server.address.is_rtmpe):
+        await _connect(reactor, server, protocol, timeout_s, vanished_s, client, lost, opens)
+        return
+    deadline = reactor.seconds() + timeout_s
+    initiation = RTMPEInitiation(int(reactor.seconds() * 1000), random(RANDOM_BYTES))
+    encrypted: Any = RTMPETransport(protocol, initiation, lost)
+    await _connect(
+        *(reactor, server, encrypted, timeout_s, vanished_s, client),
+        encrypted.notify_lost,
+    )
+    left_s = max(0.0, deadline - reactor.seconds())
+    late = reactor.callLater(
+        left_s, encrypted.fail, "it does not complete the RTMPE handshake in time"
+    )
+    try:
+        await encrypted.ready
+    finally:
+        if late.active():
+            late.cancel()
+
+
+async def _connect(
+    reactor: Any,
+    server: Server,
+    protocol: IProtocol,
+    timeout_s: float,
+    vanished_s: float,
+    client: str | None,
+    lost: Callable[[], object],
+    opens: bool = True,
+) -> None:
+    """As ``connect``, without RTMPE."""
 
     def begin(host: str, left_s: float, won: Callable[[], object]) -> Contender:
         settings = Settings(

@@ -30,27 +30,14 @@ from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import connect, warn_exhausted
 from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
+from gateway.upstreams.rtmpe_transport import HandshakeFailed
 
 _log = Logger()
 
 
-# The reason that is counted for a failed connect; "other" for any other error.
-class HandshakeFailed(ConnectError):
-    """A server has accepted a connection, and has not made the RTMP handshake; the text is the cause.
-
-    The connection ends by itself.
-    """
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(string=cause)  # type: ignore[no-untyped-call]
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return self.cause
-
-
 Ready = Callable[[], Awaitable[None]]
 
+# The reason that is counted for a failed connect; "other" for any other error.
 _REASONS: Final[Mapping[type, str]] = {
     ConnectRefused: "refused",
     ConnectTimedOut: "timeout",

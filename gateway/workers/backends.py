@@ -18,7 +18,7 @@ from gateway.addresses import ListenAddress, ServerAddress
 from gateway.configuration.sections import Config, Upstream, UpstreamServer
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
-from gateway.tunnels.terminations import Terminations
+from gateway.tunnels.terminations import NOT_KNOWN_YET, Terminations
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
@@ -39,7 +39,7 @@ _log = Logger()
 @final
 class Backends:
     """``pool`` is None until ``start``; ``web`` is None without a website. ``terminate``: terminates RTMPE
-    for servers that do not speak it.
+    for servers that do not get the client's.
     """
 
     def __init__(
@@ -189,9 +189,11 @@ def _terminations(configuration: Config) -> Terminations:
     servers = {
         str(server)
         for upstream in configuration.upstreams
-        if upstream.rtmpe == "terminate"
         for server in upstream.servers
+        if upstream.decrypts(server)
     }
+    if configuration.decrypts_all:
+        servers.add(NOT_KNOWN_YET)
     return Terminations(frozenset(servers), monotonic, os.urandom)
 
 

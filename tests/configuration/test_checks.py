@@ -10,6 +10,8 @@ from tests.configuration.refusals import LISTENER, load, problems
 
 # A relay of datagrams.
 UDP = f'{LISTENER}[[udp]]\naddress = "127.0.0.1:1935"\nserver = "a"\n'
+# A mirror that is reached by RTMPE.
+MIRROR = '[[upstream]]\nname = "b"\nservers = ["rtmpe://b"]\n[[mirror]]\nupstream = "b"\n'
 # A route without conditions.
 ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
 
@@ -124,8 +126,9 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[route]] 1, key "rewrite", key "tc_url": "rtmp://{servr}/": unknown {servr}; known: {a',
         ),
         (
-            ROUTE.replace("[[route]]", 'rtmpe = "terminate"\n[[route]]') + 'application = "a"',
-            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[route]] 1 has application',
+            ROUTE.replace("[[route]]", '[[upstream]]\nservers = ["rtmpe://b"]\n[[route]]')
+            + 'application = "a"',
+            '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
         ),
         (
             ROUTE + 'sni = "a"',
@@ -190,6 +193,23 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
 def test_contradicting_keys_are_refused(file: Path, text: str, problem: str) -> None:
     (line,) = problems(file, text)
     assert line.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "upstreams",
+    [
+        '[[upstream]]\nservers = ["a"]\nrtmpe = "terminate"\n',
+        '[[upstream]]\nservers = ["rtmpe://a", "rtmpte://a"]\n',
+        '[[upstream]]\nservers = ["a"]\nrtmpe = "terminate"\n[[upstream]]\nservers = ["rtmpe://b"]\n',
+        '[[upstream]]\nservers = ["a"]\n[[upstream]]\nservers = ["b"]\n',
+        # Clients do not reach mirrors.
+        '[[upstream]]\nservers = ["a"]\n' + MIRROR,
+    ],
+)
+def test_a_connect_can_be_read_if_rtmpe_is_decrypted_for_all_servers_or_none(
+    file: Path, upstreams: str
+) -> None:
+    load(file, f'{LISTENER}{upstreams}[[route]]\nupstream = "1"\napplication = "a"\n')
 
 
 @pytest.mark.parametrize(

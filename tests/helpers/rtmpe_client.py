@@ -1,6 +1,7 @@
-"""An RTMPE client without a socket, which shares no code with the gateway.
+"""An RTMPE client and a server without sockets, which share no code with the gateway.
 
-Written after librtmp's ``handshake.h``: C1 with its public key and digest, checks of S1 and S2, and RC4.
+Written after librtmp's ``handshake.h``: C1 with its public key and digest, checks of S1 and S2, and RC4;
+and the same of a server.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ def rc4(key: bytes) -> Iterator[int]:
         yield state[(state[one] + state[other]) % 256]
 
 
+def _secret(its: bytes, private: int) -> bytes:
+    """The shared secret as long as it is, at the beginning of 128 bytes."""
+    secret = pow(int.from_bytes(its, "big"), private, PRIME)
+    return secret.to_bytes((secret.bit_length() + 7) // 8, "big").ljust(128, b"\0")
+
+
 class RTMPEClient:
     """``hello`` is C0 and C1. ``answer`` takes S0, S1 and S2; then ``encrypt`` and ``decrypt`` work."""
 
@@ -70,15 +77,58 @@ class RTMPEClient:
         key = _sha256(_SERVER + _COMMON, self._digest)
         assert data[0] == 8 or s2[-32:] == _sha256(key, s2[:-32])
         its = s1[key_at : key_at + 128]
-        # As long as it is, at the beginning of 128 bytes.
-        secret = pow(int.from_bytes(its, "big"), self._private, PRIME)
-        self.secret = secret.to_bytes((secret.bit_length() + 7) // 8, "big").ljust(128, b"\0")
+        self.secret = _secret(its, self._private)
         self._sent = rc4(_sha256(self.secret, its)[:16])
         self._received = rc4(_sha256(self.secret, self._public)[:16])
         for stream in (self._sent, self._received):
             for _ in range(1536):
                 next(stream)
         return bytes(1536)
+
+    def encrypt(self, data: bytes) -> bytes:
+        return bytes(octet ^ next(self._sent) for octet in data)
+
+    def decrypt(self, data: bytes) -> bytes:
+        return bytes(octet ^ next(self._received) for octet in data)
+
+
+class RTMPEServer:
+    """``answer`` takes C0 and C1, and returns S0, S1 and S2; then ``encrypt`` and ``decrypt`` work."""
+
+    def __init__(self, scheme: int = 1, version: int = 6, private: int = 3**190) -> None:
+        self._scheme = scheme
+        self._version = version
+        self._private = private
+        self.digest = self.secret = b""
+
+    def answer(self, hello: bytes) -> bytes:
+        """Checks C1 as librtmp's server does: its digest in the second scheme."""
+        assert len(hello) == 1537
+        assert hello[0] == 6
+        c1 = hello[1:]
+        at, key_at = _places(c1, 1)
+        asked = c1[at : at + 32]
+        assert asked == _sha256(_PLAYER, c1[:at], c1[at + 32 :])
+        its = c1[key_at : key_at + 128]
+        block = bytearray(index * 5 % 253 for index in range(1536))
+        _, key_at = _places(block, self._scheme)
+        public = block[key_at : key_at + 128] = pow(2, self._private, PRIME).to_bytes(128, "big")
+        at, _ = _places(block, self._scheme)
+        self.digest = _sha256(_SERVER, block[:at], block[at + 32 :])
+        block[at : at + 32] = self.digest
+        self.secret = _secret(its, self._private)
+        self._sent = rc4(_sha256(self.secret, its)[:16])
+        self._received = rc4(_sha256(self.secret, public)[:16])
+        for stream in (self._sent, self._received):
+            for _ in range(1536):
+                next(stream)
+        s2 = bytes(1504)
+        proof = _sha256(_sha256(_SERVER + _COMMON, asked), s2)
+        return bytes([self._version]) + block + s2 + proof
+
+    def accepts(self, c2: bytes) -> bool:
+        """Whether the digest in C2, of version 6, is the right one."""
+        return c2[-32:] == _sha256(_sha256(_PLAYER + _COMMON, self.digest), c2[:-32])
 
     def encrypt(self, data: bytes) -> bytes:
         return bytes(octet ^ next(self._sent) for octet in data)

@@ -150,6 +150,55 @@ def test_players_of_plain_rtmp_are_served_too(
     assert player.packets() == packets
 
 
+_ROUTES = """
+workers = 1
+[[listener]]
+address = "{loopback}:0"
+[[upstream]]
+name = "dead"
+servers = ["{loopback}:{dead}"]
+rtmpe = "terminate"
+[[upstream]]
+name = "live"
+servers = ["{server}"]
+rtmpe = "terminate"
+[[route]]
+application = "live"
+upstream = "live"
+[route.rewrite]
+tc_url = "rtmp://media.internal.example.org/{{app}}"
+[[route]]
+upstream = "dead"
+"""
+
+
+def test_a_route_reads_the_connect_of_a_client_whose_rtmpe_is_decrypted(
+    programs: Programs,
+    nginx: Upstream,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+    refusing_port: int,
+) -> None:
+    text = _ROUTES.format(loopback=LOOPBACK, dead=refusing_port, server=nginx.server)
+    (port,) = start_configured(programs, text, 1).ports
+    players = [
+        RtmpdumpPlayer(programs, url("rtmpe", port, stream)),
+        current_ffmpeg_player(programs, url("rtmpte", port, stream)),
+        RtmpdumpPlayer(programs, url("rtmp", port, stream)),
+    ]
+    nginx.tap.players(len(players))
+    for link in nginx.tap.links:
+        assert b"rtmp://media.internal.example.org/live" in link.up
+    publish(programs, clip, url("rtmp", nginx.tap.port, stream)).ends(_PUBLISHED_S)
+    for player in players:
+        assert player.program.ends(_PLAYED_S) == 0
+        assert player.packets() == packets
+    # The client gets an error for its connect, which it must decrypt.
+    refused = RtmpdumpPlayer(programs, url("rtmpe", port, "elsewhere/stream"))
+    refused.program.says("rtmp server sent error")
+
+
 class AsVersion8(Link):
     """Changes the version in C0 from 6 to 8, which no digest covers. Players then check S2 as version 8."""
 

@@ -316,7 +316,7 @@ def check_without_rc4(file: Path, rtmpe: str) -> subprocess.CompletedProcess[str
 def test_without_rc4_rtmpe_cannot_be_terminated(tmp_path: Path) -> None:
     run = check_without_rc4(tmp_path / "gateway.toml", "terminate")
     assert run.returncode == 1
-    assert 'line 5: [[upstream]] 1, key "rtmpe": "terminate" requires RC4' in run.stderr
+    assert 'line 5: [[upstream]] 1, key "rtmpe": RTMPE requires RC4' in run.stderr
 
 
 def test_opaque_rtmpe_does_not_require_rc4(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from gateway.tunnels.introducing import Means
 from gateway.tunnels.relay_table import RelayTable
 from gateway.tunnels.routing import Router
 from gateway.tunnels.table import SessionTable
-from gateway.upstreams.pool import HandshakeFailed, Ready
+from gateway.upstreams.pool import Ready
+from gateway.upstreams.rtmpe_transport import HandshakeFailed
 from tests.helpers.line import Line
 from tests.helpers.own_count import OwnCount
 

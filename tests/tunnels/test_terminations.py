@@ -25,7 +25,7 @@ from gateway.tunnels.ids import SessionIds
 from gateway.tunnels.relay import Relay
 from gateway.tunnels.relay_table import RelayTable
 from gateway.tunnels.table import SessionTable
-from gateway.tunnels.terminations import Terminations
+from gateway.tunnels.terminations import NOT_KNOWN_YET, Terminations
 from gateway.tunnels.tunnel import Tunnel
 from tests.helpers.line import Line
 from tests.helpers.own_count import OwnCount
@@ -383,3 +383,13 @@ def test_a_complete_handshake_has_no_deadline(opened: Opened, worker: Worker) ->
     opened.say_up(client.encrypt(b"late"))
     assert opened.up()[HANDSHAKE_BYTES:] == b"late"
     assert worker.ends == []
+
+
+# --- Sessions whose server is not known yet ---
+
+
+def test_rtmpe_is_decrypted_before_the_server_is_known_only_if_it_is_for_all_servers() -> None:
+    for servers in ({ENCRYPTED_SERVER}, {ENCRYPTED_SERVER, NOT_KNOWN_YET}):
+        terminations = Terminations(frozenset(servers), lambda: 0.0, Random(1).randbytes)
+        found = terminations.create(NOT_KNOWN_YET)
+        assert (found is not None) is (NOT_KNOWN_YET in servers)

@@ -22,7 +22,8 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
 from gateway.upstreams.group import Group
-from gateway.upstreams.pool import HandshakeFailed, Pool
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.rtmpe_transport import HandshakeFailed
 from tests.helpers.logged import logged
 from tests.upstreams.network import LOOPBACK, Network
 

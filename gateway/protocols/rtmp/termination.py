@@ -23,7 +23,8 @@ from gateway.errors import RTMPError
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES, ClientHandshake
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES as PLAIN_RANDOM_BYTES
 from gateway.protocols.rtmp.rtmpe import RANDOM_BYTES as ENCRYPTED_RANDOM_BYTES
-from gateway.protocols.rtmp.rtmpe import VERSIONS, Answer, answer
+from gateway.protocols.rtmp.rtmpe import Answer, answer
+from gateway.protocols.rtmp.rtmpe_keys import VERSIONS
 
 # What one termination needs.
 RANDOM_BYTES: Final = PLAIN_RANDOM_BYTES + ENCRYPTED_RANDOM_BYTES
