@@ -33,6 +33,8 @@ from gateway.protocols.rtmp.handshake import (
     ClientHandshake,
     ServerHandshake,
 )
+from gateway.protocols.rtmp.initiation import RANDOM_BYTES as INITIATION_RANDOM_BYTES
+from gateway.protocols.rtmp.initiation import RTMPEInitiation
 from gateway.protocols.rtmp.media import classify, player_metadata
 from gateway.protocols.rtmp.messages import Message, MessageType, set_chunk_size
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
@@ -41,7 +43,7 @@ from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.termination import RANDOM_BYTES as TERMINATION_RANDOM_BYTES
 from gateway.protocols.rtmp.termination import RTMPETermination
 from tests.helpers import amf3_encoder
-from tests.helpers.rtmpe_client import RTMPEClient
+from tests.helpers.rtmpe_client import RTMPEClient, RTMPEServer
 
 _HANDSHAKE = bytes([VERSION]) + bytes(HANDSHAKE_BYTES - 1)
 # A read of a socket takes longer than all that the readers do with one byte.
@@ -173,6 +175,21 @@ def _handshake(data: bytes) -> None:
             find_digest(block, signer)
             for scheme in SCHEMES:
                 assert find_digest(put_digest(block, scheme, signer), signer) is not None
+
+
+def _initiation(data: bytes) -> None:
+    """``data``: what a server of RTMPE sends."""
+    initiation = _new_initiation()
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            if initiation.is_ready:
+                initiation.down(piece)
+            else:
+                initiation.shake_hands(piece)
+
+
+def _new_initiation() -> RTMPEInitiation:
+    return RTMPEInitiation(0, bytes(INITIATION_RANDOM_BYTES - 1) + b"\x07")
 
 
 def _termination(data: bytes) -> None:
@@ -311,6 +328,10 @@ TARGETS = {
     "origin": Target(_origin, _RTMP),
     "loopback": Target(_loopback, [*_RTMP, b"\0" + _measuring_stream()]),
     "handshake": Target(_handshake, [b"\0" + _HANDSHAKE + b"rest", b"\x64" + _HANDSHAKE]),
+    "initiation": Target(
+        _initiation,
+        [b"\0" + RTMPEServer(scheme).answer(_new_initiation().hello) for scheme in (0, 1)],
+    ),
     "termination": Target(
         _termination,
         [size + RTMPEClient(scheme).hello for size, scheme in ((b"\0", 0), (b"\x64", 1))],
