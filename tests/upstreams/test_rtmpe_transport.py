@@ -6,14 +6,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.protocols.rtmp.handshake import BLOCK_BYTES, ClientHandshake
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES as PLAIN_RANDOM_BYTES
-from gateway.protocols.rtmp.handshake import ClientHandshake
 from gateway.protocols.rtmp.initiation import RANDOM_BYTES, RTMPEInitiation
 from gateway.upstreams.dial import Server, connect
 from gateway.upstreams.rtmpe_transport import HandshakeFailed, RTMPETransport
@@ -258,3 +259,37 @@ def test_without_a_session_no_handshake_is_made(network: Network) -> None:
     assert session.transport is not None
     assert accepted[0].received == b""
     session.transport.abortConnection()
+
+
+# --- Damaged handshakes ---
+
+
+def damaged(random: Random, hello: bytes) -> bytes:
+    """An answer to C0 and C1 that is none, or not to its end."""
+    data = bytearray(RTMPEServer(random.randrange(2), random.choice([6, 8])).answer(hello))
+    kind = random.randrange(3)
+    if kind == 0:
+        return bytes(data[: random.randrange(len(data))])
+    if kind == 1:
+        return random.randbytes(random.randrange(8192))
+    # S0 and S1: nothing depends on S2.
+    data[random.randrange(1 + BLOCK_BYTES)] ^= random.randrange(1, 256)
+    return bytes(data)
+
+
+def test_a_damaged_handshake_fails_at_its_deadline_at_the_latest(network: Network) -> None:
+    random = Random(1)
+    server, accepted = listening(network, lambda hello: damaged(random, hello))
+    sessions = [Session() for _ in range(60)]
+    failures: list[Failure] = []
+    began = network.reactor.seconds()
+    for session in sessions:
+        attempt: Any = connect(network.reactor, server, session, 1.0)  # type: ignore[arg-type]
+        Deferred.fromCoroutine(attempt).addErrback(failures.append)
+    network.until(lambda: len(failures) == len(sessions))
+    # The deadline, and the work on 60 handshakes.
+    assert network.reactor.seconds() - began < 5.0
+    # A busy machine connects some too late.
+    assert all(failure.check(ConnectError) is not None for failure in failures)
+    assert all(session.transport is None for session in sessions)
+    network.until(lambda: all(connection.ended for connection in accepted))
