@@ -371,7 +371,7 @@ def test_a_handshake_and_the_protocol_inside_have_debug_lines(
 # --- Deadlines ---
 
 
-@pytest.mark.parametrize("words", [b"", b"G", b"PO", b"\x16\x03"])
+@pytest.mark.parametrize("words", [b"", b"G", b"PO", b"\x16\x03", b"<policy-file-request/>"])
 def test_a_connection_without_its_first_bytes_is_aborted_at_the_limit(words: bytes) -> None:
     doorway = Doorway()
     line = doorway.accept()
