@@ -25,6 +25,7 @@ _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 ALLOWED: dict[str, set[str]] = {
     "gateway.errors": set(),
     "gateway.addresses": {"gateway.errors"},
+    "gateway.http_proxies": {"gateway.addresses", "gateway.protocols"},
     "gateway.configuration": {
         *("gateway.addresses", "gateway.errors"),
         *("gateway.protocols.limits", "gateway.protocols.templates"),
@@ -86,7 +87,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     # A client's program: it shares with the gateway what the bytes mean, and nothing else.
     "gateway.port_test": {
-        *("gateway.addresses", "gateway.errors", "gateway.protocols", "gateway.standard_output"),
+        *("gateway.addresses", "gateway.errors", "gateway.http_proxies", "gateway.protocols"),
+        "gateway.standard_output",
     },
 }
 
@@ -106,8 +108,8 @@ _ROOTS = ("gateway.service", "gateway.workers.process", "gateway.client.service"
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,
-    *("gateway.addresses", "gateway.configuration", "gateway.port_test", "gateway.regular_files"),
-    "gateway.standard_output",
+    *("gateway.addresses", "gateway.configuration", "gateway.http_proxies", "gateway.port_test"),
+    *("gateway.regular_files", "gateway.standard_output"),
 )
 
 

@@ -18,10 +18,13 @@ from gateway.port_test.held_idles import HeldIdles
 from gateway.port_test.observations import Kind, TrialFailed
 from gateway.port_test.requests import AnswerBody, Requests, read_session_id
 from gateway.protocols.limits import Limits
-from gateway.protocols.responses import ResponseReader
+from gateway.protocols.proxy_client.connecting import AUTHENTICATION_REQUIRED, MOST_ATTEMPTS
+from gateway.protocols.proxy_client.forwarding import with_credentials
+from gateway.protocols.responses import Response, ResponseReader
 
 # A proxy answers so for a server that has not answered it in time.
 _TIMED_OUT: Final = frozenset({408, 502, 503, 504})
+_OK: Final = 200
 # For the end of the session, after everything else.
 _CLOSE_S: Final = 0.2
 
@@ -127,6 +130,20 @@ class TunnelCarrier:
 
     async def _answer_to(self, request: bytes) -> Arrival:
         """The body of the answer, which must be a 200."""
+        authentication = self._path.authentication
+        for _ in range(MOST_ATTEMPTS):
+            generation = authentication.generation
+            head, arrival = await self._exchanged(with_credentials(request, authentication))
+            if head.status == _OK:
+                return arrival
+            is_asked = head.status == AUTHENTICATION_REQUIRED
+            if not is_asked or not authentication.adopt(head.items, generation):
+                break
+        advice = authentication.explanation(head.items) if is_asked else ""
+        raise TrialFailed(Kind.STATUS, advice, head.status)
+
+    async def _exchanged(self, request: bytes) -> tuple[Response, Arrival]:
+        """The head of the answer, and its body if it is a 200."""
         connection = await self._connected()
         answer = AnswerBody(ResponseReader(Limits(), to_head=False))
         began = _now()
@@ -137,13 +154,13 @@ class TunnelCarrier:
             self._drop()
             raise
         last_byte = _now()
+        assert answer.head is not None
         if answer.refusal is not None:
             self._drop()
-            raise TrialFailed(Kind.STATUS, status=answer.refusal)
-        if not answer.reusable:
+        elif not answer.reusable:
             self._idles.closed()
             self._drop()
-        return Arrival(
+        return answer.head, Arrival(
             answer.received, False, (first_byte - began) * 1000, (last_byte - began) * 1000
         )
 

@@ -19,11 +19,11 @@ from io import TextIOWrapper
 from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
+from gateway.http_proxies import Proxies, parse_proxy, proxies_of
 from gateway.port_test.certificates import verifying_context
 from gateway.port_test.observations import Trial
 from gateway.port_test.order import recommended
 from gateway.port_test.progress import REDRAW_S, Progress
-from gateway.port_test.proxies import Proxies, parse_proxy, proxies_of
 from gateway.port_test.report import document_of
 from gateway.port_test.table import report_of
 from gateway.port_test.trials import Plan, measure_throughput, run_trials

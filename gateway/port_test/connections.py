@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Final
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from gateway.errors import BadResponse
+from gateway.http_proxies import ProxyURL
 from gateway.port_test.answers import (
     kind_of_system_error,
     kind_of_tls_error,
@@ -23,13 +25,22 @@ from gateway.port_test.answers import (
 )
 from gateway.port_test.certificates import read_certificate
 from gateway.port_test.observations import Certificate, Kind, TrialFailed
-from gateway.port_test.proxies import Proxy
-from gateway.port_test.requests import connect_request
 from gateway.protocols.limits import Limits
-from gateway.protocols.responses import ResponseReader
+from gateway.protocols.proxy_client.authentication import Authentication
+from gateway.protocols.proxy_client.connecting import (
+    AUTHENTICATION_REQUIRED,
+    MOST_ATTEMPTS,
+    Challenged,
+    Connected,
+    Connecting,
+    Outcome,
+    Refused,
+)
 
 # Received and not read. A test's answers are smaller; media of a stream may be more.
 _BUFFER_BYTES: Final = 256 * 1024
+# RFC 7616, 5.12, advises 64 bits at least.
+_CNONCE_BYTES: Final = 16
 
 
 @contextmanager
@@ -134,32 +145,32 @@ class Connection(asyncio.Protocol):
 class Path:
     """How connections of one trial are made: to ``address`` and ``port``, the proxy's if there is one.
 
-    ``authority``: what CONNECT asks the proxy for; None if requests go to the proxy itself.
-    ``context`` and ``server_name``: of TLS; None for none.
+    ``authority``: what CONNECT asks the proxy for; None if requests go to the proxy itself, or to the
+    server. ``authentication``: at the proxy. ``context`` and ``server_name``: of TLS; None for none.
     """
 
     address: str
     port: int
-    proxy: Proxy | None = None
     authority: str | None = None
+    authentication: Authentication = Factory(lambda: authentication_of(None))
     context: ssl.SSLContext | None = None
     server_name: str = ""
 
-    async def connect(self) -> Connection:
-        """A TCP connection. Raises TrialFailed."""
-        loop = asyncio.get_running_loop()
-        with errors_as_failures():
-            made = await loop.create_connection(Connection, self.address, self.port)
-        return made[1]
-
-    async def pass_proxy(self, connection: Connection) -> None:
-        """Have the proxy connect to the server, if there is one. Raises TrialFailed."""
-        if self.proxy is None or self.authority is None:
-            return
-        connection.write(connect_request(self.authority, self.proxy.authorization))
-        status = await _status_of(connection)
-        if status != 200:
-            raise TrialFailed(Kind.STATUS, status=status)
+    async def reach(self) -> Connection:
+        """A connection to the server, or to a proxy that forwards requests. Raises TrialFailed."""
+        if self.authority is None:
+            return await self._connect()
+        outcome: Outcome = Challenged()
+        for _ in range(MOST_ATTEMPTS):
+            connection = await self._connect()
+            async with or_aborted(connection):
+                outcome = await self._ask(connection, self.authority)
+            if isinstance(outcome, Connected):
+                return connection
+            connection.abort()
+            if isinstance(outcome, Refused):
+                raise TrialFailed(Kind.STATUS, outcome.advice, outcome.status)
+        raise TrialFailed(Kind.STATUS, "it asks again and again", AUTHENTICATION_REQUIRED)
 
     async def secure(self, connection: Connection) -> None:
         """Start TLS, if the protocol has it. Raises TrialFailed."""
@@ -168,28 +179,43 @@ class Path:
 
     async def open(self) -> Connection:
         """All of it. Raises TrialFailed."""
-        connection = await self.connect()
-        try:
-            await self.pass_proxy(connection)
+        connection = await self.reach()
+        async with or_aborted(connection):
             await self.secure(connection)
-        except BaseException:
-            connection.abort()
-            raise
         return connection
 
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        with errors_as_failures():
+            made = await loop.create_connection(Connection, self.address, self.port)
+        return made[1]
 
-async def _status_of(connection: Connection) -> int:
-    """The status of the proxy's answer to CONNECT."""
-    # As for the answer to HEAD: what follows is the connection's, or the page of an error.
-    reader = ResponseReader(Limits(), to_head=True)
-    while True:
-        data = await connection.read()
-        if not data:
-            raise TrialFailed(Kind.CLOSED)
-        reader.receive(data)
-        try:
-            head = reader.next_head()
-        except BadResponse as error:
-            raise TrialFailed(Kind.SPEAKS_OTHER, str(error)) from None
-        if head is not None and not head.interim:
-            return head.status
+    async def _ask(self, connection: Connection, authority: str) -> Outcome:
+        """Have the proxy connect to the server."""
+        connecting = Connecting(authority, self.authentication, Limits())
+        connection.write(connecting.request())
+        while True:
+            data = await connection.read()
+            if not data:
+                raise TrialFailed(Kind.CLOSED)
+            try:
+                outcome = connecting.receive(data)
+            except BadResponse as error:
+                raise TrialFailed(Kind.SPEAKS_OTHER, str(error)) from None
+            if outcome is not None:
+                return outcome
+
+
+def authentication_of(proxy: ProxyURL | None) -> Authentication:
+    """The authentication of one trial: requests of others could overtake its counted ones."""
+    return Authentication(proxy.credentials if proxy else None, lambda: token_hex(_CNONCE_BYTES))
+
+
+@asynccontextmanager
+async def or_aborted(connection: Connection) -> AsyncIterator[None]:
+    """Abort the connection if the body does not succeed."""
+    try:
+        yield
+    except BaseException:
+        connection.abort()
+        raise

@@ -1,4 +1,4 @@
-"""HTTP requests of the tester: RTMPT commands (PROTOCOL.md, The exchange), and CONNECT to a proxy.
+"""HTTP requests of the tester: RTMPT commands (PROTOCOL.md, The exchange).
 
 The first fields are FFmpeg's, in its order, so that a server which streams answers to FFmpeg streams them
 to the tester as well.
@@ -32,7 +32,6 @@ class Requests:
 
     authority: str
     prefix: str = ""
-    authorization: str | None = None
     folder: str = ""
 
     def open(self) -> bytes:
@@ -59,12 +58,7 @@ class Requests:
             "Content-Type: application/x-fcs",
             f"Content-Length: {len(body)}",
         ]
-        return _head(lines, self.authorization) + body
-
-
-def connect_request(authority: str, authorization: str | None) -> bytes:
-    """Ask a proxy for a connection to ``authority``."""
-    return _head([f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"], authorization)
+        return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
 def read_session_id(body: bytes) -> str | None:
@@ -118,9 +112,3 @@ class AnswerBody:
                 self.head = head
                 return True
         return False
-
-
-def _head(lines: list[str], authorization: str | None) -> bytes:
-    if authorization is not None:
-        lines = [*lines, f"Proxy-Authorization: {authorization}"]
-    return "\r\n".join([*lines, "", ""]).encode("ascii")

@@ -27,7 +27,7 @@ _BUSY: Final = frozenset({429, 503})
 
 async def measured(
     path: Callable[[], Awaitable[Path]],
-    requests: Callable[[Path], Requests],
+    requests: Requests,
     timeout_s: float,
     seconds: float = MEASURED_S,
 ) -> Throughput:
@@ -43,10 +43,8 @@ async def measured(
         return Throughput(cause=Unmeasured.FAILED)
 
 
-async def _measured(
-    path: Path, requests: Callable[[Path], Requests], timeout_s: float, seconds: float
-) -> Throughput:
-    tunnel = TunnelCarrier(await path.open(), path, requests(path), HeldIdles())
+async def _measured(path: Path, requests: Requests, timeout_s: float, seconds: float) -> Throughput:
+    tunnel = TunnelCarrier(await path.open(), path, requests, HeldIdles())
     try:
         await tunnel.open()
         dialogue = Dialogue(os.urandom(RANDOM_BYTES))

@@ -15,9 +15,10 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
+from gateway.http_proxies import Proxies, ProxyURL
 from gateway.port_test.carriers import Carrier, PlainCarrier, TunnelCarrier
 from gateway.port_test.certificates import reading_context
-from gateway.port_test.connections import Connection, Path
+from gateway.port_test.connections import Connection, Path, authentication_of, or_aborted
 from gateway.port_test.conversation import Conversation
 from gateway.port_test.dialogue import Dialogue
 from gateway.port_test.held_idles import HeldIdles
@@ -31,7 +32,6 @@ from gateway.port_test.observations import (
     TrialFailed,
     Unmeasured,
 )
-from gateway.port_test.proxies import Proxies, Proxy
 from gateway.port_test.requests import Requests
 from gateway.port_test.throughput import measured
 from gateway.port_test.ways import Route, Target, Way
@@ -80,7 +80,7 @@ async def run_trials(plan: Plan, began: Callable[[Sequence[Trial]], None]) -> li
     )
     trials = _with_address(plan.ways, addresses)
     trials += [
-        Trial(way, Route.PROXY) for way in plan.ways if plan.proxies.proxy_for(way) is not None
+        Trial(way, Route.PROXY) for way in plan.ways if _proxy_for(way, plan.proxies) is not None
     ]
     began(trials)
     await asyncio.gather(*(_Run(plan, trial, deadlines).run() for trial in trials))
@@ -93,7 +93,9 @@ async def measure_throughput(plan: Plan, trials: Sequence[Trial]) -> None:
         if trial.works and trial.way.protocol.tunnelled:
             trial.step = Step.THROUGHPUT
             run = _Run(plan, trial, _Deadlines(_now(), plan.timeout_s))
-            trial.throughput = await measured(run.path, run.requests_to_loopback, plan.timeout_s)
+            trial.throughput = await measured(
+                *(run.path, run.requests_to_loopback(), plan.timeout_s)
+            )
             trial.step = None
         elif trial.works:
             trial.throughput = Throughput(cause=Unmeasured.NOT_TUNNELLED)
@@ -147,7 +149,7 @@ class _Run:
         self._trial = trial
         self._deadlines = deadlines
         self._idles = HeldIdles()
-        self._proxy = plan.proxies.proxy_for(trial.way) if trial.route is Route.PROXY else None
+        self._proxy = _proxy_for(trial.way, plan.proxies) if trial.route is Route.PROXY else None
 
     async def run(self) -> None:
         trial = self._trial
@@ -167,13 +169,13 @@ class _Run:
             return await self._path_through(self._proxy)
         return self._path(self._trial.address, self._trial.way.port)
 
-    def requests_to_loopback(self, path: Path) -> Requests:
+    def requests_to_loopback(self) -> Requests:
         """The writer of requests to a gateway's port test."""
-        return evolve(self._requests(path), folder=PREFIX.decode())
+        return evolve(self._requests(), folder=PREFIX.decode())
 
     async def _try(self) -> None:
         connection, path = await self._open()
-        async with _or_aborted(connection):
+        async with or_aborted(connection):
             carrier = await self._carrier(connection, path)
         try:
             await self._converse(carrier)
@@ -185,13 +187,11 @@ class _Run:
         if self._proxy is None:
             path = await self.path()
             async with self._step(Step.CONNECT):
-                connection = await path.connect()
+                connection = await path.reach()
         else:
             async with self._step(Step.PROXY):
-                path = await self._path_through(self._proxy)
-                connection = await path.connect()
-                async with _or_aborted(connection):
-                    await path.pass_proxy(connection)
+                path = await self.path()
+                connection = await path.reach()
         if path.context is not None:
             async with self._step(Step.TLS):
                 await self._secure(path, connection)
@@ -201,15 +201,19 @@ class _Run:
         context = self._plan.context if self._trial.way.protocol.secure else None
         return Path(address, port, context=context, server_name=self._plan.target.host)
 
-    async def _path_through(self, proxy: Proxy) -> Path:
+    async def _path_through(self, proxy: ProxyURL) -> Path:
         address = await look_up(proxy.server.host, Route.PROXY)
         way = self._trial.way
         authority = self._plan.target.authority(way.port) if way.protocol.secure else None
-        return evolve(self._path(address, proxy.server.port), proxy=proxy, authority=authority)
+        return evolve(
+            self._path(address, proxy.server.port),
+            authority=authority,
+            authentication=authentication_of(proxy),
+        )
 
     async def _secure(self, path: Path, connection: Connection) -> None:
         try:
-            async with _or_aborted(connection):
+            async with or_aborted(connection):
                 await path.secure(connection)
         except TrialFailed as failure:
             if failure.kind in _ABOUT_CERTIFICATES:
@@ -230,16 +234,16 @@ class _Run:
     async def _carrier(self, connection: Connection, path: Path) -> Carrier:
         if not self._trial.way.protocol.tunnelled:
             return PlainCarrier(connection)
-        tunnel = TunnelCarrier(connection, path, self._requests(path), self._idles)
+        tunnel = TunnelCarrier(connection, path, self._requests(), self._idles)
         async with self._step(Step.OPEN):
             await tunnel.open()
         return tunnel
 
-    def _requests(self, path: Path) -> Requests:
-        authority = self._plan.target.authority(self._trial.way.port)
-        if path.proxy is None or path.authority is not None:
-            return Requests(authority)
-        return Requests(authority, f"http://{authority}", path.proxy.authorization)
+    def _requests(self) -> Requests:
+        way = self._trial.way
+        authority = self._plan.target.authority(way.port)
+        is_forwarded = self._proxy is not None and not way.protocol.secure
+        return Requests(authority, f"http://{authority}" if is_forwarded else "")
 
     async def _converse(self, carrier: Carrier) -> None:
         trial, target = self._trial, self._plan.target
@@ -288,14 +292,11 @@ class _Run:
         self._trial.times_ms[step] = (_now() - began) * 1000
 
 
-@asynccontextmanager
-async def _or_aborted(connection: Connection) -> AsyncIterator[None]:
-    """Abort the connection if the body does not succeed."""
-    try:
-        yield
-    except BaseException:
-        connection.abort()
-        raise
+def _proxy_for(way: Way, proxies: Proxies) -> ProxyURL | None:
+    """The proxy for a way; None for plain RTMP, which programs send past proxies."""
+    if not way.proxied:
+        return None
+    return proxies.secure if way.protocol.secure else proxies.plain
 
 
 _ABOUT_CERTIFICATES: Final = frozenset(

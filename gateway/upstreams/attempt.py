@@ -1,9 +1,12 @@
-"""One attempt to connect to an IP address: TCP, a header in front of everything, and TLS.
+"""One attempt to connect to an IP address: TCP, an HTTP proxy's CONNECT, a header in front of everything,
+and TLS.
 
-    TCP connects       the header is sent, then the TLS handshake begins; without TLS, the attempt succeeds
+    TCP connects       CONNECT is sent, if there is a proxy that connects to the server
+    it is accepted     the header is sent, then the TLS handshake begins; without TLS, the attempt succeeds
+    it is challenged   the same once more, on a new connection, with other credentials
     handshake ends     the attempt succeeds: the protocol gets its transport
 
-Both have one deadline. The protocol learns nothing of an attempt that fails.
+All have one deadline. The protocol learns nothing of an attempt that fails.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from gateway.protocols.limits import Limits
+from gateway.protocols.proxy_client.connecting import MOST_ATTEMPTS
 from gateway.tls import TLSConnection
 from gateway.transport import EagerConnector
+from gateway.upstreams.http_proxy import Passage, ProxyFailed, ProxyHandshake
 from gateway.upstreams.tls_client import ServerTLS, TLSFailed, failure_of
 
 VANISHED_S = Limits().vanished_s
@@ -29,7 +34,8 @@ VANISHED_S = Limits().vanished_s
 class Settings:
     """``timeout_s``: for the attempt. ``vanished_s``: an established connection is lost if the server
     acknowledges nothing for that long. ``header``: sent before everything else. ``tls``: None without TLS.
-    ``source_address``: an address of this machine; empty if the system chooses it.
+    ``source_address``: an address of this machine; empty if the system chooses it. ``passage``: through the
+    HTTP proxy that is connected to, if there is one.
     """
 
     port: int
@@ -38,6 +44,7 @@ class Settings:
     header: bytes = b""
     tls: ServerTLS | None = None
     source_address: str = ""
+    passage: Passage | None = None
 
 
 @final
@@ -78,50 +85,63 @@ class Attempt(ClientFactory):
         self._lost = lost
         self._won = won
         self._connector: Any = None
+        self._host = ""
         self._deadline = 0.0
-        # The deadline's timer during the TLS handshake.
+        # The deadline's timer after TCP has connected, and the failure if it expires.
         self._late: Any = None
+        self._lateness: Exception | None = None
+        # With the proxy, each on a connection of its own.
+        self._handshakes = 0
         self._is_decided = self._has_succeeded = False
         self.done: Deferred[None] = Deferred()
 
     def connect(self, host: str) -> None:
         """Begin. Must be called once."""
-        settings = self._settings
-        self._deadline = self._reactor.seconds() + settings.timeout_s
-        self._connector = EagerConnector(
-            host, settings.port, self, settings.timeout_s, None, self._reactor
-        )
-        self._connector.vanished_s = settings.vanished_s
-        self._connector.source_address = settings.source_address
-        self._connector.connect()
+        self._host = host
+        self._deadline = self._reactor.seconds() + self._settings.timeout_s
+        self._connect()
 
     def cancel(self) -> None:
         """Give up an attempt that has not succeeded; ``done`` does not fire."""
         self._decide()
-        if self._connector.state == "connecting":
-            self._connector.stopConnecting()
-        elif self._connector.state == "connected":
-            self._connector.transport.abortConnection()
+        self._give_up()
 
     # Twisted's connector calls
 
     def buildProtocol(self, addr: object) -> Any:
-        settings = self._settings
-        if settings.tls is None:
-            self._succeed()
-            return self._behind_header(self._protocol)
-        left_s = max(0.0, self._deadline - self._reactor.seconds())
-        self._late = self._reactor.callLater(left_s, self._expire)
-        tls = settings.tls.connection(self._handshaken)
-        tls.protocol = self
-        return self._behind_header(tls)
+        passage = self._settings.passage
+        if passage is None or passage.forwards:
+            return self._beyond_proxy()
+        name = passage.proxy.name
+        self._limit_time(ProxyFailed(f"proxy {name} does not answer to CONNECT in time"))
+        self._handshakes += 1
+        is_last = self._handshakes == MOST_ATTEMPTS
+        return ProxyHandshake(passage, self, is_last)
 
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        self._fail(reason)
+        passage = self._settings.passage
+        self._fail(reason if passage is None else passage.failure(reason))
 
     def clientConnectionLost(self, connector: object, reason: Failure) -> None:
-        if self._has_succeeded:
+        if self._has_succeeded and connector is self._connector:
             self._lost()
+
+    # The handshake with the proxy calls
+
+    def passed(self, transport: Any, rest: bytes) -> None:
+        protocol = self._beyond_proxy()
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        if rest:
+            transport.protocol.dataReceived(rest)
+
+    def challenged(self) -> None:
+        # An attempt that was decided in the meantime has been cancelled, or is late.
+        if not self._is_decided:
+            self._connect()
+
+    def refused(self, error: ProxyFailed) -> None:
+        self._fail(Failure(error))
 
     # The TLS connection calls, in place of the protocol during the handshake
 
@@ -134,6 +154,35 @@ class Attempt(ClientFactory):
         self._fail(Failure(failure_of(reason.value)))
 
     # The inside
+
+    def _connect(self) -> None:
+        settings = self._settings
+        connector = self._connector = EagerConnector(
+            self._host, settings.port, self, self._left_s, None, self._reactor
+        )
+        connector.vanished_s = settings.vanished_s
+        connector.source_address = settings.source_address
+        connector.connect()
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline - float(self._reactor.seconds()))
+
+    def _beyond_proxy(self) -> Any:
+        """The protocol of a connection to the server."""
+        settings = self._settings
+        if settings.tls is None:
+            self._succeed()
+            return self._behind_header(self._protocol)
+        self._limit_time(TLSFailed("it does not complete the TLS handshake in time"))
+        tls = settings.tls.connection(self._handshaken)
+        tls.protocol = self
+        return self._behind_header(tls)
+
+    def _limit_time(self, lateness: Exception) -> None:
+        self._lateness = lateness
+        if self._late is None:
+            self._late = self._reactor.callLater(self._left_s, self._expire)
 
     def _behind_header(self, protocol: Any) -> Any:
         header = self._settings.header
@@ -157,8 +206,14 @@ class Attempt(ClientFactory):
             self._late.cancel()
 
     def _expire(self) -> None:
-        self._fail(Failure(TLSFailed("it does not complete the TLS handshake in time")))
-        self._connector.transport.abortConnection()
+        self._fail(Failure(self._lateness))
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._connector.state == "connecting":
+            self._connector.stopConnecting()
+        elif self._connector.state == "connected":
+            self._connector.transport.abortConnection()
 
 
 def dial(

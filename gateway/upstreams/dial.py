@@ -23,8 +23,9 @@ from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.logs import repeated
 from gateway.protocols.proxy_header import proxy_header
 from gateway.protocols.rtmp.initiation import RANDOM_BYTES, RTMPEInitiation
-from gateway.protocols.tunnel_client.requests import Requests
+from gateway.protocols.tunnel_client.requests import AGENT, Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
+from gateway.upstreams.http_proxy import HTTPProxy, Passage
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.rtmpe_transport import RTMPETransport
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
@@ -42,7 +43,8 @@ class Server:
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
     "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
-    are connected to, empty if the system chooses it.
+    are connected to, empty if the system chooses it. ``proxy``: through which it is reached, if there is
+    one; its addresses are then those of the proxy's name.
     """
 
     def __init__(
@@ -52,9 +54,18 @@ class Server:
         proxy_protocol: str = "off",
         tls: ClientTLS | None = None,
         source_address: str = "",
+        proxy: HTTPProxy | None = None,
     ) -> None:
         self.address = address
         self.name = str(address)
+        self.passage: Passage | None = None
+        # What the gateway itself connects to.
+        self._first_hop = address
+        if proxy is not None:
+            self.passage = Passage(
+                proxy, address.authority, forwards=address.is_tunnel and not address.is_tls
+            )
+            self._first_hop = proxy.address
         self.role = role
         self.proxy_protocol = proxy_protocol
         self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
@@ -70,17 +81,18 @@ class Server:
 
         Known addresses then stay in use, because the resolver may fail temporarily.
         """
-        hosts = await addresses_of(reactor, self.address.host)
+        name = self._first_hop.host
+        hosts = await addresses_of(reactor, name)
         if not hosts:
             raise ConfigurationError(
-                f"{self.role} {self.name}: the name {self.address.host!r} is unknown; "
+                f"{self.role} {self.name}: the name {name!r} is unknown; "
                 "check its spelling and this machine's resolver"
             )
         if self.source_address:
             hosts = [host for host in hosts if (":" in host) == (":" in self.source_address)]
         if not hosts:
             raise ConfigurationError(
-                f"{self.role} {self.name}: the name {self.address.host!r} has no address of the family of"
+                f"{self.role} {self.name}: the name {name!r} has no address of the family of"
                 f" source_address, {self.source_address}; name another source address, or remove it"
             )
         self.use(hosts)
@@ -90,6 +102,11 @@ class Server:
         self._hosts = hosts
         self._reached.intersection_update(hosts)
         self._beaten.clear()
+
+    @property
+    def port(self) -> int:
+        """The port of its addresses."""
+        return self._first_hop.port
 
     @property
     def hosts(self) -> list[str]:
@@ -198,6 +215,44 @@ async def addresses_of(reactor: Any, host: str) -> list[str]:
     return await receiver.done
 
 
+def attempt(
+    reactor: Any,
+    server: Server,
+    protocol: Any,
+    host: str,
+    timeout_s: float,
+    vanished_s: float = VANISHED_S,
+    client: str | None = "",
+    agent: str = AGENT,
+    lost: Callable[[], object] = lambda: None,
+    won: Callable[[], object] = lambda: None,
+    opens: bool = True,
+) -> Contender:
+    """Begin to connect ``protocol`` to one address of the server. See ``connect``, and ``Attempt``.
+
+    ``agent``: this program's name for tunnel servers.
+    """
+    passage = server.passage
+    settings = Settings(
+        server.port,
+        timeout_s,
+        vanished_s,
+        server.header(host, client),
+        server.tls,
+        server.source_address,
+        passage,
+    )
+    made: Attempt | TunnelTransport
+    if opens and server.address.is_tunnel:
+        is_forwarded = passage is not None and passage.forwards
+        requests = Requests(server.address.authority, client or "", agent, is_forwarded)
+        made = TunnelTransport(reactor, protocol, settings, requests, lost, won)
+    else:
+        made = Attempt(reactor, protocol, settings, lost, won)
+    made.connect(host)
+    return made
+
+
 async def connect(
     reactor: Any,
     server: Server,
@@ -251,22 +306,18 @@ async def _connect(
     """As ``connect``, without RTMPE."""
 
     def begin(host: str, left_s: float, won: Callable[[], object]) -> Contender:
-        settings = Settings(
-            server.address.port,
+        return attempt(
+            reactor,
+            server,
+            protocol,
+            host,
             left_s,
             vanished_s,
-            server.header(host, client),
-            server.tls,
-            server.source_address,
+            client,
+            lost=lost,
+            won=won,
+            opens=opens,
         )
-        attempt: Attempt | TunnelTransport
-        if opens and server.address.is_tunnel:
-            requests = Requests(server.address.authority, client or "")
-            attempt = TunnelTransport(reactor, protocol, settings, requests, lost, won)
-        else:
-            attempt = Attempt(reactor, protocol, settings, lost, won)
-        attempt.connect(host)
-        return attempt
 
     race = Race(reactor, server.hosts_in_order(), begin, timeout_s)
     race.start()

@@ -16,24 +16,48 @@ from gateway.upstreams.attempt import Attempt, Settings
 _LINGER_S: Final = 2.0
 
 
+class Link(Protocol):
+    """A connection of a session, with the number ``index``.
+
+    ``was_established``: whether it has ever been connected.
+    """
+
+    index: int
+    was_established: bool
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the socket has not accepted yet."""
+
+    @property
+    def handle(self) -> Any:
+        """The socket; None if the connection is not open."""
+
+    def write(self, first: bytes, second: bytes) -> None: ...
+
+    def stop_reading(self) -> None: ...
+
+    def start_reading(self) -> None: ...
+
+    def close(self) -> None:
+        """Close after everything written. Nothing is reported from now on."""
+
+
 class Session(Protocol):
     """The session that the connection is part of."""
 
-    def link_connected(self, link: TunnelLink) -> None: ...
+    def link_connected(self, link: Link) -> None: ...
 
-    def link_received(self, link: TunnelLink, data: bytes) -> None: ...
+    def link_received(self, link: Link, data: bytes) -> None: ...
 
-    def link_lost(self, link: TunnelLink, end: End, reason: Failure) -> None:
+    def link_lost(self, link: Link, end: End, reason: Failure) -> None:
         """It was lost, or could not be established. Not called after ``close``."""
 
 
 @final
 @implementer(IProtocol)
 class TunnelLink:
-    """The connection with the number ``index``. It begins to connect when it is made.
-
-    ``was_established``: whether that was successful.
-    """
+    """A ``Link`` on one TCP connection. It begins to connect when it is made."""
 
     def __init__(
         self, reactor: Any, session: Session, index: int, settings: Settings, host: str
@@ -77,12 +101,10 @@ class TunnelLink:
 
     @property
     def unsent(self) -> int:
-        """Bytes written that the socket has not accepted yet."""
         return self._transport.unsent if self._transport is not None else 0
 
     @property
     def handle(self) -> Any:
-        """The socket; None if the connection is not open."""
         return self._transport.getHandle() if self._transport is not None else None
 
     def write(self, first: bytes, second: bytes) -> None:
@@ -97,7 +119,6 @@ class TunnelLink:
             self._transport.startReading()
 
     def close(self) -> None:
-        """Close after everything written. Nothing is reported from now on."""
         self._session = None
         if self._transport is not None:
             self._linger = self._reactor.callLater(_LINGER_S, self._transport.abortConnection)

@@ -31,7 +31,8 @@ from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
-from gateway.upstreams.tunnel_link import TunnelLink
+from gateway.upstreams.forwarded_link import ForwardedLink
+from gateway.upstreams.tunnel_link import Link, TunnelLink
 
 _CONNECT_S: Final = Limits().upstream_connect_s
 _REASONS: Final[dict[End, Callable[[str], Exception]]] = {
@@ -79,7 +80,7 @@ class TunnelTransport:
         self._lost = lost
         self._won = won
         self._host = ""
-        self._links: list[TunnelLink | None] = [None, None]
+        self._links: list[Link | None] = [None, None]
         self.losses = 0
         self.answer_times: AnswerTimes | None = None
         limits = evolve(Limits(), vanished_s=settings.vanished_s)
@@ -203,7 +204,13 @@ class TunnelTransport:
         if self._is_open:
             # What was left for the open says nothing about later connects.
             settings = evolve(settings, timeout_s=_CONNECT_S)
-        self._links[link] = TunnelLink(self._reactor, self, link, settings, self._host)
+        passage = settings.passage
+        if passage is not None and passage.forwards:
+            self._links[link] = ForwardedLink(
+                self._reactor, self, link, settings, self._host, passage
+            )
+        else:
+            self._links[link] = TunnelLink(self._reactor, self, link, settings, self._host)
 
     def write_link(self, link: int, first: bytes, second: bytes) -> None:
         connection = self._links[link]
@@ -247,19 +254,19 @@ class TunnelTransport:
 
     # The connections call
 
-    def link_connected(self, link: TunnelLink) -> None:
+    def link_connected(self, link: Link) -> None:
         if not self._is_reading:
             link.stop_reading()
         self._client.connected(link.index, self._now)
         self._set_timer()
 
-    def link_received(self, link: TunnelLink, data: bytes) -> None:
+    def link_received(self, link: Link, data: bytes) -> None:
         self._client.receive(link.index, data, self._now)
         if self.answer_times is not None and self.answer_times.is_timing:
             self.answer_times.answered(self.unacknowledged, self._now)
         self._set_timer()
 
-    def link_lost(self, link: TunnelLink, end: End, reason: Failure) -> None:
+    def link_lost(self, link: Link, end: End, reason: Failure) -> None:
         self._links[link.index] = None
         self.losses += self._is_open
         if not self._is_open and not link.was_established:
@@ -273,7 +280,7 @@ class TunnelTransport:
     def _now(self) -> float:
         return float(self._reactor.seconds())
 
-    def _open_links(self) -> list[TunnelLink]:
+    def _open_links(self) -> list[Link]:
         return [link for link in self._links if link is not None]
 
     def _expire_open(self) -> None:

@@ -9,7 +9,6 @@ from gateway.port_test.requests import (
     ANSWER_BYTES,
     AnswerBody,
     Requests,
-    connect_request,
     read_session_id,
 )
 from gateway.protocols.commands import Kind, command_of
@@ -30,18 +29,6 @@ def test_commands_are_those_of_rtmpt(prefix: str) -> None:
         method, target, _ = request.split(b" ", 2)
         assert command_of(method, target) == command
     assert requests.send("id", 0, b"data").endswith(b"\r\nContent-Length: 4\r\n\r\ndata")
-
-
-def test_credentials_are_sent_to_a_proxy_only() -> None:
-    with_credentials = Requests("host:80", "http://host:80", "Basic abc").open()
-    assert b"\r\nProxy-Authorization: Basic abc\r\n" in with_credentials
-    assert b"Proxy-Authorization" not in Requests("host:80").open()
-
-
-def test_connect_asks_for_host_and_port() -> None:
-    assert (
-        connect_request("host:443", None) == b"CONNECT host:443 HTTP/1.1\r\nHost: host:443\r\n\r\n"
-    )
 
 
 @pytest.mark.parametrize(

