@@ -43,6 +43,9 @@ class Proxies:
     secure: ProxyURL | None = None
 
 
+NO_PROXIES: Final = Proxies()
+
+
 def parse_proxy(text: str) -> ProxyURL:
     """Parse ``[http://][USER:PASSWORD@]HOST[:PORT]``. Raises ValueError."""
     url = urlsplit(text if "://" in text else f"http://{text}")
@@ -57,7 +60,7 @@ def parse_proxy(text: str) -> ProxyURL:
 def proxies_of(environment: Mapping[str, str], host: str) -> Proxies:
     """The proxies that the environment has for ``host``. Raises ValueError with the variable's name."""
     if _is_excluded(host, _value(environment, "no_proxy")):
-        return Proxies()
+        return NO_PROXIES
     return Proxies(_named(environment, "http_proxy"), _named(environment, "https_proxy"))
 
 

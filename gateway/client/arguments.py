@@ -20,6 +20,7 @@ from gateway.addresses import (
     parse_server,
     quoted,
 )
+from gateway.client.proxied_ways import ProxiedWay, with_proxies
 from gateway.client.settings import (
     DEFAULT_LISTEN,
     MOST_CONNECTIONS,
@@ -29,6 +30,7 @@ from gateway.client.settings import (
 )
 from gateway.client.state_file import default_state_file
 from gateway.errors import ConfigurationError
+from gateway.http_proxies import NO_PROXIES, Proxies, parse_proxy, proxies_of
 from gateway.port_test.ways import DEFAULT_PORTS, Protocol, Way, parse_way
 from gateway.protocols.tunnel_client.requests import CLIENT_PRODUCT
 from gateway.telemetry.versions import version_of
@@ -95,6 +97,16 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         default=[],
         help="try this way instead of the usual ones: rtmp, rtmps, rtmpt or rtmpts; may be repeated",
     )
+    through = parser.add_mutually_exclusive_group()
+    through.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="reach the gateway through this HTTP proxy only, http://USER:PASSWORD@HOST:PORT [default:"
+        " http_proxy, https_proxy, all_proxy and no_proxy of the environment, and past the proxy too]",
+    )
+    through.add_argument(
+        "--no-proxy", action="store_true", help="use no HTTP proxy, whatever the environment says"
+    )
     parser.add_argument(
         "--ca",
         metavar="FILE",
@@ -159,6 +171,13 @@ def parse(
         parser.error(f"argument --way: at most {_MOST_WAYS} ways")
     if chosen and ways is not WAYS:
         parser.error("argument --way: give the gateway by its host alone, and its ports by --way")
+    proxies = NO_PROXIES
+    if arguments.proxy is not None:
+        proxy = parsed("--proxy", parse_proxy, arguments.proxy)
+        proxies = Proxies(proxy, proxy)
+    elif not arguments.no_proxy:
+        proxies = _of_environment(parser, environment, host)
+    ways = tuple(dict.fromkeys(chosen)) or ways
     listen = [
         parsed("--listen", parse_listen_address, each)
         for each in arguments.listen or [DEFAULT_LISTEN]
@@ -168,7 +187,8 @@ def parse(
         metrics = parsed("--metrics", _metrics_address, arguments.metrics)
     settings = Settings(
         host=host,
-        ways=tuple(dict.fromkeys(chosen)) or ways,
+        ways=with_proxies(ways, proxies, is_only=arguments.proxy is not None),
+        proxies=proxies,
         context=_context(parser, arguments.ca),
         listen=tuple(listen),
         state_file=_state_file(arguments.state, environment),
@@ -198,6 +218,15 @@ def _gateway(text: str) -> tuple[str, tuple[Way, ...]]:
     if with_default != without:
         return with_default.host, WAYS
     return with_default.host, tuple(Way(protocol, with_default.port) for protocol in Protocol)
+
+
+def _of_environment(
+    parser: argparse.ArgumentParser, environment: Mapping[str, str], host: str
+) -> Proxies:
+    try:
+        return proxies_of(environment, host)
+    except ValueError as error:
+        parser.error(f"environment: {error}; or give --no-proxy")
 
 
 def _metrics_address(text: str) -> TcpAddress:
@@ -251,7 +280,7 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             )
     for way in settings.ways:
         for address in settings.listen:
-            if _is_itself(settings.host, way.port, address):
+            if not isinstance(way, ProxiedWay) and _is_itself(settings.host, way.port, address):
                 parser.error(
                     f"argument --gateway: {way} at {settings.host} is this program's own --listen"
                     f" {address}; use another port for one of them"

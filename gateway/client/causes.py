@@ -11,6 +11,7 @@ from typing import Final
 
 from twisted.internet import error as errors
 
+from gateway.client.proxied_ways import ProxiedWay
 from gateway.port_test.answers import (
     kind_of_bytes,
     kind_of_system_error,
@@ -20,6 +21,7 @@ from gateway.port_test.answers import (
 from gateway.port_test.observations import Failure, Kind, Step, Trial
 from gateway.port_test.verdicts import verdict_on
 from gateway.port_test.ways import Route, Way
+from gateway.upstreams.http_proxy import ProxyFailed
 from gateway.upstreams.tls_client import TLSFailed
 from gateway.upstreams.tunnel_transport import OpenFailed
 
@@ -40,6 +42,7 @@ _OWN_ROWS: Final[Mapping[tuple[Step, Kind], str]] = {
     (Step.LOOK_UP, Kind.UNKNOWN_NAME): (
         "the name is unknown, or the name server does not answer: check how it is written, and the network"
     ),
+    (Step.PROXY, Kind.INTERNAL): "{detail}",
     (Step.TLS, Kind.NOT_TRUSTED): (
         "the certificate is of an authority that is not trusted: an inspecting proxy's, or the server's"
         " own; give it by --ca FILE if you trust it"
@@ -62,6 +65,8 @@ _OWN_ROWS: Final[Mapping[tuple[Step, Kind], str]] = {
 
 def failure_of(error: BaseException | None) -> Failure:
     """The failure of a way that could not be established."""
+    if isinstance(error, ProxyFailed):
+        return Failure(Step.PROXY, Kind.INTERNAL, error.cause)
     if isinstance(error, TLSFailed):
         return _of_tls(error)
     if isinstance(error, OpenFailed):
@@ -91,7 +96,8 @@ def sentence_on(way: Way, failure: Failure) -> str:
     row = _OWN_ROWS.get((failure.step, failure.kind))
     if row is not None:
         return row.format(detail=failure.detail)
-    return verdict_on(Trial(way, Route.IPV4, failure=failure))
+    route = Route.PROXY if isinstance(way, ProxiedWay) else Route.IPV4
+    return verdict_on(Trial(way, route, failure=failure))
 
 
 def _of_tls(failed: TLSFailed) -> Failure:

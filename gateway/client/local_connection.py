@@ -170,10 +170,11 @@ class LocalConnection:
         Deferred.fromCoroutine(self._start()).addErrback(self._break)
 
     async def _start(self) -> None:
-        hosts = await self._gateway.look_up()
+        await self._gateway.look_up()
         if self._is_over:
             return
-        if not hosts:
+        self._ways = [way for way in self._ways if self._gateway.knows(way)] or self._ways
+        if not self._gateway.knows(self._ways[0]):
             unknown = Failure(Step.LOOK_UP, Kind.UNKNOWN_NAME)
             self._refuse(dict.fromkeys(self._ways, unknown))
             return

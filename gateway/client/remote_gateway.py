@@ -1,4 +1,4 @@
-"""The gateway as seen by the client: the addresses of its name, and connections to it by each way.
+"""The gateway as seen by the client: addresses, and connections to it by each way.
 
 The name is resolved for each local connection, since a laptop changes networks. If that fails, the
 addresses of the last resolution are used.
@@ -11,21 +11,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from gateway.addresses import ServerAddress
+from gateway.client.proxied_ways import ProxiedWay, proxy_of
+from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import Way
-from gateway.protocols.tunnel_client.requests import Requests
-from gateway.upstreams.attempt import Attempt, Settings
-from gateway.upstreams.dial import Server, addresses_of
+from gateway.upstreams.dial import Server, addresses_of, attempt
+from gateway.upstreams.http_proxy import HTTPProxy
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS
-from gateway.upstreams.tunnel_transport import TunnelTransport
 
 # Longer than a resolver's time-out for one of its servers, 5 s (resolv.conf(5)), would leave no time to
 # connect.
 _LOOK_UP_S: Final = 5.0
+# For the gateway's name beside that of a proxy. Where a proxy is the only way out, name servers may not
+# answer for other names.
+_BESIDE_PROXY_S: Final = 0.25
 
 _Result = TypeVar("_Result")
 
@@ -43,38 +46,54 @@ class Opening(Protocol):
 
 @final
 class RemoteGateway:
-    """``agent``: the name of this program for the gateway."""
+    """``ways``: those that are used, in their order; ``ProxiedWay``s go through ``proxies``. ``agent``: the
+    name of this program for the gateway.
+    """
 
     def __init__(
-        self, reactor: Any, host: str, ways: Sequence[Way], context: ssl.SSLContext, agent: str
+        self,
+        reactor: Any,
+        host: str,
+        ways: Sequence[Way],
+        context: ssl.SSLContext,
+        agent: str,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._reactor = reactor
         self._agent = agent
         self.host = host
-        tls = ClientTLS(context)
-        self._servers = {
-            way: Server(ServerAddress(host, way.port, way.protocol.value), "gateway", tls=tls)
-            for way in ways
+        self._tls = ClientTLS(context)
+        # One for each URL: the connections share what the proxy has asked for.
+        self._proxies = {
+            url: HTTPProxy(url.server, url.credentials)
+            for url in (proxies.plain, proxies.secure)
+            if url is not None
         }
+        self._servers = {way: self._server(way, proxies) for way in ways}
 
     @property
     def hosts(self) -> list[str]:
-        """The addresses of the last resolution."""
-        return next(iter(self._servers.values())).hosts
+        """The addresses of the last resolution, of the gateway and of proxies."""
+        found = (host for server in self._servers.values() for host in server.hosts)
+        return list(dict.fromkeys(found))
 
-    async def look_up(self) -> list[str]:
-        """The addresses of the gateway's name, the preferred one first; none if it is unknown."""
-        finding = Deferred.fromCoroutine(addresses_of(self._reactor, self.host))
-        finding.addTimeout(_LOOK_UP_S, self._reactor)
-        try:
-            hosts = await finding
-        except DeferredTimeout:
-            hosts = []
+    @property
+    def proxy(self) -> str:
+        """The names of the proxies; empty without any."""
+        return ", ".join(proxy.name for proxy in self._proxies.values())
+
+    def knows(self, way: Way) -> bool:
+        """Whether there is an address to connect to."""
+        return bool(self._servers[way].hosts)
+
+    async def look_up(self) -> None:
+        """Resolve the names of the gateway and of the proxies."""
+        names: dict[str, list[Server]] = {}
         for server in self._servers.values():
-            # Those that have failed are tried last, as long as the name has the same addresses.
-            if hosts and set(hosts) != set(server.hosts):
-                server.use(hosts)
-        return self.hosts
+            names.setdefault(server.first_hop.host, []).append(server)
+        await gatherResults(
+            [Deferred.fromCoroutine(self._look_up(*each)) for each in names.items()]
+        )
 
     def open(self, way: Way, protocol: Any, timeout_s: float) -> Opening:
         """Begin to connect ``protocol`` by this way, to one of the addresses. There must be one."""
@@ -93,15 +112,25 @@ class RemoteGateway:
         left_s: float,
         won: Callable[[], object],
     ) -> Contender:
-        settings = Settings(server.address.port, left_s, tls=server.tls)
-        attempt: Attempt | TunnelTransport
-        if server.address.is_tunnel:
-            requests = Requests(server.address.authority, agent=self._agent)
-            attempt = TunnelTransport(self._reactor, protocol, settings, requests, won=won)
-        else:
-            attempt = Attempt(self._reactor, protocol, settings, won=won)
-        attempt.connect(host)
-        return attempt
+        return attempt(self._reactor, server, protocol, host, left_s, agent=self._agent, won=won)
+
+    async def _look_up(self, name: str, servers: Sequence[Server]) -> None:
+        finding = Deferred.fromCoroutine(addresses_of(self._reactor, name))
+        is_optional = bool(self._proxies) and name == self.host
+        finding.addTimeout(_BESIDE_PROXY_S if is_optional else _LOOK_UP_S, self._reactor)
+        try:
+            hosts = await finding
+        except DeferredTimeout:
+            return
+        for server in servers:
+            # Those that have failed are tried last, as long as the name has the same addresses.
+            if hosts and set(hosts) != set(server.hosts):
+                server.use(hosts)
+
+    def _server(self, way: Way, proxies: Proxies) -> Server:
+        url = proxy_of(way, proxies) if isinstance(way, ProxiedWay) else None
+        address = ServerAddress(self.host, way.port, way.protocol.value)
+        return Server(address, "gateway", tls=self._tls, proxy=self._proxies[url] if url else None)
 
 
 def _note(server: Server, race: Race, result: _Result) -> _Result:

@@ -66,7 +66,9 @@ class ClientService(service.Service):
         agent = f"{NAME}/{version_of('rtmpt-gateway')}"
         self._state = StateFile(settings.state_file)
         self._metrics = Metrics(settings.ways)
-        gateway = RemoteGateway(reactor, settings.host, settings.ways, settings.context, agent)
+        gateway = RemoteGateway(
+            reactor, settings.host, settings.ways, settings.context, agent, settings.proxies
+        )
         self._sessions = Sessions(
             *(reactor, gateway, settings.ways, self._state, self._metrics),
             *(settings.most_connections, settings.timeout_s),

@@ -206,7 +206,7 @@ class Sessions(ServerFactory):
 
     @property
     def _network(self) -> str:
-        return network_key(self._gateway.host, self._gateway.hosts)
+        return network_key(self._gateway.host, self._gateway.hosts, self._gateway.proxy)
 
     def _make_relay(self, contestant: Contestant, won: Won) -> Relay:
         self._number += 1

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from gateway.addresses import ListenAddress, TcpAddress
+from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import DEFAULT_PORTS, Protocol, Way
 
 DEFAULT_LISTEN: Final = "127.0.0.1:1935"
@@ -24,8 +25,9 @@ TIMEOUT_S: Final = 10.0
 class Settings:
     """``host``: the gateway's name or IP address. ``ways``: to try, in this order.
 
-    ``context``: verifies the gateway's certificate. ``state_file``: the memory of ways; None for none.
-    ``metrics``: where metrics are served; None for nowhere. ``timeout_s``: until a way must have answered.
+    ``proxies``: of those ways that are proxied. ``context``: verifies the gateway's certificate.
+    ``state_file``: the memory of ways; None for none. ``metrics``: where they are served; None for nowhere.
+    ``timeout_s``: until a way must have answered.
     ``allows_remote``: whether programs of other machines may connect.
     """
 
@@ -33,6 +35,7 @@ class Settings:
     ways: tuple[Way, ...]
     context: ssl.SSLContext = field(repr=False)
     listen: tuple[ListenAddress, ...]
+    proxies: Proxies = NO_PROXIES
     state_file: Path | None = None
     metrics: TcpAddress | None = None
     most_connections: int = MOST_CONNECTIONS

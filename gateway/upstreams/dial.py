@@ -44,7 +44,7 @@ class Server:
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
     "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
     are connected to, empty if the system chooses it. ``proxy``: through which it is reached, if there is
-    one; its addresses are then those of the proxy's name.
+    one. ``first_hop``: what is connected to, the proxy or the server; the addresses are those of its name.
     """
 
     def __init__(
@@ -59,13 +59,12 @@ class Server:
         self.address = address
         self.name = str(address)
         self.passage: Passage | None = None
-        # What the gateway itself connects to.
-        self._first_hop = address
+        self.first_hop = address
         if proxy is not None:
             self.passage = Passage(
                 proxy, address.authority, forwards=address.is_tunnel and not address.is_tls
             )
-            self._first_hop = proxy.address
+            self.first_hop = proxy.address
         self.role = role
         self.proxy_protocol = proxy_protocol
         self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
@@ -81,7 +80,7 @@ class Server:
 
         Known addresses then stay in use, because the resolver may fail temporarily.
         """
-        name = self._first_hop.host
+        name = self.first_hop.host
         hosts = await addresses_of(reactor, name)
         if not hosts:
             raise ConfigurationError(
@@ -106,7 +105,7 @@ class Server:
     @property
     def port(self) -> int:
         """The port of its addresses."""
-        return self._first_hop.port
+        return self.first_hop.port
 
     @property
     def hosts(self) -> list[str]:

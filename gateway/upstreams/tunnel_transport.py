@@ -32,6 +32,7 @@ from gateway.protocols.tunnel_client.requests import Requests
 from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.forwarded_link import ForwardedLink
+from gateway.upstreams.http_proxy import ProxyFailed
 from gateway.upstreams.tunnel_link import Link, TunnelLink
 
 _CONNECT_S: Final = Limits().upstream_connect_s
@@ -269,7 +270,7 @@ class TunnelTransport:
     def link_lost(self, link: Link, end: End, reason: Failure) -> None:
         self._links[link.index] = None
         self.losses += self._is_open
-        if not self._is_open and not link.was_established:
+        if not self._is_open and (not link.was_established or reason.check(ProxyFailed)):
             self._failure = reason
         self._client.lost(link.index, self._now, end, reason.getErrorMessage())
         self._set_timer()
