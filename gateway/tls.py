@@ -128,6 +128,11 @@ class TLSConnection:
         return self._tls.version() or ""
 
     @property
+    def peer_certificate(self) -> bytes:
+        """The peer's certificate in DER; empty if it has none."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
+    @property
     def server_name(self) -> str:
         """The name of the server that the client has asked for (SNI), or empty."""
         return self._tls.server_name if isinstance(self._tls, ServerConnection) else ""

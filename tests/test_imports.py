@@ -81,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.client": {
         *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports"),
         *("gateway.http_proxies", "gateway.port_test.answers", "gateway.port_test.observations"),
+        "gateway.port_test.certificates",
         *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),
         *("gateway.telemetry.logs", "gateway.telemetry.measurement.tcp_info"),
         *("gateway.telemetry.versions", "gateway.twistd_process"),

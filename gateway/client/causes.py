@@ -44,19 +44,19 @@ _OWN_ROWS: Final[Mapping[tuple[Step, Kind], str]] = {
     ),
     (Step.PROXY, Kind.INTERNAL): "{detail}",
     (Step.TLS, Kind.NOT_TRUSTED): (
-        "the certificate is of an authority that is not trusted: an inspecting proxy's, or the server's"
-        " own; give it by --ca FILE if you trust it"
+        'the authority of the certificate, "{detail}", is not trusted: an inspecting proxy\'s, or the'
+        " server's own; give it by --ca FILE if you trust it"
     ),
     (Step.TLS, Kind.SELF_SIGNED): (
-        "the certificate is self-signed: of the server itself or of an inspecting proxy; give it by"
-        " --ca FILE if you trust it"
+        'the certificate is self-signed (by "{detail}"): of the server itself or of an inspecting proxy;'
+        " give it by --ca FILE if you trust it"
     ),
     (Step.TLS, Kind.EXPIRED): (
         "the certificate is outside its validity: check this clock, or tell the server's operator"
     ),
     (Step.TLS, Kind.OTHER_NAME): (
-        "the certificate is for another name: another server answers, such as a filter's or a captive"
-        " portal's"
+        'the certificate is for another name (issuer "{detail}"): another server answers, such as a'
+        " filter's or a captive portal's"
     ),
     (Step.OPEN, Kind.INTERNAL): "no tunnel is opened: {detail}",
     (Step.CONNECT, Kind.INTERNAL): "the connect fails: {detail}",
@@ -103,7 +103,7 @@ def sentence_on(way: Way, failure: Failure) -> str:
 def _of_tls(failed: TLSFailed) -> Failure:
     error = failed.error
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Failure(Step.TLS, kind_of_verification(error.verify_code))
+        return Failure(Step.TLS, kind_of_verification(error.verify_code), failed.issuer or "?")
     if error is None:
         return Failure(Step.TLS, Kind.CLOSED)
     return Failure(Step.TLS, kind_of_tls_error(error.reason), error.reason or "")

@@ -13,15 +13,17 @@ from typing import Any, Final, Protocol, TypeVar, final
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
 from gateway.client.proxied_ways import ProxiedWay, proxy_of
+from gateway.client.refused_certificate import note_issuer, reading_tls
 from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import Way
 from gateway.upstreams.dial import Server, addresses_of, attempt
 from gateway.upstreams.http_proxy import HTTPProxy
 from gateway.upstreams.race import Contender, Race
-from gateway.upstreams.tls_client import ClientTLS
+from gateway.upstreams.tls_client import ClientTLS, TLSFailed
 
 # Longer than a resolver's time-out for one of its servers, 5 s (resolv.conf(5)), would leave no time to
 # connect.
@@ -62,14 +64,15 @@ class RemoteGateway:
         self._reactor = reactor
         self._agent = agent
         self.host = host
-        self._tls = ClientTLS(context)
+        self._urls = proxies
         # One for each URL: the connections share what the proxy has asked for.
         self._proxies = {
             url: HTTPProxy(url.server, url.credentials)
             for url in (proxies.plain, proxies.secure)
             if url is not None
         }
-        self._servers = {way: self._server(way, proxies) for way in ways}
+        tls = ClientTLS(context)
+        self._servers = {way: self._server(way, tls) for way in ways}
 
     @property
     def hosts(self) -> list[str]:
@@ -102,6 +105,7 @@ class RemoteGateway:
         race = Race(self._reactor, server.hosts_in_order(), begin, timeout_s)
         race.done.addBoth(partial(_note, server, race))
         race.start()
+        race.done.addErrback(self._explain, way)
         return race
 
     def _begin(
@@ -127,10 +131,19 @@ class RemoteGateway:
             if hosts and set(hosts) != set(server.hosts):
                 server.use(hosts)
 
-    def _server(self, way: Way, proxies: Proxies) -> Server:
-        url = proxy_of(way, proxies) if isinstance(way, ProxiedWay) else None
+    def _explain(self, failure: Failure, way: Way) -> Failure | Deferred[None]:
+        """The same failure, perhaps later, with the issuer of a refused certificate."""
+        if not isinstance(failure.value, TLSFailed):
+            return failure
+        server = self._server(way, reading_tls())
+        server.use(self._servers[way].hosts)
+        reading = Deferred.fromCoroutine(note_issuer(self._reactor, server, failure.value))
+        return reading.addBoth(lambda _: failure)
+
+    def _server(self, way: Way, tls: ClientTLS) -> Server:
+        url = proxy_of(way, self._urls) if isinstance(way, ProxiedWay) else None
         address = ServerAddress(self.host, way.port, way.protocol.value)
-        return Server(address, "gateway", tls=self._tls, proxy=self._proxies[url] if url else None)
+        return Server(address, "gateway", tls=tls, proxy=self._proxies[url] if url else None)
 
 
 def _note(server: Server, race: Race, result: _Result) -> _Result:

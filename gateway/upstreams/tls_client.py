@@ -73,8 +73,10 @@ _REASONS: Final[Mapping[str, str]] = {
 
 class TLSFailed(ConnectError):
     """The TLS handshake with a server has failed; the text is the cause. ``error``: OpenSSL's, if it is
-    one.
+    one. ``issuer``: of the server's certificate, where the client has read it afterwards.
     """
+
+    issuer = ""
 
     def __init__(self, cause: str, error: ssl.SSLError | None = None) -> None:
         super().__init__(string=cause)  # type: ignore[no-untyped-call]

@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.interop.between import start_between, start_squid, start_tinyproxy
+from tests.helpers.interop.between import (
+    BASIC,
+    DIGEST,
+    OPEN,
+    start_between,
+    start_squid,
+    start_tinyproxy,
+)
 from tests.helpers.interop.firewalled import AVAILABLE, NAME, SERVER, firewalled
 from tests.helpers.interop.port_tester import COMMAND, Result, Site, without_proxies
 from tests.helpers.interop.programs import Program, Programs, needs, until
@@ -248,11 +255,12 @@ def test_a_port_that_the_proxy_forbids_is_told(site: Site) -> None:
     assert said.startswith("the proxy answers 403: its rules forbid CONNECT to port 1936")
 
 
-@pytest.mark.parametrize("proxy", ["squid", "tinyproxy"])
+@pytest.mark.parametrize("proxy", ["squid, Basic", "squid, Digest", "tinyproxy"])
 def test_a_proxy_with_authentication_is_told_and_used(site: Site, proxy: str) -> None:
     only_a_proxy(site)
-    if proxy == "squid":
-        start_squid(site.programs, site.network.far, 3128)
+    if proxy.startswith("squid"):
+        access = DIGEST if "Digest" in proxy else BASIC
+        start_squid(site.programs, site.network.far, 3128, access)
     else:
         more = "BasicAuth ann secret\n"
         start_tinyproxy(site.programs, site.network.far, 3128, _TINY_OPEN + more)
@@ -264,10 +272,13 @@ def test_a_proxy_with_authentication_is_told_and_used(site: Site, proxy: str) ->
     assert refused.status == 1
     result = site.test(NAME, "--proxy", f"http://ann:secret@{SERVER}:3128")
     assert result.working("proxy") == _PROXIED, result.document
+    wrong = site.test(NAME, "--proxy", f"http://ann:wrong@{SERVER}:3128", "--way", "rtmps")
+    said = wrong.way("rtmps:443", "proxy")["verdict"]
+    assert said == "an HTTP proxy answers 407: it does not accept the name and password"
 
 
 def test_a_proxy_without_a_server_behind_it_is_told(site: Site) -> None:
-    start_squid(site.programs, site.network.far, 3128, "http_access allow all")
+    start_squid(site.programs, site.network.far, 3128, OPEN)
     until(lambda: site.answers(3128), "squid listens")
     result = site.test(NAME, "--proxy", f"http://{SERVER}:3128", "--way", "rtmps", "--way", "rtmpt")
     for way in ("rtmps:443", "rtmpt:80"):

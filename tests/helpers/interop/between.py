@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 from contextlib import suppress
+from hashlib import md5
 from pathlib import Path
 
 from tests.helpers.interop.programs import Programs, needs, squid, squid_folder
@@ -37,17 +38,35 @@ pid_filename {folder}/squid.pid
 coredump_dir {folder}
 shutdown_lifetime 0 seconds
 """
-_SQUID_BASIC = """
+BASIC = """
 auth_param basic program {folder}/check
 auth_param basic children 1 startup=1
 acl known proxy_auth REQUIRED
 http_access allow known
 http_access deny all
 """
+# A nonce is for few requests, so that a session has many challenges.
+DIGEST = """
+auth_param digest program {folder}/digest
+auth_param digest children 1 startup=1
+auth_param digest realm proxy
+auth_param digest nonce_max_count 20
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+"""
+OPEN = "http_access allow all"
 # Squid's protocol for such programs: a line with name and password, and a line with the result.
 _CHECK = """#!/bin/sh
 while read -r line; do
     if [ "$line" = "ann secret" ]; then echo OK; else echo ERR; fi
+done
+"""
+# The same for Digest: name and realm in quotes, and the hash of name, realm and password.
+_DIGEST_CHECK = f"""#!/bin/sh
+while read -r line; do
+    if [ "$line" = '"ann":"proxy"' ]; then echo 'OK ha1="{md5(b"ann:proxy:secret").hexdigest()}"'
+    else echo ERR; fi
 done
 """
 # Fields that the end of a body depends on, and those alone.
@@ -71,14 +90,16 @@ def start_tinyproxy(programs: Programs, inside: tuple[str, ...], port: int, acce
     programs.start(*inside, needs("tinyproxy"), "-d", "-c", str(path))
 
 
-def start_squid(programs: Programs, inside: tuple[str, ...], port: int, access: str = "") -> None:
-    """Start squid; it asks for ann's password, "secret", unless ``access`` says otherwise."""
+def start_squid(
+    programs: Programs, inside: tuple[str, ...], port: int, access: str = BASIC
+) -> None:
+    """Start squid. With ``BASIC`` and ``DIGEST``, it asks for ann's password, "secret"."""
     folder = squid_folder(programs)
-    check = folder / "check"
-    check.write_text(_CHECK)
-    check.chmod(0o755)
-    access = access or _SQUID_BASIC.format(folder=folder)
+    for name, text in (("check", _CHECK), ("digest", _DIGEST_CHECK)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     path = folder / "squid.conf"
+    access = access.format(folder=folder)
     path.write_text(_SQUID.format(port=port, folder=folder, access=access))
     programs.start(*inside, *squid(path))
 

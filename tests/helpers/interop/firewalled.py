@@ -45,8 +45,14 @@ class Firewalled:
         return ("ip", "netns", "exec", self.server)
 
     def forbid(self, rule: str) -> None:
-        """Add an nftables rule for packets that the client sends, such as ``tcp dport 1935 drop``."""
-        _run(*self.near, "nft", "add", "rule", "inet", "firewall", "sent", *rule.split())
+        """Add an nftables rule for packets to others, such as ``tcp dport 1935 drop``."""
+        words = f'inet firewall sent oifname != "lo" {rule}'.split()
+        _run(*self.near, "nft", "add", "rule", *words)
+
+    def permit_all(self) -> None:
+        """Remove all rules and redirections."""
+        for chain in ("sent", "redirected"):
+            _run(*self.near, "nft", "flush", "chain", "inet", "firewall", chain)
 
     def redirect(self, port: int, to: int) -> None:
         """Connections of the client to the server's ``port`` reach the port ``to``."""

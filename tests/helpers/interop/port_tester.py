@@ -99,9 +99,9 @@ class Site:
         program.says("ready: ")
         return program
 
-    def answers(self, port: int) -> bool:
-        """Whether a server accepts connections at the far side."""
-        connect = f"import socket; socket.create_connection(('{SERVER}', {port}), 1)"
+    def answers(self, *ports: int) -> bool:
+        """Whether servers accept connections on all of these ports at the far side."""
+        connect = f"import socket; [socket.create_connection(('{SERVER}', p), 1) for p in {ports}]"
         words = [*self.network.far, sys.executable, "-c", connect]
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from urllib.request import urlopen
 
 from attrs import frozen
@@ -36,13 +37,22 @@ class TunnelClient:
         return float(found[1])
 
 
-def start_client(programs: Programs, *options: str, state: str = "none") -> TunnelClient:
-    """Start the client, and wait until it listens on ports that the system chose."""
+def start_client(
+    programs: Programs,
+    *options: str,
+    state: str = "none",
+    inside: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> TunnelClient:
+    """Start the client, and wait until it listens on ports that the system chose.
+
+    ``inside``: the words before its command.
+    """
     program = programs.start(
-        sys.executable,
+        *(*inside, sys.executable),
         *("-c", "from gateway.client.command import main; main()"),
         *("--listen", f"{LOOPBACK}:0", "--metrics", f"{LOOPBACK}:0", "--state", state, *options),
-        environment={"PYTHONPATH": str(ROOT)},
+        environment={"PYTHONPATH": str(ROOT), **(environment or {})},
     )
     program.says("ready: ")
     port = port_said(program, f"listening on {LOOPBACK}:")
