@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass
 
 from attrs import field, frozen
@@ -46,9 +46,14 @@ class Proxies:
 NO_PROXIES: Final = Proxies()
 
 
+def userinfo_of(text: str) -> str:
+    """The part of a URL with name and password, as it is written; empty if there is none."""
+    return _url(text).netloc.rpartition("@")[0]
+
+
 def parse_proxy(text: str) -> ProxyURL:
     """Parse ``[http://][USER:PASSWORD@]HOST[:PORT]``. Raises ValueError."""
-    url = urlsplit(text if "://" in text else f"http://{text}")
+    url = _url(text)
     userinfo, at, authority = url.netloc.rpartition("@")
     if url.scheme != "http" or url.path not in ("", "/") or url.query or url.fragment:
         shown = f"{url.scheme}://{authority}{url.path}"
@@ -62,6 +67,10 @@ def proxies_of(environment: Mapping[str, str], host: str) -> Proxies:
     if _is_excluded(host, _value(environment, "no_proxy")):
         return NO_PROXIES
     return Proxies(_named(environment, "http_proxy"), _named(environment, "https_proxy"))
+
+
+def _url(text: str) -> SplitResult:
+    return urlsplit(text if "://" in text else f"http://{text}")
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

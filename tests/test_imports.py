@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
     "gateway.logs": set(),
+    "gateway.process_arguments": set(),
     "gateway.regular_files": {"gateway.errors"},
     "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
@@ -81,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.client": {
         *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports"),
         *("gateway.http_proxies", "gateway.port_test.answers", "gateway.port_test.observations"),
-        "gateway.port_test.certificates",
+        *("gateway.port_test.certificates", "gateway.process_arguments"),
         *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),
         *("gateway.telemetry.logs", "gateway.telemetry.measurement.tcp_info"),
         *("gateway.telemetry.versions", "gateway.twistd_process"),
@@ -89,7 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     # A client's program: it shares with the gateway what the bytes mean, and nothing else.
     "gateway.port_test": {
         *("gateway.addresses", "gateway.errors", "gateway.http_proxies", "gateway.protocols"),
-        "gateway.standard_output",
+        *("gateway.process_arguments", "gateway.standard_output"),
     },
 }
 
@@ -110,7 +111,7 @@ _ROOTS = ("gateway.service", "gateway.workers.process", "gateway.client.service"
 NO_TWISTED = (
     *PURE,
     *("gateway.addresses", "gateway.configuration", "gateway.http_proxies", "gateway.port_test"),
-    *("gateway.regular_files", "gateway.standard_output"),
+    *("gateway.process_arguments", "gateway.regular_files", "gateway.standard_output"),
 )
 
 

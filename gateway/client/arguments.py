@@ -30,8 +30,9 @@ from gateway.client.settings import (
 )
 from gateway.client.state_file import default_state_file
 from gateway.errors import ConfigurationError
-from gateway.http_proxies import NO_PROXIES, Proxies, parse_proxy, proxies_of
+from gateway.http_proxies import NO_PROXIES, Proxies, parse_proxy, proxies_of, userinfo_of
 from gateway.port_test.ways import DEFAULT_PORTS, Protocol, Way, parse_way
+from gateway.process_arguments import hide_argument
 from gateway.protocols.tunnel_client.requests import CLIENT_PRODUCT
 from gateway.telemetry.versions import version_of
 from gateway.upstreams.tls_client import client_context, read_authorities
@@ -174,6 +175,7 @@ def parse(
     proxies = NO_PROXIES
     if arguments.proxy is not None:
         proxy = parsed("--proxy", parse_proxy, arguments.proxy)
+        hide_argument(userinfo_of(arguments.proxy))
         proxies = Proxies(proxy, proxy)
     elif not arguments.no_proxy:
         proxies = _of_environment(parser, environment, host)

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from zope.interface import implementer
 
 from gateway.client.causes import failure_of, failure_of_answer
+from gateway.client.proxied_ways import ProxiedWay
 from gateway.client.remote_gateway import Opening, RemoteGateway
 from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import Way
@@ -63,6 +64,8 @@ class Contestant:
             step = Step.HANDSHAKE
         else:
             step = Step.OPEN if self.way.protocol.tunnelled else Step.CONNECT
+            if isinstance(self.way, ProxiedWay):
+                step = Step.PROXY
         return Failure(step, Kind.NO_ANSWER)
 
     # The owner calls

@@ -1,8 +1,9 @@
 """The ways of a race where HTTP proxies are configured.
 
 by --proxy              every way through this proxy, and none past it
-by the environment      plain RTMP past the proxy, as programs send it; every way through the proxy; the
-                        others past it, for a network without the proxy of the usual one
+by the environment      first each way as programs send it: plain RTMP past the proxy, the others through
+                        it; then plain RTMP through it; last the others past it, in a network without the
+                        proxy of the usual one
 """
 
 from __future__ import annotations
@@ -25,13 +26,12 @@ class ProxiedWay(Way):
 
 def with_proxies(ways: Sequence[Way], proxies: Proxies, is_only: bool) -> tuple[Way, ...]:
     """All ways in their order. ``is_only``: whether none is to go past the proxies."""
-    proxied = [
-        ProxiedWay(way.protocol, way.port) for way in ways if proxy_of(way, proxies) is not None
-    ]
+    proxied = {way: ProxiedWay(way.protocol, way.port) for way in ways if proxy_of(way, proxies)}
     if is_only:
-        return tuple(proxied)
-    plain = [way for way in ways if way.protocol is Protocol.RTMP]
-    return (*plain, *proxied, *(way for way in ways if way not in plain))
+        return tuple(proxied.values())
+    usual = [way if way.protocol is Protocol.RTMP else proxied.get(way, way) for way in ways]
+    # Without repetitions, in the order of their first mention.
+    return tuple(dict.fromkeys((*usual, *proxied.values(), *ways)))
 
 
 def proxy_of(way: Way, proxies: Proxies) -> ProxyURL | None:

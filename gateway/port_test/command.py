@@ -19,7 +19,7 @@ from io import TextIOWrapper
 from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
-from gateway.http_proxies import Proxies, parse_proxy, proxies_of
+from gateway.http_proxies import Proxies, parse_proxy, proxies_of, userinfo_of
 from gateway.port_test.certificates import verifying_context
 from gateway.port_test.observations import Trial
 from gateway.port_test.order import recommended
@@ -28,6 +28,7 @@ from gateway.port_test.report import document_of
 from gateway.port_test.table import report_of
 from gateway.port_test.trials import Plan, measure_throughput, run_trials
 from gateway.port_test.ways import DEFAULT_WAYS, MOST_WAYS, parse_target, parse_way
+from gateway.process_arguments import hide_argument
 from gateway.standard_output import failures_reported_by
 
 _NAME: Final = "rtmpt-port-test"
@@ -129,6 +130,7 @@ def _plan_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         proxies = _parsed(parser, "environment", _environment_proxies, target.host)
     else:
         proxy = _parsed(parser, "argument --proxy", parse_proxy, arguments.proxy)
+        hide_argument(userinfo_of(arguments.proxy))
         proxies = Proxies(proxy, proxy)
     return Plan(
         target,

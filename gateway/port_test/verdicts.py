@@ -126,6 +126,8 @@ _OTHERWISE: Final = "unexpected at the step {step} ({kind} {detail}): please rep
 # Refusals by an HTTP proxy that was asked to connect.
 _CONNECT_STATUSES: Final = {
     400: "the proxy answers 400: it does not understand CONNECT",
+    # tinyproxy's, for a wrong password.
+    401: "the proxy answers 401: it does not accept the name and password",
     403: "the proxy answers 403: its rules forbid CONNECT to port {port}; use another port",
     404: "the proxy answers 404: it is a web server, or its rules hide the server",
     405: "the proxy answers 405: it does not permit CONNECT; use rtmpt",
@@ -153,6 +155,7 @@ _OPEN_STATUSES: Final = {
     511: "open gets 511: a captive portal wants a log-in",
 }
 _PROXIED_STATUSES: Final = {
+    401: "the proxy answers 401: it does not accept the name and password",
     403: "the proxy answers 403: its rules forbid the server or the port",
     502: "the proxy answers 502: it cannot connect to port {port} of the server",
     503: "the proxy answers 503: it cannot connect to port {port}, or the gateway takes no session",

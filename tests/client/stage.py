@@ -14,6 +14,7 @@ from gateway.client.metrics import Metrics
 from gateway.client.remote_gateway import RemoteGateway
 from gateway.client.sessions import Sessions
 from gateway.client.state_file import StateFile
+from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import Way, parse_way
 from gateway.transport import EagerServer
 from gateway.upstreams.tls_client import client_context
@@ -138,9 +139,10 @@ class Stage:
         host: str = LOOPBACK,
         most_connections: int = 4,
         timeout_s: float = 10.0,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         reactor = self.network.reactor
-        gateway = RemoteGateway(reactor, host, ways, client_context(), AGENT)
+        gateway = RemoteGateway(reactor, host, ways, client_context(), AGENT, proxies)
         self.metrics = Metrics(ways)
         self.sessions = Sessions(
             *(reactor, gateway, ways, self.state, self.metrics, most_connections, timeout_s)

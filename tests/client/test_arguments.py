@@ -10,6 +10,7 @@ import trustme
 
 from gateway.client.arguments import parse
 from gateway.client.settings import Settings
+from gateway.http_proxies import NO_PROXIES
 
 FOUR = ("rtmp:1935", "rtmps:443", "rtmpt:80", "rtmpts:443")
 
@@ -155,3 +156,53 @@ def test_a_file_that_cannot_be_used_is_one_line(
             file.write_text(text)
         line = refusal(capsys, "--gateway", "a", "--ca", str(file), status=1)
         assert cause in line
+
+
+# --- Proxies ---
+
+_DIRECT = ("rtmp:1935", "rtmps:443", "rtmpt:80", "rtmpts:443")
+_PROXIED = tuple(f"{way} by proxy" for way in _DIRECT)
+
+
+def test_an_option_has_every_way_go_through_the_proxy_whatever_the_environment_says() -> None:
+    settings = settings_of("--proxy", "http://ann:secret@p:1", https_proxy="http://other:2")
+    assert tuple(map(str, settings.ways)) == _PROXIED
+    assert str(settings.proxies.plain) == str(settings.proxies.secure) == "http://p:1"
+    assert "secret" not in repr(settings)
+
+
+def test_the_proxies_of_the_environment_come_first_and_the_ways_past_them_last() -> None:
+    both = {"http_proxy": "http://p:1", "https_proxy": "http://p:1"}
+    expected = ("rtmp:1935", *_PROXIED[1:], _PROXIED[0], *_DIRECT[1:])
+    assert tuple(map(str, settings_of(**both).ways)) == expected
+    # CONNECT is asked of the proxy for TLS alone.
+    plain = ("rtmp:1935", "rtmps:443", "rtmpt:80 by proxy", "rtmpts:443", "rtmpt:80")
+    assert tuple(map(str, settings_of(http_proxy="p:1").ways)) == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (("--no-proxy",), {"all_proxy": "http://p:1"}),
+        ((), {"all_proxy": "http://p:1", "no_proxy": "example.org"}),
+    ],
+)
+def test_no_proxy_leaves_the_ways_as_they_are(
+    words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    settings = settings_of(*words, **environment)
+    assert tuple(map(str, settings.ways)) == _DIRECT
+    assert settings.proxies == NO_PROXIES
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = "socks5://ann:secret@p"
+    said = refusal(capsys, "--gateway", "a", "--proxy", wrong)
+    assert 'argument --proxy: "socks5://p": expected http://' in said
+    with pytest.raises(SystemExit):
+        settings_of(all_proxy=wrong)
+    said = capsys.readouterr().err
+    assert 'environment: all_proxy: "socks5://p": expected http://' in said
+    assert "or give --no-proxy; see" in said

@@ -12,6 +12,7 @@ from twisted.internet import error as errors
 from gateway.client.causes import failure_of, failure_of_answer, sentence_on
 from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import parse_way
+from gateway.upstreams.http_proxy import ProxyFailed
 from gateway.upstreams.tls_client import TLSFailed
 from gateway.upstreams.tls_client import failure_of as tls_failure_of
 from gateway.upstreams.tunnel_transport import OpenFailed
@@ -31,6 +32,12 @@ def tls_error(reason: str) -> TLSFailed:
     return tls_failure_of(error)
 
 
+def issued(issuer: str) -> TLSFailed:
+    failed = verification(20)
+    failed.issuer = issuer
+    return failed
+
+
 def cases() -> Iterator[tuple[BaseException | None, Step, Kind, str]]:
     """The error, its step and kind, and a part of the sentence."""
     yield errors.ConnectionRefusedError(), Step.CONNECT, Kind.REFUSED, "refused: nothing listens"
@@ -47,7 +54,14 @@ def cases() -> Iterator[tuple[BaseException | None, Step, Kind, str]]:
     yield None, Step.CONNECT, Kind.INTERNAL, "the connect fails: "
     yield OpenFailed("x", 404), Step.OPEN, Kind.STATUS, "speaks HTTP only, not RTMPT (404)"
     yield OpenFailed("it is lost"), Step.OPEN, Kind.INTERNAL, "no tunnel is opened: it is lost"
-    yield verification(20), Step.TLS, Kind.NOT_TRUSTED, "authority that is not trusted"
+    yield (
+        verification(20),
+        Step.TLS,
+        Kind.NOT_TRUSTED,
+        'the authority of the certificate, "?", is not trusted',
+    )
+    yield issued("An authority"), Step.TLS, Kind.NOT_TRUSTED, 'certificate, "An authority", is not'
+    yield ProxyFailed("proxy p:1 refused"), Step.PROXY, Kind.INTERNAL, "proxy p:1 refused"
     yield verification(18), Step.TLS, Kind.SELF_SIGNED, "self-signed"
     yield verification(10), Step.TLS, Kind.EXPIRED, "outside its validity"
     yield verification(62), Step.TLS, Kind.OTHER_NAME, "another server answers"

@@ -274,7 +274,7 @@ def test_a_proxy_with_authentication_is_told_and_used(site: Site, proxy: str) ->
     assert result.working("proxy") == _PROXIED, result.document
     wrong = site.test(NAME, "--proxy", f"http://ann:wrong@{SERVER}:3128", "--way", "rtmps")
     said = wrong.way("rtmps:443", "proxy")["verdict"]
-    assert said == "an HTTP proxy answers 407: it does not accept the name and password"
+    assert said.endswith("it does not accept the name and password")
 
 
 def test_a_proxy_without_a_server_behind_it_is_told(site: Site) -> None:

@@ -63,6 +63,8 @@ def test_a_failure_says_what_is_between(trial: Trial, said: str) -> None:
             "the proxy answers 403: its rules forbid CONNECT to port 8443",
         ),
         ("rtmps", Step.PROXY, 407, "an HTTP proxy answers 407: "),
+        ("rtmps", Step.PROXY, 401, "the proxy answers 401: it does not accept the name and"),
+        ("rtmpt", Step.OPEN, 401, "the proxy answers 401: it does not accept the name and"),
         ("rtmps", Step.PROXY, 502, "the proxy answers 502: it cannot connect to port 443"),
         ("rtmps", Step.PROXY, 418, "the proxy answers 418 to CONNECT"),
         ("rtmpt", Step.OPEN, 403, "the proxy answers 403: its rules forbid the server or the port"),
