@@ -11,11 +11,11 @@ _rtmpt_client() {
             compopt -o default    # file names
             return
             ;;
-        --gateway | --listen | --timeout | --connections | --metrics) return ;;
+        --gateway | --listen | --proxy | --timeout | --connections | --metrics) return ;;
         *)
             if [[ $word == -* ]]; then
-                words="--help --gateway --listen --allow-remote --way --ca --timeout"
-                words+=" --connections --state --metrics --log-level --version"
+                words="--help --gateway --listen --allow-remote --way --proxy --no-proxy"
+                words+=" --ca --timeout --connections --state --metrics --log-level --version"
             fi
             ;;
     esac

@@ -7,6 +7,8 @@ complete -c rtmpt-client -x -l gateway -d 'the gateway: HOST for all ways; HOST:
 complete -c rtmpt-client -x -l listen -d 'accept local programs on this address, such as 127.0.0.1:1935 or [::1]:1935; may be repeated [default: 127.0.0.1:1935]'
 complete -c rtmpt-client -l allow-remote -d 'permit --listen and --metrics on addresses that other machines can reach: all who can connect may then use the gateway through this program'
 complete -c rtmpt-client -x -a 'rtmp rtmps rtmpt rtmpts' -l way -d 'try this way instead of the usual ones: rtmp, rtmps, rtmpt or rtmpts; may be repeated'
+complete -c rtmpt-client -x -l proxy -d 'reach the gateway through this HTTP proxy only, http://USER:PASSWORD@HOST:PORT [default: http_proxy, https_proxy, all_proxy and no_proxy of the environment, and past the proxy too]'
+complete -c rtmpt-client -l no-proxy -d 'use no HTTP proxy, whatever the environment says'
 complete -c rtmpt-client -r -F -l ca -d 'verify certificates by the authorities in this PEM file instead of those of the system'
 complete -c rtmpt-client -x -l timeout -d 'give up if no way has answered after this time [default: 10]'
 complete -c rtmpt-client -x -l connections -d 'accept so many local connections at the same time [default: 32]'

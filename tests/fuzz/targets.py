@@ -12,13 +12,17 @@ from typing import Any
 
 from attrs import frozen
 
-from gateway.errors import BadRequest, RTMPError
+from gateway.errors import BadRequest, BadResponse, RTMPError
 from gateway.protocols import peering
 from gateway.protocols.commands import Kind
 from gateway.protocols.http import RequestReader
 from gateway.protocols.limits import Limits
 from gateway.protocols.port_test import measuring
 from gateway.protocols.port_test.loopback import LoopbackServer
+from gateway.protocols.proxy_client.authentication import Authentication
+from gateway.protocols.proxy_client.connecting import Connecting
+from gateway.protocols.proxy_client.digest import Credentials
+from gateway.protocols.proxy_client.forwarding import ForwardedRequests
 from gateway.protocols.rtmp import amf0, amf3
 from gateway.protocols.rtmp.amf import Date, EcmaArray, Reader, TypedObject, Value
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
@@ -251,6 +255,35 @@ def _http(data: bytes) -> None:
     assert bool(error) == bool(its_error)
 
 
+def _answers(pieces: Iterator[bytes]) -> tuple[bytes, str, object]:
+    """What is passed on of a proxy's responses, the error that ended them, and the outcome."""
+    known = Authentication(Credentials("ann", "secret"), lambda: "cnonce")
+    requests, passed = ForwardedRequests(known, Limits()), b""
+    for _ in range(16):
+        requests.head(_FORWARDED, b"")
+    try:
+        for piece in pieces:
+            received = requests.receive(piece)
+            passed += received.data
+            if received.outcome is not None:
+                return passed, "", received.outcome
+    except BadResponse as error:
+        return passed, type(error).__name__, None
+    return passed, "", None
+
+
+def _proxy(data: bytes) -> None:
+    connecting = Connecting("host:443", Authentication(None, lambda: "cnonce"), Limits())
+    with suppress(BadResponse):
+        connecting.request()
+        connecting.receive(data[1:])
+    found, error, outcome = _answers(_pieces(data))
+    expected, its_error, its_outcome = _answers(iter([data[1:]]))
+    assert (bool(error), outcome) == (bool(its_error), its_outcome)
+    # In pieces, more has been passed on before an error.
+    assert error or found == expected
+
+
 def _frames(pieces: Iterator[bytes], greeting: bytes) -> list[peering.Frame] | None:
     reader = peering.FrameReader(greeting)
     try:
@@ -320,6 +353,14 @@ _REQUESTS = (
     b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 )
 
+_FORWARDED = b"POST http://host/idle/id/1 HTTP/1.1\r\nHost: host\r\n\r\n"
+_ANSWERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x01data"
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n\x01data\r\n0\r\n\r\n"
+    b'HTTP/1.1 407 Who\r\nProxy-Authenticate: Negotiate, Basic realm=a, Digest realm="a", '
+    b'nonce="n", qop="auth,auth-int", algorithm=SHA-256, stale=true\r\n\r\n'
+)
+
 TARGETS = {
     "amf0": Target(_amf0, [amf0.encode(*_VALUES), b"\x11" + amf3_encoder.encode(*_VALUES)]),
     "amf3": Target(_amf3, [amf3_encoder.encode(*_VALUES, *_VALUES)]),
@@ -338,5 +379,6 @@ TARGETS = {
     ),
     "passive": Target(_passive, _RTMP),
     "http": Target(_http, [size + _REQUESTS for size in (b"\0", b"\x01", b"\x20")]),
+    "proxy": Target(_proxy, [size + _ANSWERS for size in (b"\0", b"\x01", b"\x20")]),
     "peering": Target(_peering, [size + _FRAMES for size in (b"\0", b"\x01", b"\x20")]),
 }
