@@ -123,7 +123,7 @@ class Attempt(ClientFactory):
         self._fail(reason if passage is None else passage.failure(reason))
 
     def clientConnectionLost(self, connector: object, reason: Failure) -> None:
-        if self._has_succeeded and connector is self._connector:
+        if self._has_succeeded:
             self._lost()
 
     # The handshake with the proxy calls
