@@ -76,12 +76,12 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Networks]:
     with firewalled() as network:
         site = Site(network, programs, make_authority(folder), folder)
         try:
-            yield _start_servers(site)
+            yield start_servers(site)
         finally:
             programs.stop()
 
 
-def _start_servers(site: Site) -> Networks:
+def start_servers(site: Site) -> Networks:
     programs, far = site.programs, site.network.far
     start_squid(programs, far, _SQUID_OPEN, OPEN)
     start_squid(programs, far, _SQUID_BASIC, BASIC)
@@ -162,7 +162,7 @@ def test_programs_publish_and_play_exactly(
     packets: list[Packet],
 ) -> None:
     network = NETWORKS[name]
-    client = _connect(networks, network, programs)
+    client = connect_client(networks, network, programs)
     _exchange(networks, name, client, programs, clip, packets)
     assert _race_s(client, network.won) < _MOST_RACE_S
 
@@ -200,16 +200,16 @@ def test_a_certificate_of_an_inspecting_proxy_is_refused_by_its_issuer_and_accep
     networks: Networks, programs: Programs, clip: Path, packets: list[Packet]
 ) -> None:
     inspected = Network("rtmps:443", (_INSPECTING,), redirected=(443, _INSPECTING))
-    client = _connect(networks, inspected, programs, "--way", "rtmps")
+    client = connect_client(networks, inspected, programs, "--way", "rtmps")
     refused = _Player(programs, networks.site.network.near, client, "live/refused")
     assert refused.program.ends(_PLAYED_S) != 0
     said = client.program.says("rtmps:443: the authority of the certificate, ")
     assert said.startswith(f'"{networks.issuer}", is not trusted: an inspecting proxy\'s, or ')
-    client = _connect(networks, inspected, programs, "--way", "rtmps", ca=networks.company)
+    client = connect_client(networks, inspected, programs, "--way", "rtmps", ca=networks.company)
     _exchange(networks, "inspected", client, programs, clip, packets)
 
 
-def _connect(
+def connect_client(
     networks: Networks, network: Network, programs: Programs, *options: str, ca: str = ""
 ) -> TunnelClient:
     firewall = networks.site.network
