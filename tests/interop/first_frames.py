@@ -1,8 +1,8 @@
 """How long the first frame takes through the tunnel client in each network of ``test_client_networks``.
 
-``python -m tests.interop.first_frames`` prints seconds from a player's connect to the first media message, for
-three players one after another: the first one has a race of ways. Every frame of the stream is a key frame, so
-that no player waits for one. Needs root, and a machine that does nothing else.
+``python -m tests.interop.first_frames`` prints seconds from a player's connect to the first media message,
+for three players one after another: the first one has a race of ways. Every frame of the stream is a key
+frame, so that no player waits for one. Needs root, and a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def measure(network: Firewalled, host: str, port: int) -> list[float]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name, firewalled() as network:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as path, firewalled() as network:
+        folder = Path(path)
         # Squid gives up root.
         folder.chmod(0o755)
         programs = Programs(folder)

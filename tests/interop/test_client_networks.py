@@ -55,16 +55,22 @@ listen relay
 listen cutting
     bind :{cutting}
     timeout server 1s
+    log stdout format raw local0
+    option httplog
     server gateway 127.0.0.1:{holding}
 """
 
 
 @frozen
 class Networks:
-    """The site with all servers, and its gateways. ``company``: the path of the inspecting proxy's root."""
+    """The site with all servers. ``holding``: the gateway behind the port that cuts. ``company``: the path
+    of the inspecting proxy's root, and ``issuer`` its name.
+    """
 
     site: Site
     gateway: Program
+    holding: Program
+    haproxy: Program
     company: str
     issuer: str
 
@@ -91,18 +97,23 @@ def start_servers(site: Site) -> Networks:
     path = programs.new_folder("haproxy") / "haproxy.cfg"
     text = _HAPROXY_TEXT.format(haproxy=_HAPROXY, cutting=_CUTTING, holding=_HOLDING)
     path.write_text(text)
-    programs.start(*far, needs("haproxy"), "-db", "-f", str(path))
+    haproxy = programs.start(*far, needs("haproxy"), "-db", "-f", str(path))
     company = site.folder / "company"
     company.mkdir()
     inspecting = make_authority(company)
     certificate = str(inspecting.certify("inspecting.pem", NAME))
-    gateway = site.start_gateway(f'[[listener]]\naddress = "127.0.0.1:{_HOLDING}"\n')
+    gateway = site.start_gateway()
+    # It holds answers for longer than a second.
+    holding = site.start_gateway('[tunnel]\nlatency = "high"\n', [(str(_HOLDING), False)])
     start_between(programs, far, "inspect", str(_INSPECTING), "443", certificate)
     start_between(programs, far, "buffer", str(_BUFFERING), "80")
     until(lambda: site.answers(*_PORTS), "all servers listen")
     issuer = x509.load_pem_x509_certificate(inspecting.ca.cert_pem.bytes()).subject
     (name,) = issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return Networks(site, gateway, inspecting.root_path, str(name.value))
+    return Networks(
+        *(site, gateway, holding, haproxy),
+        *(inspecting.root_path, str(name.value)),
+    )
 
 
 @frozen
@@ -122,6 +133,7 @@ class Network:
 
 _ANN = "ann:secret@"
 _TUNNEL = ("--way", "rtmpt")
+_CUT = "requests are cut at 1 s"
 NETWORKS = {
     "1935 dropped": Network("rtmps:443", closed=1935),
     "all but 80 and 443 dropped": Network("rtmps:443", (80, 443)),
@@ -149,7 +161,7 @@ NETWORKS = {
     ),
     "HAProxy": Network("rtmpt:80", (_HAPROXY,), redirected=(80, _HAPROXY)),
     "answers are buffered": Network("rtmpt:80", (_BUFFERING,), redirected=(80, _BUFFERING)),
-    "requests are cut at 1 s": Network("rtmpt:80", (_CUTTING,), redirected=(80, _CUTTING)),
+    _CUT: Network("rtmpt:80", (_CUTTING,), redirected=(80, _CUTTING)),
 }
 
 
@@ -184,10 +196,15 @@ def _exchange(
     """Publish and play a stream with each program, at the same time."""
     near = networks.site.network.near
     players, publishers = {}, {}
+    is_cut = name == _CUT
+    gateway = networks.holding if is_cut else networks.gateway
     for program, publish in _PUBLISHERS.items():
         path = f"live/{name.replace(' ', '')}-{program}"
         players[program] = _Player(programs, near, client, path)
-        networks.gateway.says(f'plays "{path}"')
+        gateway.says(f'plays "{path}"')
+        if is_cut:
+            # HAProxy's line for a request that was cut, which is the player's.
+            until(lambda: " 504 " in networks.haproxy.log, "a request is cut")
         publishers[program] = publish(programs, near, client, path, clip)
     for program, publisher in publishers.items():
         assert publisher.ends(_PLAYED_S) == 0, publisher.log

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,20 @@ class Site:
         assert document["took_s"] < within_s
         return Result(document, done.returncode)
 
-    def start_gateway(self, more: str = "") -> Program:
-        """Start the gateway on its usual ports."""
-        certificate = self.authority.certify("site.pem", NAME)
+    def start_gateway(
+        self, more: str = "", ports: Sequence[tuple[str, bool]] = _LISTENERS
+    ) -> Program:
+        """Start a gateway on these ports, by default the usual ones, each with or without TLS."""
         listeners = "".join(
             f'[[listener]]\naddress = "{host}:{port}"\n' + ("tls = true\n" if tls else "")
-            for port, tls in _LISTENERS
+            for port, tls in ports
             for host in ("0.0.0.0", "[::]")
         )
         path = self.programs.new_folder("gateway") / "gateway.toml"
-        tls = f'[tls]\ncertificates = ["{certificate}"]\n'
+        tls = ""
+        if any(secure for _, secure in ports):
+            certificate = self.authority.certify("site.pem", NAME)
+            tls = f'[tls]\ncertificates = ["{certificate}"]\n'
         path.write_text(f"workers = 1\n{listeners}{tls}{more}")
         program = self.programs.start(
             *(*self.network.far, sys.executable),
