@@ -20,8 +20,9 @@ from gateway.client.proxied_ways import ProxiedWay, proxy_of
 from gateway.client.refused_certificate import note_issuer, reading_tls
 from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import Way
-from gateway.upstreams.dial import Server, addresses_of, attempt
+from gateway.upstreams.dial import Server, attempt
 from gateway.upstreams.http_proxy import HTTPProxy
+from gateway.upstreams.name_lookup import addresses_of
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed
 

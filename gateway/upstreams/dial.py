@@ -12,7 +12,6 @@ from errno import EADDRNOTAVAIL
 from itertools import zip_longest
 from typing import Any, Final, final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectBindError, ConnectError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
@@ -26,6 +25,7 @@ from gateway.protocols.rtmp.initiation import RANDOM_BYTES, RTMPEInitiation
 from gateway.protocols.tunnel_client.requests import AGENT, Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
 from gateway.upstreams.http_proxy import HTTPProxy, Passage
+from gateway.upstreams.name_lookup import addresses_of
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.rtmpe_transport import RTMPETransport
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
@@ -187,31 +187,6 @@ def warn_exhausted(error: ResourcesExhausted, server: Server) -> None:
         error=error,
         advice=error.advice,
     )
-
-
-class _Resolution:
-    """Twisted's IResolutionReceiver: collects the addresses of a name."""
-
-    def __init__(self) -> None:
-        self.hosts: list[str] = []
-        self.done: Deferred[list[str]] = Deferred()
-
-    def resolutionBegan(self, resolution: object) -> None:
-        """Nothing to do: a resolution is never cancelled."""
-
-    def addressResolved(self, address: Any) -> None:
-        if address.host not in self.hosts:
-            self.hosts.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        self.done.callback(self.hosts)
-
-
-async def addresses_of(reactor: Any, host: str) -> list[str]:
-    """The addresses of a name, in the resolver's order; none if it is unknown."""
-    receiver = _Resolution()
-    reactor.nameResolver.resolveHostName(receiver, host)
-    return await receiver.done
 
 
 def attempt(
