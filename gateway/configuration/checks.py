@@ -167,6 +167,11 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
             ("upstream", index, "name"), f"{quoted(name)} is the name of two upstreams; change one"
         )
     for index, upstream in enumerate(config.upstreams):
+        if upstream.hash_by != "application" and upstream.choose != "hash":
+            yield Problem(
+                ("upstream", index, "hash_by"),
+                f'{quoted(upstream.hash_by)}: requires choose = "hash"; add it, or remove hash_by',
+            )
         if 0.0 < upstream.balance_factor < 1.0:
             yield Problem(
                 ("upstream", index, "balance_factor"),

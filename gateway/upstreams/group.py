@@ -20,13 +20,16 @@ from gateway.upstreams.waiting import WaitingLine
 
 # As ``[[upstream]] choose`` has them.
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
+# As ``[[upstream]] hash_by`` has them: the application, or application and stream.
+HashBy = Literal["application", "stream"]
 
 
 @final
 class Group:
     """``name``: by which a session can be kept to this group; "" for none. ``balance_factor``: of the hash;
     0.0 for no bound. ``line``: of the sessions that wait for a place; None to refuse them.
-    ``is_named_only``: whether it gets only sessions that are kept to it by its name.
+    ``is_named_only``: whether it gets only sessions that are kept to it by its name. ``hash_by``: which key
+    of a session it is given.
     """
 
     def __init__(
@@ -37,8 +40,10 @@ class Group:
         balance_factor: float = 0.0,
         line: WaitingLine | None = None,
         is_named_only: bool = False,
+        hash_by: HashBy = "application",
     ) -> None:
         self.name = name
+        self.hash_by = hash_by
         self.members = members
         self.line = line
         self.is_named_only = is_named_only

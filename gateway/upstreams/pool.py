@@ -28,14 +28,22 @@ from gateway.errors import (
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import connect, warn_exhausted
-from gateway.upstreams.group import Group
+from gateway.upstreams.group import Group, HashBy
 from gateway.upstreams.member import Member
 from gateway.upstreams.rtmpe_transport import HandshakeFailed
 
 _log = Logger()
 
 
-Ready = Callable[[], Awaitable[None]]
+class OpeningFailed(HandshakeFailed):
+    """A server has made the handshake, and has not answered the client's connect.
+
+    That can be the client's fault, so the server is not avoided for it.
+    """
+
+
+# Awaited after each connect, with the server's name.
+Ready = Callable[[str], Awaitable[None]]
 
 # The reason that is counted for a failed connect; "other" for any other error.
 _REASONS: Final[Mapping[type, str]] = {
@@ -43,6 +51,7 @@ _REASONS: Final[Mapping[type, str]] = {
     ConnectTimedOut: "timeout",
     TCPTimedOutError: "timeout",
     HandshakeFailed: "handshake",
+    OpeningFailed: "at_birth",
 }
 
 
@@ -114,12 +123,14 @@ class Pool:
         upstreams: Sequence[str] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
     ) -> str:
         """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
         ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
         in this order; empty for all. ``key``: the application, if it is known, for servers that are chosen
-        by a hash; without it, they are chosen by the client's address. ``is_ready``: awaited after each
+        by a hash; without it, they are chosen by the client's address. ``stream_key``: application and
+        stream, if they are known, for those that are chosen by them. ``is_ready``: awaited after each
         connect; if it raises HandshakeFailed, the server has failed too.
 
         Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
@@ -128,8 +139,11 @@ class Pool:
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
+        key = key or client
         request = _Request(
-            self._groups_of(upstreams), key or client, self._clock() + self._limits.open_s
+            self._groups_of(upstreams),
+            {"application": key, "stream": stream_key or key},
+            self._clock() + self._limits.open_s,
         )
         while (member := await self._take(request)) is not None:
             try:
@@ -149,7 +163,7 @@ class Pool:
         while (found := request.find()) is not None and self._clock() < request.deadline:
             group, members = found
             if members and (has_waited or group.line is None or not group.line.is_claimed):
-                member = group.choose(members, request.key)
+                member = group.choose(members, request.keys[group.hash_by])
                 member.count.add(1)
                 request.tried.add(member)
                 return member
@@ -178,7 +192,7 @@ class Pool:
             member.count.add(-1)
             raise
         if is_ready is not None:
-            await is_ready()
+            await is_ready(member.name)
         self._connected(member, self._clock() - began)
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
@@ -227,6 +241,8 @@ class Pool:
             self._telemetry.failed(member.name, _REASONS.get(type(error), "other"))
         if debugging.enabled:
             _log.debug("upstream {server} failed: {error}", server=member.name, error=error)
+        if isinstance(error, OpeningFailed):
+            return
         # One line for each outage, not for each client.
         if member.failed():
             _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
@@ -237,7 +253,7 @@ class _Request:
     """A session that is opened: the groups that it may use, and the servers that have failed for it."""
 
     groups: Sequence[Group]
-    key: str
+    keys: Mapping[HashBy, str]
     deadline: float
     tried: set[Member] = field(factory=set)
 
@@ -256,7 +272,7 @@ class _Request:
                         and member.is_avoided is is_avoided
                     ]
                     if members:
-                        return group, group.with_place(members, self.key)
+                        return group, group.with_place(members, self.keys[group.hash_by])
         return None
 
     def has_place(self) -> bool:

@@ -107,13 +107,14 @@ class Backends:
         upstreams: Sequence[str] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
     ) -> str:
         """Connect ``tunnel``, of the client at the address ``client``, to a media server, as
         ``Pool.connect`` does. Returns the server's name. Raises ServiceUnavailable.
         """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel, client, upstreams, key, is_ready)
+        return await self.pool.connect(tunnel, client, upstreams, key, is_ready, stream_key)
 
     def reload_certificates(self) -> None:
         """Read the files for TLS to media servers again. Raises ConfigurationError, after which the old
@@ -149,6 +150,7 @@ class Backends:
                 upstream.balance_factor,
                 self._line(upstream),
                 upstream.name in of_mirrors,
+                upstream.hash_by,
             )
             for number, (upstream, tls) in enumerate(
                 zip(self._configuration.upstreams, self._tls, strict=True), 1

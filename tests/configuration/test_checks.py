@@ -131,6 +131,25 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
         ),
         (
+            ROUTE.replace("[[route]]", 'rtmpe = "terminate"\n[[route]]') + 'stream = "a"',
+            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[route]] 1 has application, str',
+        ),
+        (
+            (
+                f'{LISTENER}[[upstream]]\nservers = ["a"]\nrtmpe = "terminate"\n'
+                '[[upstream]]\nservers = ["b"]\nchoose = "hash"\nhash_by = "stream"'
+            ),
+            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[upstream]] 2 has hash_by = "s',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nhash_by = "stream"',
+            '[[upstream]] 1, key "hash_by": "stream": requires choose = "hash"; add it, or remove has',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nchoose = "hash"\nhash_by = "name"',
+            '[[upstream]] 1, key "hash_by": "name"',
+        ),
+        (
             ROUTE + 'sni = "a"',
             '[[route]] 1, key "sni": requires a listener with tls = true; add one',
         ),

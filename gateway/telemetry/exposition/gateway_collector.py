@@ -135,7 +135,7 @@ class GatewayCollector(Collector):
         )
         failures = CounterMetricFamily(
             PREFIX + "upstream_failures",
-            "Failed connections to the server by reason; at_birth: it closed that of a new session.",
+            "Failed connections to the server by reason; at_birth: it closed or ignored a new session.",
             labels=["upstream", "reason"],
         )
         dials = HistogramMetricFamily(

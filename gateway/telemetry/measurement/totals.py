@@ -22,7 +22,7 @@ LATENCIES: Final = (
 )
 
 # Why a connect to a media server fails; "at_birth": it has closed the connection of a session that had just
-# begun.
+# begun, or not answered the connect command that the gateway has repeated.
 FAILURES: Final = ("refused", "timeout", "handshake", "other", "at_birth")
 
 
