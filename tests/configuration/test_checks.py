@@ -131,15 +131,16 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
         ),
         (
-            ROUTE.replace("[[route]]", 'rtmpe = "terminate"\n[[route]]') + 'stream = "a"',
-            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[route]] 1 has application, str',
+            ROUTE.replace("[[route]]", '[[upstream]]\nservers = ["rtmpe://b"]\n[[route]]')
+            + 'stream = "a"',
+            '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
         ),
         (
             (
                 f'{LISTENER}[[upstream]]\nservers = ["a"]\nrtmpe = "terminate"\n'
                 '[[upstream]]\nservers = ["b"]\nchoose = "hash"\nhash_by = "stream"'
             ),
-            '[[upstream]] 1, key "rtmpe": "terminate" is not possible: [[upstream]] 2 has hash_by = "s',
+            '[[upstream]] 2, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[u',
         ),
         (
             f'{LISTENER}[[upstream]]\nservers = ["a"]\nhash_by = "stream"',
