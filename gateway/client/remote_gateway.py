@@ -18,7 +18,8 @@ from gateway.addresses import ServerAddress
 from gateway.port_test.ways import Way
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.upstreams.attempt import Attempt, Settings
-from gateway.upstreams.dial import Server, addresses_of
+from gateway.upstreams.dial import Server
+from gateway.upstreams.names import addresses_of
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS
 from gateway.upstreams.tunnel_transport import TunnelTransport

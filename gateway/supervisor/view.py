@@ -276,6 +276,8 @@ def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth
         dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
         unanswered_s=max(one.unanswered_s, other.unanswered_s),
         heard_s=min(one.heard_s, other.heard_s),
+        failed_look_ups=one.failed_look_ups + other.failed_look_ups,
+        stale=one.stale or other.stale,
     )
 
 

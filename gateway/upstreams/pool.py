@@ -19,7 +19,6 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
 from gateway.errors import (
-    ConfigurationError,
     ResourcesExhausted,
     ServiceUnavailable,
     UpstreamFull,
@@ -27,10 +26,12 @@ from gateway.errors import (
 )
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import connect, warn_exhausted
+from gateway.upstreams.dial import Server, connect, warn_exhausted
 from gateway.upstreams.group import Group, HashBy
 from gateway.upstreams.member import Member
+from gateway.upstreams.names import Names, look_up_due
 from gateway.upstreams.rtmpe_transport import HandshakeFailed
+from gateway.upstreams.services import Service
 
 _log = Logger()
 
@@ -69,6 +70,8 @@ class Health:
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
     whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
     those of this worker. ``group``: the name of its group, and how many ``waiting`` in its line.
+    ``addresses``: its IP addresses. ``failed_look_ups``: of its name, and ``stale``: whether the last one
+    has failed. ``service``: the name of the SRV records that it is from, or empty.
     """
 
     name: str
@@ -81,11 +84,17 @@ class Health:
     sessions: int
     group: str
     waiting: int
+    addresses: Sequence[str]
+    failed_look_ups: int
+    stale: bool
+    service: str
 
 
 @final
 class Pool:
-    """``reactor`` is Twisted's; ``clock`` returns monotonic seconds."""
+    """``reactor`` is Twisted's; ``clock`` returns monotonic seconds. ``names``: None for one that asks the
+    system's resolver only.
+    """
 
     def __init__(
         self,
@@ -94,27 +103,50 @@ class Pool:
         limits: Limits,
         clock: Callable[[], float],
         telemetry: Telemetry | None = None,
+        names: Names | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._reactor = reactor
         self._groups = groups
-        self.members = [member for group in groups for member in group.members]
-        self.servers = [member.server for member in self.members]
+        self._names = names or Names(reactor, seconds=clock)
+        self._services = [
+            source for group in groups for source in group.sources if isinstance(source, Service)
+        ]
+        # What the operator has asked for, for servers of services that appear later.
+        self._closed: tuple[Set[str], Set[str]] = frozenset(), frozenset()
         self._limits = limits
         self._clock = clock
 
+    @property
+    def members(self) -> list[Member]:
+        """The members of all groups."""
+        return [member for group in self._groups for member in group.members]
+
+    @property
+    def servers(self) -> list[Server]:
+        """The servers of all groups."""
+        return [member.server for member in self.members]
+
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
+        for service in self._services:
+            await service.look_up(self._names)
+        self._update()
         for server in self.servers:
-            await server.look_up(self._reactor)
+            await server.look_up_if_due(self._names)
 
     async def look_up_again(self) -> None:
-        """Resolve all names again. A name that cannot be resolved keeps its addresses."""
-        for server in self.servers:
-            try:
-                await server.look_up(self._reactor)
-            except ConfigurationError as error:
-                _log.warn("{error}", error=error)
+        """Resolve the names whose time is up. One that cannot be resolved keeps what it had."""
+        if self._services:
+            await look_up_due(self._services, self._names)
+            self._update()
+        await look_up_due(self.servers, self._names)
+
+    def _update(self) -> None:
+        """Use the servers that the services have now."""
+        for group in self._groups:
+            group.update()
+        self.close_servers(*self._closed)
 
     async def connect(
         self,
@@ -203,6 +235,7 @@ class Pool:
 
     def close_servers(self, drained: Set[str], down: Set[str]) -> None:
         """Keep new sessions from these servers only, as the operator asked."""
+        self._closed = drained, down
         for member in self.members:
             member.close_to_sessions(member.name in drained, member.name in down)
 
@@ -213,6 +246,10 @@ class Pool:
                 *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
                 *(each.state, each.weight, each.count.own),
                 *(group.name, 0 if group.line is None else len(group.line)),
+                addresses=each.server.hosts,
+                failed_look_ups=each.failed_look_ups,
+                stale=each.is_stale,
+                service="" if each.service is None else each.service.name,
             )
             for group in self._groups
             for each in group.members

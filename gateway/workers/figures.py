@@ -135,6 +135,11 @@ class WorkerFigures:
     def _replace(self, alias: str) -> None:
         self.sessions.dismiss(alias, EndReason.REPLACED)
 
+    def forget_server(self, server: str) -> None:
+        """A server of a service has left, and has no sessions: its figures end."""
+        self.upstreams.forget(server)
+        self.sessions.forget_server(server)
+
     def upstream_health(self) -> list[UpstreamHealth]:
         """The upstream servers; none before ``pool`` is set."""
         counts = self.upstreams
@@ -151,6 +156,10 @@ class WorkerFigures:
                 group=each.group,
                 waiting=each.waiting,
                 failure_reasons=dict(counts.reasons_of(each.name)),
+                addresses=each.addresses,
+                failed_look_ups=each.failed_look_ups,
+                stale=each.stale,
+                service=each.service,
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

@@ -87,6 +87,10 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[upstream]] 1, key "balance_factor": 0.5: must be >= 1, such as 1.25, or 0',
         ),
         (
+            LISTENER + '[[upstream]]\nservers = [{ address = "_rtmp._tcp.a", weight = 2 }]',
+            '[[upstream]] 1, key "servers", item 1, key "weight": 2: the SRV records have the weights',
+        ),
+        (
             LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),

@@ -254,6 +254,7 @@ def test_a_name_that_cannot_be_resolved_again_keeps_its_addresses(network: Netwo
     network.names.hosts["media"] = [LOOPBACK]
     pool = network.pool(ServerAddress("media", server.port))
     network.names.hosts.clear()
+    network.now += 60.0
     network.result_of(pool.look_up_again())
     assert network.result_of(pool.connect(Protocol())) == f"media:{server.port}"
 
@@ -266,6 +267,7 @@ def test_a_name_that_cannot_be_resolved_does_not_prevent_resolving_the_others(
     pool = network.pool(ServerAddress("gone", server.port), ServerAddress("moved", server.port))
     del network.names.hosts["gone"]
     network.names.hosts["moved"] = [LOOPBACK]
+    network.now += 60.0
     network.result_of(pool.look_up_again())
     assert network.result_of(pool.connect(Protocol())) == f"moved:{server.port}"
 

@@ -301,7 +301,7 @@ def test_held_writes_are_sent_together_later(stage: Stage) -> None:
 
 def check(network: Network, address: ServerAddress, kind: Kind) -> None:
     server = Server(address)
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     network.result_of(probe(network.reactor, server, kind, 0.5))
 
 

@@ -158,6 +158,10 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "connect_p50_s": quantile(health.dials, 0.5),
         "connect_p95_s": quantile(health.dials, 0.95),
         "checks": {outcome: sum(counts) for outcome, counts in health.checks.items()},
+        "addresses": list(health.addresses),
+        "stale": health.stale,
+        "failed_look_ups": health.failed_look_ups,
+        "service": health.service,
         "check_p95_s": quantile(health.checks["succeeded"], 0.95) if health.checks else 0.0,
     }
 

@@ -89,6 +89,13 @@ def schemas() -> dict[str, Schema]:
             connect_p95_s=_SECONDS,
             checks={**_map(_COUNT), "description": "Health checks by outcome"},
             check_p95_s=_SECONDS,
+            addresses={**_list(STRING), "description": "Its IP addresses"},
+            stale={
+                **_FLAG,
+                "description": "Whether its addresses are old ones: its name cannot be resolved now",
+            },
+            failed_look_ups={**_COUNT, "description": "Failed resolutions of its name"},
+            service={**STRING, "description": "The SRV records that it is from, or empty"},
             silent_s={
                 **_SECONDS,
                 "description": "How long it has sent nothing although sessions wait for it; else 0",

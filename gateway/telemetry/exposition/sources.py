@@ -27,6 +27,8 @@ class UpstreamHealth:
     measurement/silence.py. ``drained``: whether the operator has new sessions kept from it. ``state``: one
     of ``SERVER_STATES``. ``failure_reasons``: the failures by reason. ``group``: the name of its upstream,
     in whose line so many are ``waiting``. ``checks``: durations of health checks by outcome, as ``dials``.
+    ``addresses``: its IP addresses. ``failed_look_ups``: of its name; ``stale``: whether the last one has
+    failed, so that the addresses are older. ``service``: the name of the SRV records that it is from.
     """
 
     name: str
@@ -45,6 +47,10 @@ class UpstreamHealth:
     group: str = ""
     waiting: int = 0
     checks: Mapping[str, Sequence[int]] = field(factory=dict)
+    addresses: Sequence[str] = ()
+    failed_look_ups: int = 0
+    stale: bool = False
+    service: str = ""
 
     @property
     def silent_s(self) -> float:

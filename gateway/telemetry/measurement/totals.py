@@ -89,3 +89,9 @@ class UpstreamCounts:
         """The number of each server's failures since the last call."""
         taken, self._suspicions = self._suspicions, Counter()
         return dict(taken)
+
+    def forget(self, server: str) -> None:
+        """The server is no longer used."""
+        self._suspicions.pop(server, None)
+        self._failures.pop(server, None)
+        self._dials.pop(server, None)
