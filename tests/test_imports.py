@@ -45,7 +45,9 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.udp.reader": set(),
     "gateway.udp": {*_CLIENT_SIDE, "gateway.listeners.ports"},
     # The sessions may live in other processes: it knows their figures, and neither them nor their tables.
-    "gateway.admin": {"gateway.errors", "gateway.telemetry"},
+    "gateway.admin": {
+        *("gateway.errors", "gateway.protocols.rtmp.mirror_states", "gateway.telemetry"),
+    },
     # One process's share, put together.
     "gateway.workers": {
         *_CLIENT_SIDE,

@@ -97,13 +97,16 @@ class Worker:
             *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
         )
         self._access = Access(configuration, reactor, self._call_soon)
-        self._mirrors = Mirrors(reactor, mirror_settings(configuration), self._connect_mirror)
+        self._mirrors = Mirrors(
+            *(reactor, mirror_settings(configuration), self._connect_mirror),
+            limits.stalled_write_s,
+        )
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
             *(listener_states, self._peers.counts, self._offers.counts),
             lambda: self._nodes.states,
             self._access.callbacks,
-            self._mirrors.counts,
+            self._mirrors.states,
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
@@ -386,6 +389,7 @@ class Worker:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
         self._udp.sweep(monotonic())
+        self._mirrors.sweep(self._reactor.seconds())
         repeated.flush()
         self._heap.sweep(monotonic())
 

@@ -144,6 +144,11 @@ class Publisher:
         """Whether messages wait for room in the transport."""
         return self._outbox.is_waiting
 
+    @property
+    def queued_bytes(self) -> int:
+        """The size of these messages."""
+        return self._outbox.queued_bytes
+
     def unpublish(self) -> None:
         """Tell the server that the stream has ended."""
         if self.player is not None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from attrs import define, field, frozen
 
 from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.labels import NOTHING_EXPECTED, Expected
 from gateway.telemetry.measurement.silence import silent_s
 
@@ -62,14 +63,6 @@ class UpstreamHealth:
 PortTestCounts = Mapping[str, Mapping[tuple[str, ...], int]]
 
 
-class MirrorCounts(Protocol):
-    """The figures of a mirror: its streams that are published, those that wait, and failed connections."""
-
-    publishing: int
-    waiting: int
-    failures: int
-
-
 class Relayed(Protocol):
     """Datagrams and bytes that were relayed in one direction."""
 
@@ -103,9 +96,8 @@ class Sources:
     1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
     of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
     ``offered``: counts of connections offered to other workers, by outcome; empty if there are none.
-    ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
-    ``port_test``: its counts; empty without a port test.
-    ``udp``: by address.
+    ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: the
+    configured ones. ``port_test``: its counts; empty without a port test. ``udp``: by address.
     """
 
     limits: Limits
@@ -119,6 +111,6 @@ class Sources:
     nodes: Callable[[], Mapping[str, bool]] = dict
     offered: Callable[[], Mapping[str, int]] = dict
     callbacks: Mapping[tuple[str, str], int] = {}
-    mirrors: Mapping[str, MirrorCounts] = {}
+    mirrors: Callable[[], Sequence[MirrorState]] = lambda: ()
     port_test: Callable[[], PortTestCounts] = dict
     udp: Mapping[str, DatagramFigures] = {}

@@ -23,10 +23,13 @@ class SessionFailed(Exception):
 
 
 class LightSession(asyncio.Protocol):
-    """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far."""
+    """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far.
+    ``frame``: what is published each time.
+    """
 
-    def __init__(self, role: str, path: str) -> None:
+    def __init__(self, role: str, path: str, frame: bytes = KEYFRAME) -> None:
         self._role = role
+        self._frame = frame
         self._application, _, self._name = path.partition("/")
         self._client = Client()
         self._asked = ""
@@ -63,7 +66,7 @@ class LightSession(asyncio.Protocol):
 
     def send_media(self) -> None:
         self._sent += 1
-        self._transport.write(self._client.write(video(KEYFRAME, 100 * self._sent)))
+        self._transport.write(self._client.write(video(self._frame, 100 * self._sent)))
 
     def close(self) -> None:
         self._transport.abort()
@@ -100,9 +103,12 @@ def longest_gap_s(sessions: Iterable[LightSession]) -> float:
 
 @final
 class LightSessions:
-    """Runs the sessions until it is left. Publishers send a key frame ten times a second."""
+    """Runs the sessions until it is left. Publishers send a key frame ten times a second, with
+    ``frame_bytes`` more than the least.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, frame_bytes: int = 0) -> None:
+        self._frame = KEYFRAME + bytes(frame_bytes)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever)
         self._all: list[LightSession] = []
@@ -139,7 +145,7 @@ class LightSessions:
         self, role: str, port: int, path: str, patience_s: float = _GIVES_UP_S
     ) -> LightSession:
         _, protocol = await self._loop.create_connection(
-            lambda: LightSession(role, path), LOOPBACK, port
+            lambda: LightSession(role, path, self._frame), LOOPBACK, port
         )
         session = cast(LightSession, protocol)
         self._all.append(session)
