@@ -8,44 +8,50 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep
 from typing import Any, final
 from uuid import uuid4
 
 import pytest
 
+from tests.helpers.interop.light_sessions import LightSessions, forget_gaps, longest_gap_s
 from tests.helpers.interop.programs import Program, Programs, needs, until
-from tests.helpers.interop.servers import ROOT
+from tests.helpers.interop.servers import ROOT, nginx_rtmp
 
-_CONFIGURATION = """workers = 1
+_PORT = 8080
+_OTHER = "127.0.0.4"
+_PATH = "live/show"
+# Beyond the longest time without media before.
+_STALL_S = 0.05
+_REFERENCE_S = 3.0
+_CONFIGURATION = f"""workers = 1
 [[listener]]
-address = "127.0.0.1:8080"
+address = "127.0.0.1:{_PORT}"
 [[upstream]]
-servers = ["_rtmp._tcp.example.org"]
+servers = ["_rtmp._tcp.example.org", "{_OTHER}"]
+choose = "round_robin"
 check = "off"
 [admin]
-address = "unix:{admin}"
+address = "unix:{{admin}}"
 """
-# Both print the addresses of their connections. The server answers handshakes.
-_SERVER = """
-import asyncio, sys
-async def serve(reader, writer):
-    await reader.readexactly(1537)
-    print("session at", writer.get_extra_info("sockname")[0], flush=True)
-    writer.write(b"\\x03" + bytes(3072))
-    await reader.read()
-async def main():
-    for host in sys.argv[1:]:
-        await asyncio.start_server(serve, host, 1935)
-    print("listening", flush=True)
-    await asyncio.sleep(3600)
-asyncio.run(main())
-"""
-_SESSION = """
-import socket
-with socket.create_connection(("127.0.0.1", 8080)) as client:
-    client.sendall(b"\\x03" + bytes(1536))
-    while client.recv(65536):
-        print("answered", flush=True)
+# A stream is the same at all of its addresses.
+_NGINX = f"""
+daemon off;
+worker_processes 1;
+user root;
+pid nginx.pid;
+error_log stderr;
+load_module {{module}};
+events {{{{ worker_connections 256; }}}}
+rtmp {{{{
+    access_log off;
+    server {{{{
+        listen 127.0.0.2:1935;
+        listen 127.0.0.3:1935;
+        listen {_OTHER}:1935;
+        application live {{{{ live on; wait_key on; }}}}
+    }}}}
+}}}}
 """
 
 
@@ -73,10 +79,9 @@ class Namespace:
         subprocess.run(["ip", "netns", "del", self.name], check=False)
         shutil.rmtree(self._files, ignore_errors=True)
 
-    def python(self, *words: str) -> Program:
+    def start(self, *words: str) -> Program:
         return self._programs.start(
-            *("ip", "netns", "exec", self.name, sys.executable, *words),
-            environment={"PYTHONPATH": str(ROOT)},
+            *("ip", "netns", "exec", self.name, *words), environment={"PYTHONPATH": str(ROOT)}
         )
 
     def answers(self, records: dict[str, list[tuple[str, int]]] | str) -> None:
@@ -87,17 +92,17 @@ class Namespace:
 
     def serve_names(self) -> None:
         words = ("-m", "tests.helpers.name_server", "127.0.0.1", "53", str(self._records))
-        self.python(*words).says("listening")
+        self.start(sys.executable, *words).says("listening")
 
-    def session(self) -> Program:
-        session = self.python("-c", _SESSION)
-        session.says("answered")
-        return session
+    def connections_to(self, host: str) -> int:
+        """The number of the gateway's connections to this address of nginx."""
+        words = ("ip", "netns", "exec", self.name, "ss", "-Htn", "state", "established")
+        found = subprocess.check_output([*words, f"dst {host}:1935"], text=True)
+        return len(found.splitlines())
 
     def upstream(self) -> dict[str, Any]:
         words = ["curl", "-s", "--unix-socket", str(self.admin), "http://localhost/upstreams"]
-        (found,) = json.loads(subprocess.check_output(words))["upstreams"]
-        upstream: dict[str, Any] = found
+        upstream: dict[str, Any] = json.loads(subprocess.check_output(words))["upstreams"][0]
         return upstream
 
 
@@ -108,35 +113,49 @@ def records(address: str) -> dict[str, list[tuple[str, int]]]:
     }
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
-def test_an_address_that_changes_gets_new_sessions_and_stays_in_use_when_the_name_is_lost(
+def test_a_name_that_changes_or_is_lost_delays_no_session_and_new_ones_use_what_is_known_last(
     programs: Programs, tmp_path: Path
 ) -> None:
-    for program in ("ip", "curl"):
+    for program in ("ip", "ss", "curl"):
         needs(program)
-    file = tmp_path / "gateway.toml"
+    configuration, nginx = tmp_path / "gateway.toml", tmp_path / "nginx.conf"
     with Namespace(programs, tmp_path) as namespace:
-        file.write_text(_CONFIGURATION.format(admin=namespace.admin))
+        configuration.write_text(_CONFIGURATION.format(admin=namespace.admin))
+        nginx.write_text(_NGINX.format(module=nginx_rtmp()))
         namespace.answers(records("127.0.0.2"))
         namespace.serve_names()
-        server = namespace.python("-c", _SERVER, "127.0.0.2", "127.0.0.3")
-        server.says("listening")
+        namespace.start(needs("nginx"), "-p", str(tmp_path), "-c", str(nginx))
         twistd = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
-        gateway = namespace.python(*twistd, "rtmpt-gateway", "--config", str(file))
+        gateway = namespace.start(
+            *(sys.executable, *twistd, "rtmpt-gateway", "--config", str(configuration))
+        )
         gateway.says("ready: ")
-        first = namespace.session()
-        server.says("session at 127.0.0.2")
-        assert namespace.upstream()["service"] == "_rtmp._tcp.example.org"
+        with LightSessions(namespace=namespace.name) as sessions:
+            sessions.publish(1935, _PATH, _OTHER)
+            players = [sessions.play(_PORT, _PATH) for _ in range(20)]
+            assert namespace.connections_to("127.0.0.2") == 10
+            assert namespace.upstream()["service"] == "_rtmp._tcp.example.org"
+            forget_gaps(players)
+            sleep(_REFERENCE_S)
+            allowed_s = longest_gap_s(players) + _STALL_S
 
-        namespace.answers(records("127.0.0.3"))
-        until(lambda: namespace.upstream()["addresses"] == ["127.0.0.3"], "the new address is used")
-        second = namespace.session()
-        server.says("session at 127.0.0.3")
+            forget_gaps(players)
+            namespace.answers(records("127.0.0.3"))
+            until(lambda: namespace.upstream()["addresses"] == ["127.0.0.3"], "it is noticed")
+            more = [sessions.play(_PORT, _PATH) for _ in range(10)]
+            assert namespace.connections_to("127.0.0.3") == 5
+            # Sessions of the old address stay there.
+            assert namespace.connections_to("127.0.0.2") == 10
+            assert longest_gap_s(players) <= allowed_s
 
-        namespace.answers("refuses")
-        until(lambda: namespace.upstream()["stale"], "the name does not resolve")
-        gateway.says("no SRV records: the name servers fail: DNSServerError")
-        third = namespace.session()
-        until(lambda: server.log.count("127.0.0.3") == 2, "the last address stays in use")
-        assert namespace.upstream()["failed_look_ups"] >= 1
-        assert all(session.running for session in (first, second, third))
+            forget_gaps(players)
+            namespace.answers("refuses")
+            until(lambda: namespace.upstream()["stale"], "the name does not resolve")
+            gateway.says("no SRV records: the name servers fail: DNSServerError")
+            more += [sessions.play(_PORT, _PATH) for _ in range(10)]
+            assert namespace.connections_to("127.0.0.3") == 10
+            assert namespace.upstream()["failed_look_ups"] >= 1
+            assert longest_gap_s(players) <= allowed_s
+            assert not any(player.has_ended for player in (*players, *more))

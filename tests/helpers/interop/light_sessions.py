@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from types import TracebackType
@@ -15,6 +17,8 @@ from tests.helpers.rtmp_client import KEYFRAME, Client, video
 
 _Result = TypeVar("_Result")
 _PERIOD_S = 0.1
+# Of linux/sched.h.
+_CLONE_NEWNET = 0x40000000
 _GIVES_UP_S = 30.0
 
 
@@ -90,6 +94,14 @@ class LightSession(asyncio.Protocol):
         self.media_at = now
 
 
+def _enter(namespace: str) -> None:
+    """Move this thread to a network namespace: its new sockets are there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", namespace).open() as file:
+        if libc.setns(file.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter the namespace {namespace}")
+
+
 def forget_gaps(sessions: Iterable[LightSession]) -> None:
     for session in sessions:
         session.gap_s = 0.0
@@ -104,13 +116,14 @@ def longest_gap_s(sessions: Iterable[LightSession]) -> float:
 @final
 class LightSessions:
     """Runs the sessions until it is left. Publishers send a key frame ten times a second, with
-    ``frame_bytes`` more than the least.
+    ``frame_bytes`` more than the least. ``namespace``: the name of the network that they are in.
     """
 
-    def __init__(self, frame_bytes: int = 0) -> None:
+    def __init__(self, frame_bytes: int = 0, namespace: str = "") -> None:
+        self._namespace = namespace
         self._frame = KEYFRAME + bytes(frame_bytes)
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever)
+        self._thread = Thread(target=self._run)
         self._all: list[LightSession] = []
 
     def __enter__(self) -> LightSessions:
@@ -128,9 +141,9 @@ class LightSessions:
         self._thread.join()
         self._loop.close()
 
-    def publish(self, port: int, path: str) -> LightSession:
+    def publish(self, port: int, path: str, host: str = LOOPBACK) -> LightSession:
         """Publish until the end."""
-        session = self._call(self._open("publish", port, path))
+        session = self._call(self._open("publish", port, path, host=host))
         asyncio.run_coroutine_threadsafe(self._send(session), self._loop)
         return session
 
@@ -138,14 +151,24 @@ class LightSessions:
         """Begin to play. Raises SessionFailed if the connection ends before, or the time."""
         return self._call(self._open("play", port, path, patience_s))
 
+    def _run(self) -> None:
+        if self._namespace:
+            _enter(self._namespace)
+        self._loop.run_forever()
+
     def _call(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _open(
-        self, role: str, port: int, path: str, patience_s: float = _GIVES_UP_S
+        self,
+        role: str,
+        port: int,
+        path: str,
+        patience_s: float = _GIVES_UP_S,
+        host: str = LOOPBACK,
     ) -> LightSession:
         _, protocol = await self._loop.create_connection(
-            lambda: LightSession(role, path, self._frame), LOOPBACK, port
+            lambda: LightSession(role, path, self._frame), host, port
         )
         session = cast(LightSession, protocol)
         self._all.append(session)
