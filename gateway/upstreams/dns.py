@@ -26,6 +26,8 @@ from gateway.protocols.service_records import Target, usable
 _RESOLV_CONF: Final = Path("/etc/resolv.conf")
 # One look-up, of all names that the search list makes. Longer: startup waits longer for a dead server.
 _LOOK_UP_S: Final = 10.0
+# For a time to live, without which a name can be used as well.
+_TIME_TO_LIVE_S: Final = 3.0
 # For each name server: then the next one is asked, and the first one again.
 _TIMEOUTS_S: Final = (1, 3)
 
@@ -77,7 +79,7 @@ class DNS:
                 raise NoAnswer("its SRV records name no server")
             return Service(targets, _shortest(answers))
 
-        return await self._within_deadline(name, ask)
+        return await self._within(self._look_up_s, name, ask)
 
     async def time_to_live(self, host: str) -> float:
         """For how many seconds the A and AAAA records of ``host`` are valid. Raises NoAnswer."""
@@ -85,14 +87,14 @@ class DNS:
         async def ask(asked: _Questions) -> float:
             return _shortest(await asked.first((dns.A, dns.AAAA)))
 
-        return await self._within_deadline(host, ask)
+        return await self._within(min(self._look_up_s, _TIME_TO_LIVE_S), host, ask)
 
-    async def _within_deadline(
-        self, name: str, ask: Callable[[_Questions], Awaitable[_Result]]
+    async def _within(
+        self, seconds: float, name: str, ask: Callable[[_Questions], Awaitable[_Result]]
     ) -> _Result:
         questions = _Questions(self._reactor, self._settings(), name)
         result = Deferred.fromCoroutine(_awaiting(ask(questions)))
-        result.addTimeout(self._look_up_s, self._reactor)
+        result.addTimeout(seconds, self._reactor)
         try:
             return await result
         except DeferredTimeout:

@@ -193,6 +193,17 @@ class Resolved:
         return True
 
 
+async def look_up_all(resolved: Iterable[Resolved], names: Names) -> None:
+    """Resolve all names that are due, at the same time. Raises ConfigurationError for the first that
+    cannot be resolved.
+    """
+    looked_up = [Deferred.fromCoroutine(each.look_up_if_due(names)) for each in resolved]
+    for has_succeeded, result in await DeferredList(looked_up, consumeErrors=True):
+        if not has_succeeded:
+            failure: Any = result
+            raise failure.value
+
+
 async def look_up_due(resolved: Iterable[Resolved], names: Names) -> None:
     """Resolve all names whose time is up, at the same time, so that none waits for a slow one."""
     now = names.seconds()

@@ -29,7 +29,7 @@ from gateway.protocols.limits import Limits
 from gateway.upstreams.dial import Server, connect, warn_exhausted
 from gateway.upstreams.group import Group, HashBy
 from gateway.upstreams.member import Member
-from gateway.upstreams.names import Names, look_up_due
+from gateway.upstreams.names import Names, look_up_all, look_up_due
 from gateway.upstreams.rtmpe_transport import HandshakeFailed
 from gateway.upstreams.services import Service
 
@@ -129,11 +129,9 @@ class Pool:
 
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
-        for service in self._services:
-            await service.look_up(self._names)
+        await look_up_all(self._services, self._names)
         self._update()
-        for server in self.servers:
-            await server.look_up_if_due(self._names)
+        await look_up_all(self.servers, self._names)
 
     async def look_up_again(self) -> None:
         """Resolve the names whose time is up. One that cannot be resolved keeps what it had."""

@@ -137,25 +137,29 @@ def test_a_name_that_changes_or_is_lost_delays_no_session_and_new_ones_use_what_
             players = [sessions.play(_PORT, _PATH) for _ in range(20)]
             assert namespace.connections_to("127.0.0.2") == 10
             assert namespace.upstream()["service"] == "_rtmp._tcp.example.org"
-            forget_gaps(players)
+            # Others use this machine at times, which sessions without the gateway show.
+            direct = [sessions.play(1935, _PATH, host="127.0.0.3") for _ in range(5)]
+            forget_gaps((*players, *direct))
             sleep(_REFERENCE_S)
-            allowed_s = longest_gap_s(players) + _STALL_S
+            reference_s = longest_gap_s(players)
 
-            forget_gaps(players)
+            forget_gaps((*players, *direct))
             namespace.answers(records("127.0.0.3"))
             until(lambda: namespace.upstream()["addresses"] == ["127.0.0.3"], "it is noticed")
             more = [sessions.play(_PORT, _PATH) for _ in range(10)]
-            assert namespace.connections_to("127.0.0.3") == 5
+            assert namespace.connections_to("127.0.0.3") == 5 + len(direct)
             # Sessions of the old address stay there.
             assert namespace.connections_to("127.0.0.2") == 10
+            allowed_s = max(reference_s, longest_gap_s(direct)) + _STALL_S
             assert longest_gap_s(players) <= allowed_s
 
-            forget_gaps(players)
+            forget_gaps((*players, *direct))
             namespace.answers("refuses")
             until(lambda: namespace.upstream()["stale"], "the name does not resolve")
             gateway.says("no SRV records: the name servers fail: DNSServerError")
             more += [sessions.play(_PORT, _PATH) for _ in range(10)]
-            assert namespace.connections_to("127.0.0.3") == 10
+            assert namespace.connections_to("127.0.0.3") == 10 + len(direct)
             assert namespace.upstream()["failed_look_ups"] >= 1
+            allowed_s = max(reference_s, longest_gap_s(direct)) + _STALL_S
             assert longest_gap_s(players) <= allowed_s
             assert not any(player.has_ended for player in (*players, *more))

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from gateway.addresses import ServerAddress
 from gateway.upstreams.dial import Server
 from gateway.upstreams.dns import NoAnswer
-from gateway.upstreams.names import Names, look_up_due
+from gateway.upstreams.names import Names, look_up_all, look_up_due
 from tests.helpers.logged import logged
 from tests.upstreams.network import LOOPBACK, Network
 
@@ -126,8 +127,6 @@ def test_a_slow_name_delays_no_other_and_is_not_asked_for_twice(network: Network
                 await _never
             return 5
 
-    from twisted.internet.defer import Deferred
-
     _never: Deferred[None] = Deferred()
     dns: Any = SlowDNS(5)
     network.names.hosts |= {"slow": [LOOPBACK], "media": [LOOPBACK]}
@@ -138,3 +137,25 @@ def test_a_slow_name_delays_no_other_and_is_not_asked_for_twice(network: Network
         network.now += 5.0
     assert server.hosts == [LOOPBACK]
     assert dns.asked == ["slow", "media", "media", "media"]
+
+
+def test_all_names_are_resolved_at_the_same_time_at_the_start(network: Network) -> None:
+    class Meeting(FixedDNS):
+        """It answers when it has been asked for two hosts."""
+
+        met: Deferred[None] = Deferred()
+
+        async def time_to_live(self, host: str) -> float:
+            await super().time_to_live(host)
+            if len(self.asked) == 2:
+                self.met.callback(None)
+            else:
+                await self.met
+            return 5
+
+    dns: Any = Meeting(5)
+    network.names.hosts |= {"a": [LOOPBACK], "b": [LOOPBACK]}
+    names = Names(network.reactor, dns, lambda: network.now)
+    servers = [Server(ServerAddress(host, 1)) for host in ("a", "b")]
+    network.result_of(look_up_all(servers, names))
+    assert [server.hosts for server in servers] == [[LOOPBACK], [LOOPBACK]]

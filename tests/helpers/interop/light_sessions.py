@@ -147,9 +147,11 @@ class LightSessions:
         asyncio.run_coroutine_threadsafe(self._send(session), self._loop)
         return session
 
-    def play(self, port: int, path: str, patience_s: float = _GIVES_UP_S) -> LightSession:
+    def play(
+        self, port: int, path: str, patience_s: float = _GIVES_UP_S, host: str = LOOPBACK
+    ) -> LightSession:
         """Begin to play. Raises SessionFailed if the connection ends before, or the time."""
-        return self._call(self._open("play", port, path, patience_s))
+        return self._call(self._open("play", port, path, patience_s, host))
 
     def _run(self) -> None:
         if self._namespace:
