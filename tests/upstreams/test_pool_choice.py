@@ -134,7 +134,7 @@ def test_without_a_key_the_hash_is_of_the_clients_address(network: Network) -> N
     pool = network.pool(*(network.server() for _ in range(3)), choose="hash")
     taken = {
         address: {network.result_of(pool.connect(Protocol(), address)) for _ in range(2)}
-        for address in (f"192.0.2.{number}" for number in range(12))
+        for address in (f"192.0.2.{number}" for number in range(40))
     }
     assert all(len(names) == 1 for names in taken.values())
     assert len(set.union(*taken.values())) == 3
