@@ -85,6 +85,11 @@ class TunnelLink:
         """The socket; None if the connection is not open."""
         return self._transport.getHandle() if self._transport is not None else None
 
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes written that the peer has not acknowledged."""
+        return self._transport.unacknowledged if self._transport is not None else 0
+
     def write(self, first: bytes, second: bytes) -> None:
         self._transport.write_two(first, second)
 

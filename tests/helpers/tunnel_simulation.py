@@ -9,7 +9,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.tunnel_client.client import TunnelClient
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
-from gateway.protocols.tunnel_options import REQUEST
+from gateway.protocols.tunnel_options import MOST_LANES, REQUEST
 from tests.helpers.http_conversation import HOLD_S, Gateway, Upstream, Wire
 
 # No event is further away, so a session that does nothing for so long has stopped.
@@ -55,7 +55,7 @@ class Simulation:
         hold_s: float = HOLD_S,
     ) -> None:
         self.gateway = Gateway(limits, hold_s)
-        self.connections: list[_Connection | None] = [None, None]
+        self.connections: list[_Connection | None] = [None] * MOST_LANES
         self.to_connect: set[int] = set()
         self.refuses = False
         self.down = bytearray()
@@ -87,6 +87,9 @@ class Simulation:
     def connect_link(self, link: int) -> None:
         assert self.connections[link] is None
         self.to_connect.add(link)
+
+    def unacknowledged_on(self, link: int) -> int:
+        return 0
 
     def write_link(self, link: int, first: bytes, second: bytes) -> None:
         connection = self.connections[link]
@@ -184,9 +187,9 @@ class Simulation:
         for _ in range(_STEPS):
             before = (len(self.requests), len(self.down), self.is_open, self.end)
             self.establish()
-            for link in (0, 1):
+            for link in range(MOST_LANES):
                 self.move_up(link)
-            for link in (0, 1):
+            for link in range(MOST_LANES):
                 self.move_down(link)
             if before == (len(self.requests), len(self.down), self.is_open, self.end):
                 return

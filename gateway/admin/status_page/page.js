@@ -21,7 +21,8 @@ const LATENCIES = {
 };
 const STREAMING = {
   streamed: "yes", not_playing: "no: no play under way", client: "no: the client reads whole answers",
-  proxy: "no: a proxy is on the way", connections: "no: changing or shared connections", off: "no: turned off",
+  proxy: "no: a proxy is on the way", connections: "no: changing or shared connections",
+  buffered: "no: something on the way buffers answers", off: "no: turned off",
 };
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",

@@ -67,14 +67,19 @@ class Disorder:
             upstream.says(self.down.take(self._random.choice(_SIZES)))
 
     def _move_up(self) -> None:
-        self.simulation.move_up(self._random.randrange(2), self._random.choice(_SIZES))
+        self.simulation.move_up(self._link(), self._random.choice(_SIZES))
 
     def _move_down(self) -> None:
-        self.simulation.move_down(self._random.randrange(2), self._random.choice(_SIZES))
+        self.simulation.move_down(self._link(), self._random.choice(_SIZES))
 
     def _cut(self) -> None:
         arrives, unnoticed = self._random.random() < 0.5, self._random.random() < 0.5
-        self.simulation.cut(self._random.randrange(2), arrives, unnoticed)
+        self.simulation.cut(self._link(), arrives, unnoticed)
+
+    def _link(self) -> int:
+        """One of the connections; 0 if there is none."""
+        connections = self.simulation.connections
+        return self._random.choice([n for n, each in enumerate(connections) if each] or [0])
 
     def _pass(self) -> None:
         self.simulation.passes(self._random.choice((0.001, 0.1, 0.6)))
