@@ -23,6 +23,8 @@ class _Connection:
         self.up = bytearray()
         self.down = bytearray()
         self._taken = 0
+        # Nothing passes any longer, and neither side is told.
+        self.is_silent = False
 
     def move_up(self, count: int) -> None:
         if self.wire.lost:
@@ -63,6 +65,8 @@ class Simulation:
         self.end: End | None = None
         self.cause = ""
         self.drains = 0
+        # Silent connections that the client has closed: what was sent on them may still arrive.
+        self.ghosts: list[_Connection] = []
         self.requests: list[bytes] = []
         self._agrees = agrees
         self._direct = direct
@@ -104,7 +108,9 @@ class Simulation:
     def close_link(self, link: int) -> None:
         self.to_connect.discard(link)
         connection, self.connections[link] = self.connections[link], None
-        if connection is not None:
+        if connection is not None and connection.is_silent:
+            self.ghosts.append(connection)
+        elif connection is not None:
             connection.move_up(len(connection.up))
             if not connection.wire.lost:
                 connection.wire.lose()
@@ -138,13 +144,13 @@ class Simulation:
 
     def move_up(self, link: int, count: int = 1 << 30) -> None:
         connection = self.connections[link]
-        if connection is not None:
+        if connection is not None and not connection.is_silent:
             connection.move_up(count)
             self.gateway.turn()
 
     def move_down(self, link: int, count: int = 1 << 30) -> None:
         connection = self.connections[link]
-        if connection is None:
+        if connection is None or connection.is_silent:
             return
         connection.fetch()
         data = bytes(connection.down[:count])
@@ -163,6 +169,23 @@ class Simulation:
             if arrives:
                 self.move_up(link)
             self._lose(link, unnoticed)
+
+    def silence(self, link: int) -> None:
+        """From now on nothing passes on a connection, as if the client's address had changed."""
+        connection = self.connections[link]
+        if connection is not None:
+            connection.is_silent = True
+
+    def arrive_late(self, count: int) -> None:
+        """More of what was sent on a connection that is gone arrives at the gateway."""
+        if self.ghosts:
+            ghost = self.ghosts[0]
+            ghost.move_up(count)
+            self.gateway.turn()
+            if not ghost.up:
+                del self.ghosts[0]
+                if not ghost.wire.lost:
+                    ghost.wire.lose()
 
     def _lose(self, link: int, unnoticed: bool = False) -> None:
         connection = self.connections[link]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from gateway.protocols.tunnel_client.lane import Command
+from gateway.protocols.tunnel_options import STREAMED
 
 # Less than any streamed answer lasts whose command is the last one.
 _KEPT_S: Final = 0.2
@@ -32,14 +33,17 @@ class Buffering:
         self._proofs = 0
         self.is_noticed = False
 
-    def answered(self, command: Command, is_last: bool, now: float) -> None:
-        """The answer to ``command``, which was streamed, is complete. ``is_last``: no later command was
-        sent, which would have ended it.
-        """
+    def answered(self, command: Command, now: float) -> None:
+        """The answer to ``command`` is complete."""
         waited_s = command.begun_at - command.sent_at
         self._least_s = min(self._least_s, waited_s)
+        if command.interval != STREAMED[0]:
+            return
         if now - command.begun_at > _AT_ONCE_S:
             self._proofs = 0
-        elif is_last and not command.is_repeated and waited_s >= self._least_s + _KEPT_S:
+        elif (
+            # A later one would have ended it.
+            command.was_last and not command.is_repeated and waited_s >= self._least_s + _KEPT_S
+        ):
             self._proofs += 1
             self.is_noticed = self.is_noticed or self._proofs >= _PROOFS

@@ -32,7 +32,7 @@ from gateway.protocols.tunnel_client.interfaces import End, Links, Receiver
 from gateway.protocols.tunnel_client.lane import Command
 from gateway.protocols.tunnel_client.pacing import Pacing
 from gateway.protocols.tunnel_client.requests import ONE_BYTE, Requests
-from gateway.protocols.tunnel_options import STREAMED, agreed, idle_body
+from gateway.protocols.tunnel_options import agreed, idle_body
 
 # The most data of one send. Every server accepts FFmpeg's, of up to 27 kB.
 SEND_BYTES: Final = 32 * 1024
@@ -224,8 +224,7 @@ class TunnelClient:
         if command.kind is Kind.CLOSE:
             self._end(End.CLOSED, "")
             return
-        if command.interval == STREAMED[0]:
-            self._buffering.answered(command, command.number == self._next - 1, now)
+        self._buffering.answered(command, now)
         if self._state is _OPEN and not (self._exchange.in_flight or self._is_paused):
             had_data = command.received > 1
             took_s = now - command.sent_at

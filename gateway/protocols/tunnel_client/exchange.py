@@ -246,6 +246,7 @@ class Exchange:
         if piece := reader.next_piece():
             if not command.begun_at:
                 command.begun_at = now
+                command.was_last = command is self.in_flight[-1]
             self._answers.take(command, piece)
         if lane.response is None or reader.in_body:
             return False

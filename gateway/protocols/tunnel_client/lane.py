@@ -25,7 +25,8 @@ class Command:
     ``sent_at``: when it was sent last. ``due_at``: by when its answer must be complete, or have made
     progress. ``received``: how much of the answer has arrived, of all attempts together; ``skip``: how much
     of that the current attempt has not repeated yet. ``early``: its data, which waits for older answers.
-    ``begun_at``: when the first byte of the answer arrived; ``is_repeated``: whether it was sent again.
+    ``begun_at``: when the first byte of the answer arrived, and ``was_last``: whether no later command had
+    been sent by then; ``is_repeated``: whether it was sent again.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Command:
     is_answered: bool = False
     status: int = 200
     begun_at: float = 0.0
+    was_last: bool = False
     is_repeated: bool = False
 
 

@@ -36,9 +36,14 @@ class TunnelClient:
         return float(found[1])
 
 
-def start_client(programs: Programs, *options: str, state: str = "none") -> TunnelClient:
-    """Start the client, and wait until it listens on ports that the system chose."""
+def start_client(
+    programs: Programs, *options: str, state: str = "none", inside: tuple[str, ...] = ()
+) -> TunnelClient:
+    """Start the client, and wait until it listens on ports that the system chose. ``inside``: the words before
+    a command that runs in a network namespace.
+    """
     program = programs.start(
+        *inside,
         sys.executable,
         *("-c", "from gateway.client.command import main; main()"),
         *("--listen", f"{LOOPBACK}:0", "--metrics", f"{LOOPBACK}:0", "--state", state, *options),
