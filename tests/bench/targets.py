@@ -35,6 +35,15 @@ connections = 20000
 connections_per_address = 20000
 """
 
+# rtmpt-client has the same tunnel, but needs a server that answers the handshake; the generator does not.
+_CLIENT = """\
+workers = 1
+[[listener]]
+address = "127.0.0.1:{port}"
+[[upstream]]
+servers = ["rtmpt://{server}"]
+"""
+
 _HAPROXY = """\
 global
     nbthread 1
@@ -96,11 +105,10 @@ def at_the_end_of(
         return
     port = free_port()
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-        command = [
-            *("ip", "netns", "exec", path.namespace, *_twistd(bench, "rtmpt-client")),
-            *("--listen", f"127.0.0.1:{port}", "--state", "none"),
-            *("--gateway", path.address, "--way", f"rtmpt:{target.port}"),
-        ]
+        config = Path(folder) / "client.toml"
+        config.write_text(_CLIENT.format(port=port, server=f"{path.address}:{target.port}"))
+        inside = ["ip", "netns", "exec", path.namespace]
+        command = [*inside, *_twistd(bench), "--config", str(config)]
         with _process(command, port, bench.cores, Path(folder), path.namespace):
             yield evolve(target, port=port, path=evolve(path, address="127.0.0.1"))
 
@@ -117,11 +125,11 @@ def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> lis
         tls=f'tls = true\n[tls]\ncertificates = ["{pem}"]\n' if pem else "",
     )
     config.write_text(text)
-    return [*_twistd(bench, "rtmpt-gateway"), "--config", str(config)]
+    return [*_twistd(bench), "--config", str(config)]
 
 
-def _twistd(bench: Bench, plugin: str) -> list[str]:
-    return [bench.twistd or _find_twistd(), "-n", "--pidfile=", plugin]
+def _twistd(bench: Bench) -> list[str]:
+    return [bench.twistd or _find_twistd(), "-n", "--pidfile=", "rtmpt-gateway"]
 
 
 def _haproxy(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:

@@ -39,8 +39,9 @@ class TunnelClient:
 def start_client(
     programs: Programs, *options: str, state: str = "none", inside: tuple[str, ...] = ()
 ) -> TunnelClient:
-    """Start the client, and wait until it listens on ports that the system chose. ``inside``: the words before
-    a command that runs in a network namespace.
+    """Start the client, and wait until it listens on ports that the system chose.
+
+    ``inside``: the words before a command that runs in a network namespace.
     """
     program = programs.start(
         *inside,
