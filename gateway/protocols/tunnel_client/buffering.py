@@ -41,9 +41,7 @@ class Buffering:
             return
         if now - command.begun_at > _AT_ONCE_S:
             self._proofs = 0
-        elif (
-            # A later one would have ended it.
-            command.was_last and not command.is_repeated and waited_s >= self._least_s + _KEPT_S
-        ):
+        elif command.was_last and waited_s >= self._least_s + _KEPT_S:
+            # A later command would have ended the answer.
             self._proofs += 1
             self.is_noticed = self.is_noticed or self._proofs >= _PROOFS

@@ -203,15 +203,16 @@ class Exchange:
     def _lane_for_next(self, now: float) -> Lane | None:
         """The connection for the next command; None if there is none yet."""
         lane = self._last
-        if lane.is_free or (lane.is_connected and self._is_direct):
-            return lane
-        if lane.is_closed and (self._is_direct or not self.resumes):
-            self._connect(lane, now)
-            return None
+        if self._is_direct or not self.resumes:
+            if lane.is_closed:
+                self._connect(lane, now)
+            return lane if lane.is_free or (lane.is_connected and self._is_direct) else None
         free = [each for each in self._lanes if each.is_free]
         is_spare_needed = not self._persist and self._waiting[0].kind is _SEND
-        if len(free) <= is_spare_needed and self.resumes:
+        if len(free) <= is_spare_needed:
             self._connect_another(now)
+        if lane.is_free:
+            return lane
         return free[0] if free else None
 
     @property
@@ -299,8 +300,6 @@ class Exchange:
         self._send_waiting(now)
 
     def _wait_again(self, unanswered: list[Command]) -> None:
-        for command in unanswered:
-            command.is_repeated = True
         self._waiting = deque(sorted((*unanswered, *self._waiting), key=lambda each: each.number))
 
     def _note_failure(self, end: End, cause: str, now: float) -> None:

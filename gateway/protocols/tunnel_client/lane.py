@@ -26,7 +26,7 @@ class Command:
     progress. ``received``: how much of the answer has arrived, of all attempts together; ``skip``: how much
     of that the current attempt has not repeated yet. ``early``: its data, which waits for older answers.
     ``begun_at``: when the first byte of the answer arrived, and ``was_last``: whether no later command had
-    been sent by then; ``is_repeated``: whether it was sent again.
+    been sent by then.
     """
 
     kind: Kind
@@ -43,7 +43,6 @@ class Command:
     status: int = 200
     begun_at: float = 0.0
     was_last: bool = False
-    is_repeated: bool = False
 
 
 @final

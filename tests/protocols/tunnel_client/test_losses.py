@@ -136,6 +136,19 @@ def test_a_server_without_persistent_connections_gets_one_command_on_each() -> N
     assert dialogue.sent[-1] == (0, "send/3", b"d")
 
 
+def test_without_persistent_connections_the_next_one_is_opened_before_it_is_needed() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.says(answer(b"\x01", b"Connection: close\r\n"))
+    dialogue.write(b"b")
+    dialogue.connected(0)
+    assert dialogue.commands() == ["send/0", "send/1"]
+    assert dialogue.connects == [0, 0, 1]
+    dialogue.connected(1)
+    dialogue.write(b"c")
+    assert dialogue.sent == [(1, "send/2", b"c")]
+
+
 @pytest.mark.parametrize("status", [b"502 Bad Gateway", b"503 Unavailable", b"504 Timeout"])
 def test_a_command_that_a_proxy_could_not_forward_is_repeated(status: bytes) -> None:
     dialogue = Dialogue().open(BEHIND_A_PROXY)
