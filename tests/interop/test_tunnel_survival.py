@@ -33,6 +33,8 @@ from tests.interop.conftest import Upstream
 _CUT_EVERY_S = 2.0
 _CLIP_S = 8
 _ENDS_S = 30.0
+# Before the kernel notices that the peer acknowledges nothing, after 15 s.
+_NOTICED_S = 12.0
 # A reverse proxy that ends each connection with an answer.
 _REVERSE = 'ReversePath "/" "http://{loopback}:{port}/"\nReverseOnly Yes'
 
@@ -149,6 +151,9 @@ def test_media_arrives_while_the_clients_address_changes(
     carried = carry(programs, nginx.tap, client.port, stream, clip, host.inside)
     until(lambda: len(carried.player.packets()) > 25, "media arrives")
     host.move()
+    arrived = len(carried.player.packets())
+    # More than what had reached the player's machine before.
+    until(lambda: len(carried.player.packets()) > arrived + 50, "it goes on", _NOTICED_S)
     carried.arrives(packets)
     # The sessions are the same.
     assert "session 0001-3" not in gateway.log
