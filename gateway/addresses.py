@@ -39,6 +39,8 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/?#]*@)?(?P<server>[^/?#]*)(?P<path>.*)",
     re.DOTALL,
 )
+# The names of SRV records of TCP services (RFC 2782), which no host has.
+_SERVICE = re.compile(r"_[A-Za-z0-9-]{1,62}\._tcp\.(?P<domain>.+)", re.IGNORECASE)
 # Short forms of nginx, HAProxy and Go for a port on all addresses, and a name with two addresses.
 _SHORT = re.compile(
     r"(?P<name>\*?|localhost):(?P<port>[0-9]{1,5})|(?P<bare>[0-9]{1,5})", re.IGNORECASE
@@ -112,11 +114,24 @@ class ServerAddress:
     """A server: a host name, an IPv4 or an IPv6 address (without brackets), and a port.
 
     ``scheme``: the way to speak RTMP to it, one of ``_SCHEME_PORTS``. Other servers have none.
+    Of a service, ``host`` is the name of its SRV records, which have the servers and their ports; its
+    ``port`` is 0.
     """
 
     host: str
     port: int
     scheme: str = "rtmp"
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it stands for the servers in SRV records."""
+        return self.port == 0
+
+    @property
+    def domain(self) -> str:
+        """The host; of a service, the domain that has it."""
+        service = _SERVICE.fullmatch(self.host) if self.is_service else None
+        return service["domain"] if service else self.host
 
     @property
     def is_tls(self) -> bool:
@@ -126,9 +141,9 @@ class ServerAddress:
     @property
     def url(self) -> str:
         """The beginning of its URLs, without the scheme's own port."""
-        is_default = self.port == _SCHEME_PORTS[self.scheme]
-        host = _joined(self.host, self.port).rpartition(":")[0]
-        return f"{self.scheme}://{host if is_default else _joined(self.host, self.port)}"
+        is_default = self.port in (0, _SCHEME_PORTS[self.scheme])
+        joined = _joined(self.domain, self.port)
+        return f"{self.scheme}://{joined.rpartition(':')[0] if is_default else joined}"
 
     @property
     def is_tunnel(self) -> bool:
@@ -146,7 +161,7 @@ class ServerAddress:
         return _joined(self.host.partition("%")[0], self.port)
 
     def __str__(self) -> str:
-        joined = _joined(self.host, self.port)
+        joined = self.host if self.is_service else _joined(self.host, self.port)
         return joined if self.scheme == "rtmp" else f"{self.scheme}://{joined}"
 
 
@@ -165,11 +180,13 @@ def parse_listen_address(text: object) -> ListenAddress:
 
 
 def parse_server(text: object) -> ServerAddress:
-    """Parse an upstream server, "HOST:PORT" or a URL without a path. Raises ValueError."""
+    """Parse an upstream server, "HOST:PORT" or a URL without a path, or the name of SRV records in their
+    place. Raises ValueError.
+    """
     written = _text(text)
     url = _URL.fullmatch(written)
     if url is None:
-        return ServerAddress(*_host_and_port(written, written, RTMP_PORT))
+        return _server(written, written, "rtmp")
     scheme = url["scheme"].lower()
     if scheme not in _SCHEME_PORTS:
         known = ", ".join(quoted(f"{each}://") for each in _SCHEME_PORTS)
@@ -179,7 +196,16 @@ def parse_server(text: object) -> ServerAddress:
             raise ValueError(
                 f"{quoted(written)}: leave out the {cause} {quoted(url[part])}; clients send their own"
             )
-    return ServerAddress(*_host_and_port(written, url["server"], _SCHEME_PORTS[scheme]), scheme)
+    return _server(written, url["server"], scheme)
+
+
+def _server(written: str, server: str, scheme: str) -> ServerAddress:
+    host, port = _host_and_port(written, server, _SCHEME_PORTS[scheme])
+    if not _SERVICE.fullmatch(host):
+        return ServerAddress(host, port, scheme)
+    if ":" in server:
+        raise ValueError(f"{quoted(written)}: leave out the port; the SRV records have it")
+    return ServerAddress(host, 0, scheme)
 
 
 def parse_plain_server(text: object, default_port: int) -> ServerAddress:

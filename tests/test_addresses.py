@@ -172,6 +172,34 @@ def test_a_server_is_also_a_url_with_the_default_port_of_its_scheme(
     assert parse_server(str(server)) == server
 
 
+@pytest.mark.parametrize(
+    ("text", "scheme", "url"),
+    [
+        ("_rtmp._tcp.example.org", "rtmp", "rtmp://example.org"),
+        ("rtmps://_rtmps._TCP.example.org", "rtmps", "rtmps://example.org"),
+    ],
+)
+def test_the_name_of_srv_records_stands_for_their_servers(text: str, scheme: str, url: str) -> None:
+    found = parse_server(text)
+    assert found == ServerAddress(text.rpartition("/")[2], 0, scheme)
+    assert found.is_service
+    assert (found.domain, found.url, str(found)) == ("example.org", url, text)
+
+
+@pytest.mark.parametrize("text", ["_rtmp._tcp.a:1935", "rtmps://_rtmps._tcp.a:443"])
+def test_the_name_of_srv_records_has_no_port(text: str) -> None:
+    with pytest.raises(ValueError, match="leave out the port; the SRV records have it") as refusal:
+        parse_server(text)
+    assert str(refusal.value).startswith(quoted(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["_rtmp.example.org", "_rtmp._udp.example.org", "_tcp.a", "a_tcp.b"]
+)
+def test_other_names_with_underscores_are_those_of_hosts(text: str) -> None:
+    assert parse_server(text) == ServerAddress(text, 1935)
+
+
 def test_a_server_of_plain_rtmp_is_formatted_without_its_scheme() -> None:
     assert str(parse_server("rtmp://media")) == "media:1935"
     assert str(parse_server("rtmps://media")) == "rtmps://media:443"

@@ -47,7 +47,9 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.udp.reader": set(),
     "gateway.udp": {*_CLIENT_SIDE, "gateway.listeners.ports"},
     # The sessions may live in other processes: it knows their figures, and neither them nor their tables.
-    "gateway.admin": {"gateway.errors", "gateway.telemetry"},
+    "gateway.admin": {
+        *("gateway.errors", "gateway.protocols.rtmp.mirror_states", "gateway.telemetry"),
+    },
     # One process's share, put together.
     "gateway.workers": {
         *_CLIENT_SIDE,
@@ -64,7 +66,8 @@ ALLOWED: dict[str, set[str]] = {
         *("gateway.listeners.certificate_file", "gateway.listeners.certificates"),
         *("gateway.listeners.mutual_tls", "gateway.listeners.ports", "gateway.logs"),
         *("gateway.protocols", "gateway.regular_files", "gateway.telemetry", "gateway.transport"),
-        *("gateway.tunnels.ids", "gateway.upstreams.dial", "gateway.upstreams.probe"),
+        *("gateway.tunnels.ids", "gateway.upstreams.dial", "gateway.upstreams.dns"),
+        *("gateway.upstreams.names", "gateway.upstreams.probe"),
         *("gateway.udp.sockets", "gateway.upstreams.tls_client"),
         "gateway.workers",
     },

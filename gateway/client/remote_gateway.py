@@ -22,7 +22,7 @@ from gateway.http_proxies import NO_PROXIES, Proxies
 from gateway.port_test.ways import Way
 from gateway.upstreams.dial import Server, attempt
 from gateway.upstreams.http_proxy import HTTPProxy
-from gateway.upstreams.name_lookup import addresses_of
+from gateway.upstreams.names import addresses_of
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed
 

@@ -166,12 +166,28 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
         yield Problem(
             ("upstream", index, "name"), f"{quoted(name)} is the name of two upstreams; change one"
         )
+    yield from _check_services(config)
     for index, upstream in enumerate(config.upstreams):
+        if upstream.hash_by != "application" and upstream.choose != "hash":
+            yield Problem(
+                ("upstream", index, "hash_by"),
+                f'{quoted(upstream.hash_by)}: requires choose = "hash"; add it, or remove hash_by',
+            )
         if 0.0 < upstream.balance_factor < 1.0:
             yield Problem(
                 ("upstream", index, "balance_factor"),
                 f"{upstream.balance_factor:g}: must be >= 1, such as 1.25, or 0 for no bound",
             )
+
+
+def _check_services(config: Config) -> Iterator[Problem]:
+    for index, upstream in enumerate(config.upstreams):
+        for item, server in enumerate(upstream.servers):
+            if server.address.is_service and server.weight != 1:
+                yield Problem(
+                    ("upstream", index, "servers", item, "weight"),
+                    f"{server.weight}: the SRV records have the weights; remove it",
+                )
 
 
 def _check_mirrors(config: Config) -> Iterator[Problem]:

@@ -57,7 +57,15 @@ def _check_order(config: Config) -> Iterator[Problem]:
 
 def _check_rtmpe(config: Config) -> Iterator[Problem]:
     """When a client begins its handshake, it must be known whether the gateway decrypts it."""
-    reading = [index for index, route in enumerate(config.routes) if route.reads_connect]
+    reading = [
+        f"[[route]] {number} has application, stream or rewrite"
+        for number, route in enumerate(config.routes, 1)
+        if route.reads_connect
+    ] + [
+        f"[[upstream]] {number} has hash_by = {quoted(upstream.hash_by)}"
+        for number, upstream in enumerate(config.upstreams, 1)
+        if upstream.hashes_stream
+    ]
     decrypted = {
         index: {upstream.decrypts(server) for server in upstream.servers}
         for index, upstream in enumerate(config.upstreams)
@@ -69,6 +77,6 @@ def _check_rtmpe(config: Config) -> Iterator[Problem]:
         if False in found:
             yield Problem(
                 ("upstream", index, "rtmpe"),
-                f'"opaque" is not possible beside others that decrypt RTMPE: [[route]] {reading[0] + 1} has'
-                ' application or rewrite; use "terminate" here too, or nowhere',
+                f'"opaque" is not possible beside others that decrypt RTMPE: {reading[0]}; use'
+                ' "terminate" here too, or nowhere',
             )

@@ -30,6 +30,7 @@ from gateway.configuration.values import (
     DatagramProxyProtocol,
     DatagramServer,
     DomainPattern,
+    HashBy,
     HealthCheck,
     Host,
     HostPattern,
@@ -101,6 +102,7 @@ class Upstream:
     servers: tuple[UpstreamServer, ...] = field(validator=_not_empty)
     name: UpstreamName | None = None
     choose: Choice = "first"
+    hash_by: HashBy = "application"
     balance_factor: float = field(default=0.0, validator=[ge(0.0), le(100.0)])
     slow_start_s: float = field(default=0.0, validator=[ge(0.0), le(3600.0)])
     queue: int = field(default=100, validator=[ge(0), le(1000)])
@@ -120,6 +122,11 @@ class Upstream:
     def decrypts(self, server: UpstreamServer) -> bool:
         """Whether the gateway decrypts the RTMPE of clients for this server of its own."""
         return self.rtmpe == "terminate" or server.address.is_rtmpe
+
+    @property
+    def hashes_stream(self) -> bool:
+        """Whether its servers are chosen by the stream."""
+        return self.choose == "hash" and self.hash_by == "stream"
 
 
 @frozen
@@ -196,18 +203,19 @@ class Route:
     applications: tuple[Pattern, ...] = field(
         default=(), metadata={"key": "application", "or_one": True}
     )
+    streams: tuple[Pattern, ...] = field(default=(), metadata={"key": "stream", "or_one": True})
     rewriting: Rewriting = field(default=Rewriting(), metadata={"key": "rewrite"})
 
     @property
     def matches_all(self) -> bool:
         """Whether it has no condition."""
         conditions = (self.listeners, self.hosts, self.server_names, self.clients)
-        return not any((*conditions, self.applications))
+        return not any((*conditions, self.applications, self.streams))
 
     @property
     def reads_connect(self) -> bool:
         """Whether the client's connect command is read before a server is selected."""
-        return bool(self.applications) or self.rewriting != Rewriting()
+        return bool(self.applications or self.streams) or self.rewriting != Rewriting()
 
 
 @frozen

@@ -53,7 +53,9 @@ class TunnelSession(Protocol):
 
 
 class Tunnels(Protocol):
-    """The table of sessions."""
+    """The table of sessions. ``hold_s``: how long an answer is held at most."""
+
+    hold_s: float
 
     def open(self, address: str, fields: Fields, reply: Reply, ingress: Ingress) -> Opening:
         """Open a session; ``reply`` receives its id. Raises RequestRefused."""

@@ -270,7 +270,7 @@ class RequestProcessing(OrderedResponses):
 
     def _open(self, fields: Fields) -> None:
         response = self._later_response()
-        response.field = options_field(fields, self._service.limits)
+        response.field = options_field(fields, self._service.limits, self._service.tunnels.hold_s)
         response.field += self._service.cookie_line(self._secure)
         try:
             response.opening = self._service.tunnels.open(

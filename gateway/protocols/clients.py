@@ -86,11 +86,11 @@ def is_direct(client: Client, fields: Fields) -> bool:
     return client is LIBRTMP and fields.value(b"connection") == b"Keep-Alive"
 
 
-def options_field(fields: Fields, limits: Limits) -> bytes:
+def options_field(fields: Fields, limits: Limits, hold_s: float) -> bytes:
     """The field of the answer to an open request, by which both agree on ``tunnel_options``; or empty."""
     if not asks_to_resume(fields.items):
         return b""
-    return answer_field(limits, is_direct(GATEWAY, fields))
+    return answer_field(limits, hold_s, is_direct(GATEWAY, fields))
 
 
 def _is_own_head(fields: Fields, names: list[bytes]) -> bool:

@@ -75,7 +75,7 @@ class Downstream:
         self._stream: object | None = None
         self._waiters: list[tuple[int, Reply]] = []
         self._backlog = Backlog()
-        self._replay = Replay(limits)
+        self._replay = Replay(limits.replay_answers, limits.replay_bytes)
         # The most data of the next answer.
         self._most_bytes = limits.answer_bytes - 1
         self._paused = False
@@ -150,9 +150,9 @@ class Downstream:
         self._replay.store(number, answer)
         return answer
 
-    def _spend(self) -> bytes:
+    def _spend(self, interval: bytes = INTERVALS[0]) -> bytes:
         """Take the content of the next answer: the interval byte, and data up to its size limit."""
-        answer = self._backlog.take(INTERVALS[0], self._most_bytes)
+        answer = self._backlog.take(interval, self._most_bytes)
         self._resume_upstream()
         return answer
 

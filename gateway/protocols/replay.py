@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import final
 
-from gateway.protocols.limits import Limits
-
 
 @final
 class Replay:
@@ -18,9 +16,9 @@ class Replay:
 
     __slots__ = ("_most_bytes", "_places", "size_bytes")
 
-    def __init__(self, limits: Limits) -> None:
-        self._places: list[bytes | None] = [None] * limits.replay_answers
-        self._most_bytes = limits.replay_bytes
+    def __init__(self, answers: int, most_bytes: float) -> None:
+        self._places: list[bytes | None] = [None] * answers
+        self._most_bytes = most_bytes
         self.size_bytes = 0
 
     def __len__(self) -> int:

@@ -9,6 +9,8 @@ a matching route, all upstreams are used, in their order.
 - Applications match a pattern with ``*``, ``?`` and ``[...]``, as a whole and with case. ``*`` matches
   slashes too. The application is that of the connect command, without its query and outer slashes.
 - A client whose connect cannot be read (RTMPE) matches no condition on applications.
+- Streams match a pattern in the same way. The stream is that of the client's first publish or play, without
+  its query and outer slashes. A client that asks for something else first matches no condition on streams.
 
 Nothing is read from the client's stream here.
 """
@@ -49,6 +51,7 @@ class Route:
     """A route: its conditions, and the names of its ``upstreams`` in the order of preference.
 
     ``rewriting``: templates for properties of the connect command, by the property's name.
+    ``hashes_stream``: whether a server is chosen by the stream.
     """
 
     upstreams: tuple[str, ...]
@@ -58,11 +61,18 @@ class Route:
     clients: Networks = NO_NETWORKS
     applications: tuple[re.Pattern[str], ...] = field(default=(), converter=_patterns)
     rewriting: Mapping[str, str] = field(factory=dict)
+    streams: tuple[re.Pattern[str], ...] = field(default=(), converter=_patterns)
+    hashes_stream: bool = False
 
     @property
     def reads_connect(self) -> bool:
-        """Whether the connect command is required: for a condition, or to rewrite it."""
-        return bool(self.applications or self.rewriting)
+        """Whether the connect command is required: for a condition, to rewrite it, or for the stream."""
+        return bool(self.applications or self.rewriting) or self.reads_stream
+
+    @property
+    def reads_stream(self) -> bool:
+        """Whether the stream is required: for a condition, or to choose a server."""
+        return bool(self.streams) or self.hashes_stream
 
     def admits(self, caller: Caller) -> bool:
         """Whether the client matches the conditions that can be checked when its session is opened."""
@@ -75,11 +85,11 @@ class Route:
 
     def serves(self, application: str | None) -> bool:
         """Whether the application matches. None: it cannot be read."""
-        if not self.applications:
-            return True
-        return application is not None and any(
-            pattern.fullmatch(application) for pattern in self.applications
-        )
+        return _is_one_of(application, self.applications)
+
+    def serves_stream(self, stream: str | None) -> bool:
+        """Whether the stream matches. None: it cannot be read."""
+        return _is_one_of(stream, self.streams)
 
     def rewritten(self, values: Mapping[str, str]) -> dict[str, str]:
         """The new values of the properties, with ``values`` for the templates' names."""
@@ -99,14 +109,38 @@ class Routes:
         for route in self._routes:
             if route.admits(caller):
                 found.append(route)
-                if not route.applications:
+                if not (route.applications or route.streams):
                     break
         return tuple(found)
 
 
-def select(candidates: Sequence[Route], application: str | None) -> Route | None:
-    """The route of a client with this application, None if it cannot be read; None if there is none."""
-    return next((route for route in candidates if route.serves(application)), None)
+def needs_stream(candidates: Sequence[Route], application: str) -> bool:
+    """Whether the route of a client with this application depends on its stream, or its server does."""
+    first = next((route for route in candidates if route.serves(application)), None)
+    return first is not None and first.reads_stream
+
+
+def select(
+    candidates: Sequence[Route], application: str | None, stream: str | None = None
+) -> Route | None:
+    """The route of a client with this application and stream, each None if it cannot be read; None if there
+    is none.
+    """
+    return next(
+        (
+            route
+            for route in candidates
+            if route.serves(application) and route.serves_stream(stream)
+        ),
+        None,
+    )
+
+
+def _is_one_of(name: str | None, patterns: tuple[re.Pattern[str], ...]) -> bool:
+    """Whether the name matches one of the patterns. Without patterns, every name does, and none too."""
+    if not patterns:
+        return True
+    return name is not None and any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def _name_of(host: str) -> str:

@@ -15,8 +15,8 @@ from gateway.protocols.interfaces import Figures, Upstream
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, Meaning, Retries
-from gateway.protocols.stream_policy import StreamPolicy
-from gateway.protocols.tunnel_options import ALL_ARRIVED, SMALL_BYTES
+from gateway.protocols.stream_policy import Delivery, StreamPolicy
+from gateway.protocols.tunnel_options import read_idle
 from gateway.protocols.window import Window
 from gateway.protocols.withheld_answers import WithheldAnswers
 
@@ -87,7 +87,7 @@ class CommandSequence(WithheldAnswers):
             self._interrupt(self._stream, now)
         self._next = number + 1
         if self._policy.resumes:
-            self._set_most_bytes(kind is _IDLE and body == ALL_ARRIVED)
+            self._make_room(kind, number, body)
         holds = kind is _IDLE
         if kind is _CLOSE:
             return self._take_close(number, now)
@@ -111,10 +111,21 @@ class CommandSequence(WithheldAnswers):
         self.deadline = now + self._silent_s
         return self._answer(number, now)
 
-    def _set_most_bytes(self, all_arrived: bool) -> None:
-        """Limit the next answer, so that all that may have to be repeated are kept."""
-        self._all_arrived = all_arrived
-        self._most_bytes = (self._limits.answer_bytes if all_arrived else SMALL_BYTES) - 1
+    def _make_room(self, kind: Kind, number: int, body: bytes) -> None:
+        """Forget the answers that have arrived, and limit the next one, so that all others are kept."""
+        replay = self._replay
+        if kind is _IDLE:
+            said = read_idle(body)
+            if said.whole:
+                self.read_whole(Delivery.BUFFERED)
+            if said.open is not None:
+                arrived = number - said.open
+                for each in range(max(self._arrived, arrived - len(replay)), arrived):
+                    replay.forget(each)
+                self._arrived = max(self._arrived, arrived)
+        # Its place holds the answer to a number that the client can no longer repeat.
+        replay.forget(number)
+        self._most_bytes = min(self._limits.answer_bytes, self._room_bytes) - 1
 
     def _hold_to_stream(self, kind: Kind, number: int, now: float) -> bool:
         """Hold a command if its answer can be streamed. Returns whether it is held.

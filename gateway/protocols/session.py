@@ -94,7 +94,9 @@ class Session(CommandSequence):
     @property
     def buffered_bytes(self) -> int:
         """Total size of the session's buffers."""
-        return self._backlog.size_bytes + self._window.size_bytes + self._replay.size_bytes
+        size = self._backlog.size_bytes + self._window.size_bytes + self._replay.size_bytes
+        stream = self._stream
+        return size if stream is None or stream.kept is None else size + stream.size_bytes
 
     @property
     def idles(self) -> int:
@@ -201,7 +203,7 @@ class Session(CommandSequence):
         ``via``: the field of its first request. ``is_shared``: that connection has carried commands of
         other sessions.
         """
-        if (self._carried and not self._policy.resumes) or is_shared:
+        if (self._carried or is_shared) and not self._policy.resumes:
             self.read_whole(Delivery.CONNECTIONS)
         self._carried = True
         if self._figures is not None:

@@ -21,6 +21,7 @@ class Delivery(Enum):
     CLIENT = "client"
     PROXY = "proxy"
     CONNECTIONS = "connections"
+    BUFFERED = "buffered"
     OFF = "off"
 
 
@@ -50,7 +51,7 @@ def policy_for(
         cause = Delivery.OFF
     elif client.framing is None or client.resumes != resumes:
         cause = Delivery.CLIENT
-    elif mode is StreamedAnswers.DIRECT and not is_direct(client, fields):
+    elif mode is StreamedAnswers.DIRECT and not resumes and not is_direct(client, fields):
         cause = Delivery.PROXY
     if cause is not None:
         return StreamPolicy(None, cause, answer_s, resumes=resumes)

@@ -17,7 +17,9 @@ Rules (PROTOCOL.md, Streamed answers):
 - A streamed answer is not stored for repetition. FFmpeg and librtmp give up if a connection is lost during
   an answer, so the session then ends, after the commands received before.
 - That of a client that resumes is stored, and its size is limited (``tunnel_options``). If its connection
-  is lost, the answer ends with what was written.
+  is lost, the answer ends with what was written. It is streamed through proxies too, since the client
+  notices if one keeps it until its end. It does not end while the upstream pauses for less than a hold:
+  the client sends the next command during the answer.
 - If the client does not read, the answer is ``full``, and upstream data waits in the backlog.
 
 A send of librtmp that arrives before its answer is complete proves that no proxy buffers it, because
@@ -33,11 +35,15 @@ This module does not decide the order of commands, or when the session ends.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
+from attrs import evolve
+
 from gateway.protocols.clients import Framing
-from gateway.protocols.downstream import NONE, Downstream
+from gateway.protocols.downstream import INTERVALS, NONE, Downstream
 from gateway.protocols.interfaces import Reply
+from gateway.protocols.replay import Replay
 from gateway.protocols.stream_policy import Delivery, StreamPolicy
 from gateway.protocols.streamed_answer import (
     FIRST_BYTES,
@@ -46,7 +52,7 @@ from gateway.protocols.streamed_answer import (
     StreamedAnswer,
     StreamedTotals,
 )
-from gateway.protocols.tunnel_options import streamed_answer_bytes
+from gateway.protocols.tunnel_options import STREAMED, most_commands, next_answer_bytes
 
 # More than any tested server answers to the handshake (3,073 bytes), connect, createStream and play.
 PLAYING_BYTES: Final = 8 * 1024
@@ -71,14 +77,16 @@ _LONGEST: Final = 4.0
 _CLOCK_S: Final = 1e-6
 
 _ANY_ROOM: Final = 1 << 62
+# With less room for a streamed answer, whole ones are better until the client says that some have arrived.
+_LEAST_ROOM_BYTES: Final = 16 * 1024
 
 
 class StreamingDownstream(Downstream):
     """The base of ``Session`` that streams answers. ``_stream`` is the one that is being streamed."""
 
     __slots__ = (
-        *("_all_arrived", "_carried", "_cut", "_finished", "_policy", "_resting", "_streamed"),
-        "_totals",
+        *("_arrived", "_carried", "_cut", "_finished", "_pause_s", "_policy", "_resting"),
+        *("_streamed", "_totals"),
     )
     _stream: StreamedAnswer | None
     bytes_up: int
@@ -89,9 +97,16 @@ class StreamingDownstream(Downstream):
         # The number of the last command whose answer was streamed.
         self._streamed = NONE
         # Whether a connection has carried a command, and whether one was lost during a streamed answer.
-        self._carried = self._cut = self._all_arrived = False
+        self._carried = self._cut = False
         # The reply of the last streamed answer, until the next one begins.
         self._finished: Reply | None = None
+        # Of a client that resumes: all answers to lower numbers have arrived.
+        self._arrived = 0
+        self._pause_s = PAUSE_S
+        if policy.resumes:
+            self._pause_s = max(PAUSE_S, self._hold_s)
+            # Its answers are limited when they are made.
+            self._replay = Replay(most_commands(self._limits), inf)
         # The held number whose answer begins ``REST_S`` after the last one.
         self._resting = NONE
 
@@ -125,7 +140,7 @@ class StreamingDownstream(Downstream):
     def _stop_streaming(self, cause: Delivery) -> None:
         self._finished = None
         if self._policy.framing is not None:
-            self._policy = StreamPolicy(None, cause, self._policy.answer_s)
+            self._policy = evolve(self._policy, framing=None, cause=cause)
 
     # Called by the client's connection
 
@@ -143,12 +158,17 @@ class StreamingDownstream(Downstream):
     def _is_playing(self) -> bool:
         return self.bytes_down >= PLAYING_BYTES and self.bytes_down > PLAYING_RATIO * self.bytes_up
 
+    @property
+    def _room_bytes(self) -> int:
+        """The most of the next answer, for a client that resumes."""
+        return next_answer_bytes(self.pause_bytes, len(self._replay), self._replay.size_bytes)
+
     def _may_stream(self) -> bool:
         """Whether the state of the session permits the next answer to be streamed."""
         return (
             self._policy.framing is not None
             and self._stream is None
-            and (self._all_arrived or not self._policy.resumes)
+            and (not self._policy.resumes or self._room_bytes >= _LEAST_ROOM_BYTES)
             and self._is_playing()
         )
 
@@ -173,11 +193,11 @@ class StreamingDownstream(Downstream):
         self.filled_answers += 1
         self.filled_pieces += 1
         self._empty_before = self.empty_answers
-        first = self._spend()
+        first = self._spend(STREAMED if self._policy.resumes else INTERVALS[0])
         stream.size_bytes = len(first) - 1
         if self._policy.resumes:
             stream.kept = [first]
-            stream.room = streamed_answer_bytes(self._limits) - len(first)
+            stream.room = self._room_bytes - len(first)
         length = None
         if self._policy.framing is Framing.DECLARED:
             length = max(len(first), 1 + self._declared_bytes(totals, stream))
@@ -278,11 +298,11 @@ class StreamingDownstream(Downstream):
             # Nothing is due until the connection drains or is lost, which are reported.
             self.deadline = now + self._silent_s
         else:
-            self.deadline = min(stream.said_at + PAUSE_S, stream.ends_at)
+            self.deadline = min(stream.said_at + self._pause_s, stream.ends_at)
 
     def _expire_stream(self, stream: StreamedAnswer, now: float) -> None:
         """The session's deadline has passed while an answer is streamed."""
-        is_over = now >= stream.ends_at or now >= stream.said_at + PAUSE_S
+        is_over = now >= stream.ends_at or now >= stream.said_at + self._pause_s
         if stream.left < 0 and not stream.full and is_over:
             self._finish(stream, now)
         else:

@@ -1,14 +1,23 @@
 """The field by which a client and a gateway agree on more than RTMPT requires.
 
     open request   ``RTMPT-Options: resume``
-    its answer     ``RTMPT-Options: resume=10, direct``
+    its answer     ``RTMPT-Options: resume=32, hold=250, direct``
 
 ``resume``: the client repeats a command by its number if a connection is lost before its answer is
 complete, and skips what it has received of the answer. It takes answers of several commands from several
 connections, and puts them in order. The gateway holds the answer to a send like that to an idle, until data
 or another command arrives. It keeps the answers to as many commands as the number says: no more may be
-unanswered. They fit into ``limits.replay_bytes``: an answer is small, unless its command is an idle with
-the body ``01``, which says that all earlier answers have arrived.
+unanswered.
+
+The answers that the client may not have yet fit into half of ``limits.down_buffer_bytes``: each has at
+most half of what the others leave. The one byte of an idle says which answers have arrived
+(``idle_body``), so a client that receives much sends idles before the last answer is complete. An answer
+whose length is not known at its beginning has the interval byte ``STREAMED``, so that the client can
+notice that something between keeps it until its end. The client then asks for answers whose length is
+known.
+
+``hold``: the longest time that an answer is held, in milliseconds. A connection without any byte for longer
+is suspected to be dead.
 
 ``direct``: the open request shows no sign of a proxy, so commands can be pipelined behind a held one.
 
@@ -28,14 +37,21 @@ from gateway.protocols.limits import Limits
 FIELD: Final = b"rtmpt-options"
 REQUEST: Final = b"RTMPT-Options: resume\r\n"
 _RESUME: Final = b"resume"
+_HOLD: Final = b"hold"
 _DIRECT: Final = b"direct"
-_WINDOW: Final = re.compile(rb"resume=([0-9]{1,3})")
-# The body of an idle that says that all earlier answers have arrived.
-ALL_ARRIVED: Final = b"\x01"
-# The most of an answer while earlier ones may have to be repeated.
-SMALL_BYTES: Final = 4096
-# As many commands in flight carry 10 Mbit/s over a round trip of 0.2 s, in sends of 8 kB.
-_MOST_COMMANDS: Final = 32
+_NUMBER: Final = re.compile(rb"(resume|hold)=([0-9]{1,6})")
+# The interval byte of a streamed answer. Others are odd (PROTOCOL.md, Interval byte).
+STREAMED: Final = b"\x02"
+# A publisher of 4 Mbit/s writes 200 records a second. As many commands carry those of 0.6 s, the time in
+# which a segment that was lost twice is repaired. Less important than the bytes in flight, which the
+# client limits.
+_MOST_COMMANDS: Final = 128
+# Behind a proxy, as many connections of a client have one command each. Browsers open six to a server.
+MOST_LANES: Final = 8
+# The bit of an idle's body that asks for answers whose length is known, from now on.
+_WHOLE: Final = 0x80
+# The least that is kept of an answer, whatever the others take: one that carries nothing delays its data.
+LEAST_ANSWER_BYTES: Final = 256
 
 
 @frozen
@@ -44,6 +60,17 @@ class Options:
 
     commands: int = 0
     direct: bool = False
+    hold_s: float = 0.0
+
+
+@frozen
+class Idle:
+    """What the body of an idle says. ``open``: how many of the commands directly before it may not have
+    been answered completely; None if it says nothing. ``whole``: the client wants no streamed answers.
+    """
+
+    open: int | None = None
+    whole: bool = False
 
 
 def asks_to_resume(items: Items) -> bool:
@@ -53,29 +80,46 @@ def asks_to_resume(items: Items) -> bool:
 
 def most_commands(limits: Limits) -> int:
     """How many commands a gateway with these limits agrees to; 0 if it keeps too little."""
-    commands = min(
-        *(limits.replay_answers, limits.window_commands, limits.pipelined_requests),
-        _MOST_COMMANDS,
-    )
-    room_bytes = limits.replay_bytes - limits.answer_bytes
-    return commands if commands > 1 and room_bytes >= commands * SMALL_BYTES else 0
+    if min(limits.window_commands, limits.pipelined_requests) < MOST_LANES:
+        return 0
+    return min(_MOST_COMMANDS, limits.down_buffer_bytes // (8 * LEAST_ANSWER_BYTES))
 
 
-def streamed_answer_bytes(limits: Limits) -> int:
-    """The most of a streamed answer, for gateways that agree: the small ones behind it are kept too."""
-    return limits.replay_bytes - most_commands(limits) * SMALL_BYTES
+def next_answer_bytes(most_bytes: int, commands: int, kept_bytes: int) -> int:
+    """The most of an answer, if ``kept_bytes`` of the others may have to be repeated too, and all together
+    may have ``most_bytes``.
+    """
+    left_bytes = most_bytes - commands * LEAST_ANSWER_BYTES - kept_bytes
+    return max(LEAST_ANSWER_BYTES, left_bytes // 2)
 
 
-def answer_field(limits: Limits, direct: bool) -> bytes:
+def idle_body(open_: int, whole: bool) -> bytes:
+    """The body of an idle that is sent while ``open_`` commands before it are not answered completely."""
+    count = open_ + 1 if open_ + 1 < _WHOLE else 0
+    return bytes((count | (_WHOLE if whole else 0),))
+
+
+def read_idle(body: bytes) -> Idle:
+    """The meaning of an idle's body."""
+    said = body[0] if body else 0
+    count = said & ~_WHOLE
+    return Idle(count - 1 if count else None, bool(said & _WHOLE))
+
+
+def answer_field(limits: Limits, hold_s: float, direct: bool) -> bytes:
     """The field of the answer to an open request that asks to resume; empty if the gateway cannot agree."""
     commands = most_commands(limits)
     if not commands:
         return b""
-    return b"RTMPT-Options: resume=%d%b\r\n" % (commands, b", direct" if direct else b"")
+    words = commands, hold_s * 1000, b", direct" if direct else b""
+    return b"RTMPT-Options: resume=%d, hold=%d%b\r\n" % words
 
 
 def agreed(items: Items) -> Options:
     """What the answer to an open request agrees to."""
     listed = tokens(items, FIELD)
-    numbers = [int(match[1]) for match in map(_WINDOW.fullmatch, listed) if match]
-    return Options(min(*numbers, _MOST_COMMANDS), _DIRECT in listed) if numbers else Options()
+    numbers = {match[1]: int(match[2]) for match in map(_NUMBER.fullmatch, listed) if match}
+    commands = min(numbers.get(_RESUME, 0), _MOST_COMMANDS)
+    if not commands:
+        return Options()
+    return Options(commands, _DIRECT in listed, numbers.get(_HOLD, 0) / 1000)

@@ -12,7 +12,8 @@ that fails. The failures alone do not take it down, because clients can cause th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from random import uniform
 from time import time
 from typing import Any, Final, final
@@ -22,9 +23,11 @@ from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
 from gateway.configuration.sections import Config, Upstream
-from gateway.errors import GatewayError
+from gateway.errors import ConfigurationError, GatewayError, UpstreamUnavailable
 from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
 from gateway.upstreams.dial import Server
+from gateway.upstreams.dns import DNS, NoAnswer
+from gateway.upstreams.names import Names, Resolved, look_up_due
 from gateway.upstreams.probe import Kind, probe
 from gateway.upstreams.tls_client import ClientTLS
 from gateway.workers.upstream_tls import client_tls
@@ -32,8 +35,6 @@ from gateway.workers.upstream_tls import client_tls
 _log = Logger()
 
 LOOK_S: Final = 1.0
-# Names are resolved again after this time.
-_LOOK_UP_S: Final = 60.0
 # The part of the interval by which checks are moved, so that those of several gateways do not coincide.
 _JITTER: Final = 0.1
 
@@ -50,10 +51,17 @@ class _Checked:
     """
 
     def __init__(
-        self, address: ServerAddress, upstream: Upstream, kind: Kind, tls: ClientTLS | None
+        self,
+        address: ServerAddress,
+        upstream: Upstream,
+        kind: Kind,
+        tls: ClientTLS | None,
+        tls_host: str = "",
     ) -> None:
-        source_address = upstream.source_address or ""
-        self.server = Server(address, "upstream", upstream.proxy_protocol, tls, source_address)
+        self.server = Server(
+            *(address, "upstream", upstream.proxy_protocol, tls),
+            *(upstream.source_address or "", tls_host),
+        )
         self.kind = kind
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
@@ -67,10 +75,16 @@ class _Checked:
         # Failures that workers have reported since the last check.
         self.suspicions = 0
         self.due_at = 0.0
-        self.looked_up_at: float | None = None
         self.is_running = False
         # Checks in a row with the other result.
         self._against = 0
+
+    def follow(self, known: _Checked | None) -> None:
+        """Continue the checks of the same server, if there were any."""
+        if known is not None:
+            self.is_up, self.is_known = known.is_up, known.is_known
+            self.durations = known.durations
+            self.needs_handshake = known.needs_handshake and self.is_automatic
 
     @property
     def is_suspected(self) -> bool:
@@ -101,6 +115,39 @@ class _Checked:
 
 
 @final
+class _CheckedService(Resolved):
+    """``checks``: makes those of a server. ``before``: servers that had checks when it was configured.
+
+    ``found``: the servers that are in the records; ``names``: of those that are checked for it.
+    """
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        checks: Callable[..., _Checked],
+        before: Mapping[str, _Checked],
+    ) -> None:
+        super().__init__("upstream", str(address))
+        self.address = address
+        self.checks = checks
+        self.before = before
+        self.found: tuple[ServerAddress, ...] = ()
+        self.names: list[str] = []
+
+    async def resolve(self, names: Names) -> float:
+        try:
+            service = await names.service(self.address.host)
+        except NoAnswer as error:
+            raise ConfigurationError(
+                f"health checks of {self.role} {self.name}: no SRV records: {error}"
+            ) from None
+        self.found = tuple(
+            ServerAddress(each.host, each.port, self.address.scheme) for each in service.targets
+        )
+        return service.valid_s
+
+
+@final
 class HealthChecks:
     """``tell`` receives the state of each server by its name: whether it is up."""
 
@@ -109,46 +156,75 @@ class HealthChecks:
         reactor: Any,
         tell: Callable[[dict[str, bool]], object],
         run_probe: Probe = probe,
+        names: Names | None = None,
     ) -> None:
+        self._names = names or Names(reactor, DNS(reactor))
         self._reactor = reactor
         self._tell = tell
         self._probe = run_probe
         self._timeout_s = 0.0
         self._checked: dict[str, _Checked] = {}
+        self._services: list[_CheckedService] = []
 
     def watch(self, configuration: Config) -> None:
         """Check the servers of this configuration, whose files have been read before, from now on. Those
         known already keep their state.
         """
         self._timeout_s = configuration.limits.upstream_connect_s
-        before, self._checked = self._checked, {}
+        before, self._checked, self._services = self._checked, {}, []
         for index, upstream in enumerate(configuration.upstreams):
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
             tls = client_tls(configuration, index, time())
             for server in upstream.servers:
-                checked = _Checked(server.address, upstream, kind, tls)
-                known = before.get(checked.server.name)
-                if known is not None:
-                    checked.is_up, checked.is_known = known.is_up, known.is_known
-                    checked.durations = known.durations
-                    checked.needs_handshake = known.needs_handshake and checked.is_automatic
-                self._checked[checked.server.name] = checked
+                checks = partial(_Checked, upstream=upstream, kind=kind, tls=tls)
+                if server.address.is_service:
+                    self._services.append(_CheckedService(server.address, checks, before))
+                else:
+                    checked = checks(server.address)
+                    checked.follow(before.get(checked.server.name))
+                    self._checked[checked.server.name] = checked
 
     def look(self) -> None:
         """Begin the checks that are due, and tell the states. Must be called every ``LOOK_S``."""
         now = self._reactor.seconds()
+        for service in self._services:
+            if service.is_due(now):
+                self._begin(self._find_servers(service))
         for checked in self._checked.values():
             if checked.is_due(now):
                 checked.due_at = now + checked.every_s * uniform(1 - _JITTER, 1 + _JITTER)
                 checked.is_running = True
-                Deferred.fromCoroutine(self._check(checked)).addErrback(
-                    lambda failure: _log.failure("a health check failed", failure)
-                )
+                self._begin(self._check(checked))
         states = {name: each.is_up for name, each in self._checked.items() if each.is_known}
         if states:
             self._tell(states)
+
+    @staticmethod
+    def _begin(work: Coroutine[Deferred[Any], Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(
+            lambda failure: _log.failure("a health check failed", failure)
+        )
+
+    async def _find_servers(self, service: _CheckedService) -> None:
+        """Check the servers that are in the records now."""
+        await look_up_due([service], self._names)
+        if service not in self._services:
+            return
+        known = {name: self._checked.pop(name) for name in service.names}
+        service.names = []
+        for address in service.found:
+            name = str(address)
+            if name in self._checked:
+                continue
+            checked = known.get(name)
+            if checked is None:
+                checked = service.checks(address, tls_host=service.address.domain)
+                checked.follow(service.before.get(name))
+            self._checked[name] = checked
+            service.names.append(name)
+        service.before = {}
 
     def durations_of(self, name: str) -> dict[str, list[int]]:
         """The durations of a server's checks by outcome, as counts by bucket; {} if it is not checked."""
@@ -176,19 +252,15 @@ class HealthChecks:
         """Check the server; "" if it is well."""
         cause, began = "", self._reactor.seconds()
         try:
-            await self._look_up(checked)
+            await checked.server.look_up_if_due(self._names)
+            if not checked.server.hosts:
+                raise UpstreamUnavailable("its name is unknown")
             await self._probe(self._reactor, checked.server, kind, self._timeout_s)
         except GatewayError as error:
             cause = str(error)
         counts = checked.durations["failed" if cause else "succeeded"]
         SlidingMinute(counts).add(self._reactor.seconds() - began)
         return cause
-
-    async def _look_up(self, checked: _Checked) -> None:
-        now = self._reactor.seconds()
-        if checked.looked_up_at is None or now - checked.looked_up_at >= _LOOK_UP_S:
-            await checked.server.look_up(self._reactor)
-            checked.looked_up_at = now
 
     @staticmethod
     def _say(checked: _Checked, cause: str) -> None:
@@ -208,6 +280,7 @@ def check_of(upstream: Upstream, configuration: Config) -> Kind | None:
         return None
     if upstream.check == "auto":
         # A single server gets all sessions, whether it is up or not.
-        several = sum(len(each.servers) for each in configuration.upstreams) > 1
+        servers = [server for each in configuration.upstreams for server in each.servers]
+        several = len(servers) > 1 or servers[0].address.is_service
         return "tcp" if several else None
     return upstream.check

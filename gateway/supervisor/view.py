@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from gateway.admin.resources.gateway_interface import Selection, merged
 from gateway.admin.resources.queries import SessionQuery
 from gateway.logs import repeated
+from gateway.protocols.rtmp.mirror_states import MirrorState, merged_mirrors
 from gateway.supervisor.generations import Generations
 from gateway.supervisor.health_checks import HealthChecks
 from gateway.supervisor.worker_process import WorkerProcess
@@ -32,6 +33,7 @@ from gateway.workers.channel import CallFailed
 from gateway.workers.plain_values import (
     family_of,
     health_of,
+    mirrors_of,
     plain,
     selection_of,
     summary_of,
@@ -150,6 +152,10 @@ class GatewayView:
             attrs.evolve(server, checks=self._checks.durations_of(server.name))
             for server in merged_health(map(health_of, found))
         ]
+
+    async def mirrors(self) -> list[MirrorState]:
+        found = await self._of_each(lambda worker: worker.channel.call("mirrors"))
+        return merged_mirrors(map(mirrors_of, found))
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
         words = "gets no new sessions" if on else "gets new sessions again"
@@ -276,6 +282,8 @@ def _merged_server(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth
         dials=[sum(pair) for pair in zip(one.dials, other.dials, strict=True)],
         unanswered_s=max(one.unanswered_s, other.unanswered_s),
         heard_s=min(one.heard_s, other.heard_s),
+        failed_look_ups=one.failed_look_ups + other.failed_look_ups,
+        stale=one.stale or other.stale,
     )
 
 

@@ -193,6 +193,13 @@ class Sessions:
         """Seconds since the server is known to have sent data; ``inf`` if it has not."""
         return self._silences.heard_s(server, self._clock())
 
+    def forget_server(self, server: str) -> None:
+        """A server without sessions is no longer used. Its sums end, so that these cannot grow for ever."""
+        self._silences.forget(server)
+        for counts in (self._sums, self.opened):
+            for labels in [labels for labels in counts if labels[-1] == server]:
+                del counts[labels]
+
     def living(self, wanted: SessionFilter = ALL) -> Iterator[Measured]:
         """The matching sessions that are active at the first step. They may end during the iteration."""
         for group in self._groups:

@@ -51,7 +51,8 @@ class Session(Protocol):
 
 class Connect(Protocol):
     """Connects a protocol, of the client at an address, to a server of the named upstreams, or of all if
-    none is named; the key is the application. Returns the server's name. Raises ServiceUnavailable.
+    none is named; the key is the application, and the last one application and stream. Returns the server's
+    name. Raises ServiceUnavailable.
 
     ``is_ready`` is awaited after each connect; the next server is tried if it raises HandshakeFailed.
     """
@@ -63,6 +64,7 @@ class Connect(Protocol):
         upstreams: tuple[str, ...] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
         /,
     ) -> Awaitable[str]: ...
 

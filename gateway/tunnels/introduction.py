@@ -1,15 +1,17 @@
-"""The beginning of a session whose route depends on its connect command.
+"""The beginning of a session whose route depends on its connect command, or on its stream.
 
 An introduction is in the place of the upstream's transport until the server of a tunnel or relay is known:
 
-    reading     the gateway answers the client's handshake, and reads up to the connect
-    connecting  the route is selected; its server is connected, and the gateway makes the handshake there
+    reading     the gateway answers the client's handshake, and reads up to the connect; if the stream must
+                be known, it answers the commands too, up to the publish or play (``stream_reader``)
+    connecting  the route is selected; its server is connected, and the gateway makes the handshake there,
+                and repeats the commands that it has answered (``opening_replay``)
     passing     all that the client has sent after its handshake is written to the server
     over        the tunnel or relay has the server's transport itself, as if there had been no introduction
 
-If no server can be had, the client gets an error for its connect. A stream that is not plain RTMP, nor
-RTMPE that was decrypted before, is passed to a server as it is. The client must send its connect within
-``unused_session_s``, and a server must complete its handshake within ``upstream_connect_s``.
+If no server can be had (``joining``), the client gets an error for the command that it waits for. A stream
+that is not plain RTMP, nor RTMPE that was decrypted before, is passed to a server as it is. The client must
+send its connect within ``unused_session_s``; after that it may be idle, as at a server.
 
 At most ``_HELD_BYTES`` and one write of the client are held. Then it is not read until the server is known.
 """
@@ -26,25 +28,24 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RTMPError, ServiceUnavailable, UpstreamUnavailable
+from gateway.errors import RTMPError, ServiceUnavailable
 from gateway.logs import debugging
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.routes import Route, select
-from gateway.protocols.rtmp.answers import connect_failed
-from gateway.protocols.rtmp.chunk_writer import ChunkWriter
-from gateway.protocols.rtmp.commands import application_of
-from gateway.protocols.rtmp.connect_reader import ConnectReader
+from gateway.protocols.routes import Route, needs_stream
 from gateway.protocols.rtmp.digest import ANSWER_RANDOM_BYTES
-from gateway.protocols.rtmp.digest_handshake import DigestClientHandshake, DigestServerHandshake
-from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ClientHandshake
+from gateway.protocols.rtmp.digest_handshake import DigestServerHandshake
+from gateway.protocols.rtmp.handshake import RANDOM_BYTES
+from gateway.protocols.rtmp.opening import Opening
 from gateway.tunnels.introducing import Means, Session, Target
-from gateway.tunnels.server_connection import ServerAttempts, ServerConnection
-from gateway.tunnels.translating_transport import TranslatingTransport
-from gateway.upstreams.rtmpe_transport import HandshakeFailed
+from gateway.tunnels.joining import Joining
+from gateway.tunnels.server_connection import ServerConnection
+from gateway.tunnels.translating_transport import TranslatingReceiver, TranslatingTransport
 
 _log = Logger()
 
 _HELD_BYTES: Final = 64 * 1024
+# Clients that go on by themselves do so within a round trip, and those that wait are waiting for a picture.
+_QUIET_S: Final = 1.0
 _NO_SERVER: Final = "No media server is available."
 
 
@@ -52,13 +53,13 @@ _NO_SERVER: Final = "No media server is available."
 class Introduction:
     """The stand-in for the upstream's transport of ``target``, the side of ``session``.
 
-    ``deadline``: when ``expire`` must be called. ``left`` is called once, after which there is none.
+    ``left`` is called once, after which there is no deadline.
     """
 
     __slots__ = (
-        *("_candidates", "_closed", "_holds_writes", "_left", "_means", "_paused", "_producer"),
-        *("_attempts", "_reader", "_session", "_take", "_target", "_transport"),
-        *("_way", "_write_ended", "deadline", "high_water_bytes"),
+        *("_closed", "_deadline", "_has_connected", "_holds_writes", "_joining", "_left"),
+        *("_means", "_opening", "_paused", "_producer", "_receiver", "_session", "_take"),
+        *("_target", "_transport", "_way", "_write_ended", "high_water_bytes"),
     )
 
     def __init__(
@@ -72,34 +73,44 @@ class Introduction:
         self._means = means
         self._target = target
         self._session = session
-        self._candidates = candidates
         self._left = left
-        self._reader = ConnectReader(
+        self._opening = Opening(
             DigestServerHandshake(
-                *(self._time_ms(), means.random_bytes(RANDOM_BYTES)),
+                *(int(means.clock() * 1000), means.random_bytes(RANDOM_BYTES)),
                 means.random_bytes(ANSWER_RANDOM_BYTES),
-            )
+            ),
+            partial(needs_stream, candidates),
         )
+        self._has_connected = False
+        self._joining = Joining(means, self._opening, candidates)
         # What happens to the client's bytes, by state.
         self._take: Callable[[bytes], None] = self._read
-        self._attempts = ServerAttempts(self._server_handshake)
         # The server's transport, and how the client's bytes reach it, while they are passed on here.
         self._transport: Any = None
         self._way: Any = None
+        self._receiver: Any = target
         self._producer: Target | None = None
         self._paused = self._closed = self._write_ended = self._holds_writes = False
         self.high_water_bytes = _HELD_BYTES
-        self.deadline = means.clock() + means.limits.unused_session_s
+        self._deadline = means.clock() + means.limits.unused_session_s
 
     # The router calls
 
+    @property
+    def deadline(self) -> float:
+        """When ``expire`` must be called."""
+        return min(self._deadline, self._joining.deadline)
+
     def expire(self) -> None:
         """``deadline`` has passed."""
-        self.deadline = inf
-        if self._attempts.current is not None:
-            self._attempts.current.fail("the server has not completed its handshake in time")
-        else:
+        if self._joining.deadline <= self._deadline:
+            self._joining.expire()
+            return
+        self._deadline = inf
+        if self._opening.connect is None:
             self._abandon("no connect in time")
+        elif answer := self._opening.nudge():
+            self._target.dataReceived(answer)
 
     # The target calls, as its transport
 
@@ -126,7 +137,7 @@ class Introduction:
             self._transport.hold_writes(on)
 
     def stopReading(self) -> None:
-        # Without a server, the target gets no more than a handshake.
+        # Without a server, the target gets no more than a handshake and answers to a limited input.
         if self._transport is not None:
             self._transport.stopReading()
 
@@ -138,9 +149,9 @@ class Introduction:
     resumeProducing = startReading
 
     def loseWriteConnection(self) -> None:
-        """Nothing follows what was written. Without a connect there is no server to tell."""
+        """Nothing follows what was written. If it selects no server, there is none to tell."""
         self._write_ended = True
-        if self._reader.connect is None and not self._reader.opaque:
+        if not self._opening.is_complete:
             self._close(ConnectionDone())
 
     def loseConnection(self) -> None:
@@ -160,23 +171,27 @@ class Introduction:
     # The states
 
     def _read(self, data: bytes) -> None:
-        reader = self._reader
+        opening = self._opening
         try:
-            answer = reader.receive(data, self._means.clock())
+            answer = opening.receive(data, self._means.clock())
         except RTMPError as error:
             self._take = self._discard
             self._means.later(partial(self._abandon, str(error)))
             return
+        if opening.is_complete:
+            self._deadline = inf
+            self._take = self._hold
+        elif opening.connect is not None and not self._has_connected:
+            self._has_connected = True
+            self._deadline = self._means.clock() + _QUIET_S
         if answer:
             self._target.dataReceived(answer)
-        if reader.opaque or reader.connect is not None:
-            self.deadline = inf
-            self._take = self._hold
+        if opening.is_complete:
             self._hold(b"")
             Deferred.fromCoroutine(self._join()).addErrback(self._fail)
 
     def _hold(self, data: bytes) -> None:
-        self._reader.hold(data)
+        self._opening.hold(data)
         if self._held_bytes > _HELD_BYTES:
             self._pause()
 
@@ -189,87 +204,67 @@ class Introduction:
     # The way to a server
 
     async def _join(self) -> None:
-        connect, means = self._reader.connect, self._means
-        application = None if connect is None else application_of(connect.text("app"))
-        route = select(self._candidates, application)
-        began = means.clock()
-        upstreams = route.upstreams if route else ()
+        began = self._means.clock()
         try:
-            name = await means.connect(
-                *(self._attempts, self._session.address, upstreams, application or ""),
-                self._await_handshake,
-            )
+            name = await self._joining.connect(self._session.address)
         except ServiceUnavailable as error:
             self._refuse(error)
             return
-        if self._attempts.current is not None:
-            self._begin(self._attempts.current, name, route, means.clock() - began)
+        if self._joining.server is not None:
+            self._begin(self._joining.server, name, self._means.clock() - began)
 
-    async def _await_handshake(self) -> None:
-        """Wait for the handshake of the server that has accepted. Raises HandshakeFailed."""
-        server = self._attempts.current
-        if server is None or self._closed:
-            if server is not None:
-                server.abort()
-            raise UpstreamUnavailable("the session has ended")
-        self.deadline = self._means.clock() + self._means.limits.upstream_connect_s
-        cause = await server.ready
-        self.deadline = inf
-        if self._closed:
-            raise UpstreamUnavailable("the session has ended")
-        if cause:
-            raise HandshakeFailed(cause)
-
-    def _begin(
-        self, server: ServerConnection, name: str, route: Route | None, seconds: float
-    ) -> None:
+    def _begin(self, server: ServerConnection, name: str, seconds: float) -> None:
         """The server is ready: pass to it what is held, and what it has sent to the session."""
         self._left(self)
         self._session.server = name
         if not self._has_ended:
             # Observers may hold back what is written from now on.
             self._means.telemetry.session_placed(self._session, seconds)
+        if self._joining.refusal is not None:
+            self._target.dataReceived(self._opening.refusal(self._joining.refusal))
+            self._close(ConnectionDone())
+            return
+        try:
+            passage = self._joining.passage()
+        except RTMPError as error:
+            self._abandon(str(error))
+            return
         self._transport = self._way = server.transport
         self._take = self._pass
-        server.begin(self._target, self._finish)
+        if passage.down is not None:
+            self._receiver = TranslatingReceiver(
+                *(self._target, passage.down, self._transport, self._means.clock),
+                self._end_translation,
+            )
+        server.begin(self._receiver, self._finish)
         if self._holds_writes:
             self._transport.hold_writes(True)
-        self._write_held(name, route)
+        self._transport.write(passage.held)
+        if passage.up is not None:
+            self._way = TranslatingTransport(self._transport, passage.up, self._means.clock)
         if server.is_full:
             self._pause()
         else:
             self._finish()
+        if passage.rest:
+            self._target.dataReceived(passage.rest)
         server.deliver()
-
-    def _write_held(self, name: str, route: Route | None) -> None:
-        reader = self._reader
-        if reader.connect is None or route is None or not route.rewriting:
-            self._way.write(bytes(reader.received))
-            return
-        rewriting = reader.rewriting(route.rewritten(reader.connect.template_values(name)))
-        self._way = TranslatingTransport(self._transport, rewriting, self._means.clock)
-        self._way.write(reader.behind_connect)
 
     def _finish(self) -> None:
         """The server's transport has taken what was held: it is the target's from now on."""
         self._transport.unregisterProducer()
-        self._transport.protocol = self._target
+        self._transport.protocol = self._receiver
         self._target.makeConnection(self._way)
         if self._write_ended:
             self._transport.loseWriteConnection()
         if self._paused:
             self._target.resumeProducing()
 
-    def _server_handshake(self) -> ClientHandshake | DigestClientHandshake | None:
-        random_bytes, player = self._means.random_bytes, self._reader.player
-        if self._reader.opaque:
-            return None
-        if player is None:
-            return ClientHandshake(self._time_ms(), random_bytes(RANDOM_BYTES))
-        return DigestClientHandshake(
-            *(player, self._time_ms()),
-            *(random_bytes(RANDOM_BYTES), random_bytes(ANSWER_RANDOM_BYTES)),
-        )
+    def _end_translation(self) -> None:
+        """All further bytes of the server are the target's as they are."""
+        self._receiver = self._target
+        if self._joining.server is not None:
+            self._joining.server.pass_to(self._target)
 
     # Ends
 
@@ -280,10 +275,9 @@ class Introduction:
         if not self._has_ended:
             session = self._session
             self._means.telemetry.open_refused(error, session.address, session.ingress)
-        connect = self._reader.connect
-        if connect is not None:
-            message = connect_failed(connect.transaction, _NO_SERVER)
-            self._target.dataReceived(ChunkWriter().write(message))
+        answer = self._opening.refusal(_NO_SERVER)
+        if answer:
+            self._target.dataReceived(answer)
         self._close(error)
 
     def _abandon(self, cause: str) -> None:
@@ -306,8 +300,7 @@ class Introduction:
         self._closed = True
         self._take = self._discard
         self._left(self)
-        if self._attempts.current is not None:
-            self._attempts.current.abort()
+        self._joining.cancel()
         self._means.later(partial(self._target.connectionLost, Failure(error)))
 
     # Parts
@@ -319,12 +312,9 @@ class Introduction:
 
     @property
     def _held_bytes(self) -> int:
-        return len(self._reader.received)
+        return len(self._opening.received)
 
     def _pause(self) -> None:
         if not self._paused and self._producer is not None:
             self._paused = True
             self._producer.pauseProducing()
-
-    def _time_ms(self) -> int:
-        return int(self._means.clock() * 1000)

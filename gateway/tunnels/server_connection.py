@@ -1,4 +1,5 @@
-"""A connection to a server until the session takes it over: the gateway makes the handshake.
+"""A connection to a server until the session takes it over: the gateway makes the handshake, and can replay
+the client's opening.
 
 Twisted's protocol of the connection until then, and the producer of what is written. Data that the server
 sends behind its handshake is passed on from the moment that the session has its server.
@@ -7,6 +8,7 @@ sends behind its handshake is passed on from the moment that the session has its
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, final
 
 from twisted.internet.defer import Deferred
@@ -27,6 +29,17 @@ class ClientHandshake(Protocol):
     def receive(self, data: bytes) -> bytes: ...
 
 
+class Replay(Protocol):
+    """What the gateway tells a server before the session takes over (``protocols/rtmp/opening_replay``)."""
+
+    @property
+    def done(self) -> bool: ...
+
+    def begin(self, now: float) -> bytes: ...
+
+    def receive(self, data: bytes, now: float) -> bytes: ...
+
+
 class Receiver(Protocol):
     """The session's side, as Twisted calls it."""
 
@@ -39,19 +52,21 @@ class Receiver(Protocol):
 @implementer(IProtocol, IPushProducer)
 class ServerConnection:
     """``handshake`` is None if the client makes it. ``ready`` fires once, with an empty text when the
-    handshake is done, or with the cause why it cannot be done.
+    handshake is done, or with the cause why it cannot be done; after ``replay``, it is that of the replay.
 
     ``is_full``: whether the transport's write buffer is full, after ``begin``.
     """
 
     __slots__ = (
-        *("_drained", "_handshake", "_lost", "_receiver", "_rest"),
+        *("_clock", "_drained", "_handshake", "_lost", "_receiver", "_replay", "_rest"),
         *("is_full", "ready", "transport"),
     )
 
     def __init__(self, handshake: ClientHandshake | None) -> None:
         self._handshake = handshake
         self._receiver: Receiver | None = None
+        self._replay: Replay | None = None
+        self._clock: Callable[[], float] = float
         self._drained: Callable[[], None] = _ignore
         # What the server has sent before ``begin``, and the loss of its connection.
         self._rest = b""
@@ -77,6 +92,8 @@ class ServerConnection:
             self._receiver.dataReceived(data)
         elif self.ready.called or self._handshake is None:
             self._rest += data
+        elif self._replay is not None:
+            self._say(partial(self._replay.receive, data))
         else:
             self._shake_hands(self._handshake, data)
 
@@ -85,7 +102,7 @@ class ServerConnection:
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
         else:
-            self.fail("the server has closed the connection in the handshake")
+            self.fail(f"the server has closed the connection {self._stage}")
 
     def pauseProducing(self) -> None:
         self.is_full = True
@@ -99,6 +116,17 @@ class ServerConnection:
 
     # The session's side calls
 
+    def replay(self, replay: Replay, clock: Callable[[], float]) -> None:
+        """Say to the server what the client has said. The handshake must be done."""
+        self._replay, self._clock = replay, clock
+        self.ready = Deferred()
+        self._say(replay.begin)
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.dataReceived(rest)
+        if self._lost is not None:
+            self.connectionLost(self._lost)
+
     def begin(self, receiver: Receiver, drained: Callable[[], None]) -> None:
         """Pass what the server sends to ``receiver`` from now on. The handshake must be done.
 
@@ -106,6 +134,10 @@ class ServerConnection:
         """
         self._receiver, self._drained = receiver, drained
         self.transport.registerProducer(self, True)
+
+    def pass_to(self, receiver: Receiver) -> None:
+        """Pass what the server sends to another receiver, which becomes the transport's protocol."""
+        self._receiver = self.transport.protocol = receiver
 
     def deliver(self) -> None:
         """Pass to the receiver what the server sent before ``begin``, and the loss of its connection."""
@@ -127,6 +159,22 @@ class ServerConnection:
         """Abort the connection."""
         if self.transport is not None:
             self.transport.abortConnection()
+
+    @property
+    def _stage(self) -> str:
+        return "in the handshake" if self._replay is None else "instead of answering the connect"
+
+    def _say(self, next_part: Callable[[float], bytes]) -> None:
+        """Send the next part of the replay."""
+        try:
+            part = next_part(self._clock())
+        except RTMPError as error:
+            self.fail(f"the client's opening cannot be repeated to the server: {error}")
+            return
+        if part:
+            self.transport.write(part)
+        if self._replay is not None and self._replay.done:
+            self.ready.callback("")
 
     def _shake_hands(self, handshake: ClientHandshake, data: bytes) -> None:
         try:

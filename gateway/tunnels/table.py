@@ -110,7 +110,7 @@ class SessionTable:
         terminate: Terminate = unterminated,
     ) -> None:
         self._limits = limits
-        self._hold_s = hold_s
+        self.hold_s = hold_s
         self._streamed_answers = streamed_answers
         self._answer_s = answer_s
         self._admission = admission
@@ -153,7 +153,7 @@ class SessionTable:
         policy = policy_for(client, fields, self._streamed_answers, self._answer_s, self._limits)
         now = self._clock()
         tunnel.session = Session(
-            self._limits, tunnel, self._hold_s, now, client.tries_again, figures, policy
+            self._limits, tunnel, self.hold_s, now, client.tries_again, figures, policy
         )
         opening = Opening(tunnel, reply, self._clock)
         Deferred.fromCoroutine(self._open(opening)).addErrback(

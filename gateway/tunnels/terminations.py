@@ -20,22 +20,22 @@ def unterminated(server: str) -> None:
 
 @final
 class Terminations:
-    """``servers``: the names of those that get plain RTMP, or RTMPE of the gateway's. ``clock`` returns
-    seconds; ``random`` returns a number of random bytes.
+    """``servers``: the names of those that get plain RTMP, or RTMPE of the gateway's; they may change.
+    ``clock`` returns seconds; ``random`` returns a number of random bytes.
     """
 
     def __init__(
         self,
-        servers: frozenset[str],
+        servers: set[str],
         clock: Callable[[], float],
         random: Callable[[int], bytes],
     ) -> None:
-        self._servers = servers
+        self.servers = servers
         self._clock = clock
         self._random = random
 
     def create(self, server: str) -> RTMPETermination | None:
         """As ``Terminate``."""
-        if server not in self._servers:
+        if server not in self.servers:
             return None
         return RTMPETermination(int(self._clock() * 1000), self._random(RANDOM_BYTES))

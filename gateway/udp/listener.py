@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from gateway.addresses import TcpAddress
 from gateway.descriptors import CAUSES, descriptors
-from gateway.errors import ConfigurationError, OpeningFailed, RequestRefused, ResourcesExhausted
+from gateway.errors import OpeningFailed, RequestRefused, ResourcesExhausted
 from gateway.logs import debugging, repeated
 from gateway.protocols.ingress import UDP, UDP_SCHEME, Ingress
 from gateway.protocols.proxy_header import datagram_header
@@ -112,13 +112,6 @@ class UdpListener:
         return {reason.value: count for reason, count in self.table.drops.items()}
 
     # Life cycle, called by the worker
-
-    async def look_up_again(self) -> None:
-        """Resolve the server's name for new sessions. If it cannot be resolved, it keeps its addresses."""
-        try:
-            await self.server.look_up(self._reactor)
-        except ConfigurationError as error:
-            repeated.warn(_log, f"udp name {self._settings.name}", "{error}", error=str(error))
 
     def adopt(self, descriptor: int) -> TcpAddress:
         """Take over the descriptor of a listening socket of the supervisor. Returns its address."""

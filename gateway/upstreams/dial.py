@@ -1,7 +1,7 @@
-"""Servers: the resolution of their names, and connects to them.
+"""Servers: their addresses, and connects to them.
 
-Names are resolved at startup and every minute, in the reactor's threads, and never while a client waits, so
-that a slow resolver does not delay sessions.
+Names are resolved at startup and when their time is up (``names``), and never while a client waits, so that
+a slow resolver does not delay sessions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from errno import EADDRNOTAVAIL
 from itertools import zip_longest
+from math import inf
 from typing import Any, Final, final
 
 from twisted.internet.error import ConnectBindError, ConnectError
@@ -25,7 +26,7 @@ from gateway.protocols.rtmp.initiation import RANDOM_BYTES, RTMPEInitiation
 from gateway.protocols.tunnel_client.requests import AGENT, Requests
 from gateway.upstreams.attempt import VANISHED_S, Attempt, Settings
 from gateway.upstreams.http_proxy import HTTPProxy, Passage
-from gateway.upstreams.name_lookup import addresses_of
+from gateway.upstreams.names import Names, Resolved
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.rtmpe_transport import RTMPETransport
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
@@ -33,18 +34,21 @@ from gateway.upstreams.tunnel_transport import TunnelTransport
 
 # Of the gateway itself, for servers that expect to be told of a client.
 _OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
+# Shorter: more clients wait for an address that leads nowhere.
+_BEATEN_S: Final = 60.0
 
 _log = Logger()
 
 
 @final
-class Server:
+class Server(Resolved):
     """A server and the addresses of its name at the last resolution.
 
     ``role``: the name of its table in the configuration. ``proxy_protocol``: the header that it expects,
     "off", "v1" or "v2". ``tls``: for servers that are reached by TLS. ``source_address``: from which they
-    are connected to, empty if the system chooses it. ``proxy``: through which it is reached, if there is
-    one. ``first_hop``: what is connected to, the proxy or the server; the addresses are those of its name.
+    are connected to, empty if the system chooses it. ``tls_host``: for which its certificate must be valid;
+    empty for its own host. ``proxy``: through which it is reached, if there is one. ``first_hop``: what is
+    connected to, the proxy or the server; the addresses are those of its name.
     """
 
     def __init__(
@@ -54,10 +58,11 @@ class Server:
         proxy_protocol: str = "off",
         tls: ClientTLS | None = None,
         source_address: str = "",
+        tls_host: str = "",
         proxy: HTTPProxy | None = None,
     ) -> None:
+        super().__init__(role, str(address))
         self.address = address
-        self.name = str(address)
         self.passage: Passage | None = None
         self.first_hop = address
         if proxy is not None:
@@ -65,23 +70,23 @@ class Server:
                 proxy, address.authority, forwards=address.is_tunnel and not address.is_tls
             )
             self.first_hop = proxy.address
-        self.role = role
         self.proxy_protocol = proxy_protocol
-        self.tls = ServerTLS(tls, address.host, self.name) if tls and address.is_tls else None
+        self.tls: ServerTLS | None = None
+        if tls is not None and address.is_tls:
+            self.tls = ServerTLS(tls, tls_host or address.host, self.name)
         self.source_address = source_address
         self._hosts: list[str] = []
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
         self._beaten: set[str] = set()
+        # When all addresses were last taken for good.
+        self._trusted_at = -inf
         self._turn = 0
 
-    async def look_up(self, reactor: Any) -> None:
-        """Resolve the server's name. Raises ConfigurationError if it has no addresses.
-
-        Known addresses then stay in use, because the resolver may fail temporarily.
-        """
+    async def resolve(self, names: Names) -> float:
         name = self.first_hop.host
-        hosts = await addresses_of(reactor, name)
+        found = await names.addresses(name)
+        hosts = list(found.hosts)
         if not hosts:
             raise ConfigurationError(
                 f"{self.role} {self.name}: the name {name!r} is unknown; "
@@ -94,13 +99,26 @@ class Server:
                 f"{self.role} {self.name}: the name {name!r} has no address of the family of"
                 f" source_address, {self.source_address}; name another source address, or remove it"
             )
+        if self._hosts and set(self._hosts) != set(hosts):
+            _log.info(
+                "{role} {server}: new sessions use its new addresses: {hosts}",
+                role=self.role,
+                server=self.name,
+                hosts=", ".join(hosts),
+            )
+        beaten, now = self._beaten, names.seconds()
         self.use(hosts)
+        if now - self._trusted_at < _BEATEN_S:
+            self._beaten = beaten
+        else:
+            self._trusted_at = now
+        return found.valid_s
 
     def use(self, hosts: list[str]) -> None:
-        """Use these addresses from now on, as of a new resolution."""
+        """Use these addresses from now on, in their turn, whether they were beaten or not."""
         self._hosts = hosts
         self._reached.intersection_update(hosts)
-        self._beaten.clear()
+        self._beaten = set()
 
     @property
     def port(self) -> int:
@@ -145,7 +163,7 @@ class Server:
 
     def note_beaten(self, hosts: Iterable[str]) -> None:
         """Connects to these addresses have failed, or others were faster: try them last from now on, until
-        the name is resolved again.
+        the name is resolved again after ``_BEATEN_S``.
         """
         self._beaten.update(hosts)
 

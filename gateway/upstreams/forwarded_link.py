@@ -52,6 +52,10 @@ class ForwardedLink:
         return self._link.unsent
 
     @property
+    def unacknowledged(self) -> int:
+        return self._link.unacknowledged
+
+    @property
     def handle(self) -> Any:
         return self._link.handle
 

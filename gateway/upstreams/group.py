@@ -16,40 +16,56 @@ from typing import Final, Literal, final
 
 from gateway.upstreams import hashing
 from gateway.upstreams.member import Member
+from gateway.upstreams.services import Service
 from gateway.upstreams.waiting import WaitingLine
 
 # As ``[[upstream]] choose`` has them.
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
+# As ``[[upstream]] hash_by`` has them: the application, or application and stream.
+HashBy = Literal["application", "stream"]
 
 
 @final
 class Group:
-    """``name``: by which a session can be kept to this group; "" for none. ``balance_factor``: of the hash;
-    0.0 for no bound. ``line``: of the sessions that wait for a place; None to refuse them.
-    ``is_named_only``: whether it gets only sessions that are kept to it by its name.
+    """``sources``: servers, and services, whose servers are members while they are in the records; when
+    these change, ``update`` must be called. ``name``: by which a session can be kept to this group; "" for
+    none. ``balance_factor``: of the hash; 0.0 for no bound. ``line``: of the sessions that wait for a
+    place; None to refuse them. ``is_named_only``: whether it gets only sessions that are kept to it by its
+    name. ``hash_by``: which key of a session it is given.
     """
 
     def __init__(
         self,
-        members: Sequence[Member],
+        sources: Sequence[Member | Service],
         choose: Choice = "first",
         name: str = "",
         balance_factor: float = 0.0,
         line: WaitingLine | None = None,
         is_named_only: bool = False,
+        hash_by: HashBy = "application",
     ) -> None:
         self.name = name
-        self.members = members
+        self.hash_by = hash_by
+        self.sources = sources
         self.line = line
         self.is_named_only = is_named_only
-        # Backups get sessions only while all others are down or drained.
-        self.tiers = [
-            [member for member in members if member.is_backup is is_backup]
-            for is_backup in (False, True)
-        ]
         self._balance_factor = balance_factor
         self._choose = _CHOICES[choose]
         self._is_fixed = choose == "hash" and not balance_factor
+        self.update()
+
+    def update(self) -> None:
+        """The servers of a service have changed. A server that several sources have is the first one's."""
+        found: dict[str, Member] = {}
+        for source in self.sources:
+            for member in source.members if isinstance(source, Service) else (source,):
+                found.setdefault(member.name, member)
+        self.members: Sequence[Member] = [*found.values()]
+        # Those of a tier get sessions only while all of the tiers before are down or drained.
+        tiers: dict[tuple[bool, int], list[Member]] = {}
+        for member in self.members:
+            tiers.setdefault((member.is_backup, member.priority), []).append(member)
+        self.tiers = [tiers[place] for place in sorted(tiers)]
 
     def with_place(self, members: Sequence[Member], key: str) -> list[Member]:
         """Those of these members that may get a session with this key now."""

@@ -12,6 +12,7 @@ from math import inf
 from typing import Final, Protocol, final
 
 from gateway.upstreams.dial import Server
+from gateway.upstreams.names import Resolved
 
 # Longer: a restarted server is not used for longer. Shorter: more clients wait for a dead server's timeout.
 AVOIDED_S: Final = 10.0
@@ -66,6 +67,10 @@ class Member:
         self.name = server.name
         self.weight = weight
         self.is_backup = is_backup
+        # Of those that are no backups, or of the backups: those with the lowest are used first.
+        self.priority = 0
+        # The SRV records that it is from; None if it is configured.
+        self.service: Resolved | None = None
         self.is_down_by_checks = False
         self.is_drained = False
         self.is_down_by_operator = False
@@ -85,6 +90,20 @@ class Member:
     def sessions(self) -> int:
         """The number of its sessions."""
         return self.count.total
+
+    @property
+    def failed_look_ups(self) -> int:
+        """Failed resolutions of its name, and of the records that it is from."""
+        return sum(each.failed_look_ups for each in self._names)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its addresses or records are old ones, because they could not be resolved again."""
+        return any(each.is_failing for each in self._names)
+
+    @property
+    def _names(self) -> tuple[Resolved, ...]:
+        return (self.server,) if self.service is None else (self.server, self.service)
 
     @property
     def is_full(self) -> bool:

@@ -6,36 +6,30 @@ are left out, up to a keyframe. A mirror that fails is connected again after a p
 
 from __future__ import annotations
 
-import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, Final, final
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from gateway.errors import RTMPError, ServiceUnavailable
-from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ClientHandshake
+from gateway.errors import ServiceUnavailable
+from gateway.protocols.limits import Limits
 from gateway.protocols.rtmp.memory import ServerMemory
+from gateway.protocols.rtmp.mirror_states import SHOWN_STREAMS, MirroredStream, MirrorState
 from gateway.protocols.rtmp.mirroring import MirrorReader
-from gateway.protocols.rtmp.publisher import Destination, Publisher
-from gateway.protocols.rtmp.relay import LiveStream, Player
-from gateway.transport import join_unsent
+from gateway.protocols.rtmp.publisher import Destination
+from gateway.protocols.rtmp.relay import LiveStream
+from gateway.upstreams.mirror_connection import MirrorConnection
 
 _log = Logger()
 
-# From connecting to the server's acceptance of the publish.
-_ACCEPT_S: Final = 10.0
 _LEAST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 30.0
-# How long the server has to take the end of the stream, and to close.
-_CLOSE_S: Final = 5.0
-# As in the embedded origin: the unsent writes of a transport are joined after this many.
-_JOIN_WRITES: Final = 256
+_SHOWN_ENDED: Final = 20
 
 
 @frozen
@@ -56,31 +50,37 @@ class MirrorSettings:
 
 @define
 class MirrorCounts:
-    """The figures of one mirror: streams that it publishes now, those that wait for a connection, and the
-    number of connections that failed.
+    """The figures of one mirror: streams that it publishes now, those that wait for a connection, the
+    number of connections that failed, and that of messages which ended connections have left out.
     """
 
     publishing: int = 0
     waiting: int = 0
     failures: int = 0
+    left_out: int = 0
 
 
 @final
 class Mirrors:
-    """``connect(protocol, name)`` connects a protocol to a server of the mirror of that name."""
+    """``connect(protocol, name)`` connects a protocol to a server of the mirror of that name. A server that
+    does not read for ``stalled_s`` is left.
+    """
 
     def __init__(
         self,
         reactor: Any,
         settings: tuple[MirrorSettings, ...],
         connect: Callable[[Any, str], Awaitable[str]],
+        stalled_s: float = Limits().stalled_write_s,
     ) -> None:
         self.reactor = reactor
         self.connect = connect
         self.memory = ServerMemory()
         self.counts: Mapping[str, MirrorCounts] = {each.name: MirrorCounts() for each in settings}
         self._settings = settings
+        self._stalled_s = stalled_s
         self._running: dict[LiveStream, list[_Mirroring]] = {}
+        self._ended: deque[tuple[str, MirroredStream]] = deque(maxlen=_SHOWN_ENDED)
 
     def reader(self) -> MirrorReader | None:
         """The reader of a new session; None if there are no mirrors."""
@@ -91,6 +91,37 @@ class Mirrors:
     def reload(self, settings: tuple[MirrorSettings, ...]) -> None:
         """Use these settings for streams that begin from now on. The names must be the same."""
         self._settings = settings
+
+    def sweep(self, now: float) -> None:
+        """Abort connections whose servers do not read. Must be called every few seconds."""
+        for mirrorings in self._running.values():
+            for mirroring in mirrorings:
+                mirroring.sweep(now, self._stalled_s)
+
+    def states(self) -> list[MirrorState]:
+        """The mirrors with their streams, and those that ended last."""
+        now = self.reactor.seconds()
+        current: dict[str, list[_Mirroring]] = {name: [] for name in self.counts}
+        for mirrorings in self._running.values():
+            for mirroring in mirrorings:
+                current[mirroring.name].append(mirroring)
+        return [
+            MirrorState(
+                *(name, counts.publishing, counts.waiting, counts.failures),
+                counts.left_out + sum(each.left_out for each in current[name]),
+                sum(each.queued_bytes for each in current[name]),
+                [
+                    *(each.state(now) for each in islice(current[name], SHOWN_STREAMS)),
+                    *(stream for mirror, stream in self._ended if mirror == name),
+                ],
+            )
+            for name, counts in self.counts.items()
+        ]
+
+    def note_ended(self, mirroring: _Mirroring) -> None:
+        """A stream's publish has ended, and so has its connection, if it had one."""
+        state = mirroring.state(self.reactor.seconds())
+        self._ended.append((mirroring.name, state))
 
     def _is_mirrored(self, application: str, stream: str) -> bool:
         return any(each.takes(application, stream) for each in self._settings)
@@ -120,10 +151,13 @@ class _Mirroring:
         self.counts = mirrors.counts[name]
         self.live = live
         self.destination = destination
-        self._name = name
+        self.name = name
         self._pause_s = _LEAST_PAUSE_S
-        self._connection: _MirrorConnection | None = None
+        self._connection: MirrorConnection | None = None
         self._retry: Any = None
+        self._server = self._last_error = ""
+        self._failures = self._left_out = 0
+        self._since = mirrors.reactor.seconds()
         self.has_ended = False
         self.counts.waiting += 1
         self._connect()
@@ -131,35 +165,47 @@ class _Mirroring:
     def end(self) -> None:
         """The publish has ended, and the player of this mirror knows it."""
         self.has_ended = True
+        self._since = self.mirrors.reactor.seconds()
         if self._retry is not None:
             self._retry.cancel()
+            self._retry = None
         if self._connection is None or not self._connection.is_published:
             self.counts.waiting -= 1
         if self._connection is not None:
             self._connection.close()
+        else:
+            self.mirrors.note_ended(self)
 
     def accepted(self) -> None:
         """The mirror has accepted the publish."""
         self._pause_s = _LEAST_PAUSE_S
+        self._since = self.mirrors.reactor.seconds()
         self.counts.waiting -= 1
         self.counts.publishing += 1
         _log.info(
-            "mirror {name}: publishing {stream}", name=self._name, stream=self._stream_in_words
+            "mirror {name}: publishing {stream}", name=self.name, stream=self._stream_in_words
         )
 
     def lost(self, was_published: bool, cause: str) -> None:
         """The connection has ended, or could not be established."""
+        if self._connection is not None:
+            self._left_out += self._connection.left_out
+            self.counts.left_out += self._connection.left_out
         self._connection = None
+        self._since = self.mirrors.reactor.seconds()
         if was_published:
             self.counts.publishing -= 1
         if self.has_ended:
+            self.mirrors.note_ended(self)
             return
         if was_published:
             self.counts.waiting += 1
         self.counts.failures += 1
+        self._failures += 1
+        cause = self._last_error = self._without_key(cause)
         _log.warn(
             "mirror {name}: {stream} is not published: {cause}; next try in {seconds:g} s",
-            name=self._name,
+            name=self.name,
             stream=self._stream_in_words,
             cause=cause,
             seconds=self._pause_s,
@@ -172,120 +218,54 @@ class _Mirroring:
         """The stream's name here. Its name at the mirror can be a secret."""
         return self.live.path
 
+    def _without_key(self, cause: str) -> str:
+        """``cause``, which may be a text of the server, without the stream's name there."""
+        there = self.destination.stream
+        is_secret = there != self.live.path.rpartition("/")[2]
+        return cause.replace(there, "(its stream key)") if is_secret else cause
+
+    @property
+    def queued_bytes(self) -> int:
+        """The size of the messages that wait for the server."""
+        return 0 if self._connection is None else self._connection.queued_bytes
+
+    @property
+    def left_out(self) -> int:
+        """How many messages the present connection has left out."""
+        return 0 if self._connection is None else self._connection.left_out
+
+    def sweep(self, now: float, stalled_s: float) -> None:
+        """Abort the connection if the server does not read."""
+        if self._connection is not None:
+            self._connection.sweep(now, stalled_s)
+
+    def state(self, now: float) -> MirroredStream:
+        """Its state and figures."""
+        connection = self._connection
+        if self.has_ended:
+            state = "ended" if connection is None else "ending"
+        elif connection is None:
+            state = "waiting"
+        else:
+            state = "publishing" if connection.is_published else "connecting"
+        return MirroredStream(
+            *(self.live.path, state, now - self._since, self._server),
+            *(self.queued_bytes, self._left_out + self.left_out, self._failures),
+            self._last_error,
+            0.0 if self._retry is None else max(0.0, self._retry.getTime() - now),
+        )
+
     def _connect(self) -> None:
         self._retry = None
-        connection = self._connection = _MirrorConnection(self)
+        self._since = self.mirrors.reactor.seconds()
+        mirrors = self.mirrors
+        connection = self._connection = MirrorConnection(mirrors.reactor, mirrors.memory, self)
         Deferred.fromCoroutine(self._dial(connection)).addErrback(
             lambda failure: _log.failure("a mirror failed", failure)
         )
 
-    async def _dial(self, connection: _MirrorConnection) -> None:
+    async def _dial(self, connection: MirrorConnection) -> None:
         try:
-            await self.mirrors.connect(connection, self._name)
+            self._server = await self.mirrors.connect(connection, self.name)
         except ServiceUnavailable as error:
             self.lost(False, str(error))
-
-
-@final
-@implementer(IProtocol, IPushProducer)
-class _MirrorConnection:
-    """The connection to a mirror's server, and the ``Wire`` of its publisher."""
-
-    def __init__(self, mirroring: _Mirroring) -> None:
-        self._mirroring = mirroring
-        self._reactor = mirroring.mirrors.reactor
-        handshake = ClientHandshake(int(self._reactor.seconds() * 1000), os.urandom(RANDOM_BYTES))
-        self._publisher = Publisher(
-            *(self, mirroring.mirrors.memory, mirroring.destination, handshake, self._accepted)
-        )
-        self._transport: Any = None
-        self._timer: Any = None
-        self._cause = ""
-        self._writes = 0
-        self._is_closing = False
-        self.is_published = False
-
-    # Twisted calls
-
-    def makeConnection(self, transport: Any) -> None:
-        if self._mirroring.has_ended:
-            transport.abortConnection()
-            return
-        self._transport = transport
-        self._timer = self._reactor.callLater(_ACCEPT_S, self.close, "no answer to the publish")
-        transport.registerProducer(self, True)
-        self._publisher.begin()
-
-    def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._is_closing:
-            return
-        try:
-            self._publisher.receive(data, self._reactor.seconds())
-        except RTMPError as error:
-            self.close(str(error))
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._transport = None
-        self._cancel_timer()
-        self._publisher.end()
-        if self._publisher.player is not None:
-            self._mirroring.live.players.pop(self._publisher.player, None)
-        cause = self._cause or "the server has closed the connection"
-        self._mirroring.lost(self.is_published, cause)
-
-    def pauseProducing(self) -> None:
-        self._publisher.hold()
-
-    def resumeProducing(self) -> None:
-        self._publisher.release()
-        if self._is_closing:
-            self._close_after_all()
-
-    def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
-
-    # The publisher calls
-
-    def write(self, data: bytes) -> None:
-        """Part of ``Wire``."""
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        self._writes += 1
-        if self._writes >= _JOIN_WRITES:
-            self._writes = 0
-            join_unsent(self._transport)
-
-    def _accepted(self, player: Player) -> None:
-        self._cancel_timer()
-        self.is_published = True
-        self._mirroring.live.players[player] = None
-        self._mirroring.accepted()
-
-    # The mirroring, and the memory of all mirrors, call
-
-    def close(self, cause: str = "") -> None:
-        """Close: after pending data if the stream has ended, else at once for this cause."""
-        self._cause = self._cause or cause
-        self._cancel_timer()
-        if self._transport is None:
-            return
-        if cause:
-            self._transport.abortConnection()
-            return
-        self._is_closing = True
-        self._timer = self._reactor.callLater(_CLOSE_S, self._transport.abortConnection)
-        self._close_after_all()
-
-    def _close_after_all(self) -> None:
-        """Close, unless messages are still queued."""
-        if not self._publisher.is_waiting:
-            self._transport.unregisterProducer()
-            self._transport.loseConnection()
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()

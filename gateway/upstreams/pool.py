@@ -19,7 +19,6 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 
 from gateway.errors import (
-    ConfigurationError,
     ResourcesExhausted,
     ServiceUnavailable,
     UpstreamFull,
@@ -27,15 +26,25 @@ from gateway.errors import (
 )
 from gateway.logs import debugging
 from gateway.protocols.limits import Limits
-from gateway.upstreams.dial import connect, warn_exhausted
-from gateway.upstreams.group import Group
+from gateway.upstreams.dial import Server, connect, warn_exhausted
+from gateway.upstreams.group import Group, HashBy
 from gateway.upstreams.member import Member
+from gateway.upstreams.names import Names, look_up_all, look_up_due
 from gateway.upstreams.rtmpe_transport import HandshakeFailed
+from gateway.upstreams.services import Service
 
 _log = Logger()
 
 
-Ready = Callable[[], Awaitable[None]]
+class OpeningFailed(HandshakeFailed):
+    """A server has made the handshake, and has not answered the client's connect.
+
+    That can be the client's fault, so the server is not avoided for it.
+    """
+
+
+# Awaited after each connect, with the server's name.
+Ready = Callable[[str], Awaitable[None]]
 
 # The reason that is counted for a failed connect; "other" for any other error.
 _REASONS: Final[Mapping[type, str]] = {
@@ -43,6 +52,7 @@ _REASONS: Final[Mapping[type, str]] = {
     ConnectTimedOut: "timeout",
     TCPTimedOutError: "timeout",
     HandshakeFailed: "handshake",
+    OpeningFailed: "at_birth",
 }
 
 
@@ -60,6 +70,8 @@ class Health:
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
     whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
     those of this worker. ``group``: the name of its group, and how many ``waiting`` in its line.
+    ``addresses``: its IP addresses. ``failed_look_ups``: of its name, and ``stale``: whether the last one
+    has failed. ``service``: the name of the SRV records that it is from, or empty.
     """
 
     name: str
@@ -72,11 +84,17 @@ class Health:
     sessions: int
     group: str
     waiting: int
+    addresses: Sequence[str]
+    failed_look_ups: int
+    stale: bool
+    service: str
 
 
 @final
 class Pool:
-    """``reactor`` is Twisted's; ``clock`` returns monotonic seconds."""
+    """``reactor`` is Twisted's; ``clock`` returns monotonic seconds. ``names``: None for one that asks the
+    system's resolver only.
+    """
 
     def __init__(
         self,
@@ -85,27 +103,48 @@ class Pool:
         limits: Limits,
         clock: Callable[[], float],
         telemetry: Telemetry | None = None,
+        names: Names | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._reactor = reactor
         self._groups = groups
-        self.members = [member for group in groups for member in group.members]
-        self.servers = [member.server for member in self.members]
+        self._names = names or Names(reactor, seconds=clock)
+        self._services = [
+            source for group in groups for source in group.sources if isinstance(source, Service)
+        ]
+        # What the operator has asked for, for servers of services that appear later.
+        self._closed: tuple[Set[str], Set[str]] = frozenset(), frozenset()
         self._limits = limits
         self._clock = clock
 
+    @property
+    def members(self) -> list[Member]:
+        """The members of all groups."""
+        return [member for group in self._groups for member in group.members]
+
+    @property
+    def servers(self) -> list[Server]:
+        """The servers of all groups."""
+        return [member.server for member in self.members]
+
     async def look_up(self) -> None:
         """Resolve all names. Raises ConfigurationError for the first that is unknown."""
-        for server in self.servers:
-            await server.look_up(self._reactor)
+        await look_up_all(self._services, self._names)
+        self._update()
+        await look_up_all(self.servers, self._names)
 
     async def look_up_again(self) -> None:
-        """Resolve all names again. A name that cannot be resolved keeps its addresses."""
-        for server in self.servers:
-            try:
-                await server.look_up(self._reactor)
-            except ConfigurationError as error:
-                _log.warn("{error}", error=error)
+        """Resolve the names whose time is up. One that cannot be resolved keeps what it had."""
+        if self._services:
+            await look_up_due(self._services, self._names)
+            self._update()
+        await look_up_due(self.servers, self._names)
+
+    def _update(self) -> None:
+        """Use the servers that the services have now."""
+        for group in self._groups:
+            group.update()
+        self.close_servers(*self._closed)
 
     async def connect(
         self,
@@ -114,12 +153,14 @@ class Pool:
         upstreams: Sequence[str] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
     ) -> str:
         """Connect ``protocol`` to the first server that accepts; returns the server's name.
 
         ``client``: the IP address of the client, or empty. ``upstreams``: the names of the groups to use,
         in this order; empty for all. ``key``: the application, if it is known, for servers that are chosen
-        by a hash; without it, they are chosen by the client's address. ``is_ready``: awaited after each
+        by a hash; without it, they are chosen by the client's address. ``stream_key``: application and
+        stream, if they are known, for those that are chosen by them. ``is_ready``: awaited after each
         connect; if it raises HandshakeFailed, the server has failed too.
 
         Raises UpstreamUnavailable if no server accepted in time, UpstreamFull if all have as many sessions
@@ -128,8 +169,11 @@ class Pool:
         refusal: ServiceUnavailable = UpstreamUnavailable(
             "no upstream server accepted the connection"
         )
+        key = key or client
         request = _Request(
-            self._groups_of(upstreams), key or client, self._clock() + self._limits.open_s
+            self._groups_of(upstreams),
+            {"application": key, "stream": stream_key or key},
+            self._clock() + self._limits.open_s,
         )
         while (member := await self._take(request)) is not None:
             try:
@@ -149,7 +193,7 @@ class Pool:
         while (found := request.find()) is not None and self._clock() < request.deadline:
             group, members = found
             if members and (has_waited or group.line is None or not group.line.is_claimed):
-                member = group.choose(members, request.key)
+                member = group.choose(members, request.keys[group.hash_by])
                 member.count.add(1)
                 request.tried.add(member)
                 return member
@@ -178,7 +222,7 @@ class Pool:
             member.count.add(-1)
             raise
         if is_ready is not None:
-            await is_ready()
+            await is_ready(member.name)
         self._connected(member, self._clock() - began)
 
     def note_checks(self, states: Mapping[str, bool]) -> None:
@@ -189,6 +233,7 @@ class Pool:
 
     def close_servers(self, drained: Set[str], down: Set[str]) -> None:
         """Keep new sessions from these servers only, as the operator asked."""
+        self._closed = drained, down
         for member in self.members:
             member.close_to_sessions(member.name in drained, member.name in down)
 
@@ -199,6 +244,10 @@ class Pool:
                 *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
                 *(each.state, each.weight, each.count.own),
                 *(group.name, 0 if group.line is None else len(group.line)),
+                addresses=each.server.hosts,
+                failed_look_ups=each.failed_look_ups,
+                stale=each.is_stale,
+                service="" if each.service is None else each.service.name,
             )
             for group in self._groups
             for each in group.members
@@ -227,6 +276,8 @@ class Pool:
             self._telemetry.failed(member.name, _REASONS.get(type(error), "other"))
         if debugging.enabled:
             _log.debug("upstream {server} failed: {error}", server=member.name, error=error)
+        if isinstance(error, OpeningFailed):
+            return
         # One line for each outage, not for each client.
         if member.failed():
             _log.warn("upstream {server} is down: {error}", server=member.name, error=error)
@@ -237,7 +288,7 @@ class _Request:
     """A session that is opened: the groups that it may use, and the servers that have failed for it."""
 
     groups: Sequence[Group]
-    key: str
+    keys: Mapping[HashBy, str]
     deadline: float
     tried: set[Member] = field(factory=set)
 
@@ -256,7 +307,7 @@ class _Request:
                         and member.is_avoided is is_avoided
                     ]
                     if members:
-                        return group, group.with_place(members, self.key)
+                        return group, group.with_place(members, self.keys[group.hash_by])
         return None
 
     def has_place(self) -> bool:

@@ -30,6 +30,10 @@ class Link(Protocol):
         """Bytes written that the socket has not accepted yet."""
 
     @property
+    def unacknowledged(self) -> int:
+        """Bytes written that the peer has not acknowledged."""
+
+    @property
     def handle(self) -> Any:
         """The socket; None if the connection is not open."""
 
@@ -106,6 +110,11 @@ class TunnelLink:
     @property
     def handle(self) -> Any:
         return self._transport.getHandle() if self._transport is not None else None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes written that the peer has not acknowledged."""
+        return self._transport.unacknowledged if self._transport is not None else 0
 
     def write(self, first: bytes, second: bytes) -> None:
         self._transport.write_two(first, second)

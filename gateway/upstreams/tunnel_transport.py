@@ -29,6 +29,7 @@ from gateway.protocols.tunnel_client.answer_times import AnswerTimes
 from gateway.protocols.tunnel_client.client import TunnelClient
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
+from gateway.protocols.tunnel_options import MOST_LANES
 from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.forwarded_link import ForwardedLink
@@ -81,7 +82,7 @@ class TunnelTransport:
         self._lost = lost
         self._won = won
         self._host = ""
-        self._links: list[Link | None] = [None, None]
+        self._links: list[Link | None] = [None] * MOST_LANES
         self.losses = 0
         self.answer_times: AnswerTimes | None = None
         limits = evolve(Limits(), vanished_s=settings.vanished_s)
@@ -218,6 +219,10 @@ class TunnelTransport:
         if connection is not None:
             connection.write(first, second)
 
+    def unacknowledged_on(self, link: int) -> int:
+        connection = self._links[link]
+        return connection.unacknowledged if connection is not None else 0
+
     def close_link(self, link: int) -> None:
         connection, self._links[link] = self._links[link], None
         if connection is not None:
@@ -238,7 +243,7 @@ class TunnelTransport:
         self.protocol.dataReceived(data)
 
     def drained(self) -> None:
-        if self._producer_paused and self._held is None:
+        if self._producer_paused and self._held is None and self.unsent <= self.high_water_bytes:
             self._producer_paused = False
             if self._producer is not None:
                 self._producer.resumeProducing()

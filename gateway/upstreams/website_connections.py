@@ -23,7 +23,6 @@ from zope.interface import implementer
 
 from gateway.addresses import ServerAddress
 from gateway.errors import (
-    ConfigurationError,
     RequestRefused,
     WebsiteTimedOut,
     WebsiteUnavailable,
@@ -31,6 +30,7 @@ from gateway.errors import (
 from gateway.protocols.limits import Limits
 from gateway.upstreams.attempt import dial
 from gateway.upstreams.dial import Server, exhausted, warn_exhausted
+from gateway.upstreams.names import Names, look_up_due
 
 _log = Logger()
 
@@ -144,7 +144,9 @@ class WebsiteConnections:
         limits: Limits,
         clock: Callable[[], float],
         connect: Callable[[Any, str, int, IProtocol, float], Deferred[None]] | None = None,
+        names: Names | None = None,
     ) -> None:
+        self._names = names or Names(reactor, seconds=clock)
         self._reactor = reactor
         self._dial_host = connect or partial(dial, vanished_s=limits.vanished_s)
         self.server = Server(address, "website")
@@ -158,14 +160,11 @@ class WebsiteConnections:
 
     async def look_up(self) -> None:
         """Resolve the server's name. Raises ConfigurationError if it is unknown."""
-        await self.server.look_up(self._reactor)
+        await self.server.look_up(self._names)
 
     async def look_up_again(self) -> None:
-        """Resolve the name again. If that fails, the known addresses stay in use."""
-        try:
-            await self.look_up()
-        except ConfigurationError as error:
-            _log.warn("{error}", error=error)
+        """Resolve the name if its time is up. If that fails, the known addresses stay in use."""
+        await look_up_due([self.server], self._names)
 
     def reuse(self, user: User) -> WebConnection | None:
         """The idle connection that was used last, for ``user``; None if there is none."""

@@ -1,17 +1,17 @@
 """The servers behind the gateway: media servers, or the embedded origin, and the website's web server.
 
-``start`` resolves all host names and refuses servers that are the gateway's own listeners. After that, each
-of ``look_ups`` is due every minute.
+``start`` resolves all host names and refuses servers that are the gateway's own listeners. After that,
+``look_up_again`` resolves those whose time is up.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from typing import Any, final
 
-from twisted.internet.defer import Deferred
+from attrs import evolve
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress
@@ -20,10 +20,13 @@ from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.tunnels.terminations import NOT_KNOWN_YET, Terminations
 from gateway.upstreams.dial import Server
+from gateway.upstreams.dns import DNS
 from gateway.upstreams.group import Group
 from gateway.upstreams.member import Member
+from gateway.upstreams.names import Names
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Ready, Telemetry
+from gateway.upstreams.services import Service
 from gateway.upstreams.tls_client import ClientTLS
 from gateway.upstreams.waiting import WaitingLine
 from gateway.upstreams.website_connections import WebsiteConnections
@@ -31,20 +34,25 @@ from gateway.workers import proxy_loops
 from gateway.workers.place import Place
 from gateway.workers.upstream_tls import client_tls, read_context
 
-LookUp = Callable[[], Coroutine[Deferred[Any], Any, None]]
-
 _log = Logger()
 
 
 @final
 class Backends:
     """``pool`` is None until ``start``; ``web`` is None without a website. ``terminate``: terminates RTMPE
-    for servers that do not get the client's.
+    for servers that do not get the client's. ``forget`` is called with the name of a server that a service
+    no longer has.
     """
 
     def __init__(
-        self, configuration: Config, reactor: Any, telemetry: Telemetry, place: Place
+        self,
+        configuration: Config,
+        reactor: Any,
+        telemetry: Telemetry,
+        place: Place,
+        forget: Callable[[str], object] = lambda _: None,
     ) -> None:
+        self._forget_figures = forget
         self._configuration = configuration
         self._reactor = reactor
         self._telemetry = telemetry
@@ -53,10 +61,14 @@ class Backends:
         # Of each upstream; None for those without "rtmps://".
         self._tls: list[ClientTLS | None] = []
         self.web: WebsiteConnections | None = None
-        self.terminate = _terminations(configuration).create
+        self._terminations = _terminations(configuration)
+        self.terminate = self._terminations.create
+        self.names = Names(reactor, DNS(reactor))
         website, limits = configuration.website, configuration.limits
         if website is not None:
-            self.web = WebsiteConnections(reactor, website.server, limits, monotonic)
+            self.web = WebsiteConnections(
+                reactor, website.server, limits, monotonic, names=self.names
+            )
         # Twisted's port of the embedded origin, if it is used.
         self.ports: list[Any] = []
 
@@ -75,6 +87,7 @@ class Backends:
             self._configuration.limits,
             monotonic,
             self._telemetry,
+            self.names,
         )
         await pool.look_up()
         _refuse_loops(pool.servers, listening)
@@ -92,9 +105,11 @@ class Backends:
             )
         return pool
 
-    def look_ups(self) -> list[LookUp]:
-        """Calls that resolve names again. Names that cannot be resolved keep their addresses."""
-        return [each.look_up_again for each in (self.pool, self.web) if each is not None]
+    async def look_up_again(self) -> None:
+        """Resolve names whose time is up. Those that cannot be resolved keep their addresses."""
+        for each in (self.pool, self.web):
+            if each is not None:
+                await each.look_up_again()
 
     async def connect_mirror(self, protocol: Any, name: str) -> str:
         """Connect ``protocol`` to a server of the upstream ``name``. Raises ServiceUnavailable."""
@@ -107,13 +122,14 @@ class Backends:
         upstreams: Sequence[str] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
     ) -> str:
         """Connect ``tunnel``, of the client at the address ``client``, to a media server, as
         ``Pool.connect`` does. Returns the server's name. Raises ServiceUnavailable.
         """
         if self.pool is None:
             raise UpstreamUnavailable("the gateway is starting")
-        return await self.pool.connect(tunnel, client, upstreams, key, is_ready)
+        return await self.pool.connect(tunnel, client, upstreams, key, is_ready, stream_key)
 
     def reload_certificates(self) -> None:
         """Read the files for TLS to media servers again. Raises ConfigurationError, after which the old
@@ -143,25 +159,52 @@ class Backends:
         of_mirrors = {mirror.upstream for mirror in self._configuration.mirrors}
         return [
             Group(
-                [self._member(each, upstream, tls) for each in upstream.servers],
+                [self._source(each, upstream, tls) for each in upstream.servers],
                 upstream.choose,
                 upstream.name or str(number),
                 upstream.balance_factor,
                 self._line(upstream),
                 upstream.name in of_mirrors,
+                upstream.hash_by,
             )
             for number, (upstream, tls) in enumerate(
                 zip(self._configuration.upstreams, self._tls, strict=True), 1
             )
         ]
 
-    def _member(self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None) -> Member:
-        # A supervisor of an earlier version has given it no number.
+    def _source(
+        self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None
+    ) -> Member | Service:
+        if not server.address.is_service:
+            return self._member(server, upstream, tls)
+        # The shared counts have no number for a server of a service: each worker has its share.
+        most = -(-server.max_sessions // self._place.workers)
+
+        def make_member(address: ServerAddress) -> Member:
+            found = evolve(server, address=address, max_sessions=most)
+            if upstream.decrypts(found):
+                self._terminations.servers.add(str(address))
+            return self._member(found, upstream, tls, server.address.domain)
+
+        return Service(server.address, make_member, self._forget)
+
+    def _forget(self, server: str) -> None:
+        self._terminations.servers.discard(server)
+        self._forget_figures(server)
+
+    def _member(
+        self,
+        server: UpstreamServer,
+        upstream: Upstream,
+        tls: ClientTLS | None,
+        tls_host: str = "",
+    ) -> Member:
+        # Without a number: of a service, or from a supervisor of an earlier version.
         number = self._place.servers.get(str(server))
         return Member(
             Server(
                 *(server.address, "upstream", upstream.proxy_protocol, tls),
-                upstream.source_address or "",
+                *(upstream.source_address or "", tls_host),
             ),
             monotonic,
             server.weight,
@@ -194,7 +237,7 @@ def _terminations(configuration: Config) -> Terminations:
     }
     if configuration.decrypts_all:
         servers.add(NOT_KNOWN_YET)
-    return Terminations(frozenset(servers), monotonic, os.urandom)
+    return Terminations(servers, monotonic, os.urandom)
 
 
 def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:

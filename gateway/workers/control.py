@@ -61,6 +61,7 @@ class Control:
                 "end_session": view.end_session,
                 "ended": self._recently_ended,
                 "history": view.history,
+                "mirrors": self._mirrors,
                 "reload_certificates": self._reload_certificates,
                 "replace_publisher": self._replace_publisher,
                 "session": self._session,
@@ -156,6 +157,9 @@ class Control:
 
     async def _upstreams(self) -> Any:
         return plain(await self._view.upstreams())
+
+    async def _mirrors(self) -> Any:
+        return plain(await self._view.mirrors())
 
     async def _families(self) -> AsyncIterator[Any]:
         time_slices = self._time_slices()

@@ -5,7 +5,7 @@ The admin server uses ``sessions`` for single sessions, and the collectors for P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, thread_time, time
 from typing import final
@@ -16,6 +16,7 @@ from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.protocols.ingress import UDP_SCHEME
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.births import BirthWatch
 from gateway.telemetry.exposition.labels import Entrance, Expected
 from gateway.telemetry.exposition.session_collector import SessionCollector
@@ -35,7 +36,6 @@ from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
 from gateway.upstreams.callbacks import Callbacks
-from gateway.upstreams.mirrors import MirrorCounts
 from gateway.upstreams.pool import Pool
 from gateway.workers.access import EndedStreams
 from gateway.workers.configured_files import writing_access_log
@@ -48,7 +48,8 @@ class WorkerFigures:
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     ``forwarded``: counts of commands for sessions of other workers, by outcome. ``offered``: counts of
     connections offered to other workers, by outcome. ``node_states``: whether each other node is connected.
-    ``callbacks``: those of access control. ``mirrors``: by their names.
+    ``callbacks``: those of access control. ``mirrors``: returns their
+    states.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class WorkerFigures:
         offered: Mapping[str, int],
         node_states: Callable[[], Mapping[str, bool]],
         callbacks: Callbacks | None = None,
-        mirrors: Mapping[str, MirrorCounts] | None = None,
+        mirrors: Callable[[], Sequence[MirrorState]] = lambda: (),
     ) -> None:
         self._configuration = configuration
         settings = configuration.telemetry
@@ -72,6 +73,7 @@ class WorkerFigures:
         self._listener_states = listener_states
         # By the configured address.
         self.udp: dict[str, DatagramFigures] = {}
+        self.mirrors = mirrors
         self.pool: Pool | None = None
         self.certificates: CertificateStore | None = None
         self.upstreams = UpstreamCounts()
@@ -103,7 +105,7 @@ class WorkerFigures:
             node_states,
             lambda: offered,
             callbacks.results if callbacks is not None else {},
-            mirrors or {},
+            mirrors,
             udp=self.udp,
         )
         self._sources = sources
@@ -135,6 +137,11 @@ class WorkerFigures:
     def _replace(self, alias: str) -> None:
         self.sessions.dismiss(alias, EndReason.REPLACED)
 
+    def forget_server(self, server: str) -> None:
+        """A server of a service has left, and has no sessions: its figures end."""
+        self.upstreams.forget(server)
+        self.sessions.forget_server(server)
+
     def upstream_health(self) -> list[UpstreamHealth]:
         """The upstream servers; none before ``pool`` is set."""
         counts = self.upstreams
@@ -151,6 +158,10 @@ class WorkerFigures:
                 group=each.group,
                 waiting=each.waiting,
                 failure_reasons=dict(counts.reasons_of(each.name)),
+                addresses=each.addresses,
+                failed_look_ups=each.failed_look_ups,
+                stale=each.stale,
+                service=each.service,
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

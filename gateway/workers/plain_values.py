@@ -10,6 +10,7 @@ from prometheus_client.samples import Sample
 
 from gateway.admin.resources.gateway_interface import Selection
 from gateway.admin.resources.queries import SessionQuery
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
@@ -41,6 +42,10 @@ def summary_of(value: Any) -> Summary:
 
 def health_of(value: Any) -> list[UpstreamHealth]:
     return _CONVERTER.structure(value, list[UpstreamHealth])
+
+
+def mirrors_of(value: Any) -> list[MirrorState]:
+    return _CONVERTER.structure(value, list[MirrorState])
 
 
 def plain_family(family: Metric) -> list[Any]:

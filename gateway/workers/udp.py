@@ -16,8 +16,8 @@ from gateway.protocols.udp_flows import FlowLimits
 from gateway.tunnels.admission import Admission
 from gateway.udp.listener import Telemetry, UdpListener, UdpSettings
 from gateway.upstreams.dial import Server
+from gateway.upstreams.names import Names, look_up_due
 from gateway.workers import proxy_loops
-from gateway.workers.backends import LookUp
 
 _log = Logger()
 
@@ -38,7 +38,6 @@ class UdpRelays:
         next_alias: Callable[[], str],
         permits: Callable[[str], bool],
     ) -> None:
-        self._reactor = reactor
         self._listeners = [
             UdpListener(
                 _settings(udp, configuration.limits.unused_session_s, workers, permits),
@@ -62,19 +61,19 @@ class UdpRelays:
             for listener, descriptor in zip(self._listeners, descriptors, strict=True)
         ]
 
-    async def look_up(self) -> None:
+    async def look_up(self, names: Names) -> None:
         """Resolve the servers' names. Raises ConfigurationError for a name that is unknown, or that of a
         listener.
         """
         for listener in self._listeners:
             server = listener.server
-            await server.look_up(self._reactor)
+            await server.look_up(names)
             proxy_loops.refuse_loop(server.address, server.hosts, self._addresses, server.role)
             _log.info("datagrams are relayed to {server}", server=server.name)
 
-    def look_ups(self) -> list[LookUp]:
-        """Calls that resolve names again, for new sessions."""
-        return [listener.look_up_again for listener in self._listeners]
+    async def look_up_again(self, names: Names) -> None:
+        """Resolve the names whose time is up, for new sessions."""
+        await look_up_due([listener.server for listener in self._listeners], names)
 
     def start(self) -> None:
         """Receive datagrams from now on."""

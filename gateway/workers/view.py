@@ -16,6 +16,7 @@ from gateway.admin.resources.diagnosis import diagnose
 from gateway.admin.resources.gateway_interface import Selection
 from gateway.admin.resources.queries import SessionQuery, Shortlist
 from gateway.admin.time_slices import TimeSlices
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import SessionFilter
@@ -91,6 +92,9 @@ class WorkerView:
 
     async def upstreams(self) -> list[UpstreamHealth]:
         return self._figures.upstream_health()
+
+    async def mirrors(self) -> list[MirrorState]:
+        return list(self._figures.mirrors())
 
     async def busy_share(self) -> float:
         return self._figures.loop.busy_share

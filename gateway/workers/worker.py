@@ -8,7 +8,7 @@ with those it has. ``await_successor`` comes before that if the supervisor was k
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from time import monotonic, time
@@ -35,6 +35,7 @@ from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.ids import SessionIds
 from gateway.upstreams.mirrors import Mirrors
+from gateway.upstreams.names import LOOK_S
 from gateway.workers import configured_files, open_file_limit
 from gateway.workers.access import Access
 from gateway.workers.backends import Backends
@@ -64,7 +65,6 @@ _SWEEP_S = 0.05
 _SWEEP_SLICE_S = 0.0005
 # For what may be less exact: shares of the buffers, and relays that are stalled or unused.
 _SLOW_SWEEP_S = 1.0
-_LOOK_UP_S = 60.0
 # How often a worker without supervisor looks for the next one, and for how long.
 _SUCCESSOR_POLL_S = 0.25
 _SUCCESSOR_S = 60.0
@@ -97,17 +97,22 @@ class Worker:
             *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
         )
         self._access = Access(configuration, reactor, self._call_soon)
-        self._mirrors = Mirrors(reactor, mirror_settings(configuration), self._connect_mirror)
+        self._mirrors = Mirrors(
+            *(reactor, mirror_settings(configuration), self._connect_mirror),
+            limits.stalled_write_s,
+        )
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
             *(listener_states, self._peers.counts, self._offers.counts),
             lambda: self._nodes.states,
             self._access.callbacks,
-            self._mirrors.counts,
+            self._mirrors.states,
         )
         self._certificates = configured_files.certificates(configuration, time())
         self.figures.certificates = self._certificates
-        self._backends = Backends(configuration, reactor, self.figures.upstreams, place)
+        self._backends = Backends(
+            *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server)
+        )
         tables = SessionTables(
             *(configuration, place, self._admission, self._backends, self._peers.find),
             *(self._access, self._mirrors, self.figures.sessions, self._call_soon),
@@ -191,7 +196,7 @@ class Worker:
         """
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
-        await self._udp.look_up()
+        await self._udp.look_up(self._backends.names)
         self._listen_for_peers()
         self._nodes.start(self._node_port)
         dispatch_directly(self._reactor)
@@ -199,12 +204,21 @@ class Worker:
         self._every(_SWEEP_S, self._sweep_sessions)
         self._every(_SLOW_SWEEP_S, self._sweep_slowly)
         self._every(TURN_S, self.figures.sessions.turn)
-        for look_up in (*self._backends.look_ups(), *self._udp.look_ups()):
-            self._every(_LOOK_UP_S, partial(_run, look_up))
+        self._every(LOOK_S, self._look_up_again)
         for port in self._ports:
             port.startReading()
         self._udp.start()
         self._place.counts.set_accepting(True)
+
+    def _look_up_again(self) -> None:
+        """Begin the look-ups that are due. None waits for a slow one of an earlier call."""
+        for looking_up in (
+            self._backends.look_up_again(),
+            self._udp.look_up_again(self._backends.names),
+        ):
+            Deferred.fromCoroutine(looking_up).addErrback(
+                lambda failure: _log.failure("names could not be resolved again", failure)
+            )
 
     async def _connect_mirror(self, protocol: Any, name: str) -> str:
         return await self._backends.connect_mirror(protocol, name)
@@ -375,6 +389,7 @@ class Worker:
         self._sessions.share_buffers()
         self._relays.sweep(monotonic())
         self._udp.sweep(monotonic())
+        self._mirrors.sweep(self._reactor.seconds())
         repeated.flush()
         self._heap.sweep(monotonic())
 
@@ -409,10 +424,6 @@ class Worker:
             lambda failure: _log.failure("a periodic call failed and is not repeated", failure)
         )
         self._timers.append(timer)
-
-
-def _run(call: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> Deferred[None]:
-    return Deferred.fromCoroutine(call())
 
 
 def _memory_bytes(share: float) -> int:

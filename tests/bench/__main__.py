@@ -34,7 +34,7 @@ from .machine import choose_cores, description, raise_open_files
 from .report import FOREIGN_SHARE, Round
 from .scenarios import QUICK, QUICK_SLOW, SCENARIOS, Result, Rounds, Scenario
 from .slow_path import can_run, running_path
-from .targets import Bench, CannotRun, RunningTarget, running
+from .targets import Bench, CannotRun, RunningTarget, at_the_end_of, running
 
 # The number of runs of a scenario that are repeated because of other load.
 _REPEATS = 3
@@ -150,8 +150,11 @@ def _on_its_path(
     """The result on the scenario's path, if any: a new path for each target, with the same losses."""
     if scenario.path is None:
         return _undisturbed(once, target, scenario, repeats)
-    with running_path(scenario.path, number, bench.cores) as path:
-        return _undisturbed(once, evolve(target, path=path), scenario, repeats)
+    with (
+        running_path(scenario.path, number, bench.cores) as path,
+        at_the_end_of(path, target, bench) as reached,
+    ):
+        return _undisturbed(once, reached, scenario, repeats)
 
 
 def _undisturbed(

@@ -17,18 +17,21 @@ class Program(Enum):
 @frozen
 class Contender:
     """``label`` heads its column. ``rtmpt`` and ``tls`` are the clients' protocol; the media server
-    is always behind plain TCP. ``settings`` is the gateway's configuration beyond addresses and limits."""
+    is always behind plain TCP. ``settings`` is the gateway's configuration beyond addresses and limits.
+    ``tunnelled``: the clients speak RTMP to a tunnel client, at their end of a slow path."""
 
     label: str
     program: Program = Program.GATEWAY
     rtmpt: bool = False
     tls: bool = False
     settings: str = ""
+    tunnelled: bool = False
 
 
 RTMPT = Contender("RTMPT", rtmpt=True)
 RTMPTS = Contender("RTMPTS", rtmpt=True, tls=True)
 RTMP = Contender("RTMP")
+TUNNELLED = Contender("tunnel client", tunnelled=True)
 RTMPS = Contender("RTMPS", tls=True)
 # Idles are answered at once.
 UNHELD = evolve(RTMPT, settings="[tunnel]\nlatency = 0\n")

@@ -77,7 +77,11 @@ def _meets(target: Target, row: Row) -> bool:
         return row.contender.middle >= target.bound
     if target.better is Better.AT_MOST:
         return row.contender.middle <= target.bound
-    return row.ratio is not None and row.ratio.middle <= target.bound
+    if row.ratio is None:
+        return False
+    if target.better is Better.RATIO_AT_LEAST:
+        return row.ratio.middle >= target.bound
+    return row.ratio.middle <= target.bound
 
 
 def _headings(scenario: Scenario) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from .contenders import (
     RTMPS,
     RTMPT,
     RTMPTS,
+    TUNNELLED,
     UNHELD,
     UNHELD_UNMEASURED,
     UNMEASURED,
@@ -38,6 +39,7 @@ class Better(Enum):
     """The comparison of a figure with its target."""
 
     RATIO_AT_MOST = "≤ {:g}x"
+    RATIO_AT_LEAST = "≥ {:g}x"
     AT_LEAST = "≥ {:,.0f}"
     AT_MOST = "≤ {:g}"
 
@@ -136,6 +138,10 @@ def _gigabytes_per_s(result: Result) -> float:
     return _gigabytes(result) / result["wall_s"]
 
 
+def _megabits_per_s(result: Result) -> float:
+    return 8000 * _gigabytes_per_s(result)
+
+
 _LIVE = {"play": 100, "publish": 100, "records_per_s": 50, "pause_ms": _PAUSE_MS}
 _DOWN = {"flood_down": 20, "pause_ms": _PAUSE_MS}
 _UP = {"flood_up": 20, "records_per_send": 10, "pause_ms": _PAUSE_MS}
@@ -146,6 +152,7 @@ _POLLS = {"quiet": 100, "pause_ms": 0, "spin": 1}
 # The protocol of clients: load/load.h, enum program.
 _LIBRTMP = {"program": 1}
 _WHOLE = {"program": 2}
+_PUBLISHERS = {"publish": 10, "records_per_s": 50}
 _VIEWERS = {"play": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}
 _FAR = SlowPath(delay_s=0.15, loss=0.0)
 
@@ -165,11 +172,16 @@ def _slow(p50: float | None, p90: float | None, p99: float | None) -> tuple[Figu
     )
 
 
-_SLOW_PUBLISH = (
-    Figure("upstream latency, median", "ms", _milliseconds("up_p50_us")),
-    Figure("upstream latency, p90", "ms", _milliseconds("up_p90_us")),
-    Figure("upstream latency, p99", "ms", _milliseconds("up_p99_us")),
-)
+def _slow_publish(
+    p50: float | None = None, p90: float | None = None, p99: float | None = None
+) -> tuple[Figure, ...]:
+    """The figures of publishers on a slow path, each with the most that its ratio may be."""
+    bounds = [None if ratio is None else _at_most(ratio) for ratio in (p50, p90, p99)]
+    return (
+        Figure("upstream latency, median", "ms", _milliseconds("up_p50_us"), bounds[0]),
+        Figure("upstream latency, p90", "ms", _milliseconds("up_p90_us"), bounds[1]),
+        Figure("upstream latency, p99", "ms", _milliseconds("up_p99_us"), bounds[2]),
+    )
 
 
 def _live(median: float | None, p99: float | None, processor: float | None) -> tuple[Figure, ...]:
@@ -276,10 +288,62 @@ SCENARIOS = (
         "{sessions} publishers as FFmpeg at 1 Mbit/s, 50 ms one way, 1 % loss, against plain RTMP",
         load={"publish": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}
         | {"two_segments": 1, "batch": 7},
-        figures=_SLOW_PUBLISH,
+        figures=_slow_publish(),
         rounds=_SLOW_ROUNDS,
         reference=RTMP,
         path=SlowPath(),
+    ),
+    Scenario(
+        "client-play",
+        "{sessions} players by the tunnel client at 1 Mbit/s, 50 ms one way, 1 % loss, against RTMP",
+        load=_VIEWERS,
+        figures=_slow(1.1, 1.5, 2),
+        rounds=_SLOW_ROUNDS,
+        contender=TUNNELLED,
+        reference=RTMP,
+        path=SlowPath(),
+    ),
+    Scenario(
+        "client-play-4m",
+        "the same, {sessions} at 4 Mbit/s",
+        load=_VIEWERS | {"play": 3, "records_per_s": 200},
+        figures=_slow(1.1, 1.5, 2),
+        rounds=_SLOW_ROUNDS,
+        contender=TUNNELLED,
+        reference=RTMP,
+        path=SlowPath(),
+    ),
+    Scenario(
+        "client-publish",
+        "{sessions} publishers by the tunnel client at 1 Mbit/s, 50 ms one way, 1 % loss, against RTMP",
+        load=_PUBLISHERS,
+        figures=_slow_publish(1.1, 1.5, 2),
+        rounds=_SLOW_ROUNDS,
+        contender=TUNNELLED,
+        reference=RTMP,
+        path=SlowPath(),
+    ),
+    Scenario(
+        "client-publish-4m",
+        "the same, {sessions} at 4 Mbit/s",
+        load=_PUBLISHERS | {"publish": 3, "records_per_s": 200},
+        figures=_slow_publish(1.1, 1.5, 2),
+        rounds=_SLOW_ROUNDS,
+        contender=TUNNELLED,
+        reference=RTMP,
+        path=SlowPath(),
+    ),
+    Scenario(
+        "client-up",
+        "{sessions} publisher without pause by the tunnel client, the same path with 20 Mbit/s",
+        load={"flood_up": 1},
+        figures=(
+            Figure("throughput", "Mbit/s", _megabits_per_s, Target(Better.RATIO_AT_LEAST, 0.9)),
+        ),
+        rounds=_SLOW_ROUNDS,
+        contender=TUNNELLED,
+        reference=RTMP,
+        path=SlowPath(rate=20e6),
     ),
     Scenario(
         "live-awake",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .contenders import Contender, Program
 from .machine import Cores
@@ -33,6 +33,15 @@ sessions = 10000
 sessions_per_address = 10000
 connections = 20000
 connections_per_address = 20000
+"""
+
+# rtmpt-client has the same tunnel, but needs a server that answers the handshake; the generator does not.
+_CLIENT = """\
+workers = 1
+[[listener]]
+address = "127.0.0.1:{port}"
+[[upstream]]
+servers = ["rtmpt://{server}"]
 """
 
 _HAPROXY = """\
@@ -62,6 +71,7 @@ class RunningTarget:
     port: int
     rtmpt: bool
     tls: bool = False
+    tunnelled: bool = False
     path: RunningPath | None = None
 
 
@@ -82,7 +92,25 @@ def running(contender: Contender, bench: Bench) -> Iterator[RunningTarget]:
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         command = _COMMANDS[contender.program](contender, bench, port, Path(folder))
         with _process(command, port, bench.cores, Path(folder)) as pid:
-            yield RunningTarget(pid, port, contender.rtmpt, contender.tls)
+            yield RunningTarget(pid, port, contender.rtmpt, contender.tls, contender.tunnelled)
+
+
+@contextmanager
+def at_the_end_of(
+    path: RunningPath, target: RunningTarget, bench: Bench
+) -> Iterator[RunningTarget]:
+    """The target as its clients reach it by the path: through a tunnel client at its end, if need be."""
+    if not target.tunnelled:
+        yield evolve(target, path=path)
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+        config = Path(folder) / "client.toml"
+        config.write_text(_CLIENT.format(port=port, server=f"{path.address}:{target.port}"))
+        inside = ["ip", "netns", "exec", path.namespace]
+        command = [*inside, *_twistd(bench), "--config", str(config)]
+        with _process(command, port, bench.cores, Path(folder), path.namespace):
+            yield evolve(target, port=port, path=evolve(path, address="127.0.0.1"))
 
 
 def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
@@ -97,8 +125,11 @@ def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> lis
         tls=f'tls = true\n[tls]\ncertificates = ["{pem}"]\n' if pem else "",
     )
     config.write_text(text)
-    program = bench.twistd or _find_twistd()
-    return [program, "-n", "--pidfile=", "rtmpt-gateway", "--config", str(config)]
+    return [*_twistd(bench), "--config", str(config)]
+
+
+def _twistd(bench: Bench) -> list[str]:
+    return [bench.twistd or _find_twistd(), "-n", "--pidfile=", "rtmpt-gateway"]
 
 
 def _haproxy(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
@@ -143,7 +174,9 @@ def _find_twistd() -> str:
 
 
 @contextmanager
-def _process(command: Sequence[str], port: int, cores: Cores, folder: Path) -> Iterator[int]:
+def _process(
+    command: Sequence[str], port: int, cores: Cores, folder: Path, namespace: str = ""
+) -> Iterator[int]:
     name = Path(command[0]).name
     log = folder / "log"
     with log.open("wb") as output:
@@ -158,7 +191,7 @@ def _process(command: Sequence[str], port: int, cores: Cores, folder: Path) -> I
         )
     cores.place_target(process.pid)
     try:
-        _await_port(name, process, port)
+        _await_port(name, process, port, namespace)
         yield _working_process(process.pid)
     except Exception:
         print(f"the end of {name}'s log:\n{_tail(log)}", file=sys.stderr)
@@ -180,16 +213,24 @@ def _working_process(pid: int) -> int:
     return pid
 
 
-def _await_port(name: str, process: subprocess.Popen[bytes], port: int) -> None:
+def _await_port(name: str, process: subprocess.Popen[bytes], port: int, namespace: str) -> None:
     give_up_at = time.monotonic() + _START_S
     while time.monotonic() < give_up_at and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
+        if _is_listening(port, namespace):
             return
+        time.sleep(0.05)
     raise CannotRun(f"{name} did not start")
+
+
+def _is_listening(port: int, namespace: str) -> bool:
+    if namespace:
+        command = ["ip", "netns", "exec", namespace, "ss", "-Hltn", f"sport = :{port}"]
+        return bool(subprocess.run(command, capture_output=True).stdout)
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _tail(log: Path) -> str:

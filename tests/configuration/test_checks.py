@@ -87,6 +87,10 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[upstream]] 1, key "balance_factor": 0.5: must be >= 1, such as 1.25, or 0',
         ),
         (
+            LISTENER + '[[upstream]]\nservers = [{ address = "_rtmp._tcp.a", weight = 2 }]',
+            '[[upstream]] 1, key "servers", item 1, key "weight": 2: the SRV records have the weights',
+        ),
+        (
             LISTENER + '[[upstream]]\nservers = ["a", "b", "a:1935"]',
             '[[upstream]] 1, key "servers", item 3: "a:1935" is listed twice',
         ),
@@ -129,6 +133,26 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             ROUTE.replace("[[route]]", '[[upstream]]\nservers = ["rtmpe://b"]\n[[route]]')
             + 'application = "a"',
             '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
+        ),
+        (
+            ROUTE.replace("[[route]]", '[[upstream]]\nservers = ["rtmpe://b"]\n[[route]]')
+            + 'stream = "a"',
+            '[[upstream]] 1, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[r',
+        ),
+        (
+            (
+                f'{LISTENER}[[upstream]]\nservers = ["a"]\nrtmpe = "terminate"\n'
+                '[[upstream]]\nservers = ["b"]\nchoose = "hash"\nhash_by = "stream"'
+            ),
+            '[[upstream]] 2, key "rtmpe": "opaque" is not possible beside others that decrypt RTMPE: [[u',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nhash_by = "stream"',
+            '[[upstream]] 1, key "hash_by": "stream": requires choose = "hash"; add it, or remove has',
+        ),
+        (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\nchoose = "hash"\nhash_by = "name"',
+            '[[upstream]] 1, key "hash_by": "name"',
         ),
         (
             ROUTE + 'sni = "a"',

@@ -25,10 +25,20 @@ from gateway.protocols.proxy_client.digest import Credentials
 from gateway.protocols.proxy_client.forwarding import ForwardedRequests
 from gateway.protocols.rtmp import amf0, amf3
 from gateway.protocols.rtmp.amf import Date, EcmaArray, Reader, TypedObject, Value
+from gateway.protocols.rtmp.answer_filter import AnswerFilter
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkReader
 from gateway.protocols.rtmp.commands import Command, read_command, read_connect, stream_name
-from gateway.protocols.rtmp.digest import PLAYER, SCHEMES, SERVER, find_digest, put_digest
+from gateway.protocols.rtmp.connect_reader import MOST_BYTES
+from gateway.protocols.rtmp.digest import (
+    ANSWER_RANDOM_BYTES,
+    PLAYER,
+    SCHEMES,
+    SERVER,
+    find_digest,
+    put_digest,
+)
+from gateway.protocols.rtmp.digest_handshake import DigestServerHandshake
 from gateway.protocols.rtmp.handshake import (
     BLOCK_BYTES,
     HANDSHAKE_BYTES,
@@ -40,13 +50,25 @@ from gateway.protocols.rtmp.handshake import (
 from gateway.protocols.rtmp.initiation import RANDOM_BYTES as INITIATION_RANDOM_BYTES
 from gateway.protocols.rtmp.initiation import RTMPEInitiation
 from gateway.protocols.rtmp.media import classify, player_metadata
-from gateway.protocols.rtmp.messages import Message, MessageType, set_chunk_size
+from gateway.protocols.rtmp.message_editor import MessageEditor
+from gateway.protocols.rtmp.messages import (
+    Message,
+    MessageType,
+    UserControl,
+    set_chunk_size,
+    user_control,
+)
+from gateway.protocols.rtmp.opening import Opening
+from gateway.protocols.rtmp.opening_replay import OpeningReplay
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.rtmp.relay import StreamTable
 from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.stream_ids import StreamIdTranslation
+from gateway.protocols.rtmp.stream_reader import Answered
 from gateway.protocols.rtmp.termination import RANDOM_BYTES as TERMINATION_RANDOM_BYTES
 from gateway.protocols.rtmp.termination import RTMPETermination
 from tests.helpers import amf3_encoder
+from tests.helpers.rtmp_openings import OPENINGS
 from tests.helpers.rtmpe_client import RTMPEClient, RTMPEServer
 
 _HANDSHAKE = bytes([VERSION]) + bytes(HANDSHAKE_BYTES - 1)
@@ -232,6 +254,93 @@ def _passive(data: bytes) -> None:
         assert max(map(len, (facts.application, facts.stream, facts.flash_version))) <= 128
 
 
+def _openings(data: bytes) -> None:
+    """A client that must name its stream; what it has asked for is repeated to the embedded origin."""
+    opening = Opening(
+        DigestServerHandshake(0, bytes(RANDOM_BYTES), bytes(ANSWER_RANDOM_BYTES)), lambda _: True
+    )
+    opening.receive(_HANDSHAKE, 0.0)
+    answered_bytes = 0
+    with suppress(RTMPError):
+        for piece in _pieces(data):
+            if opening.is_complete:
+                opening.hold(piece)
+            else:
+                answered_bytes += len(opening.receive(piece, 0.0))
+        replay = opening.replay(None)
+        if opening.is_complete and replay is not None:
+            _replay(opening, replay)
+    assert answered_bytes <= 100 * MOST_BYTES
+
+
+def _replay(opening: Opening, replay: OpeningReplay) -> None:
+    wire = _Recorder()
+    server = ServerConnection(wire, StreamTable(), ServerHandshake(0, bytes(RANDOM_BYTES)))
+    server.receive(_HANDSHAKE, 0.0)
+    wire.take()
+    sent, part = b"", replay.begin(0.0)
+    while part:
+        sent += part
+        server.receive(part, 0.0)
+        part = replay.receive(wire.take(), 0.0)
+    if replay.done and replay.refusal is None:
+        sent += opening.passage(replay, None, 0.0).held
+        assert bytes(opening.received).startswith(sent)
+
+
+class _Recorder(_Wire):
+    """``take`` returns what was written since the last time."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._written += data
+
+    def take(self) -> bytes:
+        written = bytes(self._written)
+        self._written.clear()
+        return written
+
+
+def _answers(data: bytes) -> None:
+    """What a server sends to a client that the gateway has answered."""
+    answered = [
+        Answered("connect", 1.0, 0),
+        Answered("FCPublish", 2.0, 0, notice="onFCPublish"),
+        Answered("createStream", 3.0, 0, 1),
+    ]
+    # The first byte has the size of the pieces.
+    has_asked = bool(data[:1] and data[0] & 1)
+
+    def new_filter() -> AnswerFilter:
+        editor = AnswerFilter(answered)
+        if has_asked:
+            editor.pass_on(4.0)
+        return editor
+
+    _edit(new_filter, data)
+
+
+def _stream_ids(data: bytes) -> None:
+    _edit(lambda: StreamIdTranslation({1: 2, 2: 1}), data)
+
+
+def _edit(new_editor: Callable[[], MessageEditor], data: bytes) -> None:
+    out = _edited(new_editor(), _pieces(data))
+    assert len(out or b"") <= len(data)
+    if len(data) <= _COMPARED_BYTES:
+        assert out == _edited(new_editor(), iter([data[1:]]))
+
+
+def _edited(editor: MessageEditor, pieces: Iterator[bytes]) -> bytes | None:
+    """None if the stream is malformed."""
+    try:
+        return b"".join([editor.translate(piece, 0.0) for piece in pieces])
+    except RTMPError:
+        return None
+
+
 def _requests(pieces: Iterator[bytes]) -> tuple[list[Any], str]:
     """Each request's method, target, fields and body; and the error that ended the connection."""
     reader, found = RequestReader(Limits()), []
@@ -341,6 +450,18 @@ def _measuring_stream() -> bytes:
 
 
 _RTMP = [size + _rtmp_stream() for size in (b"\0", b"\x01", b"\x64")]
+_ANSWERS = b"".join(
+    map(
+        ChunkWriter().write,
+        [
+            user_control(UserControl.STREAM_BEGIN, 1),
+            Command("_result", 1.0, {}, ({"code": "NetConnection.Connect.Success"},)).message(),
+            Command("onFCPublish", 0.0, None, ({},)).message(),
+            Command("_error", 3.0, None, ({"description": "x" * 300},)).message(),
+            Message(MessageType.AUDIO, bytes(300), 1),
+        ],
+    )
+)
 _FRAMES = (
     peering.command_head(1, b"session", Kind.SEND, 2, 4, 3, peering.MAY_HOLD, b"via")
     + b"body"
@@ -378,6 +499,9 @@ TARGETS = {
         [size + RTMPEClient(scheme).hello for size, scheme in ((b"\0", 0), (b"\x64", 1))],
     ),
     "passive": Target(_passive, _RTMP),
+    "openings": Target(_openings, [b"\x10" + OPENINGS["FFmpeg 5.1 publishes"].sent, _RTMP[2]]),
+    "answers": Target(_answers, [b"\x10" + _ANSWERS, b"\x11" + _ANSWERS]),
+    "stream_ids": Target(_stream_ids, [b"\x10" + _ANSWERS, _RTMP[2]]),
     "http": Target(_http, [size + _REQUESTS for size in (b"\0", b"\x01", b"\x20")]),
     "proxy": Target(_proxy, [size + _ANSWERS for size in (b"\0", b"\x01", b"\x20")]),
     "peering": Target(_peering, [size + _FRAMES for size in (b"\0", b"\x01", b"\x20")]),

@@ -21,6 +21,7 @@ from gateway.admin.resources.event_streams import EventStreams
 from gateway.admin.status_page.page import Page
 from gateway.admin.time_slices import TimeSlices
 from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.session_collector import SessionCollector
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.logs.level_filter import LevelFilter
@@ -30,7 +31,7 @@ from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.admission import Admission
 from gateway.workers.view import WorkerView
-from tests.helpers.fabricated_telemetry import Node, health, session_exposition
+from tests.helpers.fabricated_telemetry import Node, health, mirrors, session_exposition
 from tests.helpers.own_count import OwnCount
 
 
@@ -43,6 +44,10 @@ class Figures:
         self.metrics = node.metrics
         self.session_metrics = SessionCollector(node.sessions, 1000)
         self.servers: list[UpstreamHealth] = health()
+        self.mirror_states = mirrors()
+
+    def mirrors(self) -> list[MirrorState]:
+        return self.mirror_states
 
     def upstream_health(self) -> list[UpstreamHealth]:
         return self.servers

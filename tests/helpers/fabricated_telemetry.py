@@ -11,6 +11,7 @@ from gateway.protocols.commands import Kind
 from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp.mirror_states import MirroredStream, MirrorState
 from gateway.protocols.session import Session
 from gateway.protocols.udp_flows import Flow, FlowLimits, FlowTable
 from gateway.telemetry.exposition.session_collector import (
@@ -103,6 +104,13 @@ def health() -> list[UpstreamHealth]:
             checks={"succeeded": dials, "failed": [0] * 74},
         )
     ]
+
+
+def mirrors() -> list[MirrorState]:
+    waiting = MirroredStream(
+        *("live/cam", "waiting", 3.0, "media:1935", 0, 7, 2, "the server does not read", 1.5)
+    )
+    return [MirrorState("platform", 4, 1, 2, 7, 1000, [waiting])]
 
 
 def session_exposition(

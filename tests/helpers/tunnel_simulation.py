@@ -9,7 +9,7 @@ from gateway.protocols.limits import Limits
 from gateway.protocols.tunnel_client.client import TunnelClient
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
-from gateway.protocols.tunnel_options import REQUEST
+from gateway.protocols.tunnel_options import MOST_LANES, REQUEST
 from tests.helpers.http_conversation import HOLD_S, Gateway, Upstream, Wire
 
 # No event is further away, so a session that does nothing for so long has stopped.
@@ -23,6 +23,8 @@ class _Connection:
         self.up = bytearray()
         self.down = bytearray()
         self._taken = 0
+        # Nothing passes any longer, and neither side is told.
+        self.is_silent = False
 
     def move_up(self, count: int) -> None:
         if self.wire.lost:
@@ -55,7 +57,7 @@ class Simulation:
         hold_s: float = HOLD_S,
     ) -> None:
         self.gateway = Gateway(limits, hold_s)
-        self.connections: list[_Connection | None] = [None, None]
+        self.connections: list[_Connection | None] = [None] * MOST_LANES
         self.to_connect: set[int] = set()
         self.refuses = False
         self.down = bytearray()
@@ -63,6 +65,8 @@ class Simulation:
         self.end: End | None = None
         self.cause = ""
         self.drains = 0
+        # Silent connections that the client has closed: what was sent on them may still arrive.
+        self.ghosts: list[_Connection] = []
         self.requests: list[bytes] = []
         self._agrees = agrees
         self._direct = direct
@@ -88,6 +92,9 @@ class Simulation:
         assert self.connections[link] is None
         self.to_connect.add(link)
 
+    def unacknowledged_on(self, link: int) -> int:
+        return 0
+
     def write_link(self, link: int, first: bytes, second: bytes) -> None:
         connection = self.connections[link]
         assert connection is not None, "written to a connection that is not established"
@@ -101,7 +108,9 @@ class Simulation:
     def close_link(self, link: int) -> None:
         self.to_connect.discard(link)
         connection, self.connections[link] = self.connections[link], None
-        if connection is not None:
+        if connection is not None and connection.is_silent:
+            self.ghosts.append(connection)
+        elif connection is not None:
             connection.move_up(len(connection.up))
             if not connection.wire.lost:
                 connection.wire.lose()
@@ -135,13 +144,13 @@ class Simulation:
 
     def move_up(self, link: int, count: int = 1 << 30) -> None:
         connection = self.connections[link]
-        if connection is not None:
+        if connection is not None and not connection.is_silent:
             connection.move_up(count)
             self.gateway.turn()
 
     def move_down(self, link: int, count: int = 1 << 30) -> None:
         connection = self.connections[link]
-        if connection is None:
+        if connection is None or connection.is_silent:
             return
         connection.fetch()
         data = bytes(connection.down[:count])
@@ -160,6 +169,23 @@ class Simulation:
             if arrives:
                 self.move_up(link)
             self._lose(link, unnoticed)
+
+    def silence(self, link: int) -> None:
+        """From now on nothing passes on a connection, as if the client's address had changed."""
+        connection = self.connections[link]
+        if connection is not None:
+            connection.is_silent = True
+
+    def arrive_late(self, count: int) -> None:
+        """More of what was sent on a connection that is gone arrives at the gateway."""
+        if self.ghosts:
+            ghost = self.ghosts[0]
+            ghost.move_up(count)
+            self.gateway.turn()
+            if not ghost.up:
+                del self.ghosts[0]
+                if not ghost.wire.lost:
+                    ghost.wire.lose()
 
     def _lose(self, link: int, unnoticed: bool = False) -> None:
         connection = self.connections[link]
@@ -184,9 +210,9 @@ class Simulation:
         for _ in range(_STEPS):
             before = (len(self.requests), len(self.down), self.is_open, self.end)
             self.establish()
-            for link in (0, 1):
+            for link in range(MOST_LANES):
                 self.move_up(link)
-            for link in (0, 1):
+            for link in range(MOST_LANES):
                 self.move_down(link)
             if before == (len(self.requests), len(self.down), self.is_open, self.end):
                 return

@@ -147,6 +147,14 @@ def stream() -> str:
 
 
 @pytest.fixture
+def free_port() -> int:
+    """A port for a program that cannot say which one the system chose."""
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
 def refusing_port() -> Iterator[int]:
     """A reserved port without a listener."""
     with socket.socket() as bound:

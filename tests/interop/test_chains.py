@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 from attrs import frozen
@@ -19,7 +18,8 @@ from tests.helpers.interop import secure
 from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
 from tests.helpers.interop.programs import Program, Programs, squid, squid_folder, until
-from tests.helpers.interop.relay import How, Link, Relay, end
+from tests.helpers.interop.relay import How
+from tests.helpers.interop.scissors import Scissors
 from tests.helpers.interop.servers import (
     ANY_PORT,
     LOOPBACK,
@@ -184,51 +184,6 @@ def test_the_far_gateway_learns_the_clients_address(
         far_gateway.says(f'{_CLIENT} publishes "{stream}"')
 
 
-class _CutLink(Link):
-    """``is_open``: whether it carries a session. A lost open is not repeated."""
-
-    is_open = False
-
-    def from_client(self, data: bytes) -> None:
-        self.is_open = self.is_open or not data.startswith(b"POST /open/")
-        self.server.sendall(data)
-
-    def from_server(self, data: bytes) -> None:
-        self.client.sendall(data)
-
-
-class Scissors:
-    """A relay that cuts its connections again and again."""
-
-    def __init__(self, port: int, how: How) -> None:
-        self._relay = Relay(port, _CutLink)
-        self.port = self._relay.port
-        self.cuts = 0
-        self._how = how
-        self._is_over = Event()
-        self._thread = Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._is_over.wait(_CUT_EVERY_S):
-            for link in self._relay.links:
-                if link.is_open and not link.ended:
-                    self.cuts += 1
-                    link.close() if self._how is How.FIN else _reset(link)
-
-    def close(self) -> None:
-        self._is_over.set()
-        self._thread.join()
-        self._relay.close()
-
-
-def _reset(link: Link) -> None:
-    for side in (link.client, link.server):
-        # Closing it would not wake its thread.
-        end(side.dup(), How.RESET)
-    link.close()
-
-
 @pytest.mark.parametrize(("how", "workers"), [(How.FIN, 1), (How.RESET, 1), (How.FIN, 2)])
 def test_media_arrives_unchanged_while_the_link_is_cut_again_and_again(
     programs: Programs,
@@ -241,7 +196,7 @@ def test_media_arrives_unchanged_while_the_link_is_cut_again_and_again(
 ) -> None:
     # With two workers, new connections reach the one that does not own the session, too.
     _, far = start_far(programs, nginx, workers)
-    with closing(Scissors(far, how)) as scissors:
+    with closing(Scissors(far, how, _CUT_EVERY_S)) as scissors:
         chain = start_chain(programs, nginx, f"rtmpt://{LOOPBACK}:{scissors.port}")
         carry(chain, "rtmp", stream, clip, packets)
         assert scissors.cuts > 10

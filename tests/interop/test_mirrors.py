@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 from contextlib import closing
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from gateway.protocols.rtmp.outbox import QUEUE_BYTES
 from tests.helpers.interop.clients import FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
+from tests.helpers.interop.light_sessions import LightSessions, forget_gaps, longest_gap_s
 from tests.helpers.interop.programs import Program, Programs, until
 from tests.helpers.interop.servers import LOOPBACK, port_said, start_gateway, start_nginx
 from tests.helpers.interop.tap import Tap
@@ -34,6 +40,9 @@ stream = "stream*"
 address = "{loopback}:0"
 """
 _ENDS_S = 20.0
+_STALLED_S = 2.0
+# Beyond the longest time without media before.
+_STALL_S = 0.05
 
 
 def start(
@@ -52,6 +61,15 @@ def metrics(program: Program) -> str:
     with urlopen(f"http://{LOOPBACK}:{port}/metrics") as answer:
         text: str = answer.read().decode()
     return text
+
+
+def mirrored(program: Program) -> dict[str, Any]:
+    """The state of the only stream at the mirror."""
+    port = port_said(program, f"admin server on {LOOPBACK}:")
+    with urlopen(f"http://{LOOPBACK}:{port}/mirrors") as answer:
+        (mirror,) = json.load(answer)["mirrors"]
+    found: dict[str, Any] = mirror["streams"][0] if mirror["streams"] else {"state": "none"}
+    return found
 
 
 def publishing(program: Program) -> bool:
@@ -138,3 +156,38 @@ def test_a_mirror_that_comes_back_is_published_again(
     assert publisher.running
     publisher.stop()
     until(lambda: not publishing(program), "the mirror has ended")
+
+
+@pytest.mark.alone
+def test_a_mirror_that_stops_reading_delays_nothing_and_is_tried_again(
+    programs: Programs, tmp_path: Path
+) -> None:
+    """The mirror's nginx is stopped while it gets two megabytes a second."""
+    _, main = start_nginx(programs, tmp_path)
+    mirror, platform = start_nginx(programs, tmp_path)
+    limits = f"[limits]\nstalled_write_s = {_STALLED_S}"
+    program, port = start(programs, tmp_path, f"{LOOPBACK}:{main}", platform, limits)
+    with LightSessions(200_000) as sessions:
+        sessions.publish(port, "live/stream")
+        player = [sessions.play(main, "live/stream")]
+        until(lambda: mirrored(program)["state"] == "publishing", "the mirror publishes")
+        forget_gaps(player)
+        sleep(2 * _STALLED_S)
+        reference_s = longest_gap_s(player)
+
+        (worker,) = mirror.children
+        os.kill(worker, signal.SIGSTOP)
+        forget_gaps(player)
+        seen = [mirrored(program)]
+
+        def has_failed() -> bool:
+            seen.append(mirrored(program))
+            return bool(seen[-1]["failures"])
+
+        until(has_failed, "the mirror is left")
+        assert longest_gap_s(player) <= reference_s + _STALL_S
+        assert seen[-1]["last_error"] == "the server does not read"
+        assert seen[-1]["left_out_messages"] > 0
+        assert 0 < max(state["queued_bytes"] for state in seen) <= QUEUE_BYTES
+        os.kill(worker, signal.SIGCONT)
+        until(lambda: mirrored(program)["state"] == "publishing", "the mirror publishes again")

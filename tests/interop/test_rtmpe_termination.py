@@ -164,6 +164,7 @@ servers = ["{server}"]
 rtmpe = "terminate"
 [[route]]
 application = "live"
+{condition}
 upstream = "live"
 [route.rewrite]
 tc_url = "rtmp://media.internal.example.org/{{app}}"
@@ -172,15 +173,19 @@ upstream = "dead"
 """
 
 
-def test_a_route_reads_the_connect_of_a_client_whose_rtmpe_is_decrypted(
+@pytest.mark.parametrize("condition", ["", 'stream = "stream*"'])
+def test_a_route_reads_the_commands_of_a_client_whose_rtmpe_is_decrypted(
     programs: Programs,
     nginx: Upstream,
     stream: str,
     clip: Path,
     packets: list[Packet],
     refusing_port: int,
+    condition: str,
 ) -> None:
-    text = _ROUTES.format(loopback=LOOPBACK, dead=refusing_port, server=nginx.server)
+    text = _ROUTES.format(
+        loopback=LOOPBACK, dead=refusing_port, server=nginx.server, condition=condition
+    )
     (port,) = start_configured(programs, text, 1).ports
     players = [
         RtmpdumpPlayer(programs, url("rtmpe", port, stream)),
@@ -194,7 +199,7 @@ def test_a_route_reads_the_connect_of_a_client_whose_rtmpe_is_decrypted(
     for player in players:
         assert player.program.ends(_PLAYED_S) == 0
         assert player.packets() == packets
-    # The client gets an error for its connect, which it must decrypt.
+    # The client must decrypt the error.
     refused = RtmpdumpPlayer(programs, url("rtmpe", port, "elsewhere/stream"))
     refused.program.says("rtmp server sent error")
 

@@ -82,6 +82,7 @@ def test_the_page_shows_a_session_and_treats_its_name_as_text(
     assert browser.evaluate("document.querySelectorAll('[onload]').length") == 0
     browser.until("document.querySelector('#sessions polyline').points.numberOfItems >= 3")
     assert browser.evaluate("document.querySelector('#state')?.textContent") == "ready"
+    assert browser.evaluate("document.querySelector('#mirrors-section').hidden")
     picture(browser, "list")
     assert browser.complaints == []
 
@@ -218,12 +219,17 @@ def test_the_page_names_the_media_server_that_is_down(
     programs: Programs, browser: Browser, refusing_port: int
 ) -> None:
     gateway = start_watched_gateway(
-        programs, f'[[upstream]]\nservers = ["{LOOPBACK}:{refusing_port}"]\n'
+        programs,
+        f'[[upstream]]\nservers = ["{LOOPBACK}:{refusing_port}"]\n'
+        '[[upstream]]\nname = "platform"\nservers = ["127.0.0.9:1"]\n'
+        '[[mirror]]\nupstream = "platform"\n',
     )
     browser.resize(1280, 900)
     show(browser, gateway)
     browser.until("document.querySelector('#none')?.textContent === 'There are no sessions now.'")
     assert browser.evaluate("document.querySelector('#upstreams .up').textContent") == "up"
+    assert not browser.evaluate("document.querySelector('#mirrors-section').hidden")
+    assert "platform" in browser.evaluate("document.querySelector('#mirrors').textContent")
     with pytest.raises(HTTPError):
         urlopen(f"http://{LOOPBACK}:{gateway.port}/open/1", b"\0")
     browser.until("document.querySelector('#upstreams .down')?.textContent === 'down; tried last'")

@@ -261,7 +261,7 @@ def test_when_the_gateway_is_killed_the_program_is_closed_and_the_next_one_is_to
     ("name", "trusts", "sentence"),
     [
         (LOOPBACK, True, "the certificate is for another name"),
-        (NAME, False, "the certificate is of an authority that is not trusted"),
+        (NAME, False, 'the authority of the certificate, "trustme'),
     ],
 )
 def test_a_gateway_whose_certificate_is_not_valid_gets_no_stream(

@@ -1172,6 +1172,8 @@ def test_a_held_idle_gets_404_when_the_upstream_ends(wire: Wire, session) -> Non
 class Broken:
     """Tunnels whose commands raise an exception."""
 
+    hold_s = 0.25
+
     def open(self, *_: object) -> object:
         raise ZeroDivisionError("a fault")
 

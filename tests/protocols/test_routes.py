@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.protocols.networks import Networks
-from gateway.protocols.routes import Caller, Route, Routes, select
+from gateway.protocols.routes import Caller, Route, Routes, needs_stream, select
 from gateway.protocols.rtmp.commands import application_of
 
 CALLER = Caller("0.0.0.0:80", "Media.example.org:8080", "tls.example.org", "192.0.2.7")
@@ -95,6 +95,56 @@ def test_the_candidates_end_with_the_first_route_that_does_not_depend_on_the_app
 def test_without_a_matching_application_there_is_no_route() -> None:
     candidates = Routes([Route(("live",), applications=["live"])]).candidates(CALLER)
     assert [select(candidates, each) for each in ("vod", "", None)] == [None] * 3
+
+
+STREAMS = [
+    Route(("cameras",), applications=["live"], streams=["cam*", "door"]),
+    Route(("films",), streams=["*"]),
+    Route(("all",)),
+    Route(("never",)),
+]
+
+
+def test_the_candidates_end_with_the_first_route_that_depends_on_nothing_read() -> None:
+    candidates = Routes(STREAMS).candidates(CALLER)
+    assert names(*candidates) == ["cameras", "films", "all"]
+    assert [route.reads_connect for route in candidates] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("application", "stream", "upstream"),
+    [
+        ("live", "cam1", "cameras"),
+        ("live", "door", "cameras"),
+        ("live", "film", "films"),
+        ("vod", "cam1", "films"),
+        ("vod", "", "films"),
+        ("live", None, "all"),
+        (None, None, "all"),
+    ],
+)
+def test_a_route_by_stream_needs_one_that_matches(
+    application: str | None, stream: str | None, upstream: str
+) -> None:
+    candidates = Routes(STREAMS).candidates(CALLER)
+    assert names(*filter(None, [select(candidates, application, stream)])) == [upstream]
+
+
+@pytest.mark.parametrize(
+    ("routes", "needed"),
+    [
+        (STREAMS, True),
+        ([Route(("a",), applications=["live"]), *STREAMS], False),
+        ([Route(("a",), applications=["vod"]), *STREAMS], True),
+        ([Route(("a",), applications=["live"], hashes_stream=True)], True),
+        ([Route(("a",), applications=["vod"], hashes_stream=True)], False),
+        ([], False),
+    ],
+)
+def test_the_stream_is_needed_if_the_first_route_of_the_application_depends_on_it(
+    routes: list[Route], needed: bool
+) -> None:
+    assert needs_stream(routes, "live") is needed
 
 
 @pytest.mark.parametrize(

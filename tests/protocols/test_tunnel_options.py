@@ -10,11 +10,15 @@ from gateway.protocols.limits import Limits, StreamedAnswers
 from gateway.protocols.stream_policy import Delivery, policy_for
 from gateway.protocols.tunnel_client.requests import Requests
 from gateway.protocols.tunnel_options import (
-    SMALL_BYTES,
+    LEAST_ANSWER_BYTES,
+    MOST_LANES,
+    Idle,
     Options,
     agreed,
+    idle_body,
     most_commands,
-    streamed_answer_bytes,
+    next_answer_bytes,
+    read_idle,
 )
 
 DIRECT = Requests("gateway.example").open()
@@ -34,7 +38,9 @@ def test_a_gateways_open_is_recognised_and_direct(request_: bytes) -> None:
     fields = fields_of(request_)
     assert recognise(fields) is GATEWAY
     assert is_direct(GATEWAY, fields)
-    assert options_field(fields, Limits()) == b"RTMPT-Options: resume=10, direct\r\n"
+    assert (
+        options_field(fields, Limits(), 0.25) == b"RTMPT-Options: resume=128, hold=250, direct\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,37 +58,36 @@ def test_a_proxy_between_is_noticed(before: bytes, after: bytes) -> None:
     assert before in WITH_CLIENT
     fields = fields_of(WITH_CLIENT.replace(before, after))
     assert recognise(fields) is GATEWAY
-    assert options_field(fields, Limits()) == b"RTMPT-Options: resume=10\r\n"
+    assert options_field(fields, Limits(), 2.0) == b"RTMPT-Options: resume=128, hold=2000\r\n"
 
 
 def test_other_clients_are_answered_as_before() -> None:
     fields = fields_of(DIRECT.replace(b"RTMPT-Options: resume\r\n", b""))
     assert recognise(fields) is OTHER
-    assert options_field(fields, Limits()) == b""
+    assert options_field(fields, Limits(), 0.25) == b""
 
 
 @pytest.mark.parametrize(
     ("limits", "commands"),
     [
-        (Limits(), 10),
-        (Limits(replay_answers=100), 32),
-        (Limits(window_commands=5), 5),
-        (Limits(pipelined_requests=3), 3),
-        # One held command would keep all others waiting.
-        (Limits(pipelined_requests=1), 0),
-        (Limits(replay_bytes=64 * 1024), 0),
-        (Limits(replay_bytes=8192, answer_bytes=4096, replay_answers=2), 0),
-        (Limits(replay_bytes=12_288, answer_bytes=4096, replay_answers=2), 2),
+        (Limits(), 128),
+        (Limits(down_buffer_bytes=64 * 1024), 32),
+        (Limits(down_buffer_bytes=8192), 4),
+        # Behind a proxy, each connection has a command.
+        (Limits(window_commands=MOST_LANES), 128),
+        (Limits(window_commands=MOST_LANES - 1), 0),
+        (Limits(pipelined_requests=MOST_LANES - 1), 0),
     ],
 )
 def test_the_gateway_agrees_to_as_many_commands_as_it_keeps_answers_for(
     limits: Limits, commands: int
 ) -> None:
     assert most_commands(limits) == commands
-    field = options_field(fields_of(DIRECT), limits)
-    assert field == (b"RTMPT-Options: resume=%d, direct\r\n" % commands if commands else b"")
-    items = ((b"rtmpt-options", b"resume=%d, direct" % commands),) if commands else ()
-    assert agreed(items) == Options(commands, commands > 0)
+    field = options_field(fields_of(DIRECT), limits, 0.25)
+    value = b"resume=%d, hold=250, direct" % commands
+    assert field == (b"RTMPT-Options: %b\r\n" % value if commands else b"")
+    items = ((b"rtmpt-options", value),) if commands else ()
+    assert agreed(items) == (Options(commands, True, 0.25) if commands else Options())
     assert policy(limits).resumes is (commands > 0)
 
 
@@ -91,23 +96,38 @@ def policy(limits: Limits, mode: StreamedAnswers = StreamedAnswers.DIRECT, via: 
     return policy_for(GATEWAY, fields_of(request), mode, 1.0, limits)
 
 
-def test_all_answers_that_may_have_to_be_repeated_fit_into_the_limit() -> None:
-    limits = Limits()
-    others = most_commands(limits) * SMALL_BYTES
-    assert limits.answer_bytes + others <= limits.replay_bytes
-    assert streamed_answer_bytes(limits) + others <= limits.replay_bytes
+@pytest.mark.parametrize("most_bytes", [4096, 100_000, 512 * 1024])
+def test_all_answers_that_may_have_to_be_repeated_fit_into_the_limit(most_bytes: int) -> None:
+    commands = most_commands(Limits(down_buffer_bytes=max(8192, 2 * most_bytes)))
+    kept_bytes = 0
+    for _ in range(commands):
+        kept_bytes += next_answer_bytes(most_bytes, commands, kept_bytes)
+    assert kept_bytes <= most_bytes
+    assert next_answer_bytes(most_bytes, commands, kept_bytes) == LEAST_ANSWER_BYTES
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("unanswered", [0, 1, 126])
+def test_the_body_of_an_idle_is_read_as_it_was_written(unanswered: int, whole: bool) -> None:
+    assert read_idle(idle_body(unanswered, whole)) == Idle(unanswered, whole)
+
+
+def test_an_idle_of_other_clients_says_nothing() -> None:
+    assert read_idle(b"") == read_idle(b"\x00") == Idle(None, False)
+    # More than it can say, and no answer may be forgotten.
+    assert read_idle(idle_body(127, whole=True)) == Idle(None, True)
 
 
 @pytest.mark.parametrize(
     ("mode", "via", "cause"),
     [
         (StreamedAnswers.DIRECT, b"", Delivery.STREAMED),
-        (StreamedAnswers.DIRECT, b"Via: a\r\n", Delivery.PROXY),
+        (StreamedAnswers.DIRECT, b"Via: a\r\n", Delivery.STREAMED),
         (StreamedAnswers.ALWAYS, b"Via: a\r\n", Delivery.STREAMED),
         (StreamedAnswers.NEVER, b"", Delivery.OFF),
     ],
 )
-def test_answers_are_streamed_as_to_other_clients(
+def test_answers_are_streamed_through_proxies_too(
     mode: StreamedAnswers, via: bytes, cause: Delivery
 ) -> None:
     chosen = policy(Limits(), mode, via)
@@ -115,5 +135,5 @@ def test_answers_are_streamed_as_to_other_clients(
 
 
 def test_a_client_that_is_not_told_to_resume_gets_whole_answers() -> None:
-    chosen = policy(Limits(replay_bytes=64 * 1024))
+    chosen = policy(Limits(window_commands=1))
     assert (chosen.cause, chosen.resumes, chosen.framing) == (Delivery.CLIENT, False, None)

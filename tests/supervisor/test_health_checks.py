@@ -10,8 +10,11 @@ from twisted.internet.task import Clock
 from gateway.configuration.loading import from_text
 from gateway.configuration.sections import Config
 from gateway.errors import UpstreamUnavailable
+from gateway.protocols.service_records import Target
 from gateway.supervisor.health_checks import HealthChecks, check_of
 from gateway.upstreams.dial import Server
+from gateway.upstreams.dns import NoAnswer, Service
+from gateway.upstreams.names import Names
 from tests.helpers.logged import logged
 
 _ONE, _OTHER = "127.0.0.1:1001", "127.0.0.1:1002"
@@ -26,17 +29,34 @@ def configured(more: str = "", servers: tuple[str, ...] = (_ONE, _OTHER)) -> Con
 
 
 class Resolver:
-    """Twisted's host name resolver, which knows IP addresses only."""
+    """Twisted's host name resolver. ``fails``: it knows no name."""
+
+    fails = False
 
     def resolveHostName(self, receiver: Any, host: str, *_: Any) -> Any:
         class Address:
-            def __init__(self) -> None:
-                self.host = host
+            host = "127.0.0.1"
 
         receiver.resolutionBegan(None)
-        receiver.addressResolved(Address())
+        if not self.fails:
+            receiver.addressResolved(Address())
         receiver.resolutionComplete()
         return receiver
+
+
+class Records:
+    """The DNS, with one service. Nothing is valid for longer than the shortest time."""
+
+    def __init__(self) -> None:
+        self.targets: tuple[Target, ...] = ()
+
+    async def service(self, _: str) -> Service:
+        if not self.targets:
+            raise NoAnswer("no name server answers in time")
+        return Service(self.targets, 0.0)
+
+    async def time_to_live(self, _: str) -> float:
+        return 0.0
 
 
 class Checks:
@@ -51,7 +71,10 @@ class Checks:
         self.closing: set[str] = set()
         self.probed: list[tuple[str, str]] = []
         self.states: dict[str, bool] = {}
-        self.checks = HealthChecks(self.clock, self._tell, self._probe)
+        self.records = Records()
+        dns: Any = self.records
+        names = Names(self.clock, dns, hosts_file="/dev/null")
+        self.checks = HealthChecks(self.clock, self._tell, self._probe, names)
         self.checks.watch(configuration)
 
     def run(self, seconds: int) -> None:
@@ -230,3 +253,43 @@ def test_servers_are_checked_by_default_if_there_are_several(
     configuration: Config, kind: str | None
 ) -> None:
     assert check_of(configuration.upstreams[0], configuration) == kind
+
+
+def test_a_name_that_stops_resolving_takes_no_server_down() -> None:
+    checks = Checks(configured("check_s = 1\nfall = 1\n", ("media:1935", _OTHER)))
+    checks.run(2)
+    checks.clock.nameResolver.fails = True
+    checks.run(5)
+    assert checks.states == {"media:1935": True, _OTHER: True}
+
+
+def test_a_name_that_has_never_been_resolved_is_a_failure_of_its_server() -> None:
+    checks = Checks(configured("check_s = 1\n", ("media:1935", _OTHER)))
+    checks.clock.nameResolver.fails = True
+    checks.run(20)
+    assert checks.states == {"media:1935": False, _OTHER: True}
+    checks.clock.nameResolver.fails = False
+    checks.run(70)
+    assert checks.states == {"media:1935": True, _OTHER: True}
+
+
+def test_the_servers_of_a_service_are_checked_while_they_are_in_its_records() -> None:
+    checks = Checks(configured("check_s = 1\n", ("_rtmp._tcp.example.org",)))
+    checks.records.targets = (Target(0, "a", 1935, 1), Target(0, "b", 1935, 1))
+    checks.dead.add("b:1935")
+    checks.run(10)
+    assert checks.states == {"a:1935": True, "b:1935": False}
+    checks.records.targets = (Target(0, "b", 1935, 1), Target(0, "c", 1935, 1))
+    checks.run(10)
+    assert checks.states == {"b:1935": False, "c:1935": True}
+    # Those that are known are checked further, and keep their state over a reload.
+    checks.records.targets = ()
+    checks.run(10)
+    assert checks.states == {"b:1935": False, "c:1935": True}
+    checks.records.targets = (Target(0, "b", 1935, 1),)
+    checks.dead.clear()
+    checks.checks.watch(configured("check_s = 2\n", ("_rtmp._tcp.example.org",)))
+    checks.run(1)
+    assert checks.states == {"b:1935": False}
+    checks.run(10)
+    assert checks.states == {"b:1935": True}

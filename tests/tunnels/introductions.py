@@ -50,14 +50,15 @@ class Bench:
         self.now = 1000.0
         self.admission = Admission(LIMITS, 1 << 30, OwnCount())
         self.asked: list[tuple[str, tuple[str, ...], str]] = []
+        self.stream_keys: list[str] = []
         self.dials: list[tuple[Any, Deferred[str]]] = []
         self.placed: list[tuple[str, float]] = []
         self.ends: list[EndReason] = []
         self.refused: list[RequestRefused] = []
         self.opened = 0
-        # The number of servers, and the causes why some were not ready.
+        # The number of servers, and the errors of those that were not ready.
         self.servers = 1
-        self.failures: list[str] = []
+        self.failures: list[HandshakeFailed] = []
         self.soon: list[Callable[[], None]] = []
         self.observe: Callable[[Any], None] = lambda session: None
         means = Means(self._connect, LIMITS, self.clock, self.soon.append, bytes, self)
@@ -86,7 +87,9 @@ class Bench:
         upstreams: tuple[str, ...] = (),
         key: str = "",
         is_ready: Ready | None = None,
+        stream_key: str = "",
     ) -> str:
+        self.stream_keys.append(stream_key)
         self.asked.append((client, upstreams, key))
         while True:
             dial: Deferred[str] = Deferred()
@@ -94,21 +97,26 @@ class Bench:
             name = await dial
             try:
                 if is_ready is not None:
-                    await is_ready()
+                    await is_ready(name)
             except HandshakeFailed as error:
-                self.failures.append(str(error))
+                self.failures.append(error)
                 if len(self.failures) == self.servers:
                     raise UpstreamUnavailable("no upstream server accepted") from None
             else:
                 return name
 
-    def accepts(self, room: float = float("inf"), with_handshake: bool = False) -> Line:
+    def accepts(
+        self,
+        room: float = float("inf"),
+        with_handshake: bool = False,
+        name: str = "media:1935",
+    ) -> Line:
         """A server accepts the connection, and makes its handshake before anybody looks."""
         protocol, dial = self.dials.pop(0)
         line = Line(room).connect(protocol)
         if with_handshake:
             answer(line)
-        dial.callback("media:1935")
+        dial.callback(name)
         return line
 
     def shakes_hands(self, room: float = float("inf")) -> tuple[Line, int]:

@@ -17,6 +17,7 @@ from gateway.transport import EagerServer
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Choice, Group
 from gateway.upstreams.member import Member
+from gateway.upstreams.names import Names as Resolving
 from gateway.upstreams.pool import Pool
 
 LOOPBACK = "127.0.0.1"
@@ -52,6 +53,7 @@ class Network:
         self.names = Names({LOOPBACK: [LOOPBACK]})
         reactor.installNameResolver(self.names)
         self.now = 100.0
+        self.resolving = Resolving(reactor, seconds=lambda: self.now)
         self._stack = stack
         self._dead: dict[ServerAddress, socket.socket] = {}
 
@@ -106,7 +108,10 @@ class Network:
 
     def pool_of(self, *groups: Group, limits: Limits | None = None) -> Pool:
         """The same, of several groups."""
-        pool = Pool(self.reactor, groups, limits or Limits(), lambda: self.now)
+        pool = Pool(
+            *(self.reactor, groups, limits or Limits(), lambda: self.now),
+            names=self.resolving,
+        )
         self.result_of(pool.look_up())
         return pool
 
@@ -117,6 +122,10 @@ class Network:
         transport: Any = client.transport
         assert f"{transport.getPeer().host}:{transport.getPeer().port}" == name
         return name
+
+    def at_end(self, call: Callable[[], object]) -> None:
+        """Call it at the end of the test."""
+        self._stack.callback(call)
 
     def until(self, condition: Callable[[], object]) -> None:
         """Run the reactor until the condition holds."""

@@ -93,7 +93,7 @@ class Stage:
         self.address = network.listen(proxy)
         self.near = Near()
         self.server = Server(parse_server(url), proxy=HTTPProxy(self.address, ANN), **options)
-        network.result_of(self.server.look_up(network.reactor))
+        network.result_of(self.server.look_up(network.resolving))
 
     def connect(self, timeout_s: float = 2.0) -> None:
         self.network.result_of(connect(self.network.reactor, self.server, self.near, timeout_s))
@@ -173,7 +173,7 @@ def test_a_failure_names_the_proxy_and_its_words(
 def test_a_proxy_that_does_not_listen_is_named(network: Network) -> None:
     dead = network.dead_server()
     server = Server(parse_server("rtmps://media.invalid"), proxy=HTTPProxy(dead))
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     with pytest.raises(ConnectError, match=f"^proxy {dead}: Connection was refused"):
         network.result_of(connect(network.reactor, server, Near(), 1.0))
 
@@ -247,5 +247,5 @@ def test_addresses_are_the_proxys(network: Network) -> None:
     server = Server(
         parse_server("rtmpt://media.invalid"), proxy=HTTPProxy(ServerAddress("127.0.0.1", 3128))
     )
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     assert (server.hosts, server.port) == (["127.0.0.1"], 3128)

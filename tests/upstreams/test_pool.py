@@ -22,7 +22,7 @@ from gateway.logs import repeated
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerClient
 from gateway.upstreams.group import Group
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import OpeningFailed, Pool
 from gateway.upstreams.rtmpe_transport import HandshakeFailed
 from tests.helpers.logged import logged
 from tests.upstreams.network import LOOPBACK, Network
@@ -95,7 +95,7 @@ def test_a_client_gets_the_next_server_after_one_that_makes_no_handshake(
     pool = network.pool(first, second, choose="first")
     client = Protocol()
 
-    async def is_ready() -> None:
+    async def is_ready(name: str) -> None:
         transport: Any = client.transport
         if transport.getPeer().port == first.port:
             transport.abortConnection()
@@ -105,6 +105,19 @@ def test_a_client_gets_the_next_server_after_one_that_makes_no_handshake(
     network.until(lambda: [member.sessions for member in pool.members] == [0, 1])
     assert [each.up for each in pool.health()] == [False, True]
     assert f"upstream {first} is down: it says nothing" in lines
+
+
+def test_a_server_that_does_not_answer_a_connect_is_not_avoided(network: Network) -> None:
+    """Clients could take servers out otherwise."""
+    first, second = network.server(), network.server()
+    pool = network.pool(first, second, choose="first")
+
+    async def is_ready(name: str) -> None:
+        if name == str(first):
+            raise OpeningFailed("it closes the connection")
+
+    assert network.result_of(pool.connect(Protocol(), is_ready=is_ready)) == str(second)
+    assert [each.up for each in pool.health()] == [True, True]
 
 
 def test_without_a_working_server_the_open_is_refused_with_503(network: Network) -> None:
@@ -241,6 +254,7 @@ def test_a_name_that_cannot_be_resolved_again_keeps_its_addresses(network: Netwo
     network.names.hosts["media"] = [LOOPBACK]
     pool = network.pool(ServerAddress("media", server.port))
     network.names.hosts.clear()
+    network.now += 60.0
     network.result_of(pool.look_up_again())
     assert network.result_of(pool.connect(Protocol())) == f"media:{server.port}"
 
@@ -253,6 +267,7 @@ def test_a_name_that_cannot_be_resolved_does_not_prevent_resolving_the_others(
     pool = network.pool(ServerAddress("gone", server.port), ServerAddress("moved", server.port))
     del network.names.hosts["gone"]
     network.names.hosts["moved"] = [LOOPBACK]
+    network.now += 60.0
     network.result_of(pool.look_up_again())
     assert network.result_of(pool.connect(Protocol())) == f"moved:{server.port}"
 

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Protocol
 from gateway.errors import UpstreamUnavailable
 from gateway.telemetry.exposition.sources import SERVER_STATES
 from gateway.upstreams.group import Group
+from gateway.upstreams.hashing import order
 from tests.upstreams.network import TURN_S, Network
 
 
@@ -105,11 +106,35 @@ def test_a_hashed_key_moves_while_its_server_fails_and_returns_to_it(network: Ne
     assert chosen(key=key) == str(servers[1])
 
 
+def test_a_hash_by_stream_spreads_the_streams_of_an_application(network: Network) -> None:
+    servers = [network.server() for _ in range(3)]
+    members = [network.member(server) for server in servers]
+    pool = network.pool_of(Group(members, "hash", hash_by="stream"))
+
+    def chosen(stream_key: str) -> set[str]:
+        connects = (pool.connect(Protocol(), key="live", stream_key=stream_key) for _ in range(2))
+        return {str(network.result_of(connect)) for connect in connects}
+
+    taken = [chosen(f"live/{number}") for number in range(12)]
+    assert all(len(names) == 1 for names in taken)
+    assert len(set.union(*taken)) == 3
+    # Without a stream it is by application.
+    assert chosen("") == {order("live", members)[0].name}
+
+
+def test_a_hash_by_application_keeps_them_together(network: Network) -> None:
+    pool = network.pool(*(network.server() for _ in range(3)), choose="hash")
+    connects = (
+        pool.connect(Protocol(), key="live", stream_key=f"live/{number}") for number in range(6)
+    )
+    assert len({network.result_of(connect) for connect in connects}) == 1
+
+
 def test_without_a_key_the_hash_is_of_the_clients_address(network: Network) -> None:
     pool = network.pool(*(network.server() for _ in range(3)), choose="hash")
     taken = {
         address: {network.result_of(pool.connect(Protocol(), address)) for _ in range(2)}
-        for address in (f"192.0.2.{number}" for number in range(12))
+        for address in (f"192.0.2.{number}" for number in range(40))
     }
     assert all(len(names) == 1 for names in taken.values())
     assert len(set.union(*taken.values())) == 3

@@ -29,7 +29,7 @@ def check(
     tls: ClientTLS | None = None,
 ) -> None:
     server = Server(address, proxy_protocol=proxy_protocol, tls=tls)
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     network.result_of(probe(network.reactor, server, kind, _TIMEOUT_S))
 
 

@@ -226,7 +226,7 @@ def listening(network: Network, answers: Any) -> tuple[Server, list[Accepted]]:
     factory = Factory()
     factory.buildProtocol = build  # type: ignore[method-assign,assignment]
     server = Server(network.listen(factory, "rtmpe"))
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     return server, accepted
 
 

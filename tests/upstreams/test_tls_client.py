@@ -63,7 +63,7 @@ def dialled(
     client = Client()
     made = tls if isinstance(tls, ClientTLS) else ClientTLS(tls)
     server = Server(address, proxy_protocol=proxy_protocol, tls=made)
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     network.result_of(connect(network.reactor, server, client, timeout_s))
     return client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -275,6 +276,27 @@ def test_a_paused_session_does_not_read(stage: Stage, names: tuple[str, str]) ->
     stage.network.until(lambda: len(stage.near.received) == 5000)
 
 
+def test_the_producer_is_resumed_when_the_sockets_have_taken_all_data(network: Network) -> None:
+    stage = Stage(network, Far(b"RTMPT-Options: resume=128, direct\r\n"))
+    transport, far = stage.transport, stage.far.connections[0]
+    far_transport: Any = far.transport
+    far_transport.pauseProducing()
+    transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    transport.registerProducer(stage.near, True)
+    # Commands carry all of it at once, and the socket only a part.
+    for number in range(2):
+        transport.write(b"x")
+        far.says(b"\x01" + b"%d" % number)
+    transport.write(bytes(2_000_000))
+    assert stage.near.is_full
+    network.until(lambda: stage.near.received == b"01")
+    assert stage.near.is_full
+    far_transport.resumeProducing()
+    network.until(lambda: sum(len(body) for _, body in stage.far.commands) == 2_000_002)
+    far.says(b"\x01")
+    network.until(lambda: not stage.near.is_full)
+
+
 def test_the_producer_is_paused_while_too_much_is_unsent(stage: Stage) -> None:
     stage.transport.high_water_bytes = 1000
     stage.transport.registerProducer(stage.near, True)
@@ -301,7 +323,7 @@ def test_held_writes_are_sent_together_later(stage: Stage) -> None:
 
 def check(network: Network, address: ServerAddress, kind: Kind) -> None:
     server = Server(address)
-    network.result_of(server.look_up(network.reactor))
+    network.result_of(server.look_up(network.resolving))
     network.result_of(probe(network.reactor, server, kind, 0.5))
 
 

@@ -250,6 +250,7 @@ _WHOLE: Final = {
     "client": "its client is not known to use an answer before its end",
     "proxy": "a proxy is on the way, which may hold an unfinished answer back",
     "connections": "its commands come over changing connections, or ones that other sessions share",
+    "buffered": "its client has noticed that something on the way keeps answers until their end",
     "off": "the configuration has turned them off",
 }
 

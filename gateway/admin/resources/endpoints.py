@@ -16,7 +16,7 @@ from attrs import frozen
 
 from gateway.admin.http.problems import CannotReload, NothingHere, NotOurs, WrongMethod
 from gateway.admin.http.responses import EVENTS, TEXT, Response, json_list, json_response
-from gateway.admin.resources.event_streams import EventStreams, detail, row, server_of
+from gateway.admin.resources.event_streams import EventStreams, detail, mirror_of, row, server_of
 from gateway.admin.resources.gateway_interface import Gateway
 from gateway.admin.resources.openapi import document
 from gateway.admin.resources.queries import (
@@ -131,6 +131,11 @@ class Endpoints:
         found = [server_of(health) for health in await self._gateway.upstreams()]
         return json_response({"upstreams": found})
 
+    async def list_mirrors(self, call: Call) -> Response:
+        parse_query(call.query, ())
+        found = [mirror_of(mirror) for mirror in await self._gateway.mirrors()]
+        return json_response({"mirrors": found})
+
     async def begin_upstream_drain(self, call: Call) -> Response:
         return await self._change_server(call, partial(self._gateway.drain_upstream, on=True))
 
@@ -229,6 +234,7 @@ ROUTES: Final[Mapping[str, Methods]] = {
     },
     "/upstreams/{server}/down": {"POST": Endpoints.set_upstream_down},
     "/upstreams/{server}/up": {"POST": Endpoints.set_upstream_up},
+    "/mirrors": {"GET": Endpoints.list_mirrors},
     "/drain": {
         "GET": Endpoints.show_drain,
         "POST": Endpoints.begin_drain,

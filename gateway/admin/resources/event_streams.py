@@ -22,6 +22,7 @@ from gateway.admin.resources.gateway_interface import Gateway
 from gateway.admin.resources.queries import SessionQuery
 from gateway.admin.resources.totals import totals
 from gateway.admin.time_slices import TimeSlices
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.measurement.latency import MIDDLES
 from gateway.telemetry.sessions import NEWEST_ENDED
@@ -99,6 +100,7 @@ class EventStreams:
             "totals": totals(await gateway.families()),
             "draining": await gateway.is_draining(),
             "upstreams": [server_of(health) for health in await gateway.upstreams()],
+            "mirrors": [mirror_of(mirror) for mirror in await gateway.mirrors()],
             "causes": selection.causes,
             "matching": selection.matching,
             "ended": [ended_row(each) for each in await gateway.ended(NEWEST_ENDED)],
@@ -158,7 +160,37 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "connect_p50_s": quantile(health.dials, 0.5),
         "connect_p95_s": quantile(health.dials, 0.95),
         "checks": {outcome: sum(counts) for outcome, counts in health.checks.items()},
+        "addresses": list(health.addresses),
+        "stale": health.stale,
+        "failed_look_ups": health.failed_look_ups,
+        "service": health.service,
         "check_p95_s": quantile(health.checks["succeeded"], 0.95) if health.checks else 0.0,
+    }
+
+
+def mirror_of(mirror: MirrorState) -> dict[str, Any]:
+    """A mirror with its streams, as plain values."""
+    return {
+        "name": mirror.name,
+        "publishing": mirror.publishing,
+        "waiting": mirror.waiting,
+        "failures": mirror.failures,
+        "left_out_messages": mirror.left_out,
+        "queued_bytes": mirror.queued_bytes,
+        "streams": [
+            {
+                "stream": each.stream,
+                "state": each.state,
+                "state_s": round(each.state_s, 3),
+                "server": each.server,
+                "queued_bytes": each.queued_bytes,
+                "left_out_messages": each.left_out,
+                "failures": each.failures,
+                "last_error": each.last_error,
+                "next_try_s": round(each.next_try_s, 3),
+            }
+            for each in mirror.streams
+        ],
     }
 
 

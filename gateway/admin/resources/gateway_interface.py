@@ -16,6 +16,7 @@ from attrs import field, frozen
 from prometheus_client.core import Metric
 
 from gateway.admin.resources.queries import SessionQuery
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.sources import UpstreamHealth
 from gateway.telemetry.sessions import SessionFilter
 from gateway.telemetry.summary import Summary
@@ -71,6 +72,9 @@ class Gateway(Protocol):
 
     async def upstreams(self) -> list[UpstreamHealth]:
         """All upstream servers; none during startup."""
+
+    async def mirrors(self) -> list[MirrorState]:
+        """All mirrors, with their streams."""
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
         """Keep new sessions from a server, or give it some again. Its sessions continue. Returns False if

@@ -67,6 +67,7 @@ def _status_paths() -> dict[str, Any]:
             )
         },
         "/upstreams": {"get": _operation("The media servers", _json("UpstreamList"))},
+        "/mirrors": {"get": _operation("The mirrors and their streams", _json("MirrorList"))},
         "/events": {
             "get": _operation(
                 "The contents of the status page, once a second",

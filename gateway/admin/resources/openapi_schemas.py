@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.admin.resources.diagnosis import Cause
+from gateway.protocols.rtmp.mirror_states import STREAM_STATES
 from gateway.telemetry.exposition.sources import SERVER_STATES
 from gateway.telemetry.measurement.history import SAMPLED
 from gateway.telemetry.measurement.totals import LATENCIES
@@ -89,12 +90,43 @@ def schemas() -> dict[str, Schema]:
             connect_p95_s=_SECONDS,
             checks={**_map(_COUNT), "description": "Health checks by outcome"},
             check_p95_s=_SECONDS,
+            addresses={**_list(STRING), "description": "Its IP addresses"},
+            stale={
+                **_FLAG,
+                "description": "Whether its addresses are old ones: its name cannot be resolved now",
+            },
+            failed_look_ups={**_COUNT, "description": "Failed resolutions of its name"},
+            service={**STRING, "description": "The SRV records that it is from, or empty"},
             silent_s={
                 **_SECONDS,
                 "description": "How long it has sent nothing although sessions wait for it; else 0",
             },
         ),
         "UpstreamList": _object(upstreams=_list(reference("Upstream"))),
+        "Mirror": _object(
+            name={**STRING, "description": "The name of its [[upstream]]"},
+            publishing={**_COUNT, "description": "Streams that are published there"},
+            waiting={**_COUNT, "description": "Streams that are not, and are tried again"},
+            failures={**_COUNT, "description": "Connections that failed or ended early"},
+            left_out_messages=_COUNT,
+            queued_bytes=_COUNT,
+            streams=_list(reference("MirroredStream")),
+        ),
+        "MirroredStream": _object(
+            stream={**STRING, "description": "Its application and name here"},
+            state={"type": "string", "enum": list(STREAM_STATES)},
+            state_s=_SECONDS,
+            server={**STRING, "description": "The last one that accepted a connection"},
+            queued_bytes={**_COUNT, "description": "Of messages that wait for the server to read"},
+            left_out_messages={
+                **_COUNT,
+                "description": "Messages that the server did not get since it accepted the publish",
+            },
+            failures=_COUNT,
+            last_error={**STRING, "description": "The cause of the last failure, or empty"},
+            next_try_s={**_SECONDS, "description": "Until the next try; else 0"},
+        ),
+        "MirrorList": _object(mirrors=_list(reference("Mirror"))),
     }
 
 

@@ -21,7 +21,8 @@ const LATENCIES = {
 };
 const STREAMING = {
   streamed: "yes", not_playing: "no: no play under way", client: "no: the client reads whole answers",
-  proxy: "no: a proxy is on the way", connections: "no: changing or shared connections", off: "no: turned off",
+  proxy: "no: a proxy is on the way", connections: "no: changing or shared connections",
+  buffered: "no: something on the way buffers answers", off: "no: turned off",
 };
 const REASONS = {
   client_closed: "the client closed it", client_lost: "the client's connection was lost",
@@ -42,8 +43,10 @@ const REFUSALS = {
   upstream_full: "the media servers were full", upstream_unavailable: "no media server accepted it",
   resources_exhausted: "the gateway had no file descriptor or local port left",
 };
+// Of each mirror.
+const SHOWN_STREAMS = 50;
 // On a phone these take a card's whole width.
-const ACROSS = new Set(["Last minutes", "Cause", "Stream", "Client", "Upstream", "Round trip", "Reason"]);
+const ACROSS = new Set(["Last minutes", "Cause", "Stream", "Client", "Upstream", "Round trip", "Reason", "Last failure"]);
 const byId = (id) => document.getElementById(id);
 const seen = new Map();
 const rates = [];
@@ -279,6 +282,22 @@ function serverState(server) {
   // Nobody knows better before the next client.
   return element("span", server.due ? "down; due to be tried again" : "down; tried last", "down");
 }
+function mirrorState(one) {
+  const next = one.state === "waiting" ? `, next try in ${age(one.next_try_s)}` : "";
+  return element("span", `${one.state} for ${age(one.state_s)}${next}`, one.state === "waiting" ? "down" : "up");
+}
+function mirrorRows(mirror) {
+  const streams = mirror.streams.slice(0, SHOWN_STREAMS);
+  if (!streams.length) return [row([
+    ["Mirror", mirror.name], ["Stream", "–"], ["State", "no stream"], ["Queue", "–"],
+    ["Left out", String(mirror.left_out_messages)], ["Failures", String(mirror.failures)], ["Last failure", "–"],
+  ])];
+  return streams.map((one) => row([
+    ["Mirror", mirror.name], ["Stream", one.stream], ["State", mirrorState(one)], ["Queue", bytes(one.queued_bytes)],
+    ["Left out", `${one.left_out_messages} messages`], ["Failures", String(one.failures)],
+    ["Last failure", one.last_error || "–"],
+  ]));
+}
 function sessionRow(one, known) {
   const link = element("a", one.alias);
   link.href = "#" + encodeURIComponent(one.alias);
@@ -304,6 +323,8 @@ function showGateway(event) {
     ["Connect, median", server.connections ? spoken(server.connect_p50_s) : "–"],
     ["Connect, 95 %", server.connections ? spoken(server.connect_p95_s) : "–"],
   ])));
+  byId("mirrors-section").hidden = !event.mirrors.length;
+  byId("mirrors").replaceChildren(...event.mirrors.flatMap(mirrorRows));
   const focused = document.activeElement && document.activeElement.closest("#sessions a");
   byId("sessions").replaceChildren(...event.sessions.map((one) => sessionRow(one, remember(one, now))));
   if (focused) for (const link of byId("sessions").querySelectorAll("a")) if (link.hash === focused.hash) link.focus();

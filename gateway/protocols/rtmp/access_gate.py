@@ -30,7 +30,7 @@ from gateway.errors import RTMPError
 from gateway.protocols.access import AccessRequest, Action
 from gateway.protocols.rtmp import amf0
 from gateway.protocols.rtmp.amf import Value
-from gateway.protocols.rtmp.answers import status
+from gateway.protocols.rtmp.answers import request_refused
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.chunks import ChunkLimits, ChunkReader
 from gateway.protocols.rtmp.command_filter import CommandFilter
@@ -61,10 +61,6 @@ _NO_DATA: Final = frozenset(
     }
 )
 _ANNOUNCEMENTS: Final = frozenset({"releasestream", "fcpublish"})
-_REFUSALS: Final = {
-    Action.PUBLISH: "NetStream.Publish.BadName",
-    Action.PLAY: "NetStream.Play.Failed",
-}
 # The cost of a request in chunks, because a callback may have to be called: a client can make a hundred at
 # once, and five a second.
 _REQUEST_CHUNKS: Final = 50
@@ -258,7 +254,7 @@ def _text(value: Value) -> str:
 
 def _refusal(action: Action, command: Command, description: str) -> Message:
     if action is not Action.CONNECT:
-        return status(command.stream_id, _REFUSALS[action], description, "error")
+        return request_refused(action, command.stream_id, description)
     information: Value = {
         "level": "error",
         "code": "NetConnection.Connect.Rejected",

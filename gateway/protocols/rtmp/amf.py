@@ -87,7 +87,7 @@ class Reader:
     def octet(self) -> int:
         """The next byte."""
         at = self.at
-        if at == len(self._data):
+        if at >= len(self._data):
             raise RTMPError("AMF value cut short")
         self.at = at + 1
         return self._data[at]

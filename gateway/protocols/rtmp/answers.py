@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.protocols.access import Action
 from gateway.protocols.rtmp.amf import Value
 from gateway.protocols.rtmp.commands import Command, ConnectRequest
 from gateway.protocols.rtmp.messages import Message
@@ -22,6 +23,11 @@ _ENHANCED: Final[dict[str, Value]] = {
     "videoFourCcInfoMap": {"*": 4.0},
     "audioFourCcInfoMap": {"*": 4.0},
     "capsEx": 14.0,
+}
+
+_REFUSALS: Final = {
+    Action.PUBLISH: "NetStream.Publish.BadName",
+    Action.PLAY: "NetStream.Play.Failed",
 }
 
 
@@ -41,6 +47,11 @@ def notice(
     """A call to the client without a result, with an information object as its argument."""
     information: Value = {"level": level, "code": code, "description": description}
     return Command(name, 0.0, None, (information,), stream_id).message()
+
+
+def request_refused(action: Action, stream_id: int, description: str) -> Message:
+    """The error for a publish or play that is not accepted."""
+    return status(stream_id, _REFUSALS[action], description, "error")
 
 
 def connect_failed(transaction: float, description: str) -> Message:

@@ -108,6 +108,11 @@ class ChunkScanner(ChunkReader):
             self.message = self._completed.pop() if self._completed else None
         return end
 
+    def is_unfinished(self, chunk_stream_id: int) -> bool:
+        """Whether a message has begun there and is not complete."""
+        stream = self._streams.get(chunk_stream_id)
+        return stream is not None and stream.unfinished
+
     def _header(self, data: bytes, at: int) -> ChunkHeader | None:
         stream = self._current
         if stream is None:

@@ -25,6 +25,8 @@ COMMAND_BYTES: Final = 64 * 1024
 # Decoding 8 bytes of a command costs as much as reading a chunk, because every byte can be a value.
 COMMAND_BYTES_A_CHUNK: Final = 8
 _FORMAT_AMF0: Final = b"\0"
+# Of a description, in a log line or in the gateway's own error.
+_SHOWN_CHARACTERS: Final = 200
 
 
 # The name that Flash Media Server and Wowza have for an application's default instance.
@@ -106,6 +108,14 @@ def application_of(app: str) -> str:
 def stream_name(command: Command) -> str:
     """The name a publish, play, releaseStream, FCPublish or the like is about; empty if none."""
     return _text(command.argument(0))
+
+
+def description_of(command: Command) -> str:
+    """The description in the information object of a status or error, or its code, in one line."""
+    information = command.argument(0)
+    given = information if isinstance(information, dict) else {}
+    text = given.get("description") or given.get("code") or command.name
+    return " ".join(str(text).split())[:_SHOWN_CHARACTERS]
 
 
 def stream_number(value: Value) -> int:

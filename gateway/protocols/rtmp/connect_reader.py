@@ -19,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Final, final
 
 from gateway.errors import RTMPError
@@ -82,14 +83,14 @@ class ConnectReader:
         self.received += data
 
     def rewriting(self, texts: Mapping[str, str]) -> ConnectRewriting:
-        """The rewriting of ``connect`` with other values of these properties. Must be called once.
+        """A rewriting of ``connect`` with other values of these properties.
 
         Its first bytes are ``behind_connect``, and its stream takes the place of ``received``.
         """
         if self.connect is None:
             raise ValueError("the connect is not complete")
         return ConnectRewriting(
-            self._scanner,
+            deepcopy(self._scanner),
             bytes(self.received[: self._connect_end]),
             self._connect_chunks,
             self.connect.with_texts(texts),

@@ -136,6 +136,11 @@ class Outbox:
         """Whether messages are queued."""
         return bool(self._queue)
 
+    @property
+    def queued_bytes(self) -> int:
+        """The size of the queued messages, without what the transport has."""
+        return self._queue_bytes + self._notice_bytes
+
     def hold(self) -> None:
         """The transport's buffer is full."""
         if not self._held and not self._closed:

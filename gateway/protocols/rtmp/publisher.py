@@ -24,6 +24,7 @@ from gateway.protocols.rtmp.commands import (
     COMMAND_BYTES,
     COMMAND_BYTES_A_CHUNK,
     Command,
+    description_of,
     read_command,
     stream_number,
 )
@@ -54,7 +55,6 @@ _SKIPPED: Final = frozenset(
 # Some platforms accept encoders that they know only.
 _FLASH_VERSION: Final = "FMLE/3.0 (compatible; FMSc/1.0)"
 _CONNECT, _RELEASE, _ANNOUNCE, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
-_SHOWN_CHARACTERS: Final = 200
 
 
 @frozen
@@ -144,6 +144,11 @@ class Publisher:
         """Whether messages wait for room in the transport."""
         return self._outbox.is_waiting
 
+    @property
+    def queued_bytes(self) -> int:
+        """The size of these messages."""
+        return self._outbox.queued_bytes
+
     def unpublish(self) -> None:
         """Tell the server that the stream has ended."""
         if self.player is not None:
@@ -167,7 +172,7 @@ class Publisher:
         if command.name == "_result":
             self._take_result(command)
         elif command.name == "_error" and command.transaction in (_CONNECT, _CREATE):
-            raise RTMPError(_refusal(command))
+            raise RTMPError(description_of(command))
         elif command.name == "onStatus":
             self._take_status(command)
 
@@ -188,7 +193,7 @@ class Publisher:
         information = command.argument(0)
         code = information.get("code") if isinstance(information, dict) else None
         if isinstance(information, dict) and information.get("level") == "error":
-            raise RTMPError(_refusal(command))
+            raise RTMPError(description_of(command))
         if code == "NetStream.Publish.Start" and self._stream_id and self.player is None:
             self.player = MirrorPlayer(self._outbox, self._stream_id, self.unpublish)
             self._accepted(self.player)
@@ -212,11 +217,3 @@ class Publisher:
     def _call(self, name: str, transaction: float, *arguments: Value) -> None:
         stream_id = self._stream_id if name == "publish" else 0
         self._outbox.send(Command(name, transaction, None, arguments, stream_id).message())
-
-
-def _refusal(command: Command) -> str:
-    """The server's description, or its code, in one line."""
-    information = command.argument(0)
-    given = information if isinstance(information, dict) else {}
-    text = given.get("description") or given.get("code") or command.name
-    return " ".join(str(text).split())[:_SHOWN_CHARACTERS]

@@ -57,9 +57,11 @@ def _unpublish_notices(path: str, stream_id: int) -> Notices:
 
 
 class Player:
-    """A message stream of a connection that plays a live stream."""
+    """A message stream of a connection that plays a live stream. ``left_out``: how many of the publisher's
+    messages were not sent to it.
+    """
 
-    __slots__ = ("_had_keyframe", "_in_step", "_outbox", "paused", "stream_id")
+    __slots__ = ("_had_keyframe", "_in_step", "_outbox", "left_out", "paused", "stream_id")
 
     def __init__(self, outbox: Outbox, stream_id: int) -> None:
         self._outbox = outbox
@@ -67,6 +69,7 @@ class Player:
         self._had_keyframe = False
         self.stream_id = stream_id
         self.paused = False
+        self.left_out = 0
 
     def notify_publish(self, notices: Notices) -> None:
         """Publishing has begun: the player is in step."""
@@ -90,19 +93,24 @@ class Player:
 
     def deliver(self, packet: Packet, message: Message, stream: LiveStream) -> None:
         """Send a message of the publisher, if the player is in step or can be now."""
+        if not self._send(packet, message, stream):
+            self.left_out += 1
+
+    def _send(self, packet: Packet, message: Message, stream: LiveStream) -> bool:
         preamble: list[Message] = []
         if not self._in_step:
             if self.paused or not stream.can_join_at(packet, message.timestamp):
-                return
+                return False
             # Checked before the preamble is created, so that it is not created for each message refused.
             if not self._outbox.has_room(message, stream.kept_messages, stream.kept_bytes):
-                return
+                return False
             self._had_keyframe = False
             preamble = stream.preamble(message.timestamp)
         if packet.kind is Kind.INTER_FRAME and not self._had_keyframe:
-            return
+            return False
         self._in_step = self._outbox.offer([self._own(each) for each in (*preamble, message)])
         self._had_keyframe |= packet.kind is Kind.KEYFRAME
+        return self._in_step
 
     def _own(self, message: Message) -> Message:
         if message.stream_id == self.stream_id:

@@ -1,4 +1,4 @@
-"""The commands of a session under way, and their answers in order, over one or two connections.
+"""The commands of a session under way, and their answers in order, over its connections.
 
 - A server that agreed on nothing gets one command at a time, on one connection. If that is lost before the
   answer is complete, the session has failed: whether the command took effect is not known.
@@ -6,11 +6,13 @@
   answered on a lost connection is sent again on a new one, by the same numbers, and what had arrived of the
   answer is skipped.
 - Without a proxy between, all commands are pipelined on one connection. A proxy may forward a request only
-  when the one before it is answered: then a command takes the other of two connections than the one before
-  it, so that none is behind a held one. The second connection is opened when it is needed.
+  when the one before it is answered, or close the connection after an answer: then each connection has
+  one command under way. They are opened when they are needed, and the next one in advance if they do not
+  persist.
 
-Deadlines: for the progress of the oldest answer, and for recovery from lost connections. Which commands are
-sent is decided in ``client``, and the order of their answers kept in ``ordered_answers``.
+Deadlines: for the progress of the oldest answer, for connections that may be dead (``lane``), and for
+recovery from lost ones. Which commands are sent is decided in ``client``, and the order of their answers
+kept in ``ordered_answers``.
 """
 
 from __future__ import annotations
@@ -27,16 +29,21 @@ from gateway.protocols.tunnel_client.interfaces import End, Links
 from gateway.protocols.tunnel_client.lane import Command, Lane
 from gateway.protocols.tunnel_client.ordered_answers import OK, OrderedAnswers, Owner
 from gateway.protocols.tunnel_client.requests import Requests
-from gateway.protocols.tunnel_options import Options
+from gateway.protocols.tunnel_options import MOST_LANES, Options
 
 # From a proxy that could not reach the server: whether the command took effect is not known.
 _OF_PROXY: Final = frozenset((502, 503, 504))
 # Looking a member up in its Enum costs as much as a call.
-_OPEN = Kind.OPEN
+_OPEN, _SEND = Kind.OPEN, Kind.SEND
 # The pause before the second attempt to connect again, in seconds; it doubles up to the longest.
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _MOST_FAILURES: Final = 32
+# How long nothing may arrive on a connection, beyond the time for which the server holds an answer.
+# Segments that are lost three times in a row take less; a person notices a longer pause. It doubles up to
+# the longest while it leads to no answer: the server may be slow.
+_QUIET_S: Final = 2.0
+_LONGEST_QUIET_S: Final = 15.0
 
 
 class Exchange:
@@ -48,7 +55,7 @@ class Exchange:
         self._links = links
         self._owner = owner
         self._answers = OrderedAnswers(limits.down_buffer_bytes, owner)
-        self._lanes = (Lane(0, limits), Lane(1, limits))
+        self._lanes = [Lane(index, limits) for index in range(MOST_LANES)]
         self._last = self._lanes[0]
         self._options = Options()
         # Whether connections persist, as far as is known.
@@ -60,6 +67,9 @@ class Exchange:
         self._last_end = End.LOST
         self._retry_at = self._recover_by = inf
         self._is_paused = False
+        # When to look for dead connections next, and how long one may be quiet.
+        self._check_at = inf
+        self._quiet_s = _QUIET_S
         self.session_id = b""
         self.in_flight = self._answers.in_flight
 
@@ -69,19 +79,32 @@ class Exchange:
         return len(self.in_flight) < max(1, self._options.commands) and not self._waiting
 
     @property
+    def in_flight_bytes(self) -> int:
+        """The data of the sends under way."""
+        return self._answers.in_flight_bytes
+
+    @property
     def deadline(self) -> float:
         """When ``expire`` must be called."""
         due_at = self.in_flight[0].due_at if self.in_flight else inf
-        return min(due_at, self._retry_at, self._recover_by) if self._waiting else due_at
+        if self._waiting:
+            due_at = min(due_at, self._retry_at, self._recover_by)
+        return min(due_at, self._check_at)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the server keeps answers to commands that are repeated."""
+        return self._options.commands > 0
 
     def agree(self, options: Options) -> None:
         """From now on, exchange commands as agreed with the server."""
         self._options = options
+        self._quiet_s = self._least_quiet_s
 
     def send(self, kind: Kind, number: int, body: bytes, now: float) -> None:
         """Send a command. Must be called only if there is room."""
         command = Command(kind, number, body, now, now + self._limits.silent_session_s)
-        self.in_flight.append(command)
+        self._answers.put(command)
         self._waiting.append(command)
         self._send_waiting(now)
 
@@ -90,6 +113,8 @@ class Exchange:
         self._is_paused = is_paused
         for command in self.in_flight:
             command.due_at = now + self._limits.silent_session_s
+        for lane in self._lanes:
+            lane.heard_at = now
 
     def stop(self, last: bytes) -> None:
         """Close the connections, after ``last`` on one of them. Nothing follows."""
@@ -100,9 +125,9 @@ class Exchange:
             if lane.is_connected or lane.is_connecting:
                 self._links.close_link(lane.index)
             lane.reset()
-        self.in_flight.clear()
+        self._answers.clear()
         self._waiting.clear()
-        self._recover_by = inf
+        self._recover_by = self._check_at = inf
 
     # From the connections
 
@@ -130,6 +155,7 @@ class Exchange:
         lane = self._lanes[index]
         if not lane.is_connected:
             return
+        lane.heard_at = now
         lane.reader.receive(data)
         try:
             while lane.commands and self._read_answer(lane, now):
@@ -150,6 +176,8 @@ class Exchange:
             self._send_waiting(now)
         if self.in_flight and now >= self.in_flight[0].due_at:
             self._expire_oldest(self.in_flight[0], now)
+        if now >= self._check_at:
+            self._check_lanes(now)
 
     # Sending
 
@@ -160,8 +188,10 @@ class Exchange:
                 return
             command = self._waiting.popleft()
             command.sent_at, command.due_at = now, now + self._limits.silent_session_s
-            lane.commands.append(command)
+            lane.put(command, now)
             self._last = lane
+            if self._check_at == inf and self.resumes:
+                self._check_at = now + self._quiet_s / 2
             if command.kind is _OPEN:
                 self._links.write_link(lane.index, self._requests.open(), b"")
             else:
@@ -172,17 +202,29 @@ class Exchange:
 
     def _lane_for_next(self, now: float) -> Lane | None:
         """The connection for the next command; None if there is none yet."""
-        lane, other = self._last, self._lanes[1 - self._last.index]
-        if lane.commands and self._options.commands and not self._is_direct:
-            lane, other = other, lane
-        if not lane.is_connected:
-            self._connect(lane, now)
-            lane = other
-        return lane if lane.is_connected and (self._persist or not lane.commands) else None
+        lane = self._last
+        if self._is_direct or not self.resumes:
+            if lane.is_closed:
+                self._connect(lane, now)
+            return lane if lane.is_free or (lane.is_connected and self._is_direct) else None
+        free = [each for each in self._lanes if each.is_free]
+        is_spare_needed = not self._persist and self._waiting[0].kind is _SEND
+        if len(free) <= is_spare_needed:
+            self._connect_another(now)
+        if lane.is_free:
+            return lane
+        return free[0] if free else None
 
     @property
     def _is_direct(self) -> bool:
         return self._options.direct and self._persist
+
+    def _connect_another(self, now: float) -> None:
+        """Open another connection, unless one is being opened already or there are as many as permitted."""
+        if not any(lane.is_connecting for lane in self._lanes):
+            closed = next((lane for lane in self._lanes if lane.is_closed), None)
+            if closed is not None:
+                self._connect(closed, now)
 
     def _connect(self, lane: Lane, now: float) -> None:
         if not lane.is_connecting and (now >= self._retry_at or self._retry_at == inf):
@@ -203,6 +245,9 @@ class Exchange:
                 return False
             lane.response = response
         if piece := reader.next_piece():
+            if not command.begun_at:
+                command.begun_at = now
+                command.was_last = command is self.in_flight[-1]
             self._answers.take(command, piece)
         if lane.response is None or reader.in_body:
             return False
@@ -210,6 +255,7 @@ class Exchange:
         lane.commands.popleft()
         command.is_answered = True
         self._failures, self._recover_by = 0, inf
+        self._quiet_s = self._least_quiet_s
         if not persists:
             self._persist = False
             self._drop(lane)
@@ -237,6 +283,21 @@ class Exchange:
     def _close(self, lane: Lane) -> list[Command]:
         self._links.close_link(lane.index)
         return lane.reset()
+
+    @property
+    def _least_quiet_s(self) -> float:
+        return self._options.hold_s + _QUIET_S
+
+    def _check_lanes(self, now: float) -> None:
+        """Send the commands on connections that seem to be dead again on others."""
+        self._check_at = now + self._quiet_s / 2 if self.in_flight else inf
+        for lane in self._lanes:
+            if lane.is_connected and not self._is_paused:
+                unacknowledged = self._links.unacknowledged_on(lane.index)
+                if lane.is_dead(now, self._quiet_s, unacknowledged):
+                    self._quiet_s = min(2 * self._quiet_s, _LONGEST_QUIET_S)
+                    self._drop(lane)
+        self._send_waiting(now)
 
     def _wait_again(self, unanswered: list[Command]) -> None:
         self._waiting = deque(sorted((*unanswered, *self._waiting), key=lambda each: each.number))

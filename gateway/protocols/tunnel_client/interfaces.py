@@ -29,6 +29,9 @@ class Links(Protocol):
 
     def write_link(self, link: int, first: bytes, second: bytes) -> None: ...
 
+    def unacknowledged_on(self, link: int) -> int:
+        """How many of the bytes written the peer has not acknowledged."""
+
     def close_link(self, link: int) -> None:
         """Close the connection after what was written. No event of it follows."""
 
@@ -42,7 +45,9 @@ class Receiver(Protocol):
     def received(self, data: bytes) -> None: ...
 
     def drained(self) -> None:
-        """All data that was written is under way, or has arrived."""
+        """All data that was written is under way, or has arrived. Called after each event for which this
+        is true.
+        """
 
     def ended(self, end: End, cause: str) -> None:
         """The session has ended. Called once, last."""

@@ -1,4 +1,9 @@
-"""One HTTP connection of a session's client, and the commands that are to be answered on it."""
+"""The HTTP connections of a session's client, and the commands that are to be answered on each.
+
+A connection on which commands are unanswered, and nothing has arrived for ``quiet_s``, is suspected to be
+dead: the machine may have another address now, or a firewall has forgotten the connection. Nothing tells
+a client that sends nothing. A connection whose peer acknowledges data is slow, not dead.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,8 @@ class Command:
     ``sent_at``: when it was sent last. ``due_at``: by when its answer must be complete, or have made
     progress. ``received``: how much of the answer has arrived, of all attempts together; ``skip``: how much
     of that the current attempt has not repeated yet. ``early``: its data, which waits for older answers.
+    ``begun_at``: when the first byte of the answer arrived, and ``was_last``: whether no later command had
+    been sent by then.
     """
 
     kind: Kind
@@ -34,22 +41,28 @@ class Command:
     early: list[bytes] = field(factory=list)
     is_answered: bool = False
     status: int = 200
+    begun_at: float = 0.0
+    was_last: bool = False
 
 
 @final
 class Lane:
     """``commands``: those sent on this connection, oldest first. ``response``: the head of the answer to
-    the first one, once it has arrived.
+    the first one, once it has arrived. ``heard_at``: when bytes have arrived last, or the first of
+    ``commands`` was sent; ``unacknowledged``: the bytes that the peer had not acknowledged at the last
+    check.
     """
 
     __slots__ = (
         "_limits",
         "commands",
+        "heard_at",
         "index",
         "is_connected",
         "is_connecting",
         "reader",
         "response",
+        "unacknowledged",
     )
 
     def __init__(self, index: int, limits: Limits) -> None:
@@ -59,6 +72,23 @@ class Lane:
         self.commands: deque[Command] = deque()
         self.reader = AnswerReader(limits)
         self.response: Response | None = None
+        self.heard_at = 0.0
+        self.unacknowledged = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can carry a command whose answer is behind no other."""
+        return self.is_connected and not self.commands
+
+    @property
+    def is_closed(self) -> bool:
+        return not (self.is_connected or self.is_connecting)
+
+    def put(self, command: Command, now: float) -> None:
+        """The command is sent on this connection."""
+        if not self.commands:
+            self.heard_at = now
+        self.commands.append(command)
 
     def reset(self) -> list[Command]:
         """The connection is gone. Returns the commands that were not answered."""
@@ -68,3 +98,11 @@ class Lane:
         self.reader = AnswerReader(self._limits)
         self.response = None
         return unanswered
+
+    def is_dead(self, now: float, quiet_s: float, unacknowledged: int) -> bool:
+        """Check a connection. To be called every half of ``quiet_s``, with the bytes that its peer has not
+        acknowledged.
+        """
+        before, self.unacknowledged = self.unacknowledged, unacknowledged
+        is_slow = 0 < unacknowledged < before
+        return bool(self.commands) and now - self.heard_at >= quiet_s and not is_slow

@@ -18,14 +18,14 @@ from gateway.protocols.tunnel_client.lane import Command
 
 OK: Final = 200
 # Looking a member up in its Enum costs as much as a call.
-_OPEN, _CLOSE = Kind.OPEN, Kind.CLOSE
+_OPEN, _SEND, _CLOSE = Kind.OPEN, Kind.SEND, Kind.CLOSE
 
 
 class Owner(Protocol):
     """The session whose commands are exchanged."""
 
-    def data(self, kind: Kind, data: bytes) -> None:
-        """Data of the oldest answer, without its interval byte."""
+    def data(self, command: Command, data: bytes) -> None:
+        """Data of the answer to the oldest command, without its interval byte."""
 
     def answered(self, command: Command, now: float) -> None:
         """The answer to the oldest command is complete."""
@@ -42,15 +42,29 @@ class Owner(Protocol):
 
 @final
 class OrderedAnswers:
-    """``in_flight``: all commands whose answers have not been handed over whole, oldest first."""
+    """``in_flight``: all commands whose answers have not been handed over whole, oldest first;
+    ``in_flight_bytes``: the data of the sends among them.
+    """
 
-    __slots__ = ("_early_bytes", "_most_early_bytes", "_owner", "in_flight")
+    __slots__ = ("_early_bytes", "_most_early_bytes", "_owner", "in_flight", "in_flight_bytes")
 
     def __init__(self, most_early_bytes: int, owner: Owner) -> None:
         self._most_early_bytes = most_early_bytes
         self._owner = owner
         self._early_bytes = 0
         self.in_flight: deque[Command] = deque()
+        self.in_flight_bytes = 0
+
+    def put(self, command: Command) -> None:
+        """The command is to be answered after all others."""
+        self.in_flight.append(command)
+        if command.kind is _SEND:
+            self.in_flight_bytes += len(command.body)
+
+    def clear(self) -> None:
+        """No answer is expected any longer."""
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
 
     def take(self, command: Command, piece: bytes) -> None:
         """Part of the body of an answer."""
@@ -76,7 +90,7 @@ class OrderedAnswers:
             command.interval = piece[0]
             piece = piece[1:]
         if piece:
-            self._owner.data(command.kind, piece)
+            self._owner.data(command, piece)
 
     def complete(self, now: float) -> None:
         """Hand over what has become the oldest answer, as far as it has arrived."""
@@ -89,6 +103,8 @@ class OrderedAnswers:
                 self._owner.failed(End.LOST, "it repeats another answer")
                 return
             self.in_flight.popleft()
+            if command.kind is _SEND:
+                self.in_flight_bytes -= len(command.body)
             self._owner.answered(command, now)
             if self.in_flight:
                 self._hand_over_early(self.in_flight[0])

@@ -135,7 +135,7 @@ class GatewayCollector(Collector):
         )
         failures = CounterMetricFamily(
             PREFIX + "upstream_failures",
-            "Failed connections to the server by reason; at_birth: it closed that of a new session.",
+            "Failed connections to the server by reason; at_birth: it closed or ignored a new session.",
             labels=["upstream", "reason"],
         )
         dials = HistogramMetricFamily(
@@ -192,7 +192,7 @@ class GatewayCollector(Collector):
             yield family
 
     def _mirrors(self) -> Iterator[Metric]:
-        mirrors = self._sources.mirrors
+        mirrors = self._sources.mirrors()
         if not mirrors:
             return
         streams = GaugeMetricFamily(
@@ -205,11 +205,23 @@ class GatewayCollector(Collector):
             "Connections to the mirror that failed or ended early.",
             labels=["mirror"],
         )
-        for name, counts in mirrors.items():
-            streams.add_metric([name, "publishing"], counts.publishing)
-            streams.add_metric([name, "waiting"], counts.waiting)
-            failures.add_metric([name], counts.failures)
-        yield from (streams, failures)
+        left_out = CounterMetricFamily(
+            PREFIX + "mirror_left_out_messages",
+            "Messages that the mirror did not get, because it was too slow or had to await a keyframe.",
+            labels=["mirror"],
+        )
+        queued = GaugeMetricFamily(
+            PREFIX + "mirror_queued_bytes",
+            "Size of the messages that wait for the mirror's servers to read.",
+            labels=["mirror"],
+        )
+        for mirror in mirrors:
+            streams.add_metric([mirror.name, "publishing"], mirror.publishing)
+            streams.add_metric([mirror.name, "waiting"], mirror.waiting)
+            failures.add_metric([mirror.name], mirror.failures)
+            left_out.add_metric([mirror.name], mirror.left_out)
+            queued.add_metric([mirror.name], mirror.queued_bytes)
+        yield from (streams, failures, left_out, queued)
 
     def _port_test(self) -> Iterator[Metric]:
         counts = self._sources.port_test()

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from attrs import define, field, frozen
 
 from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp.mirror_states import MirrorState
 from gateway.telemetry.exposition.labels import NOTHING_EXPECTED, Expected
 from gateway.telemetry.measurement.silence import silent_s
 
@@ -27,6 +28,8 @@ class UpstreamHealth:
     measurement/silence.py. ``drained``: whether the operator has new sessions kept from it. ``state``: one
     of ``SERVER_STATES``. ``failure_reasons``: the failures by reason. ``group``: the name of its upstream,
     in whose line so many are ``waiting``. ``checks``: durations of health checks by outcome, as ``dials``.
+    ``addresses``: its IP addresses. ``failed_look_ups``: of its name; ``stale``: whether the last one has
+    failed, so that the addresses are older. ``service``: the name of the SRV records that it is from.
     """
 
     name: str
@@ -45,6 +48,10 @@ class UpstreamHealth:
     group: str = ""
     waiting: int = 0
     checks: Mapping[str, Sequence[int]] = field(factory=dict)
+    addresses: Sequence[str] = ()
+    failed_look_ups: int = 0
+    stale: bool = False
+    service: str = ""
 
     @property
     def silent_s(self) -> float:
@@ -54,14 +61,6 @@ class UpstreamHealth:
 
 # Of the port test: by the name of the counter, the counts by their labels' values.
 PortTestCounts = Mapping[str, Mapping[tuple[str, ...], int]]
-
-
-class MirrorCounts(Protocol):
-    """The figures of a mirror: its streams that are published, those that wait, and failed connections."""
-
-    publishing: int
-    waiting: int
-    failures: int
 
 
 class Relayed(Protocol):
@@ -97,9 +96,8 @@ class Sources:
     1970. ``expected``: the series that exist from the start. ``forwarded``: counts of commands for sessions
     of other workers, by outcome; empty if there are none. ``nodes``: whether each other node is connected.
     ``offered``: counts of connections offered to other workers, by outcome; empty if there are none.
-    ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: by name.
-    ``port_test``: its counts; empty without a port test.
-    ``udp``: by address.
+    ``callbacks``: counts of calls by callback and result; empty if there are none. ``mirrors``: the
+    configured ones. ``port_test``: its counts; empty without a port test. ``udp``: by address.
     """
 
     limits: Limits
@@ -113,6 +111,6 @@ class Sources:
     nodes: Callable[[], Mapping[str, bool]] = dict
     offered: Callable[[], Mapping[str, int]] = dict
     callbacks: Mapping[tuple[str, str], int] = {}
-    mirrors: Mapping[str, MirrorCounts] = {}
+    mirrors: Callable[[], Sequence[MirrorState]] = lambda: ()
     port_test: Callable[[], PortTestCounts] = dict
     udp: Mapping[str, DatagramFigures] = {}

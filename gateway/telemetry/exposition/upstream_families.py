@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from gateway.telemetry.exposition.histograms import add_histogram
 from gateway.telemetry.exposition.merging import PREFIX
@@ -33,12 +38,27 @@ def _figures(servers: Sequence[UpstreamHealth]) -> list[Metric]:
         PREFIX + "upstream_sessions", "Sessions of the server.", labels=["upstream"]
     )
     weights = GaugeMetricFamily(
-        PREFIX + "upstream_weight", "Configured weight of the server.", labels=["upstream"]
+        PREFIX + "upstream_weight",
+        "Weight of the server, as configured or in its SRV record.",
+        labels=["upstream"],
+    )
+    stale = GaugeMetricFamily(
+        PREFIX + "upstream_stale",
+        "Whether the server's name, or the SRV records that it is from, cannot be resolved now, so that"
+        " the last addresses stay in use.",
+        labels=["upstream"],
+    )
+    failures = CounterMetricFamily(
+        PREFIX + "upstream_look_up_failures",
+        "Failed resolutions of these names.",
+        labels=["upstream"],
     )
     for server in servers:
         sessions.add_metric([server.name], server.sessions)
         weights.add_metric([server.name], server.weight)
-    return [sessions, weights]
+        stale.add_metric([server.name], server.stale)
+        failures.add_metric([server.name], server.failed_look_ups)
+    return [sessions, weights, stale, failures]
 
 
 def _queues(servers: Sequence[UpstreamHealth]) -> Metric:

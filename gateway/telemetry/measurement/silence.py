@@ -77,3 +77,8 @@ class Silences:
         """Seconds since ``server`` is known to have sent data; ``inf`` if it has not."""
         heard_at = self._heard_at.get(server)
         return inf if heard_at is None else now - heard_at
+
+    def forget(self, server: str) -> None:
+        """The server is no longer used."""
+        self._heard_at.pop(server, None)
+        self._unanswered.pop(server, None)

@@ -22,7 +22,7 @@ LATENCIES: Final = (
 )
 
 # Why a connect to a media server fails; "at_birth": it has closed the connection of a session that had just
-# begun.
+# begun, or not answered the connect command that the gateway has repeated.
 FAILURES: Final = ("refused", "timeout", "handshake", "other", "at_birth")
 
 
@@ -89,3 +89,9 @@ class UpstreamCounts:
         """The number of each server's failures since the last call."""
         taken, self._suspicions = self._suspicions, Counter()
         return dict(taken)
+
+    def forget(self, server: str) -> None:
+        """The server is no longer used."""
+        self._suspicions.pop(server, None)
+        self._failures.pop(server, None)
+        self._dials.pop(server, None)

@@ -234,6 +234,35 @@ def test_the_list_of_upstreams_has_their_connect_times(server: AdminServer) -> N
     assert 0 < found["connect_p50_s"] == found["connect_p95_s"]
 
 
+def test_the_list_of_mirrors_has_their_streams(server: AdminServer) -> None:
+    assert server.ask("GET", "/mirrors").json == {
+        "mirrors": [
+            {
+                "name": "platform",
+                "publishing": 4,
+                "waiting": 1,
+                "failures": 2,
+                "left_out_messages": 7,
+                "queued_bytes": 1000,
+                "streams": [
+                    {
+                        "stream": "live/cam",
+                        "state": "waiting",
+                        "state_s": 3.0,
+                        "server": "media:1935",
+                        "queued_bytes": 0,
+                        "left_out_messages": 7,
+                        "failures": 2,
+                        "last_error": "the server does not read",
+                        "next_try_s": 1.5,
+                    }
+                ],
+            }
+        ]
+    }
+    assert server.ask("POST", "/mirrors").status == 405
+
+
 def test_the_log_level_can_be_changed(server: AdminServer) -> None:
     assert server.ask("GET", "/log-level").json == {"level": "info"}
     assert server.ask("PUT", "/log-level", b'{"level": "error"}').status == 200

@@ -31,12 +31,16 @@ def publish(
     in_real_time: bool = True,
     in_a_loop: bool = False,
     program: str = "ffmpeg",
+    inside: tuple[str, ...] = (),
 ) -> Program:
-    """Publish ``clip`` with ffmpeg, once or in a loop."""
+    """Publish ``clip`` with ffmpeg, once or in a loop. ``inside``: the words before a command that runs
+    in a network namespace.
+    """
     pace = ("-re",) if in_real_time else ()
     loop = ("-stream_loop", "-1") if in_a_loop else ()
     return programs.start(
-        program, *_QUIETLY, *pace, *loop, "-i", str(clip), "-c", "copy", "-f", "flv", to
+        *(*inside, program, *_QUIETLY, *pace, *loop),
+        *("-i", str(clip), "-c", "copy", "-f", "flv", to),
     )
 
 
@@ -75,10 +79,11 @@ class FFmpegPlayer:
         source: str,
         program: str = "ffmpeg",
         environment: Mapping[str, str] | None = None,
+        inside: tuple[str, ...] = (),
     ) -> None:
         self._hashes = programs.new_folder("played") / "hashes"
         self.program = programs.start(
-            *(program, *_QUIETLY, "-i", source, *HASHES, str(self._hashes)),
+            *(*inside, program, *_QUIETLY, "-i", source, *HASHES, str(self._hashes)),
             environment=environment,
         )
 

@@ -19,7 +19,6 @@ _CLIP = (
     *("-f", "lavfi", "-i", "sine=sample_rate=44100:duration=3"),
     *(*_VIDEO, "-g", "25", "-b:v", "800k", "-c:a", "aac", "-b:a", "64k"),
 )
-_LONG_CLIP = tuple(word.replace("duration=3", "duration=20") for word in _CLIP)
 # Ten pictures a second and no sound: an idle waits for 0.1 s, time enough to cut it. Small, because
 # FFmpeg's FLV reader finds its place again after an interruption only while all that it looks at is in
 # its buffer, which it begins anew every 32 KiB.
@@ -42,7 +41,12 @@ def make_clip(path: Path) -> Path:
 
 def make_long_clip(path: Path) -> Path:
     """A clip as ``make_clip``, but of 20 s: longer than the data that a server sends ahead."""
-    return _make(path, _LONG_CLIP)
+    return make_clip_of(path, 20)
+
+
+def make_clip_of(path: Path, seconds: int) -> Path:
+    """A clip as ``make_clip``, of that duration."""
+    return _make(path, tuple(word.replace("duration=3", f"duration={seconds}") for word in _CLIP))
 
 
 def make_sparse_clip(path: Path) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from types import TracebackType
@@ -15,6 +17,8 @@ from tests.helpers.rtmp_client import KEYFRAME, Client, video
 
 _Result = TypeVar("_Result")
 _PERIOD_S = 0.1
+# Of linux/sched.h.
+_CLONE_NEWNET = 0x40000000
 _GIVES_UP_S = 30.0
 
 
@@ -23,10 +27,13 @@ class SessionFailed(Exception):
 
 
 class LightSession(asyncio.Protocol):
-    """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far."""
+    """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far.
+    ``frame``: what is published each time.
+    """
 
-    def __init__(self, role: str, path: str) -> None:
+    def __init__(self, role: str, path: str, frame: bytes = KEYFRAME) -> None:
         self._role = role
+        self._frame = frame
         self._application, _, self._name = path.partition("/")
         self._client = Client()
         self._asked = ""
@@ -63,7 +70,7 @@ class LightSession(asyncio.Protocol):
 
     def send_media(self) -> None:
         self._sent += 1
-        self._transport.write(self._client.write(video(KEYFRAME, 100 * self._sent)))
+        self._transport.write(self._client.write(video(self._frame, 100 * self._sent)))
 
     def close(self) -> None:
         self._transport.abort()
@@ -87,6 +94,14 @@ class LightSession(asyncio.Protocol):
         self.media_at = now
 
 
+def _enter(namespace: str) -> None:
+    """Move this thread to a network namespace: its new sockets are there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", namespace).open() as file:
+        if libc.setns(file.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter the namespace {namespace}")
+
+
 def forget_gaps(sessions: Iterable[LightSession]) -> None:
     for session in sessions:
         session.gap_s = 0.0
@@ -100,11 +115,15 @@ def longest_gap_s(sessions: Iterable[LightSession]) -> float:
 
 @final
 class LightSessions:
-    """Runs the sessions until it is left. Publishers send a key frame ten times a second."""
+    """Runs the sessions until it is left. Publishers send a key frame ten times a second, with
+    ``frame_bytes`` more than the least. ``namespace``: the name of the network that they are in.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, frame_bytes: int = 0, namespace: str = "") -> None:
+        self._namespace = namespace
+        self._frame = KEYFRAME + bytes(frame_bytes)
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever)
+        self._thread = Thread(target=self._run)
         self._all: list[LightSession] = []
 
     def __enter__(self) -> LightSessions:
@@ -122,24 +141,36 @@ class LightSessions:
         self._thread.join()
         self._loop.close()
 
-    def publish(self, port: int, path: str) -> LightSession:
+    def publish(self, port: int, path: str, host: str = LOOPBACK) -> LightSession:
         """Publish until the end."""
-        session = self._call(self._open("publish", port, path))
+        session = self._call(self._open("publish", port, path, host=host))
         asyncio.run_coroutine_threadsafe(self._send(session), self._loop)
         return session
 
-    def play(self, port: int, path: str, patience_s: float = _GIVES_UP_S) -> LightSession:
+    def play(
+        self, port: int, path: str, patience_s: float = _GIVES_UP_S, host: str = LOOPBACK
+    ) -> LightSession:
         """Begin to play. Raises SessionFailed if the connection ends before, or the time."""
-        return self._call(self._open("play", port, path, patience_s))
+        return self._call(self._open("play", port, path, patience_s, host))
+
+    def _run(self) -> None:
+        if self._namespace:
+            _enter(self._namespace)
+        self._loop.run_forever()
 
     def _call(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _open(
-        self, role: str, port: int, path: str, patience_s: float = _GIVES_UP_S
+        self,
+        role: str,
+        port: int,
+        path: str,
+        patience_s: float = _GIVES_UP_S,
+        host: str = LOOPBACK,
     ) -> LightSession:
         _, protocol = await self._loop.create_connection(
-            lambda: LightSession(role, path), LOOPBACK, port
+            lambda: LightSession(role, path, self._frame), host, port
         )
         session = cast(LightSession, protocol)
         self._all.append(session)

@@ -99,11 +99,14 @@ class Relay(Generic[_Link]):
     """Relays to ``server_port``; ``make`` makes a link of the two sockets of a connection."""
 
     def __init__(
-        self, server_port: int, make: Callable[[socket.socket, socket.socket], _Link]
+        self,
+        server_port: int,
+        make: Callable[[socket.socket, socket.socket], _Link],
+        address: str = LOOPBACK,
     ) -> None:
         self._server = LOOPBACK, server_port
         self._make = make
-        self._listening = socket.create_server((LOOPBACK, 0))
+        self._listening = socket.create_server((address, 0))
         self.port: int = self._listening.getsockname()[1]
         self.links: list[_Link] = []
         self._threads = [Thread(target=self._accept)]

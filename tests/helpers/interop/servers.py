@@ -66,21 +66,25 @@ _TEMP_PATHS = " ".join(
 )
 
 
-def start_gateway(programs: Programs, *options: str) -> tuple[Program, int]:
-    """Start the gateway, and wait until it listens on a port that the system chose.
+def start_gateway(
+    programs: Programs, *options: str, inside: tuple[str, ...] = (), address: str = LOOPBACK
+) -> tuple[Program, int]:
+    """Start the gateway, and wait until it listens on a port of ``address`` that the system chose.
 
-    It has one worker, unless a configuration file says otherwise: processes are slow to start.
+    ``inside``: the words before a command that runs in a network namespace. It has one worker, unless a
+    configuration file says otherwise: processes are slow to start.
     """
     if "--config" not in options:
         options = (*options, "--workers", "1")
-    gateway = run_gateway(programs, *options)
+    gateway = run_gateway(programs, *options, inside=inside)
     gateway.says("ready: ")
-    return gateway, port_said(gateway, f"listening on {LOOPBACK}:")
+    return gateway, port_said(gateway, f"listening on {address}:")
 
 
-def run_gateway(programs: Programs, *options: str) -> Program:
+def run_gateway(programs: Programs, *options: str, inside: tuple[str, ...] = ()) -> Program:
     """Start the gateway without waiting."""
     return programs.start(
+        *inside,
         sys.executable,
         "-c",
         "from twisted.scripts.twistd import run; run()",

@@ -138,6 +138,12 @@ def test_another_command_is_refused(payload: bytes) -> None:
         read(payload)
 
 
+def test_a_command_without_its_format_byte_is_refused() -> None:
+    """Found by fuzzing."""
+    with pytest.raises(RTMPError):
+        read_connect_command(Message(MessageType.COMMAND_AMF3, b""))
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"", NAME, NAME + b"\x03"]))
 def test_any_bytes_are_read_or_refused(payload: bytes, begin: bytes) -> None:
     try:

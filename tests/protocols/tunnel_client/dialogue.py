@@ -10,8 +10,8 @@ from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
 
 _REQUEST = re.compile(rb"POST /(\S+) HTTP/1\.1\r\n(?:\S+: .*\r\n)+\r\n")
-AGREED = b"RTMPT-Options: resume=4, direct\r\n"
-BEHIND_A_PROXY = b"RTMPT-Options: resume=4\r\n"
+AGREED = b"RTMPT-Options: resume=4, hold=250, direct\r\n"
+BEHIND_A_PROXY = b"RTMPT-Options: resume=4, hold=250\r\n"
 
 
 def answer(body: bytes, fields: bytes = b"", status: bytes = b"200 OK") -> bytes:
@@ -36,6 +36,7 @@ class Dialogue:
         self.pieces = 0
         self.drains = 0
         self.is_open = False
+        self.unacknowledged_bytes = 0
         self.end: End | None = None
         self.cause = ""
         self.client = TunnelClient(limits, Requests("host", "192.0.2.1"), self, self)
@@ -46,6 +47,9 @@ class Dialogue:
 
     def connect_link(self, link: int) -> None:
         self.connects.append(link)
+
+    def unacknowledged_on(self, link: int) -> int:
+        return self.unacknowledged_bytes
 
     def write_link(self, link: int, first: bytes, second: bytes) -> None:
         match = _REQUEST.match(first)

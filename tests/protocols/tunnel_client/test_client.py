@@ -9,6 +9,7 @@ import pytest
 from gateway.protocols.limits import Limits
 from gateway.protocols.tunnel_client.client import SEND_BYTES
 from gateway.protocols.tunnel_client.interfaces import End
+from gateway.protocols.tunnel_options import MOST_LANES
 from tests.protocols.tunnel_client.dialogue import (
     AGREED,
     BEHIND_A_PROXY,
@@ -82,7 +83,8 @@ def test_no_more_commands_than_agreed_are_unanswered_and_writes_wait_together() 
     assert (dialogue.client.unsent, dialogue.client.unacknowledged) == (6, 10)
     dialogue.says(EMPTY)
     assert dialogue.sent == [(0, "send/4", b"onetwo")]
-    assert (dialogue.client.unsent, dialogue.drains) == (0, 5)
+    assert dialogue.client.unsent == 0
+    assert dialogue.drains > 0
 
 
 def test_a_send_is_no_larger_than_those_that_every_server_takes() -> None:
@@ -105,12 +107,28 @@ def test_behind_a_proxy_a_command_does_not_wait_behind_a_held_one() -> None:
     dialogue = Dialogue().open(BEHIND_A_PROXY)
     dialogue.write(b"a")
     dialogue.write(b"b")
-    # Until there is a second connection, the first one carries both.
     assert dialogue.connects == [0, 1]
     dialogue.connected(1)
     dialogue.write(b"c")
+    # What is written while another connection is opened becomes one send.
     dialogue.write(b"d")
-    assert [link for link, _, _ in dialogue.sent] == [0, 0, 1, 0]
+    dialogue.connected(2)
+    assert dialogue.sent == [
+        *((0, "send/0", b"a"), (1, "send/1", b"b"), (2, "send/2", b"c")),
+    ]
+    dialogue.says(EMPTY)
+    assert dialogue.sent[-1] == (0, "send/3", b"d")
+
+
+def test_behind_a_proxy_there_are_as_many_connections_as_commands_up_to_a_limit() -> None:
+    dialogue = Dialogue().open(b"RTMPT-Options: resume=100\r\n")
+    dialogue.write(b"0")
+    for link in range(1, 2 * MOST_LANES):
+        dialogue.write(b"%d" % link)
+        if link < MOST_LANES:
+            dialogue.connected(link)
+    assert dialogue.connects == list(range(MOST_LANES))
+    assert [link for link, _, _ in dialogue.sent] == list(range(MOST_LANES))
 
 
 def test_a_player_behind_a_proxy_needs_one_connection() -> None:
@@ -158,7 +176,88 @@ def test_an_idle_says_whether_all_earlier_answers_have_arrived() -> None:
     dialogue.client.pause(dialogue.now)
     dialogue.later(10.1)
     # The idle of a paused session, behind an unanswered one.
-    assert dialogue.sent[-1] == (0, "idle/2", b"\x00")
+    assert dialogue.sent[-1] == (0, "idle/2", b"\x02")
+
+
+def test_an_idle_says_nothing_of_answers_to_a_server_that_does_not_keep_them() -> None:
+    dialogue = Dialogue().open(b"")
+    dialogue.write(b"play")
+    dialogue.says(answer(b"\x01data"))
+    assert dialogue.sent[-1] == (0, "idle/1", b"\x00")
+
+
+def test_while_much_arrives_the_next_command_is_sent_before_the_answer_ends() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"play")
+    dialogue.says(chunked(b"\x02data")[:-5])
+    assert dialogue.commands() == ["send/0"]
+    dialogue.says(b"2710\r\n" + bytes(10_000) + b"\r\n")
+    assert dialogue.commands() == []
+    dialogue.says(b"7530\r\n" + bytes(30_000) + b"\r\n")
+    assert dialogue.sent == [(0, "idle/1", b"\x02")]
+    dialogue.says(b"2710\r\n" + bytes(10_000) + b"\r\n")
+    assert dialogue.commands() == ["idle/1"]
+
+
+def test_while_little_arrives_the_next_command_is_sent_after_some_time() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"play")
+    dialogue.says(chunked(b"\x02data")[:-5])
+    dialogue.later(0.3)
+    # Nothing has arrived that the server does not know of.
+    assert dialogue.commands() == ["send/0"]
+    dialogue.says(b"1\r\nx\r\n")
+    dialogue.says(b"1\r\nx\r\n")
+    assert dialogue.commands() == ["idle/1"]
+
+
+def test_a_server_that_keeps_no_answers_gets_no_command_before_the_answer_ends() -> None:
+    dialogue = Dialogue().open(b"")
+    dialogue.write(b"play")
+    dialogue.says(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
+    dialogue.says(bytes(40_000))
+    assert dialogue.commands() == ["send/0"]
+
+
+def kept(dialogue: Dialogue) -> None:
+    """A streamed answer of half a second arrives at once."""
+    dialogue.later(0.5)
+    dialogue.says(chunked(b"\x02da", b"ta"))
+
+
+def test_a_path_that_keeps_streamed_answers_until_their_end_gets_whole_ones() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"play")
+    dialogue.later(0.1)
+    # The first one shows the round trip time.
+    dialogue.says(chunked(b"\x02data"))
+    assert dialogue.sent[-1] == (0, "idle/1", b"\x01")
+    kept(dialogue)
+    assert dialogue.sent[-1] == (0, "idle/2", b"\x01")
+    kept(dialogue)
+    assert dialogue.sent[-1] == (0, "idle/3", b"\x81")
+
+
+@pytest.mark.parametrize("case", ["gradually", "soon", "ended by a command", "repeated"])
+def test_streamed_answers_that_arrive_otherwise_are_not_taken_for_kept_ones(case: str) -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"play")
+    for _ in range(6):
+        dialogue.later(0.1 if case == "soon" else 0.5)
+        said = chunked(b"\x02da", b"ta")
+        if case == "ended by a command":
+            dialogue.write(b"ack")
+        if case == "repeated":
+            dialogue.loses()
+            dialogue.connected(0)
+        if case == "gradually":
+            dialogue.says(said[:-5])
+            dialogue.later(0.1)
+            said = said[-5:]
+        dialogue.says(said)
+        if case == "ended by a command":
+            dialogue.says(EMPTY)
+    assert all(body != b"\x81" for _, _, body in dialogue.sent)
 
 
 def test_a_session_that_never_writes_is_polled_all_the_same() -> None:
@@ -210,11 +309,10 @@ def test_data_of_a_later_answer_waits_for_the_earlier_one() -> None:
     dialogue.write(b"a")
     dialogue.write(b"b")
     dialogue.connected(1)
-    dialogue.write(b"c")
-    dialogue.says(answer(b"\x01third"), link=1)
+    dialogue.says(answer(b"\x01second"), link=1)
     assert dialogue.received_data == b""
-    dialogue.says(answer(b"\x01first") + answer(b"\x01second"))
-    assert dialogue.received_data == b"firstsecondthird"
+    dialogue.says(answer(b"\x01first"))
+    assert dialogue.received_data == b"firstsecond"
 
 
 def test_data_ahead_of_its_turn_is_limited() -> None:
@@ -222,7 +320,6 @@ def test_data_ahead_of_its_turn_is_limited() -> None:
     dialogue.write(b"a")
     dialogue.write(b"b")
     dialogue.connected(1)
-    dialogue.write(b"c")
     dialogue.says(answer(b"\x01" + bytes(9000)), link=1)
     assert (dialogue.end, dialogue.cause) == (End.LOST, "its answers are over the limit")
 
@@ -269,10 +366,19 @@ def test_an_interim_response_is_skipped() -> None:
 
 
 def test_the_server_decides_how_many_commands_within_a_limit() -> None:
-    dialogue = Dialogue().open(b"RTMPT-Options: resume=999\r\n")
-    for _ in range(100):
+    dialogue = Dialogue().open(b"RTMPT-Options: resume=999, direct\r\n")
+    for _ in range(200):
         dialogue.write(b"x")
-    assert len(dialogue.commands()) == 32
+    assert len(dialogue.commands()) == 128
+
+
+def test_the_data_of_unanswered_sends_is_limited() -> None:
+    dialogue = Dialogue().open(b"RTMPT-Options: resume=128, direct\r\n")
+    dialogue.write(bytes(4 * 1024 * 1024))
+    sent = sum(len(body) for _, _, body in dialogue.sent)
+    assert sent == 2 * 1024 * 1024 + SEND_BYTES
+    dialogue.says(EMPTY)
+    assert len(dialogue.commands()) == sent // SEND_BYTES + 1
 
 
 @pytest.mark.parametrize("value", [b"resume=0", b"resume", b"resume=-1", b"other=4", b""])

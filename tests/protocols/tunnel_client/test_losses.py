@@ -36,14 +36,12 @@ def test_both_connections_commands_are_repeated_in_order() -> None:
     dialogue.write(b"a")
     dialogue.write(b"b")
     dialogue.connected(1)
-    dialogue.write(b"c")
-    dialogue.write(b"d")
     dialogue.loses(1)
     dialogue.loses(0)
     dialogue.commands()
     dialogue.connected(0)
     dialogue.connected(1)
-    assert dialogue.commands() == ["send/0", "send/1", "send/2", "send/3"]
+    assert dialogue.commands() == ["send/0", "send/1"]
 
 
 @pytest.mark.parametrize("arrived", range(1, 12))
@@ -138,6 +136,19 @@ def test_a_server_without_persistent_connections_gets_one_command_on_each() -> N
     assert dialogue.sent[-1] == (0, "send/3", b"d")
 
 
+def test_without_persistent_connections_the_next_one_is_opened_before_it_is_needed() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.says(answer(b"\x01", b"Connection: close\r\n"))
+    dialogue.write(b"b")
+    dialogue.connected(0)
+    assert dialogue.commands() == ["send/0", "send/1"]
+    assert dialogue.connects == [0, 0, 1]
+    dialogue.connected(1)
+    dialogue.write(b"c")
+    assert dialogue.sent == [(1, "send/2", b"c")]
+
+
 @pytest.mark.parametrize("status", [b"502 Bad Gateway", b"503 Unavailable", b"504 Timeout"])
 def test_a_command_that_a_proxy_could_not_forward_is_repeated(status: bytes) -> None:
     dialogue = Dialogue().open(BEHIND_A_PROXY)
@@ -211,3 +222,62 @@ def test_a_response_without_a_request_closes_the_connection_and_not_the_session(
     dialogue.write(b"a")
     dialogue.connected(0)
     assert dialogue.commands() == ["send/0"]
+
+
+def test_a_connection_without_a_byte_is_replaced_after_the_hold_and_two_seconds() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.later(2.2)
+    assert dialogue.closes == []
+    dialogue.later(1.2)
+    assert (dialogue.closes, dialogue.connects) == ([0], [0, 0])
+    dialogue.connected(0)
+    assert dialogue.commands() == ["send/0", "send/0"]
+    dialogue.says(answer(b"\x01data"))
+    assert dialogue.received_data == b"data"
+
+
+def test_a_connection_is_not_replaced_while_answers_arrive_or_while_it_is_not_read() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    for _ in range(10):
+        dialogue.later(1.0)
+        dialogue.says(EMPTY)
+    dialogue.client.pause(dialogue.now)
+    dialogue.later(8.0)
+    assert dialogue.closes == []
+
+
+def test_a_connection_whose_peer_acknowledges_data_is_not_replaced() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(bytes(30_000))
+    for left in range(30_000, 0, -1000):
+        dialogue.unacknowledged_bytes = left
+        dialogue.later(1.0)
+        if dialogue.now > 120.0:
+            break
+    assert dialogue.closes == []
+    # It has acknowledged nothing since.
+    dialogue.later(4.0)
+    assert dialogue.closes == [0]
+
+
+def test_while_there_is_no_answer_connections_are_replaced_ever_more_rarely() -> None:
+    dialogue = Dialogue(Limits(silent_session_s=60.0)).open()
+    dialogue.write(b"a")
+    for _ in range(600):
+        dialogue.later(0.1)
+        if len(dialogue.connects) > len(dialogue.closes) + 1:
+            raise AssertionError("two connections")
+        if len(dialogue.closes) == len(dialogue.connects) - 1:
+            dialogue.connected(0)
+    # After 2.25, 4.5, 9 and 15 seconds more.
+    assert 4 <= len(dialogue.closes) <= 6
+    assert dialogue.end is None
+
+
+def test_a_server_that_does_not_keep_answers_may_be_quiet() -> None:
+    dialogue = Dialogue().open(b"")
+    dialogue.write(b"a")
+    dialogue.later(20.0)
+    assert (dialogue.closes, dialogue.end) == ([], None)

@@ -1,0 +1,145 @@
+"""Editor of a chunk stream that is passed on: other payloads of the same size, and stream ids.
+
+The headers stay otherwise, so all later ones still refer to the same values. Messages that can be edited
+are held until they are complete, with what is between their chunks; all other bytes pass as they come.
+
+RTMPError is raised for a stream that cannot be read, or that would have more than ``_HELD_BYTES`` held.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define
+
+from gateway.errors import RTMPError
+from gateway.protocols.rtmp.chunk_scanner import ChunkHeader, ChunkScanner
+from gateway.protocols.rtmp.messages import Message
+
+# A command of 64 KiB, its headers, and media between its chunks.
+_HELD_BYTES: Final = 256 * 1024
+
+
+@define
+class _Extent:
+    """A part of a message's payload in the bytes that are held."""
+
+    chunk_stream_id: int
+    begin: int
+    end: int
+
+
+class MessageEditor:
+    """``translate`` takes bytes and returns those to pass on. ``done`` is set once all further bytes pass
+    unchanged; ``finish`` sets it as soon as nothing is held.
+    """
+
+    __slots__ = (
+        *("_chunk_stream_id", "_edits", "_extents", "_finishes", "_held", "_out", "_scanner"),
+        *("_unfinished", "_unread", "done"),
+    )
+
+    def __init__(self) -> None:
+        self._scanner = ChunkScanner()
+        self._unread = b""
+        # What can be returned, and after it what is held, from the first chunk of an unfinished message on.
+        self._out = bytearray()
+        self._held = bytearray()
+        # The chunk streams with an unfinished message that can be edited, and the parts of these.
+        self._unfinished: set[int] = set()
+        self._extents: list[_Extent] = []
+        # The chunk that is being read: its chunk stream, and whether its message can be edited.
+        self._chunk_stream_id = 0
+        self._edits = False
+        self._finishes = False
+        self.done = False
+
+    def translate(self, data: bytes, now: float) -> bytes:
+        """Process bytes. Returns those to pass on. Raises RTMPError."""
+        if self.done:
+            return data
+        scanner, at = self._scanner, 0
+        scanner.begin(len(data), now)
+        data = self._unread + data
+        while not self.done and (end := scanner.step(data, at)) is not None:
+            self._add(data[at:end])
+            at = end
+        return self._taken_out(data[at:])
+
+    def finish(self) -> None:
+        """Nothing more has to be edited."""
+        self._finishes = True
+        self.done = self.done or not (self._unfinished or self._unread)
+
+    def _taken_out(self, unread: bytes) -> bytes:
+        """What need not be held. ``unread``: what follows it."""
+        out = bytes(self._out)
+        self._out.clear()
+        self._unread = b"" if self.done else unread
+        return out + unread if self.done else out
+
+    def _can_edit(self, header: ChunkHeader) -> bool:
+        """Whether the message of ``header`` is to be held until it is complete."""
+        raise NotImplementedError
+
+    def _edit(self, message: Message) -> bytes | None:
+        """Another payload for ``message``, of the same size; None to keep it."""
+        raise NotImplementedError
+
+    def _edit_header(self, header: ChunkHeader, written: bytes) -> bytes:
+        """The bytes of ``header``, which was ``written``."""
+        return written
+
+    def _add(self, step: bytes) -> None:
+        """Add a step of the scanner to what is held."""
+        header, message = self._scanner.header, self._scanner.message
+        if header is not None:
+            if self._unfinished:
+                self._forget_aborted()
+            step = self._edit_header(header, step)
+            self._chunk_stream_id = header.chunk_stream_id
+            self._edits = self._can_edit(header)
+            if self._edits:
+                self._unfinished.add(header.chunk_stream_id)
+        elif self._edits:
+            begin = len(self._held)
+            self._extents.append(_Extent(self._chunk_stream_id, begin, begin + len(step)))
+        if not self._unfinished:
+            self._out += step
+        else:
+            self._hold(step)
+        if message is not None and self._edits:
+            self._complete(message)
+        self.done = self._finishes and not self._unfinished
+
+    def _complete(self, message: Message) -> None:
+        """The message on the chunk stream that is being read is complete."""
+        payload, at = self._edit(message), 0
+        others = []
+        for extent in self._extents:
+            if extent.chunk_stream_id != self._chunk_stream_id:
+                others.append(extent)
+            elif payload is not None:
+                size = extent.end - extent.begin
+                self._held[extent.begin : extent.end] = payload[at : at + size]
+                at += size
+        self._extents = others
+        self._unfinished.discard(self._chunk_stream_id)
+        self._release()
+
+    def _forget_aborted(self) -> None:
+        """Hold messages no longer that the sender has aborted. The present chunk is not of one of them."""
+        scanner = self._scanner
+        self._unfinished = {each for each in self._unfinished if scanner.is_unfinished(each)}
+        self._extents = [each for each in self._extents if each.chunk_stream_id in self._unfinished]
+        self._release()
+
+    def _release(self) -> None:
+        if not self._unfinished:
+            self._out += self._held
+            self._held.clear()
+
+    def _hold(self, step: bytes) -> None:
+        if len(self._held) > _HELD_BYTES:
+            raise RTMPError("a message of too many chunks")
+        self._held += step
