@@ -6,12 +6,16 @@ The kernel's round trip time is that of the connection to the gateway, or to the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from gateway.protocols.tunnel_client.answer_times import AnswerTimes
+from gateway.protocols.tunnel_options import ClientFigures
 from gateway.telemetry.logs.formatting import duration, size
 from gateway.telemetry.measurement.tcp_info import read_tcp_info
 from gateway.upstreams.tunnel_transport import TunnelTransport
+
+# The gateway is told at every fifth sample: each costs it a command.
+_TOLD_SAMPLES: Final = 5
 
 
 @final
@@ -62,9 +66,14 @@ class Figures:
     ) -> None:
         self._transport = transport
         self._observe = observe
+        self._tunnel: TunnelTransport | None = None
         self._times: AnswerTimes | None = None
         if isinstance(transport, TunnelTransport):
+            self._tunnel = transport
             self._times = transport.answer_times = AnswerTimes()
+        # Since the gateway was told: the number of samples, and the longest time of an answer.
+        self._untold = 0
+        self._longest_s: float | None = None
         self.answers = AnswerFigures()
         self.way = way
         self.took_s = took_s
@@ -78,13 +87,21 @@ class Figures:
         return int(getattr(self._transport, "losses", 0))
 
     def sample(self) -> None:
-        """Read the kernel's figures, while the connection is open, and the times of answers."""
+        """Read the kernel's figures, while the connection is open, and the times of answers.
+
+        A gateway at the other end of a tunnel is told of them.
+        """
         info = read_tcp_info(self._transport)
         if info is not None:
             self.round_trip_s = info.round_trip_s
         for seconds in self._times.take() if self._times is not None else ():
             self.answers.add(seconds)
             self._observe(seconds)
+            self._longest_s = max(self._longest_s or 0.0, seconds)
+        self._untold += 1
+        if self._tunnel is not None and self._untold == _TOLD_SAMPLES:
+            self._tunnel.tell(ClientFigures(self.round_trip_s, self._longest_s))
+            self._untold, self._longest_s = 0, None
 
     def words(self, seconds: float, bytes_up: int, bytes_down: int) -> str:
         """All figures for a log line."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.errors import RequestRefused
 from gateway.protocols.reasons import EndReason
+from gateway.protocols.tunnel_options import ClientFigures
 
 
 class Upstream(Protocol):
@@ -81,3 +82,6 @@ class Figures(Protocol):
     def upstream_delayed(self, delay_s: float, sends: int) -> None: ...
 
     def carried_by(self, transport: object, via: bytes | None) -> None: ...
+
+    def client_measured(self, figures: ClientFigures) -> None:
+        """The client has said what it has measured."""

@@ -116,6 +116,8 @@ class CommandSequence(WithheldAnswers):
         replay = self._replay
         if kind is _IDLE:
             said = read_idle(body)
+            if said.figures is not None and self._figures is not None:
+                self._figures.client_measured(said.figures)
             if said.whole:
                 self.read_whole(Delivery.BUFFERED)
             if said.open is not None:

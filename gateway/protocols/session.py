@@ -39,6 +39,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.protocols.retries import CLOSE_GRACE_S, TRIED_AGAIN_BYTES
 from gateway.protocols.sequence import SETTLE_MASK, CommandSequence
 from gateway.protocols.stream_policy import WHOLE, Delivery, StreamPolicy
+from gateway.protocols.tunnel_options import MOST_IDLE_BYTES
 
 CLOSED = b"\x00"
 # Looking a member up in its Enum costs as much as a call.
@@ -134,10 +135,10 @@ class Session(CommandSequence):
         ``may_hold`` is False if more bytes have already arrived on the command's connection. ``source``
         identifies the connection.
         Raises UnknownSession if the session has ended, NotFound if the number is too old for a repetition,
-        BadRequest if the body of an idle or close exceeds one byte.
+        BadRequest if the body of an idle or close is too long.
         """
         if len(body) > 1 and kind is not _SEND:
-            raise BadRequest("an idle or close carries at most one byte")
+            self._check_length(kind, body)
         self.commands += 1
         self._source = source
         held = self._held
@@ -298,6 +299,11 @@ class Session(CommandSequence):
             self._upstream.end(reason)
 
     # Ends
+
+    def _check_length(self, kind: Kind, body: bytes) -> None:
+        """Raises BadRequest if an idle or close has a longer body than it can have."""
+        if kind is not Kind.IDLE or not self._policy.resumes or len(body) > MOST_IDLE_BYTES:
+            raise BadRequest("an idle or close carries at most one byte")
 
     def _take_close(self, number: int, now: float) -> bytes:
         self._closed_by_number = True

@@ -16,6 +16,9 @@ whose length is not known at its beginning has the interval byte ``STREAMED``, s
 notice that something between keeps it until its end. The client then asks for answers whose length is
 known.
 
+An idle can have four more bytes, two unsigned numbers of 16 bits in milliseconds, ``0xFFFF`` if it is not
+known: what the client has measured (``ClientFigures``).
+
 ``hold``: the longest time that an answer is held, in milliseconds. A connection without any byte for longer
 is suspected to be dead.
 
@@ -27,6 +30,7 @@ Other servers ignore the field of the request, and other clients do not send it.
 from __future__ import annotations
 
 import re
+from struct import Struct
 from typing import Final
 
 from attrs import frozen
@@ -52,6 +56,9 @@ MOST_LANES: Final = 8
 _WHOLE: Final = 0x80
 # The least that is kept of an answer, whatever the others take: one that carries nothing delays its data.
 LEAST_ANSWER_BYTES: Final = 256
+_FIGURES: Final = Struct(">HH")
+_NOT_KNOWN: Final = 0xFFFF
+MOST_IDLE_BYTES: Final = 1 + _FIGURES.size
 
 
 @frozen
@@ -64,13 +71,25 @@ class Options:
 
 
 @frozen
+class ClientFigures:
+    """What a client has measured. ``round_trip_s``: on its connection, by the kernel. ``answer_s``: the
+    longest time from a read of its program's data until the send with it was answered. None: not known.
+    """
+
+    round_trip_s: float | None = None
+    answer_s: float | None = None
+
+
+@frozen
 class Idle:
     """What the body of an idle says. ``open``: how many of the commands directly before it may not have
     been answered completely; None if it says nothing. ``whole``: the client wants no streamed answers.
+    ``figures``: None if it has none.
     """
 
     open: int | None = None
     whole: bool = False
+    figures: ClientFigures | None = None
 
 
 def asks_to_resume(items: Items) -> bool:
@@ -93,17 +112,31 @@ def next_answer_bytes(most_bytes: int, commands: int, kept_bytes: int) -> int:
     return max(LEAST_ANSWER_BYTES, left_bytes // 2)
 
 
-def idle_body(open_: int, whole: bool) -> bytes:
+def idle_body(open_: int, whole: bool, figures: ClientFigures | None = None) -> bytes:
     """The body of an idle that is sent while ``open_`` commands before it are not answered completely."""
     count = open_ + 1 if open_ + 1 < _WHOLE else 0
-    return bytes((count | (_WHOLE if whole else 0),))
+    said = bytes((count | (_WHOLE if whole else 0),))
+    if figures is None:
+        return said
+    return said + _FIGURES.pack(*map(_milliseconds, (figures.round_trip_s, figures.answer_s)))
 
 
 def read_idle(body: bytes) -> Idle:
     """The meaning of an idle's body."""
     said = body[0] if body else 0
     count = said & ~_WHOLE
-    return Idle(count - 1 if count else None, bool(said & _WHOLE))
+    figures = None
+    if len(body) == MOST_IDLE_BYTES:
+        figures = ClientFigures(*map(_seconds, _FIGURES.unpack_from(body, 1)))
+    return Idle(count - 1 if count else None, bool(said & _WHOLE), figures)
+
+
+def _milliseconds(seconds: float | None) -> int:
+    return _NOT_KNOWN if seconds is None else min(round(seconds * 1000), _NOT_KNOWN - 1)
+
+
+def _seconds(milliseconds: int) -> float | None:
+    return None if milliseconds == _NOT_KNOWN else milliseconds / 1000
 
 
 def answer_field(limits: Limits, hold_s: float, direct: bool) -> bytes:

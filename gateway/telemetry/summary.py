@@ -14,6 +14,7 @@ from gateway.protocols.http import Fields
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.tunnel_client.requests import CLIENT_PRODUCT
+from gateway.protocols.tunnel_options import ClientFigures
 from gateway.telemetry.measurement.figures import Figures
 from gateway.telemetry.measurement.latency import Estimate
 from gateway.telemetry.measurement.silence import unanswered_s
@@ -65,6 +66,7 @@ class Summary:
     ``quiet_up_s``, ``quiet_down_s``: time without media; None in a session's first seconds.
     ``unanswered_s``: how long the media server has not answered its handshake.
     ``resumed_s``: time since the stream resumed after a pause of ``pause_s``; None if it has not paused.
+    ``client_figures``: what the tunnel client has measured.
     """
 
     alias: str
@@ -106,13 +108,15 @@ class Summary:
     resumed_s: float | None = None
     pause_s: float = 0.0
     unanswered_s: float = 0.0
+    client_figures: ClientFigures | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The values in types of JSON."""
         found = _plain(self)
         found["proxies"] = list(self.proxies)
         found["latencies"] = {name: _plain(value) for name, value in self.latencies.items()}
-        found["tcp"] = None if self.tcp is None else _plain(self.tcp)
+        for name in ("tcp", "client_figures"):
+            found[name] = None if found[name] is None else _plain(found[name])
         return found
 
 
@@ -169,6 +173,7 @@ def summarise(
         resumed_s=now - history.resumed_at if history and history.resumed_at else None,
         pause_s=history.pause_s if history else 0.0,
         unanswered_s=0.0 if reason else unanswered_s(counted, measured.opened_at, now),
+        client_figures=figures.client_figures,
     )
 
 
@@ -190,7 +195,7 @@ class _NoFacts:
 
 
 class _NoFigures:
-    facts = transport = history = None
+    facts = transport = history = client_figures = None
     vias: tuple[str, ...] = ()
     connect_s = 0.0
     connections = 0

@@ -29,7 +29,7 @@ from gateway.protocols.tunnel_client.answer_times import AnswerTimes
 from gateway.protocols.tunnel_client.client import TunnelClient
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_client.requests import Requests
-from gateway.protocols.tunnel_options import MOST_LANES
+from gateway.protocols.tunnel_options import MOST_LANES, ClientFigures
 from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.forwarded_link import ForwardedLink
@@ -185,6 +185,11 @@ class TunnelTransport:
 
     pauseProducing = stopReading
     resumeProducing = startReading
+
+    def tell(self, figures: ClientFigures) -> None:
+        """Tell the server what this side has measured, if it understands that."""
+        self._client.tell(figures, self._now)
+        self._set_timer()
 
     def loseWriteConnection(self) -> None:
         self.hold_writes(False)

@@ -219,7 +219,7 @@ def test_the_way_that_was_used_is_tried_first_after_a_restart(
 # --- The gateway's view, and its end ---
 
 
-def test_the_gateway_shows_the_clients_name(
+def test_the_gateway_shows_the_clients_name_and_figures(
     site: Site, programs: Programs, nginx: Upstream, stream: str
 ) -> None:
     client = site.start_client(programs, *site.way("rtmpt"))
@@ -231,6 +231,13 @@ def test_the_gateway_shows_the_clients_name(
         "the session is shown",
     )
     assert re.fullmatch(r"rtmpt-client/\S+ \(LNX .*\)", shown[0]["client"])
+    measured = until(
+        lambda: next(each["client_figures"] for each in site.gateway.sessions()),
+        "what the client has measured is shown",
+    )
+    assert 0 <= measured["round_trip_s"] < 1
+    # The send of FFmpeg's play is held, until data follows.
+    assert 0 <= measured["answer_s"] < 1
     client.program.send(signal.SIGTERM)
     assert client.program.ends(_PLAYED_S) == _ENDED
     until(

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import BadRequest
 from gateway.protocols.clients import Framing
+from gateway.protocols.commands import Kind
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.stream_policy import Delivery, StreamPolicy
 from gateway.protocols.streaming import PLAYING_BYTES
-from gateway.protocols.tunnel_options import LEAST_ANSWER_BYTES, idle_body, most_commands
+from gateway.protocols.tunnel_options import (
+    LEAST_ANSWER_BYTES,
+    ClientFigures,
+    idle_body,
+    most_commands,
+)
+from gateway.telemetry.measurement.figures import Figures
+from gateway.telemetry.measurement.totals import Histograms
 from tests.helpers.session_recording import Conversation, Reply
 
 WHOLE = StreamPolicy(None, Delivery.CLIENT, resumes=True)
@@ -80,6 +89,23 @@ def test_an_idle_makes_room_by_saying_which_answers_have_arrived(unanswered: int
     for number in range(60 - unanswered, 60):
         assert len(session.idle(number, SAYS_NOTHING).body or b"") == LEAST_ANSWER_BYTES
     assert session.idle(59 - unanswered, SAYS_NOTHING).status == 404
+
+
+def test_what_the_client_has_measured_is_passed_to_the_figures() -> None:
+    figures = Figures(Histograms())
+    session = Conversation(policy=WHOLE, figures=figures)
+    session.send(0, b"\x03")
+    session.idle(1, idle_body(0, False, ClientFigures(0.1, None)))
+    session.idle(2, ALL_ARRIVED)
+    assert figures.client_figures == ClientFigures(0.1, None)
+
+
+def test_an_idle_or_close_says_no_more_than_it_can() -> None:
+    session = Conversation(policy=WHOLE)
+    said = idle_body(0, False, ClientFigures(0.1, None))
+    assert isinstance(session.idle(0, said + b"\x00").refusal, BadRequest)
+    assert isinstance(session.command(Kind.CLOSE, 0, said).refusal, BadRequest)
+    assert isinstance(Conversation().idle(0, said).refusal, BadRequest)
 
 
 def test_what_a_send_carries_says_nothing_of_answers() -> None:

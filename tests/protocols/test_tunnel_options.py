@@ -12,6 +12,7 @@ from gateway.protocols.tunnel_client.requests import Requests
 from gateway.protocols.tunnel_options import (
     LEAST_ANSWER_BYTES,
     MOST_LANES,
+    ClientFigures,
     Idle,
     Options,
     agreed,
@@ -110,6 +111,25 @@ def test_all_answers_that_may_have_to_be_repeated_fit_into_the_limit(most_bytes:
 @pytest.mark.parametrize("unanswered", [0, 1, 126])
 def test_the_body_of_an_idle_is_read_as_it_was_written(unanswered: int, whole: bool) -> None:
     assert read_idle(idle_body(unanswered, whole)) == Idle(unanswered, whole)
+
+
+@pytest.mark.parametrize(
+    ("figures", "read"),
+    [
+        (ClientFigures(0.0123, 0.4), ClientFigures(0.012, 0.4)),
+        (ClientFigures(None, 0.0), ClientFigures(None, 0.0)),
+        (ClientFigures(0.1, None), ClientFigures(0.1, None)),
+        # The longest that it can say.
+        (ClientFigures(90.0, 0.05), ClientFigures(65.534, 0.05)),
+    ],
+)
+def test_an_idle_says_what_the_client_has_measured(
+    figures: ClientFigures, read: ClientFigures
+) -> None:
+    body = idle_body(3, True, figures)
+    assert read_idle(body) == Idle(3, True, read)
+    for other in (body[:-1], body + b"\x00"):
+        assert read_idle(other) == Idle(3, True)
 
 
 def test_an_idle_of_other_clients_says_nothing() -> None:

@@ -166,4 +166,11 @@ def _session_figures() -> dict[str, Schema]:
                 {"type": "null"},
             ]
         },
+        "client_figures": {
+            "description": "What rtmpt-client has measured in a tunnel",
+            "anyOf": [
+                _object(round_trip_s=_SECONDS_OR_NOTHING, answer_s=_SECONDS_OR_NOTHING),
+                {"type": "null"},
+            ],
+        },
     }

@@ -32,7 +32,7 @@ from gateway.protocols.tunnel_client.interfaces import End, Links, Receiver
 from gateway.protocols.tunnel_client.lane import Command
 from gateway.protocols.tunnel_client.pacing import Pacing
 from gateway.protocols.tunnel_client.requests import ONE_BYTE, Requests
-from gateway.protocols.tunnel_options import agreed, idle_body
+from gateway.protocols.tunnel_options import ClientFigures, agreed, idle_body
 
 # The most data of one send. Every server accepts FFmpeg's, of up to 27 kB.
 SEND_BYTES: Final = 32 * 1024
@@ -87,6 +87,7 @@ class TunnelClient:
     __slots__ = (
         "_buffering",
         "_exchange",
+        "_figures",
         "_idle_at",
         "_is_paused",
         "_limits",
@@ -118,6 +119,8 @@ class TunnelClient:
         self._pending = Backlog()
         self._next = 0
         self._is_paused = False
+        # What the next idle tells the server.
+        self._figures: ClientFigures | None = None
         self.refusal = 0
         # When to poll next; infinite while a command is under way, unless the session is paused.
         self._idle_at = inf
@@ -164,6 +167,12 @@ class TunnelClient:
         if self._state is _OPEN:
             self._idle_at = inf if self._exchange.in_flight else now
         self._advance(now)
+
+    def tell(self, figures: ClientFigures, now: float) -> None:
+        """Tell the server what was measured, if it has agreed to more than RTMPT requires."""
+        if self._exchange.resumes:
+            self._figures = figures
+            self._advance(now)
 
     def close(self, now: float) -> None:
         """Close the session after all written data."""
@@ -270,7 +279,11 @@ class TunnelClient:
         if self._state is _CLOSING:
             if not self._pending.size_bytes and not self._is_closed and exchange.has_room:
                 self._send(Kind.CLOSE, ONE_BYTE, now)
-        elif now >= self._idle_at or (self._unpolled_bytes and self._is_due_ahead(now)):
+        elif (
+            now >= self._idle_at
+            or (self._unpolled_bytes and self._is_due_ahead(now))
+            or (self._figures is not None and exchange.has_room and not self._is_paused)
+        ):
             self._poll(now)
 
     def _is_due_ahead(self, now: float) -> bool:
@@ -289,7 +302,8 @@ class TunnelClient:
         self._polled_at, self._unpolled_bytes = now, 0
         unanswered, body = len(exchange.in_flight), ONE_BYTE
         if exchange.resumes:
-            body = idle_body(unanswered, self._buffering.is_noticed)
+            body = idle_body(unanswered, self._buffering.is_noticed, self._figures)
+            self._figures = None
         self._send(Kind.IDLE, body, now)
 
     @property

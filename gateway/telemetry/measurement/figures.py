@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
+from gateway.protocols.tunnel_options import ClientFigures
 from gateway.telemetry.measurement.history import SAMPLE_S, History
 from gateway.telemetry.measurement.latency import (
     NOTHING,
@@ -49,6 +50,7 @@ class Figures:
     __slots__ = (
         "_histograms",
         "_reading",
+        "client_figures",
         "connect_s",
         "connections",
         "downstream_wait",
@@ -72,6 +74,8 @@ class Figures:
         self._reading: Any = PassiveReader(self.facts, self if media else None)
         self.connect_s = 0.0
         self.connections = 0
+        # What the client has measured last, if it says that.
+        self.client_figures: ClientFigures | None = None
         self.downstream_wait = SlidingDelay(histograms.downstream_wait)
         self.upstream_delay = SlidingDelay(histograms.upstream_delay)
         self.poll_gap = SlidingGaps(histograms.poll_gap)
@@ -130,6 +134,10 @@ class Figures:
             name = via[:_VIA_CHARACTERS].decode("latin-1")
             if name not in self.vias:
                 self.vias = (*self.vias, name)
+
+    def client_measured(self, figures: ClientFigures) -> None:
+        """The client has said what it has measured."""
+        self.client_figures = figures
 
     # Called by the passive reader
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.protocols.limits import Limits
 from gateway.protocols.tunnel_client.client import SEND_BYTES
 from gateway.protocols.tunnel_client.interfaces import End
-from gateway.protocols.tunnel_options import MOST_LANES
+from gateway.protocols.tunnel_options import MOST_LANES, ClientFigures, idle_body
 from tests.protocols.tunnel_client.dialogue import (
     AGREED,
     BEHIND_A_PROXY,
@@ -58,6 +58,42 @@ def test_an_open_that_fails_ends_the_session_with_its_cause(said: bytes, cause: 
     dialogue.says(said + b"\r\n\r\n" if said[:1] == b"\x03" else said)
     assert (dialogue.is_open, dialogue.end) == (False, End.LOST)
     assert dialogue.cause.startswith(cause)
+
+
+FIGURES = ClientFigures(0.1, 0.2)
+
+
+def test_what_was_measured_is_told_once_by_an_idle_behind_the_sends() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"x")
+    dialogue.client.tell(FIGURES, dialogue.now)
+    dialogue.write(b"y")
+    assert dialogue.sent == [
+        (0, "send/0", b"x"),
+        (0, "idle/1", idle_body(1, False, FIGURES)),
+        (0, "send/2", b"y"),
+    ]
+
+
+def test_what_was_measured_waits_for_a_place() -> None:
+    dialogue = Dialogue().open()
+    for _ in range(4):
+        dialogue.write(b"x")
+    dialogue.client.tell(FIGURES, dialogue.now)
+    assert dialogue.commands()[-1] == "send/3"
+    dialogue.says(EMPTY)
+    assert dialogue.sent[-1] == (0, "idle/4", idle_body(3, False, FIGURES))
+
+
+def test_a_server_that_agrees_to_nothing_is_not_told_what_was_measured() -> None:
+    dialogue = Dialogue().open(b"")
+    dialogue.client.tell(FIGURES, dialogue.now)
+    assert dialogue.sent == []
+    dialogue.write(b"x")
+    dialogue.says(EMPTY)
+    dialogue.now += 1.0
+    dialogue.client.expire(dialogue.now)
+    assert dialogue.sent[-1] == (0, "idle/1", b"\x00")
 
 
 def test_each_write_is_one_send_and_nothing_is_polled_between() -> None:
