@@ -71,7 +71,8 @@ class Health:
     whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
     those of this worker. ``group``: the name of its group, and how many ``waiting`` in its line.
     ``addresses``: its IP addresses. ``failed_look_ups``: of its name, and ``stale``: whether the last one
-    has failed. ``service``: the name of the SRV records that it is from, or empty.
+    has failed. ``service``: the name of the SRV records that it is from, or empty. ``named_only``: whether
+    it gets only what is sent to its group by name, such as streams that are mirrored.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Health:
     failed_look_ups: int
     stale: bool
     service: str
+    named_only: bool
 
 
 @final
@@ -248,6 +250,7 @@ class Pool:
                 failed_look_ups=each.failed_look_ups,
                 stale=each.is_stale,
                 service="" if each.service is None else each.service.name,
+                named_only=group.is_named_only,
             )
             for group in self._groups
             for each in group.members

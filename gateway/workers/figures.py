@@ -162,6 +162,7 @@ class WorkerFigures:
                 failed_look_ups=each.failed_look_ups,
                 stale=each.stale,
                 service=each.service,
+                named_only=each.named_only,
             )
             for each in (self.pool.health() if self.pool is not None else ())
         ]

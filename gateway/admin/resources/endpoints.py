@@ -205,7 +205,7 @@ class Endpoints:
         if await self._gateway.is_draining():
             return "draining"
         # A server that is due may be up again, which only the next client's connection shows.
-        servers = await self._gateway.upstreams()
+        servers = [each for each in await self._gateway.upstreams() if not each.named_only]
         if not any((each.up or each.due) and not each.drained for each in servers):
             return "no upstream is up"
         return ""

@@ -164,6 +164,7 @@ def server_of(health: UpstreamHealth) -> dict[str, Any]:
         "stale": health.stale,
         "failed_look_ups": health.failed_look_ups,
         "service": health.service,
+        "named_only": health.named_only,
         "check_p95_s": quantile(health.checks["succeeded"], 0.95) if health.checks else 0.0,
     }
 

@@ -97,6 +97,10 @@ def schemas() -> dict[str, Schema]:
             },
             failed_look_ups={**_COUNT, "description": "Failed resolutions of its name"},
             service={**STRING, "description": "The SRV records that it is from, or empty"},
+            named_only={
+                **_FLAG,
+                "description": "It gets only what is sent to its [[upstream]] by name, as by a mirror",
+            },
             silent_s={
                 **_SECONDS,
                 "description": "How long it has sent nothing although sessions wait for it; else 0",

@@ -262,7 +262,7 @@ function showCauses(list, entries) {
 }
 function showState(event) {
   draining = event.draining;
-  const up = event.upstreams.some((server) => server.up);
+  const up = event.upstreams.some((server) => server.up && !server.named_only);
   setState(draining ? "draining: no new sessions" : up ? "ready" : "no upstream is up", !draining && up);
   byId("drain").hidden = false;
   byId("drain").textContent = draining ? "Accept sessions" : "Drain";

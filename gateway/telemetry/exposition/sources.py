@@ -30,6 +30,7 @@ class UpstreamHealth:
     in whose line so many are ``waiting``. ``checks``: durations of health checks by outcome, as ``dials``.
     ``addresses``: its IP addresses. ``failed_look_ups``: of its name; ``stale``: whether the last one has
     failed, so that the addresses are older. ``service``: the name of the SRV records that it is from.
+    ``named_only``: whether it gets only what is sent to its upstream by name, such as mirrored streams.
     """
 
     name: str
@@ -52,6 +53,7 @@ class UpstreamHealth:
     failed_look_ups: int = 0
     stale: bool = False
     service: str = ""
+    named_only: bool = False
 
     @property
     def silent_s(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from time import thread_time
 
 import pytest
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
@@ -34,7 +35,10 @@ def test_the_gateway_is_ready_while_an_upstream_is_up_and_it_does_not_drain(
     drained = server.ask("GET", "/readyz")
     assert (drained.status, drained.body) == (503, b"draining\n")
     server.ask("DELETE", "/drain")
-    server.figures.servers = [media_server(up=False, due=False)]
+    server.figures.servers = [
+        media_server(up=False, due=False),
+        evolve(media_server(up=True, due=True), name="mirror:1935", named_only=True),
+    ]
     assert server.ask("GET", "/readyz").body == b"no upstream is up\n"
     server.figures.servers = []
     assert server.ask("GET", "/readyz").status == 503
