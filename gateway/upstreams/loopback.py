@@ -139,7 +139,9 @@ class LoopbackTransport:
         if self._client_waits and not self._server.is_ahead(now):
             self._client_waits = False
             self._protocol.resumeProducing()
-        if self._server.is_measuring and self._is_reading:
+        if not self._is_reading:
+            self._server.end_overdue(now)
+        elif self._server.is_measuring:
             self._outgoing += self._server.due(now)
             self._deliver()
 

@@ -86,10 +86,14 @@ class LoopbackServer:
         """Whether the client is faster than the rate of a measurement, and must wait."""
         return self._direction == UP and self._room(now) <= 0
 
-    def due(self, now: float) -> bytes:
-        """Bytes of a measurement down that must be sent now. Ends measurements that are over."""
+    def end_overdue(self, now: float) -> None:
+        """End a measurement whose time is over. Must be called while the client accepts no data."""
         if self._direction and now - self._began >= MEASURED_S:
             self._direction = ""
+
+    def due(self, now: float) -> bytes:
+        """Bytes of a measurement down that must be sent now. Ends measurements that are over."""
+        self.end_overdue(now)
         if self._direction != DOWN:
             return b""
         blocks = []
