@@ -80,6 +80,25 @@ def test_a_message_that_the_sender_aborts_is_held_no_longer() -> None:
     assert translated(begun + rest + media) == begun + rest + media
 
 
+@pytest.mark.parametrize("step", [1 << 20, 1])
+def test_a_message_behind_an_aborted_one_on_its_chunk_stream_is_edited_as_a_whole(
+    step: int,
+) -> None:
+    begun = ChunkWriter().write(Message(MessageType.COMMAND, bytes(300)), 3)[:140]
+    aborted = begun + ChunkWriter().write(abort(3))
+    deleting = Command("deleteStream", 3.0, None, (1.0,)).message()
+    deleted = Command("deleteStream", 3.0, None, (5.0,)).message()
+    got = translated(aborted + ChunkWriter().write(deleting, 3), step)
+    assert got == aborted + ChunkWriter().write(deleted, 3)
+
+
+def test_media_behind_an_aborted_message_on_its_chunk_stream_is_not_held() -> None:
+    begun = ChunkWriter().write(Message(MessageType.COMMAND, bytes(300)), 3)[:140]
+    media = ChunkWriter().write(Message(MessageType.VIDEO, bytes(300), 7), 3)
+    stream = begun + ChunkWriter().write(abort(3)) + media[:50]
+    assert translated(stream) == stream
+
+
 @given(
     st.lists(
         st.builds(
