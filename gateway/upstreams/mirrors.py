@@ -63,7 +63,7 @@ class MirrorCounts:
 @final
 class Mirrors:
     """``connect(protocol, name)`` connects a protocol to a server of the mirror of that name. A server that
-    does not read for ``stalled_s`` is left.
+    does not read for ``stalled_s`` is disconnected.
     """
 
     def __init__(

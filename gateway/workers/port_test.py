@@ -115,7 +115,7 @@ class WorkerPortTest:
         )
         self.service = PortTest(self._tunnels, limits, clock, workers)
 
-    def show(self, places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> None:
+    def create_page(self, places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> None:
         """Create the page. ``places``: the listeners, and the addresses of their sockets."""
         configured = self._configuration.port_test.public_ports
         self.service.page = Page(configured or public_ports(places))

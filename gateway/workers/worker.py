@@ -180,7 +180,7 @@ class Worker:
         of_udp = len(self._place.sockets) - len(self._configuration.udp)
         self._ports += self._listeners.adopt(self._place.sockets[:own])
         if self._port_test is not None:
-            self._port_test.show(self._listeners.places)
+            self._port_test.create_page(self._listeners.places)
         self._udp.adopt(self._place.sockets[of_udp:])
         for socket in self._place.sockets[own:of_udp]:
             self._node_port = adopt(self._reactor, socket, self._nodes.factory())

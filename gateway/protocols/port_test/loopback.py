@@ -1,7 +1,7 @@
 """The loop-back's side of an RTMP connection: the handshake, answers to pings, and measurements.
 
-It is what a media server is to a session, but has no applications and no streams: commands other than
-``measuring.MEASURE`` are ignored. A client that sends more than its limits allow is cut off (RTMPError).
+It replaces a media server, but has no applications and no streams: commands other than
+``measuring.MEASURE`` are ignored. A client that exceeds its limits is disconnected (RTMPError).
 The time, the random bytes and the permission for a measurement are parameters.
 """
 

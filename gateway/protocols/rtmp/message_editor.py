@@ -1,7 +1,8 @@
-"""Editor of a chunk stream that is passed on: other payloads of the same size, and stream ids.
+"""Editor of a relayed chunk stream: replaces payloads by others of the same size, and message stream ids.
 
-The headers stay otherwise, so all later ones still refer to the same values. Messages that can be edited
-are held until they are complete, with what is between their chunks; all other bytes pass as they come.
+The other fields of headers are unchanged, so later headers still refer to the same values. Messages that
+can be edited are held until they are complete, with the bytes between their chunks; all other bytes pass at
+once.
 
 RTMPError is raised for a stream that cannot be read, or that would have more than ``_HELD_BYTES`` held.
 """
