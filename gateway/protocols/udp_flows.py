@@ -142,9 +142,6 @@ class FlowTable:
         """The number of flows whose client is not proven."""
         return len(self._unproven)
 
-    def get(self, address: Address) -> Flow | None:
-        return self._flows.get(address)
-
     def open(self, address: Address, size: int, now: float) -> Flow | Drop:
         """A flow for an address without one, which has sent a datagram of ``size`` bytes. The caller passes
         the datagram to ``receive`` then. A flow that had to make room is added to ``displaced``.

@@ -364,12 +364,13 @@ class Worker:
         return self._configuration.limits.reload_drain_s
 
     def reload_certificates(self) -> None:
-        """Read certificates, secrets and policy files again. Raises ConfigurationError, after which the old
-        ones stay in use.
+        """Read certificates, secrets and policy files again. The supervisor has checked them before. Raises
+        ConfigurationError for the first that cannot be used; it and those behind it stay as they were.
         """
-        self._http.own = own_resources(self._configuration)
+        own, mirrors = own_resources(self._configuration), mirror_settings(self._configuration)
+        self._http.own = own
+        self._mirrors.reload(mirrors)
         self._access.reload()
-        self._mirrors.reload(mirror_settings(self._configuration))
         if self._certificates is not None:
             self._certificates.reload(time())
         self._nodes.reload()
