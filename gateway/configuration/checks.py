@@ -210,7 +210,7 @@ def _check_upstream_tls(config: Config) -> Iterator[Problem]:
         if upstream.tls_authorities and not upstream.tls_verify:
             yield Problem(
                 ("upstream", index, "tls_verify"),
-                "false: tls_authorities is not used then; remove one of both",
+                "false: tls_authorities is not used then; remove one of them",
             )
         if not any(server.address.is_tls for server in upstream.servers):
             for key in _tls_keys(upstream):
@@ -239,7 +239,7 @@ def _check_browsers(config: Config) -> Iterator[Problem]:
             "no policy; set domains, crossdomain_file or clientaccesspolicy_file",
         )
     if config.cors is not None and "*" in config.cors.origins and len(config.cors.origins) > 1:
-        yield Problem(("cors", "origins"), '"*" allows all; leave out the others, or "*"')
+        yield Problem(("cors", "origins"), '"*" allows all; remove the others, or "*"')
 
 
 def _check_admin(config: Config) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from gateway.addresses import overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.sections import AccessRule, Config
 
-# What a rule of [[access]] can ask of a client whose datagrams are not read: its address.
+# The actions of rules of [[access]] that can be applied by the address alone.
 _OF_ADDRESSES: Final = ("connect", "all")
 
 
@@ -33,7 +33,7 @@ def check_udp(config: Config) -> Iterator[Problem]:
             yield Problem(
                 ("udp", index),
                 f"{unchecked} cannot be applied to clients by UDP, whose datagrams are not read; set"
-                " bypasses_access = true to relay them nevertheless, or remove one of both",
+                " bypasses_access = true to relay them nevertheless, or remove one of them",
             )
 
 

@@ -171,7 +171,7 @@ def parse_http_url(value: object) -> HttpUrl:
 def parse_public_port(value: object) -> PublicPort:
     """A scheme and a port."""
     match = PUBLIC_PORT.fullmatch(value) if isinstance(value, str) else None
-    if match is not None and int(match[1]) <= 0xFFFF:
+    if match is not None and int(match[1]) <= MOST_PORT:
         return PublicPort(match[0])
     raise ValueError(f'{quoted(value)}: expected "http:PORT" or "https:PORT", such as "https:443"')
 

@@ -103,7 +103,7 @@ class OwnResources:
         """The answer to ``/fcs/ident2``. Raises NotFound, which lets clients go on."""
         resource = self.by_path.get(IDENT2)
         if resource is None:
-            raise NotFound("go on with open")
+            raise NotFound("no public_address is configured")
         return resource
 
 

@@ -81,7 +81,7 @@ class ResponseHeads:
         return b"%b%d\r\n%b\r\n" % (self._head, body_bytes, field)
 
     def refusal(self, error: RequestRefused) -> bytes:
-        """The whole answer to a refused request: its body is empty, and the cause stays inside."""
+        """The whole answer to a refused request: its body is empty, and the cause is not sent."""
         return self.whole(error.status)
 
     def whole(

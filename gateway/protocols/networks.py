@@ -20,6 +20,8 @@ from attrs import frozen
 
 Network = IPv4Network | IPv6Network
 
+# An IPv6 client has at least a /64 (RFC 6177), so limits on single addresses would have no effect.
+_CLIENT_BITS: Final = 64
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
@@ -57,6 +59,19 @@ class Networks:
         except ValueError:
             return False
         return (self.v4 if parsed.version == 4 else self.v6).holds(int(parsed))
+
+
+def client_network(address: str) -> str:
+    """The part of a client's address by which clients are counted: an IPv4 address, also if it is mapped,
+    or the /64 network of an IPv6 address. A string that is not an IP address stays as it is.
+    """
+    try:
+        parsed = _unmapped(ip_address(address))
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(IPv6Address(int(parsed) >> _CLIENT_BITS << _CLIENT_BITS))
 
 
 NO_NETWORKS: Final = Networks(_Masked(()), _Masked(()))

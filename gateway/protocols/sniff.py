@@ -1,16 +1,16 @@
 """Protocol detection from the first bytes of a connection.
 
-Every port accepts every protocol, so nothing but the first bytes tells them apart. Each protocol is a
-table row with the values allowed at each position. Rules:
+Every port accepts every protocol, so only the first bytes distinguish them. Each protocol has table rows
+with the values allowed at each position. Rules:
 
-- A row decides when all of its places are filled, and drops out at the first byte that does not fit;
-  when none is left, the speech is unknown. No row is the beginning of another, so the answer does not
-  depend on how the bytes were cut into segments, and it never takes more than ``DECIDING_BYTES``.
-- Only what cannot be anything else decides. One capital letter could be SSH's greeting ("SSH-2.0") as
-  well as HTTP, so HTTP takes a whole method of up to three letters and its space, or four letters.
-- It says what a connection claims to speak, not that it speaks it well: that is for the one who reads on.
+- A row matches when all of its positions have an allowed value, and is excluded by the first other value;
+  if all are excluded, the protocol is unknown. No row is the beginning of another, so the result does not
+  depend on how the bytes were cut into segments, and requires at most ``DECIDING_BYTES``.
+- A row must match one protocol only. A capital letter can begin SSH's greeting ("SSH-2.0") as well as a
+  method of HTTP, so a row for HTTP has a method of up to three letters and its space, or four letters.
+- The bytes that follow are not checked here; the reader of the protocol does that.
 
-It refuses to know which speeches a listener allows, and what is done with an unknown one.
+Which protocols a listener allows, and what is done with an unknown one, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CLIENT_HELLO: Final = (
     b"\x01",
 )
 
-# What may stand at each place.
+# The allowed values of each position.
 _ROWS: Final[tuple[tuple[Speech, tuple[bytes, ...]], ...]] = (
     (Speech.RTMP, (b"\x03",)),
     (Speech.RTMPE, (b"\x06\x08\x09",)),
@@ -58,7 +58,7 @@ _ROWS: Final[tuple[tuple[Speech, tuple[bytes, ...]], ...]] = (
     (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _SPACE)),
     (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _LETTER)),
     (Speech.TLS, _CLIENT_HELLO),
-    # Nothing else that a client could say begins with this.
+    # No other protocol begins so.
     (Speech.POLICY, tuple(bytes([octet]) for octet in SOCKET_REQUEST)),
 )
 
@@ -66,10 +66,10 @@ DECIDING_BYTES: Final = max(len(places) for _, places in _ROWS)
 
 
 def speech_of(first_bytes: bytes) -> Speech | None:
-    """What the connection speaks; None while the bytes so far leave it open.
+    """The protocol of a connection; None if more bytes are required.
 
-    To be called with all bytes from the connection's first one on; more than ``DECIDING_BYTES`` do no
-    harm.
+    ``first_bytes``: all bytes from the connection's first one on; those after ``DECIDING_BYTES`` are
+    ignored.
     """
     undecided = False
     for speech, places in _ROWS:

@@ -12,8 +12,8 @@ Datagrams with a forged source could have the gateway send a server's replies to
   every second packet (RFC 7016, 3.6.3).
 - A flow ends if its client is silent for ``idle_s``, even if the server is not.
 
-If all places are taken, the oldest unproven flow loses its place after ``LEAST_S``, so that forged sources
-do not keep clients out for long.
+If all places are taken, or all of one client, the oldest unproven flow among them loses its place after
+``LEAST_S``, so that forged sources do not keep clients out for long.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
-from ipaddress import ip_address
 from typing import Any, Final, final
 
 from attrs import frozen
 
+from gateway.protocols.networks import client_network
 from gateway.protocols.reasons import EndReason
 
 # Host and port, and for IPv6 flow information and scope, as sockets have them.
@@ -37,8 +37,6 @@ AMPLIFICATION: Final = 3
 UNANSWERED_BYTES: Final = 1024 * 1024
 # Clients answer within a round trip.
 LEAST_S: Final = 1.0
-# An IPv6 client has at least a /64 (RFC 6177), so single addresses could not be limited.
-_IPV6_PREFIX: Final = 64
 
 
 class Drop(Enum):
@@ -125,7 +123,8 @@ class FlowTable:
         self._flows: dict[Address, Flow] = {}
         # In the order of their opening.
         self._unproven: dict[Address, Flow] = {}
-        self._of_client: Counter[str] = Counter()
+        # By ``Flow.client``, and in the order of their opening.
+        self._of_client: dict[str, dict[Address, Flow]] = {}
         self.up = Counts()
         self.down = Counts()
         self.drops: Counter[Drop] = Counter(dict.fromkeys(Drop, 0))
@@ -143,9 +142,6 @@ class FlowTable:
         """The number of flows whose client is not proven."""
         return len(self._unproven)
 
-    def get(self, address: Address) -> Flow | None:
-        return self._flows.get(address)
-
     def open(self, address: Address, size: int, now: float) -> Flow | Drop:
         """A flow for an address without one, which has sent a datagram of ``size`` bytes. The caller passes
         the datagram to ``receive`` then. A flow that had to make room is added to ``displaced``.
@@ -153,24 +149,30 @@ class FlowTable:
         refusal = self._bad_size(size) or self._no_place(address[0], now)
         if refusal is not None:
             return self.drop(refusal)
-        flow = Flow(address, client_of(address[0]), now)
+        flow = Flow(address, client_network(address[0]), now)
         self._flows[address] = self._unproven[address] = flow
-        self._of_client[flow.client] += 1
+        self._of_client.setdefault(flow.client, {})[address] = flow
         return flow
 
     def _no_place(self, host: str, now: float) -> Drop | None:
         if not self._permits(host):
             return Drop.DENIED
-        if self._of_client[client_of(host)] >= self._limits.flows_per_client:
-            return Drop.CLIENT_FULL
-        if len(self._flows) < self._limits.flows:
-            return None
-        oldest = next(iter(self._unproven.values()), None)
+        of_client = self._of_client.get(client_network(host), {})
+        if len(of_client) >= self._limits.flows_per_client:
+            oldest = next((flow for flow in of_client.values() if not flow.is_proven), None)
+            return None if self._displace(oldest, now) else Drop.CLIENT_FULL
+        if len(self._flows) >= self._limits.flows:
+            oldest = next(iter(self._unproven.values()), None)
+            return None if self._displace(oldest, now) else Drop.FULL
+        return None
+
+    def _displace(self, oldest: Flow | None, now: float) -> bool:
+        """End an unproven flow to make room, if it is old enough. Returns whether there is room now."""
         if oldest is None or now - oldest.opened_at < LEAST_S:
-            return Drop.FULL
+            return False
         self.end(oldest, EndReason.ABANDONED)
         self.displaced.append(oldest)
-        return None
+        return True
 
     def receive(self, flow: Flow, data: bytes | memoryview, now: float) -> Drop | None:
         """A datagram of the flow's client; None if it must be sent to the server."""
@@ -233,8 +235,9 @@ class FlowTable:
         flow.ended = reason
         del self._flows[flow.address]
         self._unproven.pop(flow.address, None)
-        self._of_client[flow.client] -= 1
-        if not self._of_client[flow.client]:
+        of_client = self._of_client[flow.client]
+        del of_client[flow.address]
+        if not of_client:
             del self._of_client[flow.client]
 
     def expired(self, now: float) -> list[Flow]:
@@ -258,11 +261,3 @@ class FlowTable:
         if not size:
             return Drop.EMPTY
         return Drop.TOO_LARGE if size > self._limits.datagram_bytes else None
-
-
-def client_of(host: str) -> str:
-    """The IPv4 address, or the network of the IPv6 address, that ``flows_per_client`` counts."""
-    if ":" not in host:
-        return host
-    number = int(ip_address(host.partition("%")[0]))
-    return f"{number >> (128 - _IPV6_PREFIX):x}"

@@ -44,7 +44,8 @@ from gateway.tunnels.translating_transport import TranslatingReceiver, Translati
 _log = Logger()
 
 _HELD_BYTES: Final = 64 * 1024
-# Clients that go on by themselves do so within a round trip, and those that wait are waiting for a picture.
+# Longer than a round trip, after which most clients send their next command. The others wait for this long
+# before they play.
 _QUIET_S: Final = 1.0
 _NO_SERVER: Final = "No media server is available."
 
@@ -109,7 +110,7 @@ class Introduction:
         self._deadline = inf
         if self._opening.connect is None:
             self._abandon("no connect in time")
-        elif answer := self._opening.nudge():
+        elif answer := self._opening.answer_silence():
             self._target.dataReceived(answer)
 
     # The target calls, as its transport
@@ -137,7 +138,7 @@ class Introduction:
             self._transport.hold_writes(on)
 
     def stopReading(self) -> None:
-        # Without a server, the target gets no more than a handshake and answers to a limited input.
+        # Without a server, the target gets only a handshake and the answers to a limited number of bytes.
         if self._transport is not None:
             self._transport.stopReading()
 
@@ -149,7 +150,7 @@ class Introduction:
     resumeProducing = startReading
 
     def loseWriteConnection(self) -> None:
-        """Nothing follows what was written. If it selects no server, there is none to tell."""
+        """Nothing follows what was written. Without a complete opening, there is no server to notify."""
         self._write_ended = True
         if not self._opening.is_complete:
             self._close(ConnectionDone())
@@ -214,7 +215,7 @@ class Introduction:
             self._begin(self._joining.server, name, self._means.clock() - began)
 
     def _begin(self, server: ServerConnection, name: str, seconds: float) -> None:
-        """The server is ready: pass to it what is held, and what it has sent to the session."""
+        """The server is ready: write the held bytes to it, and pass its bytes to the session."""
         self._left(self)
         self._session.server = name
         if not self._has_ended:
@@ -294,7 +295,7 @@ class Introduction:
         self._session.dismiss(EndReason.FAULT)
 
     def _close(self, error: Exception) -> None:
-        """End as a transport does: the target is told in the next iteration of the reactor."""
+        """End as a transport does: the target is notified in the next iteration of the reactor."""
         if self._closed:
             return
         self._closed = True

@@ -1,8 +1,8 @@
-"""The way of an introduced session to a server: its route, the connect, the handshake, and the repetition
-of what the client has been answered. A server that fails in any of these is followed by the next one.
+"""Connects an introduced session to a server: selects its route, connects, makes the handshake, and repeats
+the commands that the gateway has answered. If a server fails in any of these, the next one is tried.
 
-A server must complete its handshake within ``upstream_connect_s``, and answer what is repeated within
-another.
+A server must complete its handshake within ``upstream_connect_s``, and answer the repeated commands within
+the same time again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Joining:
         self._candidates = candidates
         self._attempts = ServerAttempts(self._handshake)
         self._route: Route | None = None
-        # What the server that is tried is told.
+        # Of the server that is being tried.
         self._rewriting: ConnectRewriting | None = None
         self._replay: OpeningReplay | None = None
         self._is_cancelled = False
@@ -58,9 +58,8 @@ class Joining:
         return None if self._replay is None else self._replay.refusal
 
     async def connect(self, address: str) -> str:
-        """Have a server ready for the client at ``address``. Returns its name. Raises ServiceUnavailable.
-
-        What the client has sent must be known as far as the choice requires.
+        """Connect to a server for the client at ``address``, and wait until it is ready. Returns its name.
+        Raises ServiceUnavailable. The opening must be complete.
         """
         application, stream = self._opening.application, self._opening.stream
         self._route = select(self._candidates, application, stream)

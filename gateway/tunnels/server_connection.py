@@ -30,7 +30,7 @@ class ClientHandshake(Protocol):
 
 
 class Replay(Protocol):
-    """What the gateway tells a server before the session takes over (``protocols/rtmp/opening_replay``)."""
+    """The client's commands that the gateway repeats to a server (``protocols/rtmp/opening_replay``)."""
 
     @property
     def done(self) -> bool: ...
@@ -52,7 +52,7 @@ class Receiver(Protocol):
 @implementer(IProtocol, IPushProducer)
 class ServerConnection:
     """``handshake`` is None if the client makes it. ``ready`` fires once, with an empty text when the
-    handshake is done, or with the cause why it cannot be done; after ``replay``, it is that of the replay.
+    handshake is done, or with the cause of its failure; after ``replay``, it is that of the replay.
 
     ``is_full``: whether the transport's write buffer is full, after ``begin``.
     """
@@ -93,7 +93,7 @@ class ServerConnection:
         elif self.ready.called or self._handshake is None:
             self._rest += data
         elif self._replay is not None:
-            self._say(partial(self._replay.receive, data))
+            self._send_part(partial(self._replay.receive, data))
         else:
             self._shake_hands(self._handshake, data)
 
@@ -117,10 +117,10 @@ class ServerConnection:
     # The session's side calls
 
     def replay(self, replay: Replay, clock: Callable[[], float]) -> None:
-        """Say to the server what the client has said. The handshake must be done."""
+        """Repeat the client's commands to the server. The handshake must be done."""
         self._replay, self._clock = replay, clock
         self.ready = Deferred()
-        self._say(replay.begin)
+        self._send_part(replay.begin)
         rest, self._rest = self._rest, b""
         if rest:
             self.dataReceived(rest)
@@ -164,7 +164,7 @@ class ServerConnection:
     def _stage(self) -> str:
         return "in the handshake" if self._replay is None else "instead of answering the connect"
 
-    def _say(self, next_part: Callable[[float], bytes]) -> None:
+    def _send_part(self, next_part: Callable[[float], bytes]) -> None:
         """Send the next part of the replay."""
         try:
             part = next_part(self._clock())
@@ -220,4 +220,4 @@ class ServerAttempts:
 
 
 def _ignore() -> None:
-    """What is called before ``begin``."""
+    """The ``drained`` of a connection before ``begin``."""

@@ -42,7 +42,7 @@ class TranslatingTransport:
         try:
             translated = self._translation.translate(data, self._clock())
         except RTMPError:
-            # The server could not read it either.
+            # Malformed, or over the limits of ``ChunkScanner``.
             self._transport.abortConnection()
             return
         if self._translation.done:
@@ -90,7 +90,7 @@ class TranslatingReceiver:
         try:
             translated = self._translation.translate(data, self._clock())
         except RTMPError:
-            # The client could not read it either.
+            # Malformed, or over the limits of ``ChunkScanner``.
             self._transport.abortConnection()
             return
         if self._translation.done:

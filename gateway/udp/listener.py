@@ -155,7 +155,7 @@ class UdpListener:
             except OSError as error:
                 self._failed(error)
                 return
-            self.received(data, client, sockets.destination(ancillary, client))
+            self.received(data, client, sockets.destination(ancillary))
 
     def _failed(self, error: BaseException | None) -> None:
         repeated.warn(

@@ -67,5 +67,5 @@ class DatagramReader:
         if number:
             self._failed(OSError(number, os.strerror(number)))
         else:
-            # A failed send has got it since.
+            # A failed send has reported the error in the meantime.
             self.start()

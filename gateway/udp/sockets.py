@@ -62,10 +62,8 @@ def address_of(listening: socket.socket) -> TcpAddress:
     return TcpAddress(*listening.getsockname()[:2])
 
 
-def destination(ancillary: Iterable[tuple[int, int, bytes]], client: Address) -> str:
-    """The local address that a datagram of ``client`` was sent to, with the client's zone if it is local to
-    a link; "" if it is not known.
-    """
+def destination(ancillary: Iterable[tuple[int, int, bytes]]) -> str:
+    """The local address that a datagram was sent to, without a zone; "" if it is not known."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
             return socket.inet_ntop(socket.AF_INET, _PKTINFO.unpack(data)[1])
@@ -112,7 +110,7 @@ def _reusable(family: socket.AddressFamily) -> socket.socket:
 
 
 def _report_destinations(listening: socket.socket) -> None:
-    """Have the kernel tell the destination of each datagram: replies must come from there."""
+    """Have the kernel report the destination of each datagram: replies must come from there."""
     if listening.family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:

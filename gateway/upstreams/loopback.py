@@ -1,8 +1,8 @@
-"""The loop-back: a media server's place for sessions of the port test, inside the gateway.
+"""The loop-back: replaces the media server for sessions of the port test, inside the gateway.
 
-Each session has a ``LoopbackTransport`` in the place of its upstream's. Nothing is connected: what the
-client sends is answered by ``protocols.port_test.loopback``, in the reactor's next iteration, because a
-session must not be called while it writes. No session lasts longer than ``SESSION_S``.
+Each session has a ``LoopbackTransport`` instead of an upstream connection. The client's bytes are answered
+by ``protocols.port_test.loopback``, in the reactor's next iteration, because a session must not be called
+while it writes. No session lasts longer than ``SESSION_S``.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ class LoopbackTransport:
         if self._client_waits and not self._server.is_ahead(now):
             self._client_waits = False
             self._protocol.resumeProducing()
-        if self._server.is_measuring and self._is_reading:
+        if not self._is_reading:
+            self._server.end_overdue(now)
+        elif self._server.is_measuring:
             self._outgoing += self._server.due(now)
             self._deliver()
 

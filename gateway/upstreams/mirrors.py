@@ -63,7 +63,7 @@ class MirrorCounts:
 @final
 class Mirrors:
     """``connect(protocol, name)`` connects a protocol to a server of the mirror of that name. A server that
-    does not read for ``stalled_s`` is left.
+    does not read for ``stalled_s`` is disconnected.
     """
 
     def __init__(
@@ -219,10 +219,15 @@ class _Mirroring:
         return self.live.path
 
     def _without_key(self, cause: str) -> str:
-        """``cause``, which may be a text of the server, without the stream's name there."""
+        """``cause``, which may be a text of the server, without the stream's name there, unless that is its
+        name here. Servers can name a stream without its query.
+        """
         there = self.destination.stream
-        is_secret = there != self.live.path.rpartition("/")[2]
-        return cause.replace(there, "(its stream key)") if is_secret else cause
+        if self.live.path.endswith(f"/{there}"):
+            return cause
+        for secret in filter(None, (there, there.partition("?")[0])):
+            cause = cause.replace(secret, "(its stream key)")
+        return cause
 
     @property
     def queued_bytes(self) -> int:

@@ -48,8 +48,7 @@ class WorkerFigures:
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
     ``forwarded``: counts of commands for sessions of other workers, by outcome. ``offered``: counts of
     connections offered to other workers, by outcome. ``node_states``: whether each other node is connected.
-    ``callbacks``: those of access control. ``mirrors``: returns their
-    states.
+    ``callbacks``: those of access control. ``mirrors``: returns their states.
     """
 
     def __init__(

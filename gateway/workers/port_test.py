@@ -21,6 +21,7 @@ from gateway.listeners.port_test.page import Page
 from gateway.listeners.port_test.service import OUTCOMES, PortTest
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits, StreamedAnswers
+from gateway.protocols.networks import client_network
 from gateway.protocols.port_test.rates import Rate, Rates
 from gateway.protocols.port_test.resources import Name
 from gateway.protocols.reasons import EndReason
@@ -48,17 +49,19 @@ class _OwnCount:
 
     def __init__(self) -> None:
         self.total = 0
-        self._by_address: Counter[str] = Counter()
+        # By ``client_network``.
+        self._by_client: Counter[str] = Counter()
 
     def of_address(self, address: str) -> int:
         # Reading a Counter adds nothing to it.
-        return self._by_address[address]
+        return self._by_client[client_network(address)]
 
     def add(self, address: str, number: int) -> None:
         self.total += number
-        self._by_address[address] += number
-        if not self._by_address[address]:
-            del self._by_address[address]
+        client = client_network(address)
+        self._by_client[client] += number
+        if not self._by_client[client]:
+            del self._by_client[client]
 
 
 @final
@@ -112,7 +115,7 @@ class WorkerPortTest:
         )
         self.service = PortTest(self._tunnels, limits, clock, workers)
 
-    def show(self, places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> None:
+    def create_page(self, places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> None:
         """Create the page. ``places``: the listeners, and the addresses of their sockets."""
         configured = self._configuration.port_test.public_ports
         self.service.page = Page(configured or public_ports(places))

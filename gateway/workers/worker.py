@@ -180,7 +180,7 @@ class Worker:
         of_udp = len(self._place.sockets) - len(self._configuration.udp)
         self._ports += self._listeners.adopt(self._place.sockets[:own])
         if self._port_test is not None:
-            self._port_test.show(self._listeners.places)
+            self._port_test.create_page(self._listeners.places)
         self._udp.adopt(self._place.sockets[of_udp:])
         for socket in self._place.sockets[own:of_udp]:
             self._node_port = adopt(self._reactor, socket, self._nodes.factory())
@@ -364,12 +364,13 @@ class Worker:
         return self._configuration.limits.reload_drain_s
 
     def reload_certificates(self) -> None:
-        """Read certificates, secrets and policy files again. Raises ConfigurationError, after which the old
-        ones stay in use.
+        """Read certificates, secrets and policy files again. The supervisor has checked them before. Raises
+        ConfigurationError for the first that cannot be used; it and those behind it stay as they were.
         """
-        self._http.own = own_resources(self._configuration)
+        own, mirrors = own_resources(self._configuration), mirror_settings(self._configuration)
+        self._http.own = own
+        self._mirrors.reload(mirrors)
         self._access.reload()
-        self._mirrors.reload(mirror_settings(self._configuration))
         if self._certificates is not None:
             self._certificates.reload(time())
         self._nodes.reload()

@@ -115,7 +115,7 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
                 f'{LISTENER}[[upstream]]\nservers = ["a", "rtmps://b"]\n'
                 'tls_verify = false\ntls_authorities = "/a.pem"'
             ),
-            '[[upstream]] 1, key "tls_verify": false: tls_authorities is not used then; remove one of both',
+            '[[upstream]] 1, key "tls_verify": false: tls_authorities is not used then; remove one of them',
         ),
         (
             LISTENER + '[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = ["1", "b"]',
@@ -201,7 +201,7 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
         (f"{LISTENER}[cross_domain]\n", "[cross_domain]: no policy; set domains, cross"),
         (
             f'{LISTENER}[cors]\norigins = ["*", "https://a.example"]',
-            '[cors], key "origins": "*" allows all; leave out the others',
+            '[cors], key "origins": "*" allows all; remove the others',
         ),
         (f"{LISTENER}[limits]\nhead_s = 86401", '[limits], key "head_s": 86401: must be <= 86400'),
         (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.protocols.networks import Admission, Networks
+from gateway.protocols.networks import Admission, Networks, client_network
 
 
 def networks(*texts: str) -> Networks:
@@ -93,3 +93,13 @@ def test_a_peer_without_an_address_is_admitted_only_if_the_listener_has_no_rules
     assert admission().permits("")
     assert admission(deny="10.0.0.0/8").permits("")
     assert not admission(allow="0.0.0.0/0 ::/0").permits("")
+
+
+def test_clients_are_told_apart_by_ipv4_address_or_ipv6_network() -> None:
+    assert client_network("192.0.2.1") != client_network("192.0.2.2")
+    assert client_network("::ffff:192.0.2.1") == client_network("192.0.2.1")
+    assert client_network("2001:db8:1:2::5") == client_network("2001:db8:1:2:ffff::")
+    assert client_network("2001:db8:1:3::5") != client_network("2001:db8:1:2::5")
+    assert client_network("fe80::1%eth0") == client_network("fe80::2")
+    # The peer of a UNIX socket.
+    assert client_network("") == ""

@@ -18,7 +18,6 @@ from gateway.protocols.udp_flows import (
     Flow,
     FlowLimits,
     FlowTable,
-    client_of,
 )
 
 LIMITS = FlowLimits(flows=4, flows_per_client=2, datagram_bytes=1500, idle_s=60.0, proof_s=10.0)
@@ -159,11 +158,30 @@ def test_a_client_that_may_not_have_a_flow_replaces_none() -> None:
     assert not flows.displaced
 
 
+def test_forged_datagrams_of_one_address_do_not_keep_its_client_out() -> None:
+    flows = table()
+    first, second = (opened(flows, (CLIENT[0], port)) for port in (1, 2))
+    assert flows.open((CLIENT[0], 3), 10, LEAST_S - 0.1) is Drop.CLIENT_FULL
+    assert isinstance(flows.open((CLIENT[0], 3), 10, LEAST_S), Flow)
+    assert flows.displaced == [first]
+    assert first.ended is EndReason.ABANDONED
+    assert second.ended is None
+
+
+def test_proven_flows_of_a_client_keep_their_places() -> None:
+    flows = table()
+    for port in (1, 2):
+        proven(flows, (CLIENT[0], port))
+    assert flows.open((CLIENT[0], 3), 10, LEAST_S) is Drop.CLIENT_FULL
+    assert not flows.displaced
+
+
 def test_ipv6_clients_are_counted_by_network() -> None:
-    assert client_of("2001:db8:1:2::5") == client_of("2001:db8:1:2:ffff::")
-    assert client_of("2001:db8:1:3::5") != client_of("2001:db8:1:2::5")
-    assert client_of("fe80::1%eth0") == client_of("fe80::2")
-    assert client_of("192.0.2.1") != client_of("192.0.2.2")
+    flows = table()
+    for host in ("2001:db8:1:2::5", "2001:db8:1:2:ffff::"):
+        opened(flows, (host, 1))
+    assert flows.open(("2001:db8:1:2::6", 1), 10, 0.0) is Drop.CLIENT_FULL
+    assert isinstance(flows.open(("2001:db8:1:3::5", 1), 10, 0.0), Flow)
 
 
 # --- Ends ---
@@ -177,7 +195,7 @@ def test_a_flow_ends_when_its_client_is_silent_even_if_the_server_is_not() -> No
     flows.reply(flow, 10)
     assert flows.expired(65.0) == [flow]
     assert flow.ended is EndReason.CLIENT_SILENT
-    assert flows.get(CLIENT) is None
+    assert not len(flows)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +241,9 @@ class Model(RuleBasedStateMachine):
         is_sent=st.booleans(),
     )
     def receive(self, host: str, port: int, data: bytes, is_sent: bool) -> None:
-        flow: Flow | Drop | None = self.flows.get((host, port))
+        flow: Flow | Drop | None = next(
+            (each for each in self.flows if each.address == (host, port)), None
+        )
         if flow is None:
             flow = self.flows.open((host, port), len(data), self.now)
             self.flows.displaced.clear()

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
 from gateway.protocols.port_test.loopback import SESSION_S
-from gateway.protocols.port_test.measuring import DOWN, MEASURE, UP
+from gateway.protocols.port_test.measuring import DOWN, MEASURE, MEASURED_S, UP
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.commands import Command
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES, HANDSHAKE_BYTES
@@ -127,6 +127,17 @@ def test_a_measurement_down_continues_with_each_sweep_and_pauses() -> None:
     room.tunnel.transport.resumeProducing()
     room.passes(0.05)
     assert len(room.tunnel.received) > first
+
+
+def test_a_measurement_ends_in_time_even_if_the_session_does_not_read() -> None:
+    room = Room()
+    room.shakes()
+    room.measures(DOWN)
+    room.tunnel.transport.pauseProducing()
+    room.passes(MEASURED_S - 0.1)
+    assert [each.is_measuring for each in room.loopback.transports] == [True]
+    room.passes(0.1)
+    assert [each.is_measuring for each in room.loopback.transports] == [False]
 
 
 def test_a_client_that_measures_too_fast_has_to_wait() -> None:

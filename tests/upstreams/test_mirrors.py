@@ -228,8 +228,9 @@ def test_a_server_that_reads_slowly_is_kept() -> None:
     assert mirrored.stream.left_out == 0
 
 
-def test_the_stream_key_is_in_no_state_and_no_line() -> None:
-    mirrored = Mirrored("secret-key")
+@pytest.mark.parametrize("key", ["secret-key", "secret-key?backup=1"])
+def test_the_stream_key_is_in_no_state_and_no_line(key: str) -> None:
+    mirrored = Mirrored(key)
     mirrored.server.streams.stream("live/secret-key").publish(object())
     with logged() as lines:
         mirrored.publish()
@@ -237,6 +238,14 @@ def test_the_stream_key_is_in_no_state_and_no_line() -> None:
     assert "secret-key" not in repr(mirrored.state)
     assert lines
     assert "secret-key" not in "".join(lines)
+
+
+def test_a_name_that_is_the_same_at_the_mirror_is_shown() -> None:
+    mirrored = Mirrored()
+    mirrored.server.streams.stream("live/hall/cam").publish(object())
+    mirrored.publish("hall/cam")
+    assert mirrored.stream.state == "waiting"
+    assert "(its stream key)" not in mirrored.stream.last_error
 
 
 def test_the_last_streams_that_ended_are_shown_and_no_more() -> None:

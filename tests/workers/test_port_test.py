@@ -124,6 +124,15 @@ def test_tunnels_of_one_address_and_of_all_are_limited() -> None:
     assert worker.tunnels() == {"opened": 200, "ended": 0, "refused": 2}
 
 
+def test_tunnels_of_one_ipv6_network_are_limited() -> None:
+    worker = Worker()
+    for number in range(16):
+        worker.open(f"2001:db8::{number:x}")
+    with pytest.raises(RequestRefused):
+        worker.open("2001:db8::ffff")
+    worker.open("2001:db8:0:1::1")
+
+
 def test_other_workers_find_its_tunnels_and_those_of_clients() -> None:
     worker = Worker()
     session_id = worker.open()

@@ -14,6 +14,7 @@ from gateway.listeners.port_test.page import Page
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import RequestReader
 from gateway.protocols.limits import Limits
+from gateway.protocols.networks import client_network
 from gateway.protocols.port_test.rates import Rate, Rates
 from gateway.protocols.port_test.resources import is_of_port_test
 
@@ -24,7 +25,7 @@ _REQUESTS: Final = Rate(3000, 50)
 _REQUESTS_OF_ALL: Final = Rate(10_000, 400)
 # Requests at the same time; most of them are held or wait. Each has a few hundred bytes.
 _AT_ONCE: Final = 500
-# Of one address. A browser has six connections to each port.
+# Of one IPv4 address or IPv6 /64. A browser has six connections to each port.
 _AT_ONCE_EACH: Final = 100
 OUTCOMES: Final = ("answered", "refused", "limited")
 
@@ -48,9 +49,9 @@ class PortTest:
         of_all = Rate(_REQUESTS_OF_ALL.burst / workers, _REQUESTS_OF_ALL.per_s / workers)
         self._rates = Rates(_REQUESTS, of_all)
         self._most = max(1, _AT_ONCE // workers)
-        # With the addresses of their clients.
+        # With their clients, as ``client_network`` tells them apart.
         self._exchanges: dict[Exchange, str] = {}
-        self._by_address: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
 
     def serves(self, target: bytes) -> bool:
         return is_of_port_test(target)
@@ -65,20 +66,21 @@ class PortTest:
 
     def enter(self, exchange: Exchange, address: str) -> None:
         """Admit a request. Raises RateExceeded."""
-        if len(self._exchanges) >= self._most or self._by_address[address] >= _AT_ONCE_EACH:
+        client = client_network(address)
+        if len(self._exchanges) >= self._most or self._by_client[client] >= _AT_ONCE_EACH:
             raise RateExceeded("too many requests of the port test at once")
         if not self._rates.take(address, 1, self.clock()):
             raise RateExceeded("too many requests of the port test")
-        self._exchanges[exchange] = address
-        self._by_address[address] += 1
+        self._exchanges[exchange] = client
+        self._by_client[client] += 1
 
     def leave(self, exchange: Exchange) -> None:
-        address = self._exchanges.pop(exchange, None)
-        if address is None:
+        client = self._exchanges.pop(exchange, None)
+        if client is None:
             return
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
 
     @property
     def exchanges(self) -> int:

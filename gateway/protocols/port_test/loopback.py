@@ -1,7 +1,7 @@
 """The loop-back's side of an RTMP connection: the handshake, answers to pings, and measurements.
 
-It is what a media server is to a session, but has no applications and no streams: commands other than
-``measuring.MEASURE`` are ignored. A client that sends more than its limits allow is cut off (RTMPError).
+It replaces a media server, but has no applications and no streams: commands other than
+``measuring.MEASURE`` are ignored. A client that exceeds its limits is disconnected (RTMPError).
 The time, the random bytes and the permission for a measurement are parameters.
 """
 
@@ -86,10 +86,14 @@ class LoopbackServer:
         """Whether the client is faster than the rate of a measurement, and must wait."""
         return self._direction == UP and self._room(now) <= 0
 
-    def due(self, now: float) -> bytes:
-        """Bytes of a measurement down that must be sent now. Ends measurements that are over."""
+    def end_overdue(self, now: float) -> None:
+        """End a measurement whose time is over. Must be called while the client accepts no data."""
         if self._direction and now - self._began >= MEASURED_S:
             self._direction = ""
+
+    def due(self, now: float) -> bytes:
+        """Bytes of a measurement down that must be sent now. Ends measurements that are over."""
+        self.end_overdue(now)
         if self._direction != DOWN:
             return b""
         blocks = []

@@ -16,7 +16,7 @@ UP: Final = "up"
 DOWN: Final = "down"
 # Two seconds of the client's, and the time for its first byte.
 MEASURED_S: Final = 3.0
-# 20 Mbit/s, twice what streams usually have. More would let testers take the line of the viewers.
+# 20 Mbit/s, twice what streams usually have. With more, testers would use the bandwidth of viewers.
 BYTES_PER_S: Final = 2_500_000
 MEASURED_BYTES: Final = int(MEASURED_S * BYTES_PER_S)
 # The payload of one message. Its chunk size is the same, so that a megabyte has few chunks.

@@ -7,12 +7,12 @@ their addresses.
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
 from typing import Final, final
 
 from attrs import define, frozen
 
-_NETWORK_BITS: Final = 64
+from gateway.protocols.networks import client_network
+
 # About 200 bytes each.
 _ADDRESSES: Final = 2048
 
@@ -52,7 +52,7 @@ class Rates:
 
     def take(self, address: str, cost: float, now: float) -> bool:
         """Whether the address may use ``cost`` now; then it is counted."""
-        key = _key_of(address)
+        key = client_network(address)
         bucket = self._buckets.pop(key, None) or _Bucket(self._each.burst, now)
         self._buckets[key] = bucket
         if len(self._buckets) > self._most:
@@ -65,15 +65,3 @@ class Rates:
         bucket.tokens -= cost
         of_all.tokens -= cost
         return True
-
-
-def _key_of(address: str) -> str:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS))

@@ -1,6 +1,7 @@
 """Reader of a chunk stream that is passed on: step by step, with the header of each chunk.
 
-The payloads of media are skipped, as ``ChunkReader`` does it.
+Only the payloads of commands and of control messages are read. All others, such as media and shared
+objects, are skipped, and may have any size.
 """
 
 from __future__ import annotations
@@ -18,9 +19,17 @@ from gateway.protocols.rtmp.chunks import (
     chunk_stream_id,
 )
 from gateway.protocols.rtmp.commands import COMMAND_BYTES
-from gateway.protocols.rtmp.messages import MEDIA_TYPES, Message
+from gateway.protocols.rtmp.messages import Message, MessageType
 
 _LIMITS: Final = ChunkLimits(message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES)
+_READ: Final = frozenset(
+    {
+        *(MessageType.SET_CHUNK_SIZE, MessageType.ABORT, MessageType.ACKNOWLEDGEMENT),
+        *(MessageType.USER_CONTROL, MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE),
+        *(MessageType.SET_PEER_BANDWIDTH, MessageType.COMMAND, MessageType.COMMAND_AMF3),
+    }
+)
+_SKIPPED: Final = frozenset(range(256)) - _READ
 # The formats of a header with length and type, and of one without fields.
 _LENGTHENED: Final = 1
 _SAME: Final = 3
@@ -75,7 +84,7 @@ class ChunkScanner(ChunkReader):
     __slots__ = ("_completed", "header", "message")
 
     def __init__(self) -> None:
-        super().__init__(_LIMITS, MEDIA_TYPES)
+        super().__init__(_LIMITS, _SKIPPED)
         self._completed: list[Message] = []
         self.header: ChunkHeader | None = None
         self.message: Message | None = None

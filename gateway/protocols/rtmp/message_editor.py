@@ -1,7 +1,8 @@
-"""Editor of a chunk stream that is passed on: other payloads of the same size, and stream ids.
+"""Editor of a relayed chunk stream: replaces payloads by others of the same size, and message stream ids.
 
-The headers stay otherwise, so all later ones still refer to the same values. Messages that can be edited
-are held until they are complete, with what is between their chunks; all other bytes pass as they come.
+The other fields of headers are unchanged, so later headers still refer to the same values. Messages that
+can be edited are held until they are complete, with the bytes between their chunks; all other bytes pass at
+once.
 
 RTMPError is raised for a stream that cannot be read, or that would have more than ``_HELD_BYTES`` held.
 """
@@ -9,8 +10,6 @@ RTMPError is raised for a stream that cannot be read, or that would have more th
 from __future__ import annotations
 
 from typing import Final
-
-from attrs import define
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp.chunk_scanner import ChunkHeader, ChunkScanner
@@ -20,22 +19,13 @@ from gateway.protocols.rtmp.messages import Message
 _HELD_BYTES: Final = 256 * 1024
 
 
-@define
-class _Extent:
-    """A part of a message's payload in the bytes that are held."""
-
-    chunk_stream_id: int
-    begin: int
-    end: int
-
-
 class MessageEditor:
     """``translate`` takes bytes and returns those to pass on. ``done`` is set once all further bytes pass
     unchanged; ``finish`` sets it as soon as nothing is held.
     """
 
     __slots__ = (
-        *("_chunk_stream_id", "_edits", "_extents", "_finishes", "_held", "_out", "_scanner"),
+        *("_chunk_stream_id", "_edits", "_finishes", "_held", "_out", "_scanner"),
         *("_unfinished", "_unread", "done"),
     )
 
@@ -45,9 +35,9 @@ class MessageEditor:
         # What can be returned, and after it what is held, from the first chunk of an unfinished message on.
         self._out = bytearray()
         self._held = bytearray()
-        # The chunk streams with an unfinished message that can be edited, and the parts of these.
-        self._unfinished: set[int] = set()
-        self._extents: list[_Extent] = []
+        # By chunk stream, the unfinished messages that can be edited: where the parts of their payloads
+        # begin and end in ``_held``.
+        self._unfinished: dict[int, list[tuple[int, int]]] = {}
         # The chunk that is being read: its chunk stream, and whether its message can be edited.
         self._chunk_stream_id = 0
         self._edits = False
@@ -95,15 +85,15 @@ class MessageEditor:
         header, message = self._scanner.header, self._scanner.message
         if header is not None:
             if self._unfinished:
-                self._forget_aborted()
+                self._forget_aborted(header)
             step = self._edit_header(header, step)
             self._chunk_stream_id = header.chunk_stream_id
             self._edits = self._can_edit(header)
             if self._edits:
-                self._unfinished.add(header.chunk_stream_id)
+                self._unfinished.setdefault(header.chunk_stream_id, [])
         elif self._edits:
             begin = len(self._held)
-            self._extents.append(_Extent(self._chunk_stream_id, begin, begin + len(step)))
+            self._unfinished[self._chunk_stream_id].append((begin, begin + len(step)))
         if not self._unfinished:
             self._out += step
         else:
@@ -115,23 +105,21 @@ class MessageEditor:
     def _complete(self, message: Message) -> None:
         """The message on the chunk stream that is being read is complete."""
         payload, at = self._edit(message), 0
-        others = []
-        for extent in self._extents:
-            if extent.chunk_stream_id != self._chunk_stream_id:
-                others.append(extent)
-            elif payload is not None:
-                size = extent.end - extent.begin
-                self._held[extent.begin : extent.end] = payload[at : at + size]
-                at += size
-        self._extents = others
-        self._unfinished.discard(self._chunk_stream_id)
+        parts = self._unfinished.pop(self._chunk_stream_id)
+        if payload is not None:
+            for begin, end in parts:
+                self._held[begin:end] = payload[at : at + end - begin]
+                at += end - begin
         self._release()
 
-    def _forget_aborted(self) -> None:
-        """Hold messages no longer that the sender has aborted. The present chunk is not of one of them."""
-        scanner = self._scanner
-        self._unfinished = {each for each in self._unfinished if scanner.is_unfinished(each)}
-        self._extents = [each for each in self._extents if each.chunk_stream_id in self._unfinished]
+    def _forget_aborted(self, header: ChunkHeader) -> None:
+        """Release the messages that the sender has aborted. ``header``: of the present chunk, with which
+        another message can begin on the chunk stream of an aborted one.
+        """
+        begun = header.chunk_stream_id if header.begins else None
+        for each in tuple(self._unfinished):
+            if each == begun or not self._scanner.is_unfinished(each):
+                del self._unfinished[each]
         self._release()
 
     def _release(self) -> None:

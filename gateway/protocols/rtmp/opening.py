@@ -106,16 +106,16 @@ class Opening:
         """Add further bytes to those for a server, unread."""
         self._connect_reader.hold(data)
 
-    def nudge(self) -> bytes:
-        """The client has sent nothing for a while. The returned bytes must be sent to it."""
-        return b"" if self._stream_reader is None else self._stream_reader.nudge()
+    def answer_silence(self) -> bytes:
+        """The client has sent nothing for a while. Returns bytes that must be sent to it."""
+        return b"" if self._stream_reader is None else self._stream_reader.answer_silence()
 
     def rewriting(self, texts: Mapping[str, str]) -> ConnectRewriting:
         """A rewriting of the connect, as ``ConnectReader.rewriting``."""
         return self._connect_reader.rewriting(texts)
 
     def replay(self, rewriting: ConnectRewriting | None) -> OpeningReplay | None:
-        """What a server must be told first; None if the client has got no answers but the handshake's."""
+        """The commands to repeat to a server first; None if the client has got no answers to commands."""
         if self._stream_reader is None or not self._stream_reader.answered:
             return None
         return OpeningReplay(self._stream_reader.answered, self.received, rewriting)

@@ -1,7 +1,7 @@
-"""Translation of message stream ids, for a server that has given others than the gateway had given.
+"""Translation of message stream ids, for a server that has assigned other ids than the gateway did.
 
-They are in the headers of format 0, in deleteStream, and in the user control messages about a stream. What
-is said about a stream that the gateway has not given passes unchanged.
+They are in the headers of format 0, in deleteStream, and in the user control messages about a stream. Ids
+that the gateway has not assigned are unchanged.
 """
 
 from __future__ import annotations

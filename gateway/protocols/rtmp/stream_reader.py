@@ -18,7 +18,8 @@ By command:
 Rules:
 
 - No chunk size is sent. The server's chunks will have 128 bytes until it says otherwise.
-- A client that sends nothing behind its connect gets ``onBWDone``, which some players wait for (``nudge``).
+- A client that sends nothing behind its connect gets ``onBWDone``, which some players wait for
+  (``answer_silence``).
 - The client's bytes are for a server as they are. ``answered`` has the commands whose answers the client
   must not get again.
 - All up to the request must come within ``MOST_BYTES``. Otherwise RTMPError is raised, as for malformed
@@ -142,8 +143,8 @@ class StreamReader:
             raise RTMPError(f"neither publish nor play within {MOST_BYTES} bytes")
         return b"".join(map(self._writer.write, answers))
 
-    def nudge(self) -> bytes:
-        """The client has sent nothing for a while. The returned bytes must be sent to it."""
+    def answer_silence(self) -> bytes:
+        """The client has sent nothing for a while. Returns bytes that must be sent to it."""
         if self._has_called or not self.answered:
             return b""
         self._has_called = True

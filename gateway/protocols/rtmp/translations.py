@@ -19,7 +19,7 @@ class Translation(Protocol):
 
 @final
 class Translations:
-    """Itself a translation: the bytes of each are the next one's."""
+    """A translation that passes the output of each to the next one."""
 
     __slots__ = ("_translations",)
 

@@ -325,6 +325,14 @@ def test_one_address_cannot_use_up_the_requests_at_the_same_time(site: Site) -> 
     assert late.sent.endswith(PONG)
 
 
+def test_one_ipv6_network_cannot_either(site: Site) -> None:
+    wires = [site.accept(f"2001:db8::{number:x}") for number in range(101)]
+    for wire in wires:
+        wire.arrive(get("/hold/15"))
+    assert wires[100].sent.startswith(b"HTTP/1.1 429 ")
+    assert site.test.exchanges == 100
+
+
 def test_little_is_read_behind_a_request_that_waits(site: Site, wire: TestWire) -> None:
     wire.arrive(get("/hold/1"))
     wire.arrive(b"GET / HTTP/1.1\r\nHost: site\r\nX: " + bytes(70_000))

@@ -80,6 +80,33 @@ def test_a_message_that_the_sender_aborts_is_held_no_longer() -> None:
     assert translated(begun + rest + media) == begun + rest + media
 
 
+@pytest.mark.parametrize("step", [1 << 20, 1])
+def test_a_message_behind_an_aborted_one_on_its_chunk_stream_is_edited_as_a_whole(
+    step: int,
+) -> None:
+    begun = ChunkWriter().write(Message(MessageType.COMMAND, bytes(300)), 3)[:140]
+    aborted = begun + ChunkWriter().write(abort(3))
+    deleting = Command("deleteStream", 3.0, None, (1.0,)).message()
+    deleted = Command("deleteStream", 3.0, None, (5.0,)).message()
+    got = translated(aborted + ChunkWriter().write(deleting, 3), step)
+    assert got == aborted + ChunkWriter().write(deleted, 3)
+
+
+def test_a_large_message_of_a_type_that_is_not_read_passes() -> None:
+    shared_object = 19
+    header = b"\x03" + bytes(3) + (100_000).to_bytes(3, "big") + bytes([shared_object]) + bytes(4)
+    chunks = [bytes(128)] * 781 + [bytes(32)]
+    stream = header + b"\xc3".join(chunks)
+    assert translated(stream) == stream
+
+
+def test_media_behind_an_aborted_message_on_its_chunk_stream_is_not_held() -> None:
+    begun = ChunkWriter().write(Message(MessageType.COMMAND, bytes(300)), 3)[:140]
+    media = ChunkWriter().write(Message(MessageType.VIDEO, bytes(300), 7), 3)
+    stream = begun + ChunkWriter().write(abort(3)) + media[:50]
+    assert translated(stream) == stream
+
+
 @given(
     st.lists(
         st.builds(

@@ -200,12 +200,12 @@ def test_an_unfinished_message_counts_in_the_limit_on_bytes() -> None:
 
 def test_a_client_that_waits_behind_its_connect_gets_a_bandwidth_notice_once() -> None:
     reader = StreamReader()
-    assert reader.nudge() == b""
-    answer = reader.receive(written(CONNECT), 0.0) + reader.nudge()
+    assert reader.answer_silence() == b""
+    answer = reader.receive(written(CONNECT), 0.0) + reader.answer_silence()
     assert [each.name for each in answers_in(answer)] == ["_result", "onBWDone"]
-    assert reader.nudge() == b""
+    assert reader.answer_silence() == b""
 
 
 def test_a_client_that_has_gone_on_gets_none() -> None:
     reader, _ = after_connect(Command("createStream", 2.0))
-    assert reader.nudge() == b""
+    assert reader.answer_silence() == b""
