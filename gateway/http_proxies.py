@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import proxy_bypass
+from urllib.request import proxy_bypass_environment
 
 from attrs import field, frozen
 
@@ -55,6 +55,11 @@ def parse_proxy(text: str) -> ProxyURL:
     """Parse ``[http://][USER:PASSWORD@]HOST[:PORT]``. Raises ValueError."""
     url = _url(text)
     userinfo, at, authority = url.netloc.rpartition("@")
+    if "@" in url.path + url.query + url.fragment:
+        raise ValueError(
+            "the name and the password must be percent-encoded, such as %2F for a slash, %3F for a question"
+            " mark and %23 for a number sign"
+        )
     if url.scheme != "http" or url.path not in ("", "/") or url.query or url.fragment:
         shown = f"{url.scheme}://{authority}{url.path}"
         raise ValueError(f"{quoted(shown)}: expected http://[USER:PASSWORD@]HOST:PORT")
@@ -70,7 +75,11 @@ def proxies_of(environment: Mapping[str, str], host: str) -> Proxies:
 
 
 def _url(text: str) -> SplitResult:
-    return urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        return urlsplit(text if "://" in text else f"http://{text}")
+    except ValueError:
+        # Its text can have the credentials.
+        raise ValueError("not a URL: expected http://[USER:PASSWORD@]HOST:PORT") from None
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:
@@ -94,7 +103,8 @@ def _credentials(userinfo: str, server: str) -> Credentials:
 
 
 def _is_excluded(host: str, excluded: str) -> bool:
-    return bool(proxy_bypass(host, {"no": excluded})) or any(
+    # Not ``proxy_bypass``, which on macOS and Windows reads the system's settings and takes no variables.
+    return bool(proxy_bypass_environment(host, {"no": excluded})) or any(
         _contains(each.strip(), host) for each in excluded.split(",") if "/" in each
     )
 
