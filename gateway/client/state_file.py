@@ -80,11 +80,7 @@ class StateFile:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with NamedTemporaryFile(
-                "w", dir=self._path.parent, prefix=f".{self._path.name}-", delete=False
-            ) as new:
-                new.write(self._memory.to_json())
-            _replace(Path(new.name), self._path)
+            _replace(self._path, self._memory.to_json())
         except OSError as error:
             self._warn("written", error)
 
@@ -99,10 +95,14 @@ class StateFile:
             )
 
 
-def _replace(new: Path, path: Path) -> None:
+def _replace(path: Path, text: str) -> None:
+    """Replace the file in one step. Raises OSError, and leaves no other file."""
+    new = NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False)
     try:
-        new.replace(path)
+        with new:
+            new.write(text)
+        Path(new.name).replace(path)
     except OSError:
         with suppress(OSError):
-            new.unlink()
+            Path(new.name).unlink()
         raise
