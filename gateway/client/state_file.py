@@ -5,10 +5,11 @@ A file that cannot be read or written is logged once, and costs nothing but a ra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 from typing import Final, final
 
 from twisted.logger import Logger
@@ -97,12 +98,13 @@ class StateFile:
 
 def _replace(path: Path, text: str) -> None:
     """Replace the file in one step. Raises OSError, and leaves no other file."""
-    new = NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False)
+    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    new = Path(name)
     try:
-        with new:
-            new.write(text)
-        Path(new.name).replace(path)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        new.replace(path)
     except OSError:
         with suppress(OSError):
-            Path(new.name).unlink()
+            new.unlink()
         raise
