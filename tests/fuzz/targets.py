@@ -367,7 +367,7 @@ def _http(data: bytes) -> None:
 def _answers(pieces: Iterator[bytes]) -> tuple[bytes, str, object]:
     """What is passed on of a proxy's responses, the error that ended them, and the outcome."""
     known = Authentication(Credentials("ann", "secret"), lambda: "cnonce")
-    requests, passed = ForwardedRequests(known, Limits()), b""
+    requests, passed = ForwardedRequests(known, Limits(), is_opening=True), b""
     for _ in range(16):
         requests.head(_FORWARDED, b"")
     try:
