@@ -1,7 +1,7 @@
 """HTTP proxies as users write them: URLs, and the variables of the environment.
 
 RTMPT is sent to the proxy of ``http_proxy`` with absolute targets; the proxy of ``https_proxy`` connects to
-the server for RTMPS and RTMPTS. ``all_proxy`` is for both, where they have none of their own, and
+the server for all other protocols. ``all_proxy`` is for both, where they have none of their own, and
 ``no_proxy`` excludes hosts: names with those below them, addresses, networks, or ``*``.
 
 Credentials are percent-decoded. They are in no representation, and in no error. Parsers raise ValueError.
@@ -26,7 +26,7 @@ _PROXY_PORT: Final = 1080
 
 @frozen
 class ProxyURL:
-    """An HTTP proxy, and who uses it; None without credentials."""
+    """An HTTP proxy, and the credentials of its user, if there are any."""
 
     server: ServerAddress
     credentials: Credentials | None = field(default=None, repr=False)
@@ -37,7 +37,7 @@ class ProxyURL:
 
 @frozen
 class Proxies:
-    """The proxy for requests in plain HTTP, and the one for TLS; None for no proxy."""
+    """The proxy for requests in plain HTTP, and the one for CONNECT; None for no proxy."""
 
     plain: ProxyURL | None = None
     secure: ProxyURL | None = None
@@ -110,7 +110,7 @@ def _is_excluded(host: str, excluded: str) -> bool:
 
 
 def _contains(network: str, host: str) -> bool:
-    """Whether both are what their names say; anything else excludes nothing."""
+    """Whether ``host`` is an IP address in ``network``; False if one of them is malformed."""
     try:
         return ip_address(host) in ip_network(network, strict=False)
     except ValueError:

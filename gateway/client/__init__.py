@@ -1,1 +1,1 @@
-"""The tunnel client, ``rtmpt-client``: local RTMP programs reach a gateway by whatever way gets through."""
+"""The tunnel client, ``rtmpt-client``: carries local RTMP streams to a gateway by the first way that works."""
