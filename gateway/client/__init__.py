@@ -1,1 +1,1 @@
-"""The tunnel client, ``rtmpt-client``: carries local RTMP streams to a gateway by the first way that works."""
+"""The tunnel client, ``rtmpt-client``: carries local programs' RTMP to a gateway by any way that works."""
