@@ -115,6 +115,9 @@ class Exchange:
             command.due_at = now + self._limits.silent_session_s
         for lane in self._lanes:
             lane.heard_at = now
+        if not self._waiting:
+            # Otherwise a loss after a long pause would find its time for recovery over.
+            self._failures, self._recover_by = 0, inf
 
     def stop(self, last: bytes) -> None:
         """Close the connections, after ``last`` on one of them. Nothing follows."""

@@ -239,6 +239,24 @@ def test_a_paused_session_has_no_late_answers() -> None:
     assert dialogue.end is None
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_loss_after_a_long_pause_has_its_own_time_for_recovery(resumes: bool) -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.loses()
+    dialogue.connected(0)
+    dialogue.client.pause(dialogue.now)
+    dialogue.later(4 * LIMITS.vanished_s)
+    if resumes:
+        dialogue.client.resume(dialogue.now)
+    dialogue.loses()
+    dialogue.later(1.0)
+    assert dialogue.end is None
+    dialogue.commands()
+    dialogue.connected(0)
+    assert "send/0" in dialogue.commands()
+
+
 def test_a_response_without_a_request_closes_the_connection_and_not_the_session() -> None:
     dialogue = Dialogue().open(b"")
     dialogue.says(answer(b"", status=b"408 Request Timeout"))
