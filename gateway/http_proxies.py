@@ -1,7 +1,7 @@
 """HTTP proxies as users write them: URLs, and the variables of the environment.
 
 RTMPT is sent to the proxy of ``http_proxy`` with absolute targets; the proxy of ``https_proxy`` connects to
-the server for RTMPS and RTMPTS. ``all_proxy`` is for both, where they have none of their own, and
+the server for all other protocols. ``all_proxy`` is for both, where they have none of their own, and
 ``no_proxy`` excludes hosts: names with those below them, addresses, networks, or ``*``.
 
 Credentials are percent-decoded. They are in no representation, and in no error. Parsers raise ValueError.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import proxy_bypass
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from attrs import field, frozen
 
@@ -26,7 +26,7 @@ _PROXY_PORT: Final = 1080
 
 @frozen
 class ProxyURL:
-    """An HTTP proxy, and who uses it; None without credentials."""
+    """An HTTP proxy, and the credentials of its user, if there are any."""
 
     server: ServerAddress
     credentials: Credentials | None = field(default=None, repr=False)
@@ -37,7 +37,7 @@ class ProxyURL:
 
 @frozen
 class Proxies:
-    """The proxy for requests in plain HTTP, and the one for TLS; None for no proxy."""
+    """The proxy for requests in plain HTTP, and the one for CONNECT; None for no proxy."""
 
     plain: ProxyURL | None = None
     secure: ProxyURL | None = None
@@ -55,6 +55,11 @@ def parse_proxy(text: str) -> ProxyURL:
     """Parse ``[http://][USER:PASSWORD@]HOST[:PORT]``. Raises ValueError."""
     url = _url(text)
     userinfo, at, authority = url.netloc.rpartition("@")
+    if "@" in url.path + url.query + url.fragment:
+        raise ValueError(
+            "the name and the password must be percent-encoded, such as %2F for a slash, %3F for a question"
+            " mark and %23 for a number sign"
+        )
     if url.scheme != "http" or url.path not in ("", "/") or url.query or url.fragment:
         shown = f"{url.scheme}://{authority}{url.path}"
         raise ValueError(f"{quoted(shown)}: expected http://[USER:PASSWORD@]HOST:PORT")
@@ -70,7 +75,11 @@ def proxies_of(environment: Mapping[str, str], host: str) -> Proxies:
 
 
 def _url(text: str) -> SplitResult:
-    return urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        return urlsplit(text if "://" in text else f"http://{text}")
+    except ValueError:
+        # Its text can have the credentials.
+        raise ValueError("not a URL: expected http://[USER:PASSWORD@]HOST:PORT") from None
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:
@@ -94,13 +103,14 @@ def _credentials(userinfo: str, server: str) -> Credentials:
 
 
 def _is_excluded(host: str, excluded: str) -> bool:
-    return bool(proxy_bypass(host, {"no": excluded})) or any(
+    # Not ``proxy_bypass``, which on macOS and Windows reads the system's settings and takes no variables.
+    return bool(proxy_bypass_environment(host, {"no": excluded})) or any(
         _contains(each.strip(), host) for each in excluded.split(",") if "/" in each
     )
 
 
 def _contains(network: str, host: str) -> bool:
-    """Whether both are what their names say; anything else excludes nothing."""
+    """Whether ``host`` is an IP address in ``network``; False if one of them is malformed."""
     try:
         return ip_address(host) in ip_network(network, strict=False)
     except ValueError:

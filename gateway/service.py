@@ -89,8 +89,8 @@ class Options(usage.Options):
     longdesc = (
         "Accepts RTMPT, RTMPTS, RTMPS and RTMP in front of RTMP servers. Configure it with a file, or "
         "with --listen, --upstream and --workers. An ADDRESS is 127.0.0.1:80, [::]:80, unix:/PATH or "
-        "systemd:NAME. A SERVER is HOST, HOST:PORT or rtmps://HOST; sessions are distributed over all "
-        "servers. Without a server the embedded origin is used, a small live RTMP server."
+        "systemd:NAME. A SERVER is HOST, HOST:PORT or a URL such as rtmps://HOST; sessions go to the first "
+        "one that is up. Without a server the embedded origin is used, a small live RTMP server."
     )
     optFlags: ClassVar[list[list[str | None]]] = [["check", None, _CHECK]]
     optParameters: ClassVar[list[list[str | None]]] = [

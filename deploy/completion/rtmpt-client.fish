@@ -11,7 +11,7 @@ complete -c rtmpt-client -x -l proxy -d 'reach the gateway through this HTTP pro
 complete -c rtmpt-client -l no-proxy -d 'use no HTTP proxy, whatever the environment says'
 complete -c rtmpt-client -r -F -l ca -d 'verify certificates by the authorities in this PEM file instead of those of the system'
 complete -c rtmpt-client -x -l timeout -d 'give up if no way has answered after this time [default: 10]'
-complete -c rtmpt-client -x -l connections -d 'accept so many local connections at the same time [default: 32]'
+complete -c rtmpt-client -x -l connections -d 'accept at most this number of local connections at a time [default: 32]'
 complete -c rtmpt-client -r -F -l state -d 'remember in this file which way was used in which network, or none to keep no file [default: ways.json in $STATE_DIRECTORY, $XDG_STATE_HOME/rtmpt-client or ~/.local/state/rtmpt-client]'
 complete -c rtmpt-client -x -l metrics -d 'serve Prometheus metrics at http://ADDRESS/metrics, such as 127.0.0.1:9136 [default: none]'
 complete -c rtmpt-client -x -a 'debug info warn error' -l log-level -d 'log from this level on, one of debug, info, warn, error [default: info]'

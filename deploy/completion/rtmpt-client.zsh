@@ -12,7 +12,7 @@ _arguments \
     '(--proxy)--no-proxy[use no HTTP proxy, whatever the environment says]' \
     '--ca[verify certificates by the authorities in this PEM file instead of those of the system]:file:_files' \
     '--timeout[give up if no way has answered after this time \[default\: 10\]]:seconds:' \
-    '--connections[accept so many local connections at the same time \[default\: 32\]]:n:' \
+    '--connections[accept at most this number of local connections at a time \[default\: 32\]]:n:' \
     '--state[remember in this file which way was used in which network, or none to keep no file \[default\: ways.json in $STATE_DIRECTORY, $XDG_STATE_HOME/rtmpt-client or ~/.local/state/rtmpt-client\]]:file:_files' \
     '--metrics[serve Prometheus metrics at http\://ADDRESS/metrics, such as 127.0.0.1\:9136 \[default\: none\]]:address:' \
     '--log-level[log from this level on, one of debug, info, warn, error \[default\: info\]]:level:(debug info warn error)' \

@@ -1,1 +1,1 @@
-"""The tunnel client, ``rtmpt-client``: local RTMP programs reach a gateway by whatever way gets through."""
+"""The tunnel client, ``rtmpt-client``: carries local programs' RTMP to a gateway by any way that works."""

@@ -64,7 +64,7 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
     """The parser of all arguments; ``program`` is the command that the help text names."""
     parser = _Parser(
         prog=program,
-        description="Let local RTMP programs reach a gateway by whatever way gets through: RTMP, RTMPS,"
+        description="Let local RTMP programs reach a gateway by the first way that works: RTMP, RTMPS,"
         " RTMPT or RTMPTS.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -123,7 +123,7 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         "--connections",
         metavar="N",
         default=str(MOST_CONNECTIONS),
-        help=f"accept so many local connections at the same time [default: {MOST_CONNECTIONS}]",
+        help=f"accept at most this number of local connections at a time [default: {MOST_CONNECTIONS}]",
     )
     parser.add_argument(
         "--state",

@@ -5,8 +5,9 @@
     raced      the handshake is sent by one way after another, until the server answers (way_race.py)
     relayed    the way that answered first carries the stream; this class is done
 
-If no way gets through, the connection is closed, and the log says why each way failed. What the program
-sends meanwhile is C0 and C1, since it waits for the server then; one that sends much more is not read.
+If no way gets through, the connection is closed, and the log says why each way failed. Programs send C0
+and C1, and wait for the server. What a program sends without waiting is kept for the way that wins, so that
+it is sent once; a program that sends much more is not read.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gateway.client.remote_gateway import RemoteGateway
 from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import Way
 from gateway.protocols.limits import Limits
+from gateway.protocols.rtmp.handshake import BLOCK_BYTES
 from gateway.protocols.sniff import Speech, speech_of
 from gateway.protocols.way_memory import Remembered
 from gateway.protocols.way_race import STAGGER_S, WayRace
@@ -34,7 +36,9 @@ from gateway.protocols.way_race import STAGGER_S, WayRace
 _log = Logger()
 
 _FIRST_BYTES_S: Final = Limits().first_bytes_s
-# C0 and C1 have 1537 bytes. More is sent only by programs that do not wait for the server.
+# C0 and C1, which are as long in RTMPE: the part that each way gets.
+_HANDSHAKE_BYTES: Final = 1 + BLOCK_BYTES
+# More than the handshake is sent only by programs that do not wait for the server.
 _MOST_HELLO_BYTES: Final = 64 * 1024
 # A remembered way gets this multiple of the time that it took before the others begin, within these bounds:
 # the time varies, and a way that no longer gets through should not cost a second.
@@ -110,12 +114,14 @@ class LocalConnection:
     def dataReceived(self, data: bytes) -> None:
         if self._is_over:
             return
+        begun = len(self.hello)
         self.hello += data
         if not self._is_greeted:
             self._greet()
             return
-        for contestant in self._contestants.values():
-            contestant.write(data)
+        if begun < _HANDSHAKE_BYTES:
+            for contestant in self._contestants.values():
+                contestant.write(self.hello[begun:_HANDSHAKE_BYTES])
         if len(self.hello) > _MOST_HELLO_BYTES:
             self.transport.stopReading()
 
@@ -124,6 +130,11 @@ class LocalConnection:
         self._table.left(self)
 
     # The table calls
+
+    @property
+    def early(self) -> bytes:
+        """What the program has sent behind its handshake; no way has got it yet."""
+        return self.hello[_HANDSHAKE_BYTES:]
 
     def close(self) -> None:
         """Close the connection, and give up all ways."""
@@ -197,8 +208,9 @@ class LocalConnection:
         if race is None:
             return
         left_s = max(0.0, race.end - self._table.clock())
+        hello = self.hello[:_HANDSHAKE_BYTES]
         for way in ways:
-            contestant = Contestant(*(self._reactor, self._gateway, self, way, self.hello, left_s))
+            contestant = Contestant(*(self._reactor, self._gateway, self, way, hello, left_s))
             if way in race.running:
                 self._contestants[way] = contestant
         if race.is_lost:

@@ -22,7 +22,7 @@ PREFIX: Final = "rtmpt_client"
 _REFUSALS: Final = ("limit", "no_way", "no_rtmp")
 _ANSWER_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _HANDSHAKE_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-# Prometheus servers have one.
+# A Prometheus server keeps one connection.
 _MOST_CONNECTIONS: Final = 16
 # For requests that do not end, and connections without one.
 _REQUEST_S: Final = 10

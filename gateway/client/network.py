@@ -17,7 +17,7 @@ from typing import Final
 # Of the source address: the usual size of a local network, and of an IPv6 subnet.
 _PREFIX_BITS: Final = {socket.AF_INET: 24, socket.AF_INET6: 64}
 _ROUTES: Final = (Path("/proc/net/route"), Path("/proc/net/ipv6_route"))
-# A machine with full tables of the internet's routes is no laptop.
+# The tables of a router can be larger; the rest is not read.
 _MOST_BYTES: Final = 64 * 1024
 _KEY_DIGITS: Final = 32
 # A connect of UDP sends nothing.

@@ -159,7 +159,7 @@ class Sessions(ServerFactory):
         relay.client.bytes_read, relay.upstream.bytes_read = len(hello), len(answer)
         connection.hand_over(relay.client)
         contestant.hand_over(relay.upstream)
-        relay.join(b"")
+        relay.join(connection.early)
         relay.client.transport.write(answer)
 
     def refused(self, connection: LocalConnection, failures: dict[Way, Failure]) -> None:

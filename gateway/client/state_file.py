@@ -5,10 +5,11 @@ A file that cannot be read or written is logged once, and costs nothing but a ra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 from typing import Final, final
 
 from twisted.logger import Logger
@@ -80,11 +81,7 @@ class StateFile:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with NamedTemporaryFile(
-                "w", dir=self._path.parent, prefix=f".{self._path.name}-", delete=False
-            ) as new:
-                new.write(self._memory.to_json())
-            _replace(Path(new.name), self._path)
+            _replace(self._path, self._memory.to_json())
         except OSError as error:
             self._warn("written", error)
 
@@ -99,8 +96,13 @@ class StateFile:
             )
 
 
-def _replace(new: Path, path: Path) -> None:
+def _replace(path: Path, text: str) -> None:
+    """Replace the file in one step. Raises OSError, and leaves no other file."""
+    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    new = Path(name)
     try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
         new.replace(path)
     except OSError:
         with suppress(OSError):

@@ -34,7 +34,7 @@ from gateway.upstreams.tunnel_transport import TunnelTransport
 
 # Of the gateway itself, for servers that expect to be told of a client.
 _OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
-# Shorter: more clients wait for an address that leads nowhere.
+# Shorter: more clients wait for an address that does not answer.
 _BEATEN_S: Final = 60.0
 
 _log = Logger()
@@ -79,7 +79,7 @@ class Server(Resolved):
         # The addresses with a successful connect since the last resolution.
         self._reached: set[str] = set()
         self._beaten: set[str] = set()
-        # When all addresses were last taken for good.
+        # When the record of beaten addresses was last cleared by a resolution.
         self._trusted_at = -inf
         self._turn = 0
 
@@ -115,7 +115,7 @@ class Server(Resolved):
         return found.valid_s
 
     def use(self, hosts: list[str]) -> None:
-        """Use these addresses from now on, in their turn, whether they were beaten or not."""
+        """Use these addresses from now on, and forget which of them were beaten."""
         self._hosts = hosts
         self._reached.intersection_update(hosts)
         self._beaten = set()

@@ -112,7 +112,8 @@ class _Questions:
     """The questions of one look-up."""
 
     def __init__(self, reactor: Any, settings: ResolverSettings, name: str) -> None:
-        self._names = settings.candidates(name)
+        # A domain of the search list may be malformed, and cannot be sent then.
+        self._names = list(filter(is_host, settings.candidates(name)))
         self._resolvers = [_Resolver(reactor, server) for server in settings.servers]
 
     async def first(self, kinds: Iterable[int]) -> list[Any]:

@@ -22,7 +22,7 @@ from gateway.upstreams.tunnel_link import Link, Session, TunnelLink
 
 @final
 class ForwardedLink:
-    """As ``TunnelLink``, whose session it is itself."""
+    """As ``TunnelLink``, whose session it is itself. ``is_opening``: whether it carries the open."""
 
     def __init__(
         self,
@@ -32,13 +32,14 @@ class ForwardedLink:
         settings: Settings,
         host: str,
         passage: Passage,
+        is_opening: bool,
     ) -> None:
         self._reactor = reactor
         self._session: Session | None = session
         self._settings = settings
         self._host = host
         self._passage = passage
-        self._requests = ForwardedRequests(passage.proxy.authentication, Limits())
+        self._requests = ForwardedRequests(passage.proxy.authentication, Limits(), is_opening)
         self._is_reading = True
         self._is_connected = False
         self.index = index

@@ -39,7 +39,7 @@ class ProxyFailed(ConnectError):
 
 @final
 class HTTPProxy:
-    """A proxy, and what it has asked of its users so far."""
+    """A proxy, and the state of the authentication that all connections to it share."""
 
     def __init__(self, address: ServerAddress, credentials: Credentials | None = None) -> None:
         self.address = address

@@ -98,7 +98,7 @@ class RTMPETransport:
         if self._rtmpe.is_ready:
             self._lost_session()
 
-    # The one who connects calls
+    # ``connect`` of dial.py calls
 
     def fail(self, cause: str) -> None:
         """Give up, unless the handshake is complete."""
@@ -131,7 +131,7 @@ class RTMPETransport:
             self.protocol.dataReceived(down)
 
     def __getattr__(self, name: str) -> Any:
-        # All else is the same with and without RTMPE.
+        # Everything else is that of the transport below.
         return getattr(self._transport, name)
 
     # The inside

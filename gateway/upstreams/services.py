@@ -58,6 +58,7 @@ class Service(Resolved):
         await look_up_due([member.server for member in members], names)
         usable = [member for member in members if member.server.hosts]
         if not usable:
+            self._forget_unused([*self.members, *members])
             raise ConfigurationError(
                 f"{self.role} {self.name}: none of the servers in its SRV records has an address; check"
                 " the records"
@@ -82,6 +83,9 @@ class Service(Resolved):
                 servers=", ".join(now),
             )
         self.members = usable
+        self._forget_unused(current)
+
+    def _forget_unused(self, current: list[Member]) -> None:
         for name, member in [*self._known.items()]:
             if member not in current and not member.count.own:
                 del self._known[name]

@@ -214,7 +214,8 @@ class TunnelTransport:
         passage = settings.passage
         if passage is not None and passage.forwards:
             self._links[link] = ForwardedLink(
-                self._reactor, self, link, settings, self._host, passage
+                *(self._reactor, self, link, settings, self._host, passage),
+                is_opening=not self._is_open,
             )
         else:
             self._links[link] = TunnelLink(self._reactor, self, link, settings, self._host)

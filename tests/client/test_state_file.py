@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,19 @@ def test_a_folder_in_its_place_leaves_no_other_file(tmp_path: Path) -> None:
     (path / "x").touch()
     StateFile(path).remember(KEY, "rtmp:1935", 0.1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    StateFile(path).remember(KEY, "rtmp:1935", 0.1)
+    old = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        StateFile(path).remember(KEY, "rtmps:443", 0.1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == old

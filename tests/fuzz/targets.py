@@ -364,10 +364,10 @@ def _http(data: bytes) -> None:
     assert bool(error) == bool(its_error)
 
 
-def _answers_of_proxy(pieces: Iterator[bytes]) -> tuple[bytes, str, object]:
+def _forwarded_answers(pieces: Iterator[bytes]) -> tuple[bytes, str, object]:
     """What is passed on of a proxy's responses, the error that ended them, and the outcome."""
     known = Authentication(Credentials("ann", "secret"), lambda: "cnonce")
-    requests, passed = ForwardedRequests(known, Limits()), b""
+    requests, passed = ForwardedRequests(known, Limits(), is_opening=True), b""
     for _ in range(16):
         requests.head(_FORWARDED, b"")
     try:
@@ -386,8 +386,8 @@ def _proxy(data: bytes) -> None:
     with suppress(BadResponse):
         connecting.request()
         connecting.receive(data[1:])
-    found, error, outcome = _answers_of_proxy(_pieces(data))
-    expected, its_error, its_outcome = _answers_of_proxy(iter([data[1:]]))
+    found, error, outcome = _forwarded_answers(_pieces(data))
+    expected, its_error, its_outcome = _forwarded_answers(iter([data[1:]]))
     assert (bool(error), outcome) == (bool(its_error), its_outcome)
     # In pieces, more has been passed on before an error.
     assert error or found == expected

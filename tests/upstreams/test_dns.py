@@ -74,6 +74,11 @@ def test_the_time_to_live_is_the_shortest_of_all_records_in_the_answers(network:
     assert resolver.time_to_live("old.example.org") == 7
 
 
+def test_a_malformed_domain_of_the_search_list_is_left_out(network: Network) -> None:
+    resolver = Resolver(network, NameServer(_RECORDS), search=("\ufffd", "a" * 70, "example.org"))
+    assert resolver.time_to_live("media") == 20
+
+
 def test_a_short_name_is_looked_up_in_the_domains_of_the_search_list(network: Network) -> None:
     server = NameServer(_RECORDS)
     resolver = Resolver(network, server, search=("example.net", "example.org"))

@@ -142,6 +142,16 @@ def test_thousands_of_servers_that_come_and_go_leave_nothing(network: Network) -
     assert len(grouped.pool.members) == 1
 
 
+def test_servers_without_an_address_that_come_and_go_leave_nothing(network: Network) -> None:
+    grouped = Grouped(network)
+    grouped.start(Target(0, "a", 1, 1))
+    for number in range(2, 10):
+        network.now += 60.0
+        grouped.change(Target(0, "unknown", number, 1))
+    assert grouped.forgotten == [f"unknown:{number}" for number in range(2, 9)]
+    assert grouped.tiers == [["a:1"]]
+
+
 def test_records_that_cannot_be_resolved_again_leave_the_servers_as_they_are(
     network: Network, ports: list[int]
 ) -> None:

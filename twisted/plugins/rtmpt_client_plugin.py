@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 rtmpt_client = ServiceMaker(
     "RTMPT client",
     "gateway.client.service",
-    "Local RTMP programs reach a gateway by whatever way gets through.",
+    "Local RTMP programs reach a gateway by the first way that works.",
     "rtmpt-client",
 )

@@ -92,7 +92,7 @@ class Connecting:
 
 
 def refusal_of(response: Response, authentication: Authentication) -> Refused:
-    """What a proxy's answer says."""
+    """The refusal in a proxy's answer, with advice about credentials for a 407."""
     is_about_credentials = response.status == AUTHENTICATION_REQUIRED
     advice = authentication.explanation(response.items) if is_about_credentials else ""
     reason = response.reason.decode("ascii", "replace").replace("\ufffd", "?").replace("\t", " ")

@@ -46,25 +46,29 @@ class Received:
 
 @final
 class ForwardedRequests:
-    """``Refused`` is the outcome of a 407, and of any other refusal of the first request."""
+    """``Refused`` is the outcome of a 407 that cannot be answered.
+
+    ``is_opening``: whether the first request opens the session. Then ``Refused`` is the outcome of any
+    other refusal of it, too. Later refusals are passed on: the server may have sent them.
+    """
 
     __slots__ = (
         "_attempts",
         "_authentication",
-        "_has_begun",
+        "_is_opening",
         "_limits",
         "_reader",
         "_unanswered",
     )
 
-    def __init__(self, authentication: Authentication, limits: Limits) -> None:
+    def __init__(self, authentication: Authentication, limits: Limits, is_opening: bool) -> None:
         self._authentication = authentication
         self._limits = limits
+        self._is_opening = is_opening
         self._reader = AnswerReader(limits)
         # Heads without credentials, bodies, and the generation in which they were sent last.
         self._unanswered: deque[tuple[bytes, bytes, int]] = deque()
         self._attempts = 1
-        self._has_begun = False
 
     def head(self, head: bytes, body: bytes) -> bytes:
         """The head of a request, with credentials. The caller sends it, and then ``body``."""
@@ -124,7 +128,7 @@ class ForwardedRequests:
             return None
         self._authentication.note_accepted(generation)
         self._attempts = 1
-        is_first, self._has_begun = not self._has_begun, True
-        if is_first and response.status != _OK:
+        was_opening, self._is_opening = self._is_opening, False
+        if was_opening and response.status != _OK:
             return refusal_of(response, self._authentication)
         return None

@@ -115,6 +115,9 @@ class Exchange:
             command.due_at = now + self._limits.silent_session_s
         for lane in self._lanes:
             lane.heard_at = now
+        if not self._waiting:
+            # Otherwise a loss after a long pause would find its time for recovery over.
+            self._failures, self._recover_by = 0, inf
 
     def stop(self, last: bytes) -> None:
         """Close the connections, after ``last`` on one of them. Nothing follows."""
@@ -187,7 +190,8 @@ class Exchange:
             if lane is None:
                 return
             command = self._waiting.popleft()
-            command.sent_at, command.due_at = now, now + self._limits.silent_session_s
+            # ``due_at`` stays: a server that never answers would be sent the command again without end.
+            command.sent_at = now
             lane.put(command, now)
             self._last = lane
             if self._check_at == inf and self.resumes:
@@ -260,6 +264,8 @@ class Exchange:
             self._persist = False
             self._drop(lane)
         self._answers.complete(now)
+        if self.in_flight:
+            self.in_flight[0].due_at = now + self._limits.silent_session_s
         return True
 
     def _accept(self, lane: Lane, command: Command, response: Response, now: float) -> bool:

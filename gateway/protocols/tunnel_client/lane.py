@@ -1,8 +1,8 @@
 """The HTTP connections of a session's client, and the commands that are to be answered on each.
 
 A connection on which commands are unanswered, and nothing has arrived for ``quiet_s``, is suspected to be
-dead: the machine may have another address now, or a firewall has forgotten the connection. Nothing tells
-a client that sends nothing. A connection whose peer acknowledges data is slow, not dead.
+dead: the machine may have another address now, or a firewall has forgotten the connection. The kernel
+reports that only to a client that sends data. A connection whose peer acknowledges data is slow, not dead.
 """
 
 from __future__ import annotations

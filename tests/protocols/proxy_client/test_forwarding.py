@@ -31,9 +31,9 @@ ASKS = (
 ASKS_BASIC = b'HTTP/1.0 407 Who\r\nProxy-Authenticate: Basic realm="r"\r\n\r\n<html>'
 
 
-def forwarded() -> ForwardedRequests:
+def forwarded(is_opening: bool = True) -> ForwardedRequests:
     known = Authentication(Credentials("ann", "secret"), lambda: "c")
-    return ForwardedRequests(known, Limits())
+    return ForwardedRequests(known, Limits(), is_opening)
 
 
 def test_targets_are_absolute() -> None:
@@ -113,6 +113,14 @@ def test_the_first_refusal_is_told_and_later_ones_are_the_sessions() -> None:
     requests.head(ONE, b"data")
     requests.head(TWO, b"\x00")
     assert requests.receive(OK + missing) == Received(OK + missing)
+
+
+def test_on_a_further_connection_of_a_session_the_first_refusal_is_the_sessions_too() -> None:
+    """Such as the 404 of a gateway whose session has ended, on a connection that carries one command."""
+    ended = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    requests = forwarded(is_opening=False)
+    requests.head(ONE, b"data")
+    assert requests.receive(ended) == Received(ended)
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])

@@ -195,6 +195,30 @@ def test_a_server_that_answers_nothing_ends_the_session() -> None:
     assert (dialogue.end, dialogue.cause) == (End.LOST, "it does not answer in time")
 
 
+def test_a_server_that_accepts_connections_and_answers_nothing_ends_the_session() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    begun = dialogue.now
+    while dialogue.end is None:
+        dialogue.later(0.1)
+        if len(dialogue.connects) > len(dialogue.closes):
+            dialogue.connected(0)
+        assert dialogue.now - begun < 2 * LIMITS.silent_session_s
+    assert dialogue.now - begun == pytest.approx(LIMITS.silent_session_s, abs=0.2)
+
+
+def test_the_deadline_of_an_answer_begins_when_the_one_before_it_is_complete() -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.write(b"b")
+    for _ in range(2):
+        dialogue.says(b"HTTP/1.1 200 OK\r\nContent-Length: 40001\r\n\r\n\x01")
+        for _ in range(40):
+            dialogue.later(1.0)
+            dialogue.says(bytes(1000))
+    assert dialogue.end is None
+
+
 def test_an_answer_that_makes_progress_may_take_longer() -> None:
     dialogue = Dialogue().open()
     dialogue.write(b"a")
@@ -213,6 +237,24 @@ def test_a_paused_session_has_no_late_answers() -> None:
     dialogue.client.pause(dialogue.now)
     dialogue.later(5 * LIMITS.silent_session_s)
     assert dialogue.end is None
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_loss_after_a_long_pause_has_its_own_time_for_recovery(resumes: bool) -> None:
+    dialogue = Dialogue().open()
+    dialogue.write(b"a")
+    dialogue.loses()
+    dialogue.connected(0)
+    dialogue.client.pause(dialogue.now)
+    dialogue.later(4 * LIMITS.vanished_s)
+    if resumes:
+        dialogue.client.resume(dialogue.now)
+    dialogue.loses()
+    dialogue.later(1.0)
+    assert dialogue.end is None
+    dialogue.commands()
+    dialogue.connected(0)
+    assert "send/0" in dialogue.commands()
 
 
 def test_a_response_without_a_request_closes_the_connection_and_not_the_session() -> None:
@@ -265,7 +307,7 @@ def test_a_connection_whose_peer_acknowledges_data_is_not_replaced() -> None:
 def test_while_there_is_no_answer_connections_are_replaced_ever_more_rarely() -> None:
     dialogue = Dialogue(Limits(silent_session_s=60.0)).open()
     dialogue.write(b"a")
-    for _ in range(600):
+    for _ in range(590):
         dialogue.later(0.1)
         if len(dialogue.connects) > len(dialogue.closes) + 1:
             raise AssertionError("two connections")
