@@ -335,7 +335,7 @@ SCENARIOS = (
     ),
     Scenario(
         "client-up",
-        "{sessions} publisher without pause by the tunnel client, the same path with 20 Mbit/s",
+        "{sessions} publisher without pause by the tunnel client, the same path",
         load={"flood_up": 1},
         figures=(
             Figure("throughput", "Mbit/s", _megabits_per_s, Target(Better.RATIO_AT_LEAST, 0.9)),
@@ -343,7 +343,7 @@ SCENARIOS = (
         rounds=_SLOW_ROUNDS,
         contender=TUNNELLED,
         reference=RTMP,
-        path=SlowPath(rate=20e6),
+        path=SlowPath(),
     ),
     Scenario(
         "live-awake",

@@ -34,10 +34,9 @@ from gateway.protocols.tunnel_client.pacing import Pacing
 from gateway.protocols.tunnel_client.requests import ONE_BYTE, Requests
 from gateway.protocols.tunnel_options import ClientFigures, agreed, idle_body
 
-# The most data of one send. Every server accepts FFmpeg's, of up to 27 kB.
+# The most data of one send. Every server accepts FFmpeg's, of up to 27 kB. The 128 commands that a gateway
+# allows carry 4 MiB, as much as the kernel buffers for one connection (tcp(7), tcp_wmem).
 SEND_BYTES: Final = 32 * 1024
-# The most data of unanswered sends, beside one send. It carries 160 Mbit/s over a round trip of 0.1 s.
-_MOST_IN_FLIGHT_BYTES: Final = 2 * 1024 * 1024
 # Longer than the ids of all servers; librtmp takes up to 63 bytes.
 _SESSION_ID: Final = re.compile(rb"([!-.0-9:;=@-~]{1,128})\r?\n?")
 _MOST_ID_BYTES: Final = 130
@@ -268,11 +267,7 @@ class TunnelClient:
             return
         exchange = self._exchange
         if self._pending.size_bytes:
-            while (
-                self._pending.size_bytes
-                and exchange.has_room
-                and exchange.in_flight_bytes <= _MOST_IN_FLIGHT_BYTES
-            ):
+            while self._pending.size_bytes and exchange.has_room:
                 self._send(Kind.SEND, self._pending.take(b"", SEND_BYTES), now)
         if not self._pending.size_bytes:
             self._receiver.drained()
