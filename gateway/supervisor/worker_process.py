@@ -195,9 +195,7 @@ class WorkerProcess:
 
     def hand_over(self) -> HandedOver:
         """Describe the worker for ``adopted``. The descriptors are copies that survive an exec."""
-        output, errors, channel = (
-            inheritable_copy(transport.fileno()) for transport in self._transports()
-        )
+        output, errors, channel = map(_copy_of_connection, self._transports())
         return HandedOver(
             setup=self.setup,
             node=self.node,
@@ -336,6 +334,19 @@ def _factory_of(protocol: Any) -> Any:
     factory: Any = Factory.forProtocol(lambda: protocol)
     factory.noisy = False
     return factory
+
+
+def _copy_of_connection(transport: Any) -> int:
+    """A copy of a connection's descriptor that survives an exec. For one that the worker has closed, since
+    it is ending: the descriptor of one without a peer, so that the successor notices the end.
+    """
+    descriptor: int = transport.fileno()
+    if descriptor >= 0:
+        return inheritable_copy(descriptor)
+    ended, peer = socket.socketpair()
+    peer.close()
+    ended.set_inheritable(True)
+    return ended.detach()
 
 
 def inheritable_copy(descriptor: int) -> int:

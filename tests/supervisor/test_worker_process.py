@@ -1,0 +1,64 @@
+"""A worker's process as the supervisor and its successor see it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.supervisor.worker_process import HandedOver, WorkerProcess
+from gateway.workers.setup import ConfigurationText, Setup
+from tests.helpers.turning import Turning
+
+
+@pytest.fixture
+def turning() -> Iterator[Turning]:
+    turning = Turning()
+    yield turning
+    turning.close()
+
+
+def adopted(turning: Turning, worker: HandedOver) -> WorkerProcess:
+    def ignore(*_: object) -> None:
+        return None
+
+    return WorkerProcess.adopted(turning.reactor, worker, ignore, ignore, ignore)
+
+
+def handed_over(pid: int, connections: list[int]) -> HandedOver:
+    output, errors, channel = connections
+    return HandedOver(
+        setup=Setup(1, 0, ConfigurationText(), "", (), 0, "info", False),
+        node="",
+        pid=pid,
+        channel=channel,
+        output=output,
+        errors=errors,
+        message="",
+        output_line="",
+        error_line="",
+        is_ready=True,
+        is_retiring=True,
+        sessions={},
+        families=[],
+    )
+
+
+def test_a_worker_that_is_ending_is_handed_over_and_its_end_is_noticed(turning: Turning) -> None:
+    # A process that ends when the test closes its input.
+    goes_on, lets_go = os.pipe()
+    pid = os.posix_spawnp(
+        "cat", ["cat"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, goes_on, 0)]
+    )
+    os.close(goes_on)
+    pairs = [socket.socketpair() for _ in range(3)]
+    worker = adopted(turning, handed_over(pid, [ours.detach() for ours, _ in pairs]))
+    for _, theirs in pairs:
+        theirs.close()
+    turning.until(lambda: worker.channel.transport.fileno() < 0)
+    assert not worker.has_ended
+    successor = adopted(turning, worker.hand_over())
+    os.close(lets_go)
+    turning.until(lambda: successor.has_ended)
