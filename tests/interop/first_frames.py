@@ -17,7 +17,7 @@ from tests.helpers.interop.port_tester import Site
 from tests.helpers.interop.programs import Programs, needs
 from tests.helpers.interop.secure import make_authority
 from tests.helpers.interop.servers import LOOPBACK, ROOT
-from tests.interop.test_client_networks import NETWORKS, connect_client, start_servers
+from tests.interop.test_client_networks import HOLDING, NETWORKS, connect_client, start_servers
 
 _PLAYERS = 3
 _PICTURES = ("-f", "lavfi", "-i", "testsrc=size=160x90:rate=25")
@@ -49,11 +49,13 @@ def main() -> None:
         programs = Programs(folder)
         try:
             networks = start_servers(Site(network, programs, make_authority(folder), folder))
-            programs.start(
-                *(*network.far, needs("ffmpeg"), "-nostdin", "-loglevel", "error", "-re"),
-                *(*_PICTURES, *_CODEC, "-f", "flv", f"rtmp://{SERVER}/live/frames"),
-            )
-            networks.gateway.says('publishes "live/frames"')
+            # Where requests are cut, another gateway is behind.
+            for gateway, port in ((networks.gateway, 1935), (networks.holding, HOLDING)):
+                programs.start(
+                    *(*network.far, needs("ffmpeg"), "-nostdin", "-loglevel", "error", "-re"),
+                    *(*_PICTURES, *_CODEC, "-f", "flv", f"rtmp://{SERVER}:{port}/live/frames"),
+                )
+                gateway.says('publishes "live/frames"')
             print_times("direct", measure(network, SERVER, 1935))
             for name, found in NETWORKS.items():
                 client = connect_client(networks, found, programs)

@@ -37,7 +37,7 @@ _PLAYED_S = 20.0
 _MOST_RACE_S = 1.0
 
 _SQUID_OPEN, _SQUID_BASIC, _SQUID_DIGEST, _TINYPROXY = 3128, 3129, 3130, 3131
-_HAPROXY, _CUTTING, _BUFFERING, _INSPECTING, _HOLDING = 8080, 8081, 8082, 8443, 8090
+_HAPROXY, _CUTTING, _BUFFERING, _INSPECTING, HOLDING = 8080, 8081, 8082, 8443, 8090
 _PORTS = (
     *(_SQUID_OPEN, _SQUID_BASIC, _SQUID_DIGEST, _TINYPROXY),
     *(_HAPROXY, _CUTTING, _BUFFERING, _INSPECTING),
@@ -95,7 +95,7 @@ def start_servers(site: Site) -> Networks:
     tinyproxy = "Allow 10.198.0.0/24\nConnectPort 443\nBasicAuth ann secret\n"
     start_tinyproxy(programs, far, _TINYPROXY, tinyproxy)
     path = programs.new_folder("haproxy") / "haproxy.cfg"
-    text = _HAPROXY_TEXT.format(haproxy=_HAPROXY, cutting=_CUTTING, holding=_HOLDING)
+    text = _HAPROXY_TEXT.format(haproxy=_HAPROXY, cutting=_CUTTING, holding=HOLDING)
     path.write_text(text)
     haproxy = programs.start(*far, needs("haproxy"), "-db", "-f", str(path))
     company = site.folder / "company"
@@ -104,7 +104,7 @@ def start_servers(site: Site) -> Networks:
     certificate = str(inspecting.certify("inspecting.pem", NAME))
     gateway = site.start_gateway()
     # It holds answers for longer than a second.
-    holding = site.start_gateway('[tunnel]\nlatency = "high"\n', [(str(_HOLDING), False)])
+    holding = site.start_gateway('[tunnel]\nlatency = "high"\n', [(str(HOLDING), False)])
     start_between(programs, far, "inspect", str(_INSPECTING), "443", certificate)
     start_between(programs, far, "buffer", str(_BUFFERING), "80")
     until(lambda: site.answers(*_PORTS), "all servers listen")
