@@ -7,16 +7,14 @@ nearly always has room. ``EagerWrites`` sends immediately, and passes only the r
 
 Internals in use, which the tests check on every supported Twisted: ``dataBuffer``, ``offset``,
 ``_tempDataBuffer``, ``_tempDataLen`` and ``_isSendBufferFull`` of ``abstract.FileDescriptor``,
-``protocol``, ``socket`` and ``fileno`` of ``tcp.Connection``, and ``Connector._makeTransport``.
+and ``protocol``, ``socket`` and ``fileno`` of ``tcp.Connection``.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from contextlib import suppress
-from errno import EHOSTUNREACH, EMFILE, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from fcntl import ioctl
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any
@@ -25,7 +23,7 @@ from twisted.internet import abstract, error, main, tcp, unix
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.descriptors import descriptors
+from gateway.vanished_peers import VANISHED
 
 # Size of a read. Socket buffers start at 128 KiB; larger reads are not measurably faster.
 READ_BYTES = 64 * 1024
@@ -37,10 +35,9 @@ JOIN_BYTES = 16 * 1024
 # have to wait.
 _UNSENT_BYTES = 128 * 1024
 
-# The most that is read from a connection that was lost while reading was paused: the size of the receive
-# buffer (tcp(7), tcp_rmem) for a server, and the pending commands for a client.
-_LAST_OF_SERVER_BYTES = 8 * 1024 * 1024
-_LAST_OF_CLIENT_BYTES = 256 * 1024
+# The most that is read from a connection that was lost while reading was paused: the pending commands of a
+# client.
+_LAST_BYTES = 256 * 1024
 
 _CLIENT_CONNECTION = "a client's connection"
 
@@ -49,42 +46,7 @@ _ROUND_TRIP_AT = 148
 _TCP_INFO_BYTES = _ROUND_TRIP_AT + 4
 _NO_ROUND_TRIP = 0xFFFFFFFF
 
-# IP_BIND_ADDRESS_NO_PORT of linux/in.h, which ``socket`` has since Python 3.12. Without it, binding a
-# source address takes a port that connections to other servers cannot share.
-_BIND_ADDRESS_NO_PORT = 24
-
-# Errors of a connection whose peer has vanished: the time-out of the probes, or an ICMP or neighbour
-# discovery error in the meantime.
-_VANISHED = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
-
 _log = Logger()
-
-
-def notice_vanished(sock: socket.socket, vanished_s: float) -> None:
-    """Have the kernel abort a TCP connection whose peer acknowledges nothing for ``vanished_s`` seconds.
-
-    Connections inherit the options of the listening socket. An idle connection is probed (tcp(7),
-    SO_KEEPALIVE) after a third of the time, then every second. TCP_USER_TIMEOUT limits both the probes
-    and unacknowledged data. It also limits how long a peer can advertise a zero window: a client that
-    reads nothing for that long is disconnected too.
-    """
-    if sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = (
-        (socket.TCP_KEEPIDLE, max(1, int(vanished_s / 3))),
-        (socket.TCP_KEEPINTVL, 1),
-        # TCP_USER_TIMEOUT applies first.
-        (socket.TCP_KEEPCNT, 127),
-        (socket.TCP_USER_TIMEOUT, int(vanished_s * 1000)),
-    )
-    for option, value in options:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def has_vanished(reason: Failure) -> bool:
-    """Whether a connection was lost because its peer vanished."""
-    return reason.check(error.TimeoutError) is not None
 
 
 def join_unsent(transport: object) -> None:
@@ -118,7 +80,7 @@ class EagerWrites:
 
     bufferSize = READ_BYTES
     high_water_bytes = READ_BYTES
-    last_bytes = _LAST_OF_CLIENT_BYTES
+    last_bytes = _LAST_BYTES
     # The number of the last error of a call.
     _cause: int | None = None
     _holds_writes = False
@@ -308,7 +270,7 @@ class EagerWrites:
         with suppress(OSError):
             number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._cause = number or self._cause
-        return self._cause in _VANISHED
+        return self._cause in VANISHED
 
     def _read_out(self) -> None:
         """Deliver the data that is left in the receive buffer."""
@@ -356,48 +318,3 @@ class EagerServer(EagerWrites, tcp.Server):  # type: ignore[misc]
 
 class EagerUnixServer(EagerWrites, unix.Server):  # type: ignore[misc]
     """A connection accepted by a listener on a UNIX socket."""
-
-
-class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
-    """A connection to an upstream."""
-
-    last_bytes = _LAST_OF_SERVER_BYTES
-    connector: Any
-
-    def createInternetSocket(self) -> socket.socket:
-        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
-        if not descriptors.allow_server():
-            created.close()
-            raise OSError(EMFILE, os.strerror(EMFILE))
-        created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.connector.source_address:
-            _bind(created, self.connector.source_address)
-        return created
-
-
-def _bind(unconnected: socket.socket, source_address: str) -> None:
-    """Closes the socket if the address cannot be bound; Twisted's own binding leaves it open."""
-    try:
-        unconnected.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
-        unconnected.bind((source_address, 0))
-    except OSError:
-        unconnected.close()
-        raise
-
-
-class EagerConnector(tcp.Connector):
-    """A connector whose connections are ``EagerClient``s, with detection of vanished servers.
-
-    ``source_address``: an address of this machine; empty if the system chooses it.
-    """
-
-    vanished_s = 15.0
-    source_address = ""
-
-    def _makeTransport(self) -> EagerClient:
-        make: Any = EagerClient
-        client: EagerClient = make(self.host, self.port, self.bindAddress, self, self.reactor)
-        # There is none if creating it failed; Twisted reports that.
-        if getattr(client, "socket", None) is not None:
-            notice_vanished(client.socket, self.vanished_s)
-        return client

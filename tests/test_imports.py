@@ -16,7 +16,7 @@ _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
     *("gateway.protocols", "gateway.regular_files"),
 }
-_UPSTREAMS = {*_GROUND, "gateway.tls", "gateway.transport"}
+_UPSTREAMS = {*_GROUND, "gateway.tls", "gateway.transport", "gateway.vanished_peers"}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 
@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
     "gateway.tls": set(),
-    "gateway.transport": {"gateway.descriptors"},
+    "gateway.transport": {"gateway.vanished_peers"},
+    "gateway.vanished_peers": set(),
     "gateway.dispatch": {"gateway.transport", "gateway.udp.reader"},
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
@@ -205,7 +206,7 @@ def test_every_package_of_the_tree_has_a_rule() -> None:
         ("gateway.configuration.loading", "from gateway.upstreams.pool import Pool"),
         ("gateway.configuration.loading", "from twisted.python import usage"),
         ("gateway.port_test.trials", "from twisted.internet.defer import Deferred"),
-        ("gateway.port_test.trials", "from gateway.transport import EagerConnector"),
+        ("gateway.port_test.trials", "from gateway.transport import EagerServer"),
         ("gateway.helpers", "import gateway.errors"),
         (
             "gateway.tunnels.table",
@@ -222,7 +223,7 @@ def test_a_forbidden_import_is_reported(module: str, source: str) -> None:
     [
         ("gateway.protocols.session", "from gateway.protocols.limits import Limits"),
         ("gateway.protocols.http", "import re, httptools\nfrom http import HTTPStatus"),
-        ("gateway.upstreams.dial", "from gateway.transport import EagerConnector"),
+        ("gateway.upstreams.dial", "from gateway.transport import EagerWrites"),
         ("gateway.listeners.http", "from gateway.tunnels.table import SessionTable\nimport socket"),
         ("gateway.admin.http.server", "from gateway.telemetry import metrics"),
         ("gateway.service", "from twisted.internet import reactor\nimport gateway.workers.worker"),

@@ -34,7 +34,8 @@ from gateway.dispatch import dispatch_directly
 from gateway.listeners import accepting_ports
 from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerUnixPort
 from gateway.logs import RepeatedWarnings
-from gateway.transport import READ_BYTES, EagerClient, EagerConnector, EagerServer, EagerWrites
+from gateway.transport import READ_BYTES, EagerServer, EagerWrites
+from gateway.upstreams.connector import EagerClient, EagerConnector
 from tests.helpers.logged import logged
 from tests.helpers.turning import Turning
 

@@ -21,7 +21,7 @@ from gateway.errors import UnknownSession
 from gateway.listeners.closed_transport import ClosedTransport
 from gateway.listeners.ordered_responses import LINGER_S
 from gateway.listeners.request_processing import RequestProcessing
-from gateway.transport import has_vanished
+from gateway.vanished_peers import has_vanished
 
 # What may wait in the reader behind requests that wait themselves; one read may come on top.
 _AHEAD_BYTES = 64 * 1024

@@ -19,7 +19,7 @@ from gateway.addresses import ListenAddress, SystemdAddress, TcpAddress, UnixAdd
 from gateway.errors import ConfigurationError
 from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerUnixPort
 from gateway.protocols.limits import Limits
-from gateway.transport import notice_vanished
+from gateway.vanished_peers import notice_vanished
 
 # The kernel limits it to net.core.somaxconn (4096). In a burst, each player opens several connections.
 _BACKLOG = 4096

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from gateway.errors import ResourcesExhausted, ServiceUnavailable
 from gateway.protocols.reasons import EndReason
-from gateway.transport import has_vanished
+from gateway.vanished_peers import has_vanished
 
 
 @frozen

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from gateway.protocols.limits import Limits
 from gateway.protocols.proxy_client.connecting import MOST_ATTEMPTS
 from gateway.tls import TLSConnection
-from gateway.transport import EagerConnector
+from gateway.upstreams.connector import EagerConnector
 from gateway.upstreams.http_proxy import Passage, ProxyFailed, ProxyHandshake
 from gateway.upstreams.tls_client import ServerTLS, TLSFailed, failure_of
 

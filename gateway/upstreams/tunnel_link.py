@@ -9,8 +9,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.protocols.tunnel_client.interfaces import End
-from gateway.transport import has_vanished
 from gateway.upstreams.attempt import Attempt, Settings
+from gateway.vanished_peers import has_vanished
 
 # How long a connection that is closed is read, so that the peer gets what was written last.
 _LINGER_S: Final = 2.0

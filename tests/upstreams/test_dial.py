@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, ResourcesExhausted
-from gateway.transport import EagerClient
+from gateway.upstreams.connector import EagerClient
 from gateway.upstreams.dial import Server, connect
 from tests.upstreams.network import LOOPBACK, Network
 

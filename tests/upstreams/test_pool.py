@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.logs import repeated
 from gateway.protocols.limits import Limits
-from gateway.transport import EagerClient
+from gateway.upstreams.connector import EagerClient
 from gateway.upstreams.group import Group
 from gateway.upstreams.pool import OpeningFailed, Pool
 from gateway.upstreams.rtmpe_transport import HandshakeFailed

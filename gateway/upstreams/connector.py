@@ -1,0 +1,70 @@
+"""Connections to servers: Twisted's, with immediate writes (``transport``) and a source address.
+
+Internals in use, which the tests check on every supported Twisted: ``Connector._makeTransport``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from errno import EMFILE
+from typing import Any, Final
+
+from twisted.internet import tcp
+
+from gateway.descriptors import descriptors
+from gateway.transport import EagerWrites
+from gateway.vanished_peers import notice_vanished
+
+# The most that is read from a connection that was lost while reading was paused: the size of the receive
+# buffer (tcp(7), tcp_rmem).
+_LAST_BYTES: Final = 8 * 1024 * 1024
+
+# IP_BIND_ADDRESS_NO_PORT of linux/in.h, which ``socket`` has since Python 3.12. Without it, binding a
+# source address takes a port that connections to other servers cannot share.
+_BIND_ADDRESS_NO_PORT: Final = 24
+
+
+class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
+    """A connection to an upstream."""
+
+    last_bytes = _LAST_BYTES
+    connector: Any
+
+    def createInternetSocket(self) -> socket.socket:
+        created: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        if not descriptors.allow_server():
+            created.close()
+            raise OSError(EMFILE, os.strerror(EMFILE))
+        created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.connector.source_address:
+            _bind(created, self.connector.source_address)
+        return created
+
+
+def _bind(unconnected: socket.socket, source_address: str) -> None:
+    """Closes the socket if the address cannot be bound; Twisted's own binding leaves it open."""
+    try:
+        unconnected.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        unconnected.bind((source_address, 0))
+    except OSError:
+        unconnected.close()
+        raise
+
+
+class EagerConnector(tcp.Connector):
+    """A connector whose connections are ``EagerClient``s, with detection of vanished servers.
+
+    ``source_address``: an address of this machine; empty if the system chooses it.
+    """
+
+    vanished_s = 15.0
+    source_address = ""
+
+    def _makeTransport(self) -> EagerClient:
+        make: Any = EagerClient
+        client: EagerClient = make(self.host, self.port, self.bindAddress, self, self.reactor)
+        # There is none if creating it failed; Twisted reports that.
+        if getattr(client, "socket", None) is not None:
+            notice_vanished(client.socket, self.vanished_s)
+        return client
