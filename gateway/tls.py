@@ -30,6 +30,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.wrapped_transport import WrappedTransport
+
 # No record is longer (RFC 8446, 5.1), so one call empties one.
 _RECORD_BYTES = 16 * 1024
 # How often reading alone may make us answer: the refusals of renegotiations, which a peer could ask for
@@ -61,7 +63,7 @@ def of_server(context: ssl.SSLContext) -> Engine:
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
-class TLSConnection:
+class TLSConnection(WrappedTransport):
     """``handshaken`` is called once, with this as the transport, and sets ``protocol``."""
 
     __slots__ = (
@@ -74,7 +76,6 @@ class TLSConnection:
         "_outgoing",
         "_refusals",
         "_tls",
-        "_transport",
         "protocol",
     )
 
@@ -137,14 +138,6 @@ class TLSConnection:
         """The name of the server that the client has asked for (SNI), or empty."""
         return self._tls.server_name if isinstance(self._tls, ServerConnection) else ""
 
-    @property
-    def high_water_bytes(self) -> int:
-        return int(self._transport.high_water_bytes)
-
-    @high_water_bytes.setter
-    def high_water_bytes(self, value: int) -> None:
-        self._transport.high_water_bytes = value
-
     def write(self, data: bytes) -> None:
         if self._closing or not data:
             return
@@ -161,10 +154,6 @@ class TLSConnection:
     def loseWriteConnection(self) -> None:
         self._say_goodbye()
         self._transport.loseWriteConnection()
-
-    def __getattr__(self, name: str) -> Any:
-        # All else a protocol asks of its transport is the same with and without TLS.
-        return getattr(self._transport, name)
 
     # The engine
 
@@ -237,11 +226,7 @@ class TLSConnection:
     def _close(self, cause: Exception) -> None:
         """Close without waiting for the peer to read; the protocol is told of ``cause``."""
         self._lost = Failure(cause)
-        self._transport.unregisterProducer()
-        if self._transport.unsent:
-            self._transport.abortConnection()
-        else:
-            self._transport.loseConnection()
+        self._close_without_waiting()
 
     def _say_goodbye(self) -> None:
         if self._closing or self._handshaken is not None:

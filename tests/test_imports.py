@@ -16,7 +16,10 @@ _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
     *("gateway.protocols", "gateway.regular_files"),
 }
-_UPSTREAMS = {*_GROUND, "gateway.tls", "gateway.transport", "gateway.vanished_peers"}
+_UPSTREAMS = {
+    *_GROUND,
+    *("gateway.tls", "gateway.transport", "gateway.vanished_peers", "gateway.wrapped_transport"),
+}
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
 _CLIENT_SIDE = {*_TUNNELS, "gateway.tunnels"}
 
@@ -37,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.regular_files": {"gateway.errors"},
     "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
-    "gateway.tls": set(),
+    "gateway.tls": {"gateway.wrapped_transport"},
+    "gateway.wrapped_transport": set(),
     "gateway.transport": {"gateway.vanished_peers"},
     "gateway.vanished_peers": set(),
     "gateway.dispatch": {"gateway.transport", "gateway.udp.reader"},

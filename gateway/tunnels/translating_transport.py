@@ -13,10 +13,11 @@ from zope.interface import implementer
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp.translations import Translation
+from gateway.wrapped_transport import WrappedTransport
 
 
 @final
-class TranslatingTransport:
+class TranslatingTransport(WrappedTransport):
     """``write`` becomes the transport's own once no more translation is required."""
 
     def __init__(
@@ -26,17 +27,6 @@ class TranslatingTransport:
         self._translation = translation
         self._clock = clock
         self.write: Callable[[bytes], None] = self._translate
-
-    @property
-    def high_water_bytes(self) -> int:
-        return int(self._transport.high_water_bytes)
-
-    @high_water_bytes.setter
-    def high_water_bytes(self, value: int) -> None:
-        self._transport.high_water_bytes = value
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
     def _translate(self, data: bytes) -> None:
         try:

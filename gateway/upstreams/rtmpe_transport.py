@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from gateway.errors import RTMPError
 from gateway.protocols.rtmp.initiation import RTMPEInitiation
+from gateway.wrapped_transport import WrappedTransport
 
 
 class HandshakeFailed(ConnectError):
@@ -35,7 +36,7 @@ class HandshakeFailed(ConnectError):
 
 @final
 @implementer(IProtocol, IHalfCloseableProtocol)
-class RTMPETransport:
+class RTMPETransport(WrappedTransport):
     """``protocol`` is connected when the handshake is complete, and learns nothing of one that fails.
 
     ``lost`` is called when a connection has ended whose handshake was complete. ``ready`` fires at the end
@@ -109,14 +110,6 @@ class RTMPETransport:
 
     # The session's side calls
 
-    @property
-    def high_water_bytes(self) -> int:
-        return int(self._transport.high_water_bytes)
-
-    @high_water_bytes.setter
-    def high_water_bytes(self, value: int) -> None:
-        self._transport.high_water_bytes = value
-
     def write(self, data: bytes) -> None:
         if self._cause is not None:
             return
@@ -130,10 +123,6 @@ class RTMPETransport:
         if down:
             self.protocol.dataReceived(down)
 
-    def __getattr__(self, name: str) -> Any:
-        # Everything else is that of the transport below.
-        return getattr(self._transport, name)
-
     # The inside
 
     def _shake_hands(self, data: bytes) -> None:
@@ -146,11 +135,7 @@ class RTMPETransport:
     def _end(self, cause: Failure) -> None:
         """As TLS does: close without waiting for the server to read."""
         self._cause = cause
-        self._transport.unregisterProducer()
-        if self._transport.unsent:
-            self._transport.abortConnection()
-        else:
-            self._transport.loseConnection()
+        self._close_without_waiting()
 
     def _break_off(self, cause: str) -> None:
         if not self._rtmpe.is_ready:
