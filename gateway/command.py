@@ -13,8 +13,9 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Final, NoReturn
+from typing import Final
 
+from gateway.command_line import Parser
 from gateway.configuration.sections import Config
 from gateway.configuration.writing import document_of, toml_of
 from gateway.service import Options
@@ -26,15 +27,9 @@ _NAME: Final = "rtmpt-gateway"
 _Arguments = argparse.Namespace
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a wrong argument in one line, without the usage text."""
-        self.exit(2, f"rtmpt-gateway: {message}; see {self.prog} --help\n")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all arguments. The result's ``command`` is the function that performs them."""
-    parser = _Parser(
+    parser = Parser(
         prog="rtmpt-gateway",
         description="RTMPT, RTMPTS, RTMPS and RTMP in front of any RTMP server.",
         allow_abbrev=False,

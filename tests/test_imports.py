@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.descriptors": set(),
     "gateway.logs": set(),
     "gateway.process_arguments": set(),
+    "gateway.command_line": set(),
     "gateway.regular_files": {"gateway.errors"},
     "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
@@ -82,7 +83,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "gateway.service": {"gateway"},
     "gateway.command": {
-        *("gateway.configuration", "gateway.service", "gateway.standard_output"),
+        *("gateway.command_line", "gateway.configuration", "gateway.service"),
+        "gateway.standard_output",
     },
     "gateway.twistd_process": {"gateway.telemetry.logs"},
     # A client's program that relays as the gateway does: it shares connections and relays with it, and the
@@ -90,7 +92,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.client": {
         *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports"),
         *("gateway.http_proxies", "gateway.port_test.answers", "gateway.port_test.observations"),
-        *("gateway.port_test.certificates", "gateway.process_arguments"),
+        *("gateway.port_test.certificates", "gateway.process_arguments", "gateway.command_line"),
         *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),
         *("gateway.telemetry.logs", "gateway.telemetry.measurement.tcp_info"),
         *("gateway.telemetry.versions", "gateway.twistd_process"),
@@ -98,7 +100,7 @@ ALLOWED: dict[str, set[str]] = {
     # A client's program: it shares with the gateway what the bytes mean, and nothing else.
     "gateway.port_test": {
         *("gateway.addresses", "gateway.errors", "gateway.http_proxies", "gateway.protocols"),
-        *("gateway.process_arguments", "gateway.standard_output"),
+        *("gateway.command_line", "gateway.process_arguments", "gateway.standard_output"),
     },
 }
 

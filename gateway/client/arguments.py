@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 from gateway.addresses import (
     ListenAddress,
@@ -29,6 +29,7 @@ from gateway.client.settings import (
     Settings,
 )
 from gateway.client.state_file import default_state_file
+from gateway.command_line import Parser
 from gateway.errors import ConfigurationError
 from gateway.http_proxies import NO_PROXIES, Proxies, parse_proxy, proxies_of, userinfo_of
 from gateway.port_test.ways import DEFAULT_PORTS, Protocol, Way, parse_way
@@ -54,15 +55,9 @@ A local program publishes to rtmp://127.0.0.1/APPLICATION and plays from there, 
 _Parsed = TypeVar("_Parsed")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a wrong argument in one line, without the usage text."""
-        self.exit(2, f"{NAME}: {message}; see {self.prog} --help\n")
-
-
-def make_parser(program: str = NAME) -> argparse.ArgumentParser:
+def make_parser(program: str = NAME) -> Parser:
     """The parser of all arguments; ``program`` is the command that the help text names."""
-    parser = _Parser(
+    parser = Parser(
         prog=program,
         description="Let local RTMP programs reach a gateway by the first way that works: RTMP, RTMPS,"
         " RTMPT or RTMPTS.",
@@ -70,6 +65,13 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_addresses(parser)
+    _add_path(parser)
+    _add_operation(parser)
+    return parser
+
+
+def _add_addresses(parser: Parser) -> None:
     parser.add_argument(
         "--gateway",
         metavar="SERVER",
@@ -91,13 +93,11 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         help="permit --listen and --metrics on addresses that other machines can reach: all who can"
         " connect may then use the gateway through this program",
     )
-    parser.add_argument(
-        "--way",
-        metavar="PROTOCOL[:PORT]",
-        action="append",
-        default=[],
-        help="try this way instead of the usual ones: rtmp, rtmps, rtmpt or rtmpts; may be repeated",
-    )
+
+
+def _add_path(parser: Parser) -> None:
+    """Options for the path to the gateway."""
+    parser.add_ways()
     through = parser.add_mutually_exclusive_group()
     through.add_argument(
         "--proxy",
@@ -108,17 +108,17 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
     through.add_argument(
         "--no-proxy", action="store_true", help="use no HTTP proxy, whatever the environment says"
     )
-    parser.add_argument(
-        "--ca",
-        metavar="FILE",
-        help="verify certificates by the authorities in this PEM file instead of those of the system",
-    )
+    parser.add_authorities()
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         default=str(TIMEOUT_S),
         help=f"give up if no way has answered after this time [default: {TIMEOUT_S:.0f}]",
     )
+
+
+def _add_operation(parser: Parser) -> None:
+    """Options for limits, files and logs."""
     parser.add_argument(
         "--connections",
         metavar="N",
@@ -150,7 +150,6 @@ def make_parser(program: str = NAME) -> argparse.ArgumentParser:
         version=f"{NAME} {version_of('rtmpt-gateway')}",
         help="print the version, and exit",
     )
-    return parser
 
 
 def parse(
@@ -161,10 +160,7 @@ def parse(
     arguments = parser.parse_args(words)
 
     def parsed(name: str, function: Callable[[str], _Parsed], text: str) -> _Parsed:
-        try:
-            return function(text)
-        except ValueError as error:
-            parser.error(f"argument {name}: {error}")
+        return parser.parsed(f"argument {name}", function, text)
 
     host, ways = parsed("--gateway", _gateway, arguments.gateway)
     chosen = [parsed("--way", parse_way, each) for each in arguments.way]
@@ -222,9 +218,7 @@ def _gateway(text: str) -> tuple[str, tuple[Way, ...]]:
     return with_default.host, tuple(Way(protocol, with_default.port) for protocol in Protocol)
 
 
-def _of_environment(
-    parser: argparse.ArgumentParser, environment: Mapping[str, str], host: str
-) -> Proxies:
+def _of_environment(parser: Parser, environment: Mapping[str, str], host: str) -> Proxies:
     try:
         return proxies_of(environment, host)
     except ValueError as error:
@@ -263,14 +257,14 @@ def _state_file(text: str | None, environment: Mapping[str, str]) -> Path | None
     return None if text == _NO_FILE else Path(text).absolute()
 
 
-def _context(parser: argparse.ArgumentParser, file: str | None) -> ssl.SSLContext:
+def _context(parser: Parser, file: str | None) -> ssl.SSLContext:
     try:
         return client_context(read_authorities(file) if file is not None else b"")
     except ConfigurationError as error:
         parser.exit(1, f"{NAME}: argument --ca: {error}\n")
 
 
-def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
+def _check(parser: Parser, settings: Settings) -> None:
     addresses: list[ListenAddress] = [*settings.listen]
     if settings.metrics is not None:
         addresses.append(settings.metrics)

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from time import monotonic
-from typing import Final, NoReturn, TypeVar
+from typing import Final
 
+from gateway.command_line import Parser
 from gateway.http_proxies import Proxies, parse_proxy, proxies_of, userinfo_of
 from gateway.port_test.certificates import verifying_context
 from gateway.port_test.observations import Trial
@@ -38,18 +39,10 @@ _INTERRUPTED: Final = 130
 # For output that is not a terminal.
 _WIDTH: Final = 100
 
-_Parsed = TypeVar("_Parsed")
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Report a wrong argument in one line, without the usage text."""
-        self.exit(2, f"{_NAME}: {message}; see {_NAME} --help\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of all arguments."""
-    parser = _Parser(
+    parser = Parser(
         prog=_NAME,
         description="Find out which ways of RTMP get through from here to a server, and what is between.",
         epilog="Exit status: 0 if some way works, 1 if none does, 2 for wrong arguments.",
@@ -60,23 +53,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="HOST[/APP[/STREAM]]",
         help="the server, an application on it, and a stream to play",
     )
-    parser.add_argument(
-        "--way",
-        metavar="PROTOCOL[:PORT]",
-        action="append",
-        default=[],
-        help="try this way instead of the usual ones: rtmp, rtmps, rtmpt or rtmpts; may be repeated",
-    )
+    parser.add_ways()
     parser.add_argument(
         "--proxy",
         metavar="URL",
         help="HTTP proxy, http://USER:PASSWORD@HOST:PORT, instead of that of the environment",
     )
-    parser.add_argument(
-        "--ca",
-        metavar="FILE",
-        help="verify certificates by the authorities in this PEM file instead of those of the system",
-    )
+    parser.add_authorities()
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -120,37 +103,25 @@ def _main(words: Sequence[str] | None) -> None:
     raise SystemExit(0 if recommended(trials) else 1)
 
 
-def _plan_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
+def _plan_of(arguments: argparse.Namespace, parser: Parser) -> Plan:
     """The plan. A wrong argument ends the process."""
-    target = _parsed(parser, "argument HOST", parse_target, arguments.target)
-    ways = [_parsed(parser, "argument --way", parse_way, each) for each in arguments.way]
+    target = parser.parsed("argument HOST", parse_target, arguments.target)
+    ways = [parser.parsed("argument --way", parse_way, each) for each in arguments.way]
     if len(ways) > MOST_WAYS:
         parser.error(f"argument --way: at most {MOST_WAYS} ways")
     if arguments.proxy is None:
-        proxies = _parsed(parser, "environment", _environment_proxies, target.host)
+        proxies = parser.parsed("environment", _environment_proxies, target.host)
     else:
-        proxy = _parsed(parser, "argument --proxy", parse_proxy, arguments.proxy)
+        proxy = parser.parsed("argument --proxy", parse_proxy, arguments.proxy)
         hide_argument(userinfo_of(arguments.proxy))
         proxies = Proxies(proxy, proxy)
     return Plan(
         target,
         tuple(dict.fromkeys(ways)) or DEFAULT_WAYS,
-        _parsed(parser, "argument --ca", _context_of, arguments.ca),
+        parser.parsed("argument --ca", _context_of, arguments.ca),
         proxies,
-        _parsed(parser, "argument --timeout", _seconds, arguments.timeout),
+        parser.parsed("argument --timeout", _seconds, arguments.timeout),
     )
-
-
-def _parsed(
-    parser: argparse.ArgumentParser,
-    name: str,
-    parse: Callable[[str], _Parsed],
-    text: str,
-) -> _Parsed:
-    try:
-        return parse(text)
-    except ValueError as error:
-        parser.error(f"{name}: {error}")
 
 
 def _environment_proxies(host: str) -> Proxies:
