@@ -78,13 +78,17 @@ class Metrics:
             buckets=_ANSWER_S,
             registry=registry,
         )
+        self._begin_at_zero(ways)
+        registry.register(self)
+
+    def _begin_at_zero(self, ways: Collection[Way]) -> None:
+        """Show the series whose labels are known, so that their first increase is seen."""
         for way in ways:
             self._handshake.labels(str(way))
             for result in ("won", "failed"):
                 self._races.labels(str(way), result)
         for cause in _REFUSALS:
             self._refused.labels(cause)
-        registry.register(self)
 
     def watch(self, waiting: Callable[[], int], live: Callable[[], Collection[Relay]]) -> None:
         """``waiting``: the number of local connections without a stream. ``live``: the streams."""

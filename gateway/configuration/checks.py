@@ -14,8 +14,13 @@ import attrs
 from gateway.addresses import ListenAddress, UnixAddress, overlap, quoted
 from gateway.configuration.problems import Problem
 from gateway.configuration.route_checks import check_routes
-from gateway.configuration.sections import Config, Upstream
+from gateway.configuration.sections import (
+    Config,
+)
 from gateway.configuration.udp_checks import check_udp
+from gateway.configuration.upstream_sections import (
+    Upstream,
+)
 from gateway.configuration.values import MOST_PUBLIC_PORTS, MOST_SERVERS
 from gateway.protocols.limits import Limits
 

@@ -374,3 +374,9 @@ WRITERS: Final[Mapping[Any, Callable[[Any], object]]] = {
     CongestionControl: lambda name: name or None,
     WorkerCount: lambda count: count or "auto",
 }
+
+
+def not_empty(_: object, __: object, values: tuple[object, ...]) -> None:
+    """A validator of attrs."""
+    if not values:
+        raise ValueError("empty; list at least one")

@@ -22,7 +22,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gateway.addresses import ServerAddress
-from gateway.configuration.sections import Config, Upstream
+from gateway.configuration.sections import (
+    Config,
+)
+from gateway.configuration.upstream_sections import (
+    Upstream,
+)
 from gateway.errors import ConfigurationError, GatewayError, UpstreamUnavailable
 from gateway.telemetry.measurement.latency import BUCKETS, SlidingMinute
 from gateway.upstreams.dial import Server

@@ -15,7 +15,13 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from gateway.addresses import ListenAddress, ServerAddress
-from gateway.configuration.sections import Config, Upstream, UpstreamServer
+from gateway.configuration.sections import (
+    Config,
+)
+from gateway.configuration.upstream_sections import (
+    Upstream,
+    UpstreamServer,
+)
 from gateway.errors import UpstreamUnavailable
 from gateway.listeners.ports import address_of
 from gateway.tunnels.terminations import NOT_KNOWN_YET, Terminations

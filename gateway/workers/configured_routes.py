@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Final
 
-from gateway.configuration import sections
+from gateway.configuration import upstream_sections
 from gateway.configuration.sections import Config
 from gateway.protocols.networks import Networks
 from gateway.protocols.routes import Route, Routes
@@ -34,7 +34,7 @@ def routes_of(configuration: Config) -> Routes:
     return Routes(routes)
 
 
-def _route(route: sections.Route, hashing: Set[str]) -> Route:
+def _route(route: upstream_sections.Route, hashing: Set[str]) -> Route:
     """``hashing``: the names of the upstreams whose servers are chosen by the stream."""
     return Route(
         upstreams=route.upstreams,

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.addresses import ServerAddress
-from gateway.configuration.sections import Config, Mirror
+from gateway.configuration.sections import (
+    Config,
+)
+from gateway.configuration.upstream_sections import (
+    Mirror,
+)
 from gateway.errors import ConfigurationError
 from gateway.protocols.rtmp.publisher import Destination
 from gateway.regular_files import read_private_file

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from gateway.addresses import TcpAddress
 from gateway.configuration import loading
-from gateway.configuration.sections import Config, Listener, Upstream
+from gateway.configuration.sections import (
+    Config,
+    Listener,
+)
+from gateway.configuration.upstream_sections import (
+    Upstream,
+)
 from gateway.errors import ConfigurationError
 from gateway.protocols.limits import Limits
 from tests.configuration.refusals import LISTENER, load, problems, refusal

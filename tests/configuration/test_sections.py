@@ -16,9 +16,11 @@ from gateway.configuration.sections import (
     Listener,
     Tls,
     Tunnel,
+    Website,
+)
+from gateway.configuration.upstream_sections import (
     Upstream,
     UpstreamServer,
-    Website,
 )
 from gateway.protocols.limits import Limits
 from tests.configuration.refusals import LISTENER, load, problems

@@ -64,6 +64,13 @@ def schemas() -> dict[str, Schema]:
         "SessionList": _object(
             matching=_COUNT, causes=_map(_COUNT), sessions=_list(reference("SessionRow"))
         ),
+        **_upstream_schemas(),
+        **_mirror_schemas(),
+    }
+
+
+def _upstream_schemas() -> dict[str, Schema]:
+    return {
         "Upstream": _object(
             name=STRING,
             up={
@@ -107,6 +114,11 @@ def schemas() -> dict[str, Schema]:
             },
         ),
         "UpstreamList": _object(upstreams=_list(reference("Upstream"))),
+    }
+
+
+def _mirror_schemas() -> dict[str, Schema]:
+    return {
         "Mirror": _object(
             name={**STRING, "description": "The name of its [[upstream]]"},
             publishing={**_COUNT, "description": "Streams that are published there"},
