@@ -39,6 +39,7 @@ from gateway.upstreams.callbacks import Callbacks
 from gateway.upstreams.pool import Pool
 from gateway.workers.access import EndedStreams
 from gateway.workers.configured_files import writing_access_log
+from gateway.workers.peering.other_workers import OtherWorkers
 
 
 @final
@@ -46,8 +47,6 @@ class WorkerFigures:
     """``sweep_s``: the interval of ``loop.sample``. ``buffers_bytes``: the limit on all buffers.
 
     ``listener_states`` is keyed by the listener's address, and may be filled later; so may ``pool``.
-    ``forwarded``: counts of commands for sessions of other workers, by outcome. ``offered``: counts of
-    connections offered to other workers, by outcome. ``node_states``: whether each other node is connected.
     ``callbacks``: those of access control. ``mirrors``: returns their states.
     """
 
@@ -58,9 +57,7 @@ class WorkerFigures:
         buffers_bytes: int,
         connections: ConnectionSet,
         listener_states: Mapping[str, ListenerState],
-        forwarded: Mapping[str, int],
-        offered: Mapping[str, int],
-        node_states: Callable[[], Mapping[str, bool]],
+        others: OtherWorkers,
         callbacks: Callbacks | None = None,
         mirrors: Callable[[], Sequence[MirrorState]] = lambda: (),
     ) -> None:
@@ -100,9 +97,9 @@ class WorkerFigures:
             self.upstream_health,
             self._certificate_ends,
             expected,
-            lambda: forwarded,
-            node_states,
-            lambda: offered,
+            lambda: others.forwarded,
+            lambda: others.node_states,
+            lambda: others.offers.counts,
             callbacks.results if callbacks is not None else {},
             mirrors,
             udp=self.udp,

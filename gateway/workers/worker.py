@@ -18,15 +18,13 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from gateway.addresses import SystemdAddress, UnixAddress
+from gateway.addresses import SystemdAddress
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Config
 from gateway.dispatch import dispatch_directly
-from gateway.errors import UnknownSession
 from gateway.listeners.connections import ConnectionSet
 from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
-from gateway.listeners.ports import adopt, listen
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.logs import repeated
 from gateway.protocols.reasons import EndReason
@@ -44,11 +42,7 @@ from gateway.workers.figures import WorkerFigures
 from gateway.workers.heap_trimming import HeapTrimmer, find_trim, resident_bytes
 from gateway.workers.mirrors import mirror_settings
 from gateway.workers.own_resources import cookie_line, heads_of, own_resources
-from gateway.workers.peering.links import PeerLink, Peers
-from gateway.workers.peering.nodes import Nodes
-from gateway.workers.peering.offers import OfferLinks
-from gateway.workers.peering.owner import PeerServer
-from gateway.workers.peering.taking import TakingSocket
+from gateway.workers.peering.other_workers import FindSession, OtherWorkers
 from gateway.workers.place import Place
 from gateway.workers.port_test import WorkerPortTest
 from gateway.workers.session_tables import SessionTables
@@ -70,8 +64,6 @@ _SUCCESSOR_POLL_S = 0.25
 _SUCCESSOR_S = 60.0
 # The limit on incomplete request bodies, as a share of the limit on all sessions' buffers.
 _BODIES_SHARE = 0.25
-# Other workers run as the same user.
-_PEER_SOCKET_MODE = 0o600
 
 
 @final
@@ -91,11 +83,7 @@ class Worker:
             limits, self._buffers_bytes, place.counts.sessions, place.workers
         )
         listener_states: dict[str, ListenerState] = {}
-        self._peers = Peers(reactor, place.path_of, self._link_to_node)
-        self._offers = OfferLinks(reactor, place.offers_path_of, limits)
-        self._nodes = Nodes(
-            *(configuration, reactor, self._peers.counts, self._find_here, monotonic)
-        )
+        self._others = OtherWorkers(configuration, reactor, place)
         self._access = Access(configuration, reactor, self._call_soon)
         self._mirrors = Mirrors(
             *(reactor, mirror_settings(configuration), self._connect_mirror),
@@ -103,9 +91,7 @@ class Worker:
         )
         self.figures = WorkerFigures(
             *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
-            *(listener_states, self._peers.counts, self._offers.counts),
-            lambda: self._nodes.states,
-            self._access.callbacks,
+            *(listener_states, self._others, self._access.callbacks),
             self._mirrors.states,
         )
         self._certificates = configured_files.certificates(configuration, time())
@@ -114,7 +100,7 @@ class Worker:
             *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server)
         )
         tables = SessionTables(
-            *(configuration, place, self._admission, self._backends, self._peers.find),
+            *(configuration, place, self._admission, self._backends, self._others.find),
             *(self._access, self._mirrors, self.figures.sessions, self._call_soon),
         )
         self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
@@ -128,17 +114,13 @@ class Worker:
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
             *(self._http, self._relays, self._certificates),
-            *(self._offers, place.counts.has_share),
+            *(self._others.offers, place.counts.has_share),
         )
-        self._taking = TakingSocket(place.offers_path, self._listeners, reactor)
         slices = partial(TimeSlices, reactor, monotonic)
         self.view = WorkerView(self.figures, self._admission, threshold, slices)
         self._heap = HeapTrimmer(resident_bytes, find_trim())
-        # Twisted's ports of all listening sockets, and that for other workers.
+        # Twisted's ports of all listening sockets.
         self._ports: list[Any] = []
-        self._peer_port: Any = None
-        # The one of ``_ports`` that other nodes connect to.
-        self._node_port: Any = None
         self._timers: list[LoopingCall] = []
         self._is_hurried = False
         # Called back when nothing is left to do; None except while ``retire`` waits for that.
@@ -150,7 +132,7 @@ class Worker:
         if not self._configuration.port_test.enabled:
             return None
         made = WorkerPortTest(
-            *(self._configuration, ids, self._peers.find, monotonic, self._call_soon),
+            *(self._configuration, ids, self._others.find, monotonic, self._call_soon),
             self._place.workers,
         )
         self.figures.watch_port_test(made.counts)
@@ -182,10 +164,7 @@ class Worker:
         if self._port_test is not None:
             self._port_test.create_page(self._listeners.places)
         self._udp.adopt(self._place.sockets[of_udp:])
-        for socket in self._place.sockets[own:of_udp]:
-            self._node_port = adopt(self._reactor, socket, self._nodes.factory())
-            self._node_port.stopReading()
-            self._ports.append(self._node_port)
+        self._ports += map(self._others.adopt, self._place.sockets[own:of_udp])
         for port in self._ports:
             port.leaves_to_others = self._place.counts.has_share
 
@@ -197,8 +176,10 @@ class Worker:
         self.figures.open_logs()
         self.figures.pool = await self._backends.start(self._listeners.addresses)
         await self._udp.look_up(self._backends.names)
-        self._listen_for_peers()
-        self._nodes.start(self._node_port)
+        find: FindSession = self._sessions.find_own
+        if self._port_test is not None:
+            find = self._port_test.finder(find)
+        self._others.listen(find, self._listeners)
         dispatch_directly(self._reactor)
         self._every(_SWEEP_S, self._sweep)
         self._every(_SWEEP_S, self._sweep_sessions)
@@ -222,28 +203,6 @@ class Worker:
 
     async def _connect_mirror(self, protocol: Any, name: str) -> str:
         return await self._backends.connect_mirror(protocol, name)
-
-    def _link_to_node(self, prefix: bytes) -> PeerLink | None:
-        return self._nodes.link_to(prefix)
-
-    def _find_here(self, session_id: bytes) -> Any:
-        """The session of this worker, or of another worker of this node. Raises UnknownSession."""
-        try:
-            return self._find_own(session_id)
-        except UnknownSession:
-            return self._peers.find_here(session_id)
-
-    @property
-    def _find_own(self) -> Callable[[bytes], Any]:
-        """The function that finds sessions of this worker. Raises UnknownSession."""
-        find = self._sessions.find_own
-        return find if self._port_test is None else self._port_test.finder(find)
-
-    def _listen_for_peers(self) -> None:
-        server = PeerServer(self._find_own, monotonic)
-        path = UnixAddress(self._place.socket_path)
-        self._peer_port = listen(self._reactor, path, server, {}, _PEER_SOCKET_MODE)
-        self._taking.listen()
 
     async def await_successor(self) -> None:
         """Accept connections on systemd's sockets until the next supervisor's workers do, or for a minute.
@@ -276,7 +235,7 @@ class Worker:
         ``seconds``; ``stop`` ends what is left then.
         """
         self._place.counts.set_accepting(False)
-        self._taking.retire()
+        self._others.retire()
         self._udp.stop_listening()
         await self._close_ports(self._ports)
         if self._is_hurried:
@@ -308,8 +267,8 @@ class Worker:
         for timer in self._timers:
             timer.stop()
         self._ports += self._backends.ports
-        if self._peer_port is not None:
-            self._ports.append(self._peer_port)
+        if self._others.port is not None:
+            self._ports.append(self._others.port)
         self._udp.stop_listening()
         await self._close_ports(self._ports)
         self._sessions.end_all(EndReason.DRAINED)
@@ -320,10 +279,7 @@ class Worker:
         await self._access.finish()
         self.figures.close()
         self._backends.close()
-        self._peers.close()
-        self._taking.retire()
-        self._offers.close()
-        self._nodes.close()
+        self._others.close()
 
     def hurry(self) -> None:
         """Stop waiting for sessions to end by themselves, or for another supervisor."""
@@ -373,7 +329,7 @@ class Worker:
         self._access.reload()
         if self._certificates is not None:
             self._certificates.reload(time())
-        self._nodes.reload()
+        self._others.reload()
         self._backends.reload_certificates()
 
     def note_health(self, states: dict[str, bool]) -> None:
