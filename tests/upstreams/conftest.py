@@ -25,5 +25,7 @@ def network(reactor: EPollReactor) -> Iterator[Network]:
         for selectable in [*reactor.getReaders(), *reactor.getWriters()]:
             if hasattr(selectable, "abortConnection"):
                 selectable.abortConnection()
+            elif hasattr(selectable, "stopListening"):
+                selectable.stopListening()
         for _ in range(3):
             reactor.iterate(0)
