@@ -20,7 +20,7 @@ from gateway.configuration.key_lines import KeyLines
 from gateway.configuration.problems import Source, place_in_file, place_in_options
 from gateway.configuration.sections import Config
 from gateway.configuration.structuring import InvalidDocument, make_converter, structure
-from gateway.configuration.values import PARSERS
+from gateway.configuration.value_parsers import PARSERS
 from gateway.errors import ConfigurationError
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"

@@ -17,7 +17,7 @@ import tomli_w
 from gateway.configuration.problems import KeyPath, place_in_file
 from gateway.configuration.sections import Config
 from gateway.configuration.structuring import attributes_of, key_of
-from gateway.configuration.values import WRITERS
+from gateway.configuration.value_parsers import WRITERS
 
 
 def document_of(config: Config) -> dict[str, Any]:
