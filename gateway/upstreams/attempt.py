@@ -92,7 +92,7 @@ class Attempt(ClientFactory):
         self._lateness: Exception | None = None
         # With the proxy, each on a connection of its own.
         self._handshakes = 0
-        self._is_decided = self._has_succeeded = False
+        self._is_decided = False
         self.done: Deferred[None] = Deferred()
 
     def connect(self, host: str) -> None:
@@ -121,10 +121,6 @@ class Attempt(ClientFactory):
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
         passage = self._settings.passage
         self._fail(reason if passage is None else passage.failure(reason))
-
-    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
-        if self._has_succeeded:
-            self._lost()
 
     # The handshake with the proxy calls
 
@@ -190,7 +186,7 @@ class Attempt(ClientFactory):
 
     def _succeed(self) -> None:
         self._decide()
-        self._has_succeeded = True
+        self._connector.release(self._lost)
         self._won()
         # The protocol gets its transport when this has returned.
         self._reactor.callLater(0, self.done.callback, None)

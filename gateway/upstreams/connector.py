@@ -1,16 +1,19 @@
 """Connections to servers: Twisted's, with immediate writes (``transport``) and a source address.
 
-Internals in use, which the tests check on every supported Twisted: ``Connector._makeTransport``.
+Internals in use, which the tests check on every supported Twisted: ``Connector._makeTransport``; and of an
+established ``tcp.Client``, that it only reports its loss to its ``connector``.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from errno import EMFILE
-from typing import Any, Final
+from typing import Any, Final, final
 
 from twisted.internet import tcp
+from twisted.python.failure import Failure
 
 from gateway.descriptors import descriptors
 from gateway.transport import EagerWrites
@@ -68,3 +71,25 @@ class EagerConnector(tcp.Connector):
         if getattr(client, "socket", None) is not None:
             notice_vanished(client.socket, self.vanished_s)
         return client
+
+    def release(self, lost: Callable[[], object]) -> None:
+        """The connection is established: ``lost`` is called when it has ended, and nothing else is.
+
+        Without this, each connection would keep its connector and all that has begun the connect.
+        """
+        transport: Any = self.transport
+        transport.connector = _Established(lost)
+        del self.factory
+
+
+@final
+class _Established:
+    """What Twisted uses as the connector of an established connection."""
+
+    __slots__ = ("_lost",)
+
+    def __init__(self, lost: Callable[[], object]) -> None:
+        self._lost = lost
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._lost()

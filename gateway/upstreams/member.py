@@ -8,6 +8,7 @@ gets none. After it has come up again, its share of new sessions rises during ``
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Final, Protocol, final
 
@@ -76,6 +77,8 @@ class Member:
         self.is_down_by_operator = False
         self.max_sessions = max_sessions
         self.count = OwnCount() if count is None else count
+        # One object, to which the connections of all its sessions refer.
+        self.end_session: Callable[[], None] = partial(self.count.add, -1)
         # When it was last connected to; 0.0 for never.
         self.tried_at = 0.0
         # Of the smooth round robin (``group``).

@@ -8,7 +8,6 @@ session is lost for certain. Those that the operator has drained or set down get
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
-from functools import partial
 from typing import Any, Final, Protocol, final
 
 from attrs import field, frozen
@@ -218,7 +217,7 @@ class Pool:
                 self._limits.upstream_connect_s,
                 self._limits.vanished_s,
                 client,
-                partial(member.count.add, -1),
+                member.end_session,
             )
         except BaseException:
             member.count.add(-1)

@@ -61,7 +61,7 @@ class Race:
         if self._waiting:
             self._timer = self._reactor.callLater(STAGGER_S, self.start)
         attempt.done.addCallbacks(
-            lambda _: self.done.callback(host), lambda failure: self._fail(host, failure)
+            lambda _: self._succeed(host), lambda failure: self._fail(host, failure)
         )
 
     def cancel(self) -> None:
@@ -78,6 +78,11 @@ class Race:
             if host != winner:
                 self.beaten.append(host)
                 attempt.cancel()
+
+    def _succeed(self, winner: str) -> None:
+        # The attempts refer to the race.
+        self._running.clear()
+        self.done.callback(winner)
 
     def _fail(self, host: str, failure: Failure) -> None:
         del self._running[host]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -14,16 +15,24 @@ from twisted.internet.protocol import Factory, Protocol
 from gateway.addresses import ServerAddress
 from gateway.protocols.limits import Limits
 from gateway.transport import EagerServer
+from gateway.upstreams.attempt import Attempt
+from gateway.upstreams.connector import EagerConnector
 from gateway.upstreams.dial import Server
 from gateway.upstreams.group import Choice, Group
 from gateway.upstreams.member import Member
 from gateway.upstreams.names import Names as Resolving
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.race import Race
 
 LOOPBACK = "127.0.0.1"
 # The longest reactor iteration, and the number of iterations after which a test has failed.
 TURN_S = 0.05
 TURNS = 100
+
+
+def connects_in_memory() -> set[object]:
+    """What has begun connects, and is still referred to or waits for the garbage collector."""
+    return {each for each in gc.get_objects() if isinstance(each, Attempt | EagerConnector | Race)}
 
 
 class Names:

@@ -16,7 +16,7 @@ from gateway.addresses import ServerAddress
 from gateway.errors import ConfigurationError, ResourcesExhausted
 from gateway.upstreams.connector import EagerClient
 from gateway.upstreams.dial import Server, connect
-from tests.upstreams.network import LOOPBACK, Network
+from tests.upstreams.network import LOOPBACK, Network, connects_in_memory
 
 _TIMEOUT_S = 2.0
 # IP_BIND_ADDRESS_NO_PORT of linux/in.h.
@@ -184,3 +184,26 @@ def test_resources_that_are_used_up_at_one_address_are_no_failure_of_the_server(
     for _ in range(2):
         with pytest.raises(ResourcesExhausted):
             connected(network, server)
+
+
+# --- Established connections ---
+
+
+def test_an_established_connection_keeps_nothing_of_its_connect_and_reports_its_end(
+    network: Network,
+) -> None:
+    port, accepted = accepting(network, LOOPBACK)
+    server = named(network, port, LOOPBACK)
+    losses: list[int] = []
+    before = connects_in_memory()
+    network.result_of(
+        connect(
+            *(network.reactor, server, Protocol(), _TIMEOUT_S),
+            lost=lambda: losses.append(1),
+        )
+    )
+    network.until(lambda: accepted)
+    assert connects_in_memory() <= before
+    assert losses == []
+    accepted[0].transport.loseConnection()
+    network.until(lambda: losses == [1])

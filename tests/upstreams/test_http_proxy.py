@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.addresses import ServerAddress, parse_server
 from gateway.protocols.proxy_client.digest import Credentials
 from gateway.upstreams.dial import Server, connect
 from gateway.upstreams.http_proxy import HTTPProxy, ProxyFailed
-from tests.upstreams.network import Network
+from tests.upstreams.network import Network, connects_in_memory
 
 ANN = Credentials("ann", "secret")
 OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -137,6 +138,17 @@ def test_a_challenge_is_answered_on_a_new_connection_and_remembered(network: Net
     assert len(stage.far.connections) == 2
     stage.connect()
     assert b"nc=00000002" in stage.far.heads[2]
+
+
+def test_a_connection_keeps_nothing_of_its_connects(network: Network) -> None:
+    stage = Stage(network, Proxy(ASKS % b"n", OK), "rtmp://media.invalid")
+    before = connects_in_memory()
+    stage.connect()
+    stage.write(b"hello")
+    network.until(lambda: stage.far.later == b"hello")
+    # The connect that was challenged is garbage in a cycle.
+    gc.collect()
+    assert connects_in_memory() <= before
 
 
 def test_the_proxy_header_of_a_server_is_sent_behind_connect(network: Network) -> None:

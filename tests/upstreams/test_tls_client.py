@@ -20,7 +20,7 @@ from gateway.upstreams.member import Member
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed, client_context
 from tests.helpers.logged import logged
-from tests.upstreams.network import Network
+from tests.upstreams.network import Network, connects_in_memory
 from tests.upstreams.secure_servers import NAME, Certificates, SecureServer, named
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -91,6 +91,16 @@ def test_data_passes_in_both_directions(
     server.connections[0].transport.write(b"down")
     network.until(lambda: client.received == b"down")
     assert (transport.version, client.ups) == (version.name.replace("v1_", "v1."), 1)
+
+
+def test_a_connection_keeps_nothing_of_its_connect(
+    network: Network, certificates: Certificates
+) -> None:
+    server = SecureServer(network, certificates.server(NAME))
+    before = connects_in_memory()
+    client = dialled(network, named(server.address, network), certificates.client())
+    assert connects_in_memory() <= before
+    assert client.ups == 1
 
 
 def test_the_connection_that_loses_a_race_is_closed_during_its_handshake(
