@@ -34,7 +34,7 @@ from gateway.protocols.clients import options_field
 from gateway.protocols.commands import Command, Kind, command_of
 from gateway.protocols.forwarding import Request
 from gateway.protocols.http import Fields, RequestReader
-from gateway.protocols.ingress import Ingress
+from gateway.protocols.ingress import Ingress, shared_ingress
 from gateway.tunnels.ids import PREFIX_BYTES
 
 _log = Logger()
@@ -173,6 +173,8 @@ class RequestProcessing(OrderedResponses):
             if debugging.enabled:
                 _debug(self.address, error, self._command)
             self._respond(self._answers.refusal(error))
+        # Between requests, thousands of connections would keep their last one's.
+        self._command = None
         return True
 
     def _must_wait(self) -> bool:
@@ -287,8 +289,9 @@ class RequestProcessing(OrderedResponses):
 
     def _ingress(self) -> Ingress:
         if not self._secure:
-            return Ingress("rtmpt", self._listener)
-        return Ingress("rtmpts", self._listener, getattr(self._transport, "server_name", ""))
+            return shared_ingress("rtmpt", self._listener)
+        server_name = getattr(self._transport, "server_name", "")
+        return shared_ingress("rtmpts", self._listener, server_name)
 
     # Requests for the website, and of the port test
 

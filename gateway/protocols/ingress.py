@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
@@ -12,6 +13,8 @@ UDP: Final = "udp"
 # In front of the server's name in labels and logs of sessions by UDP: a media server can have the same
 # address and port over TCP.
 UDP_SCHEME: Final = "udp://"
+# Server names are the clients' choice.
+_SHARED: Final = 256
 
 
 @frozen
@@ -24,6 +27,12 @@ class Ingress:
     protocol: str = "rtmpt"
     listener: str = ""
     server_name: str = ""
+
+
+@lru_cache(maxsize=_SHARED)
+def shared_ingress(protocol: str, listener: str, server_name: str = "") -> Ingress:
+    """One object for all sessions with the same ingress, as long as there are not too many others."""
+    return Ingress(protocol, listener, server_name)
 
 
 # The default, where the ingress does not matter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
@@ -37,7 +38,13 @@ class StreamPolicy:
     # Whether the client resumes (``tunnel_options``), so that sends can be held.
     resumes: bool = False
 
+    def without_streaming(self, cause: Delivery) -> StreamPolicy:
+        """The same, but whole answers for ``cause``."""
+        return _shared(None, cause, self.answer_s, self.always, self.resumes)
 
+
+# Thousands of sessions have the same few policies.
+_shared = lru_cache(StreamPolicy)
 WHOLE: Final = StreamPolicy()
 
 
@@ -54,6 +61,6 @@ def policy_for(
     elif mode is StreamedAnswers.DIRECT and not resumes and not is_direct(client, fields):
         cause = Delivery.PROXY
     if cause is not None:
-        return StreamPolicy(None, cause, answer_s, resumes=resumes)
+        return _shared(None, cause, answer_s, False, resumes)
     is_always = mode is StreamedAnswers.ALWAYS
-    return StreamPolicy(client.framing, Delivery.STREAMED, answer_s, is_always, resumes)
+    return _shared(client.framing, Delivery.STREAMED, answer_s, is_always, resumes)

@@ -38,8 +38,6 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from attrs import evolve
-
 from gateway.protocols.clients import Framing
 from gateway.protocols.downstream import INTERVALS, NONE, Downstream
 from gateway.protocols.interfaces import Reply
@@ -140,7 +138,7 @@ class StreamingDownstream(Downstream):
     def _stop_streaming(self, cause: Delivery) -> None:
         self._finished = None
         if self._policy.framing is not None:
-            self._policy = evolve(self._policy, framing=None, cause=cause)
+            self._policy = self._policy.without_streaming(cause)
 
     # Called by the client's connection
 

@@ -1,7 +1,8 @@
 """Connections to servers: Twisted's, with immediate writes (``transport``) and a source address.
 
-Internals in use, which the tests check on every supported Twisted: ``Connector._makeTransport``; and of an
-established ``tcp.Client``, that it only reports its loss to its ``connector``.
+Internals in use, which the tests check on every supported Twisted: ``Connector._makeTransport`` and
+``BaseClient._connectDone``; and of an established ``tcp.Client``, that it only reports its loss to its
+``connector``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from gateway.vanished_peers import notice_vanished
 # buffer (tcp(7), tcp_rmem).
 _LAST_BYTES: Final = 8 * 1024 * 1024
 
+_SERVER_CONNECTION: Final = "a server's connection"
+
 # IP_BIND_ADDRESS_NO_PORT of linux/in.h, which ``socket`` has since Python 3.12. Without it, binding a
 # source address takes a port that connections to other servers cannot share.
 _BIND_ADDRESS_NO_PORT: Final = 24
@@ -43,6 +46,11 @@ class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
         if self.connector.source_address:
             _bind(created, self.connector.source_address)
         return created
+
+    def _connectDone(self) -> None:
+        super()._connectDone()  # type: ignore[no-untyped-call]
+        # Twisted makes a string for each connection, which is not used here.
+        self.logstr = _SERVER_CONNECTION
 
 
 def _bind(unconnected: socket.socket, source_address: str) -> None:

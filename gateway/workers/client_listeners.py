@@ -24,7 +24,7 @@ from gateway.listeners.offered import OfferedConnection
 from gateway.listeners.ports import adopt, places_of
 from gateway.listeners.protocol_detection import Listener, ListenerState
 from gateway.protocols.client_address import Proxies
-from gateway.protocols.ingress import Ingress
+from gateway.protocols.ingress import shared_ingress
 from gateway.protocols.networks import Admission as AddressRules
 from gateway.protocols.networks import Networks
 from gateway.protocols.offers import Offer
@@ -153,7 +153,7 @@ class ClientListeners:
     def _open_relay(
         self, listener: str, address: str, transport: Any, first: bytes, left: Callable[[], None]
     ) -> None:
-        ingress = Ingress("rtmp", listener)
+        ingress = shared_ingress("rtmp", listener)
         if isinstance(transport, TLSConnection):
-            ingress = Ingress("rtmps", listener, transport.server_name)
+            ingress = shared_ingress("rtmps", listener, transport.server_name)
         self._relays.open(address, transport, first, ingress, left)

@@ -61,7 +61,6 @@ class Figures:
         "ping_upstream",
         "poll_gap",
         "polled",
-        "settle",
         "transport",
         "upstream_delay",
         "vias",
@@ -79,9 +78,8 @@ class Figures:
         self.downstream_wait = SlidingDelay(histograms.downstream_wait)
         self.upstream_delay = SlidingDelay(histograms.upstream_delay)
         self.poll_gap = SlidingGaps(histograms.poll_gap)
-        # Called by the session for each command, and for each 128th.
+        # Called by the session for each command.
         self.polled = self.poll_gap.pending.append
-        self.settle = self.poll_gap.settle
         self.ping_client: SlidingMinute | None = None
         self.ping_upstream: SlidingMinute | None = None
         self.media_late: SlidingMinute | None = None
@@ -91,6 +89,10 @@ class Figures:
         self.history: History | None = None
 
     # Called by the session
+
+    def settle(self) -> None:
+        """Count the pending poll gaps. Must be called at least for each 128th command."""
+        self.poll_gap.settle()
 
     def downstream_waits(self, received_bytes: int, now: float) -> None:
         """Upstream data waits for an answer. ``received_bytes``: the total received so far."""
