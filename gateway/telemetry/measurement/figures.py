@@ -1,7 +1,7 @@
 """The latency measurements of one active session, tunnelled or relayed.
 
 The session, its tunnel and its connections report events with their times; this module keeps the
-estimates. Plain counters (commands, bytes) are attributes of the session. A session takes about 350 bytes
+estimates. Plain counters (commands, bytes) are attributes of the session. A session takes about 800 bytes
 here, and 350 to 700 more for each latency with values (600 to 1200 with more than 255 equal values in half
 a minute).
 
