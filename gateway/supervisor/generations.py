@@ -50,7 +50,8 @@ _DEAD_S: Final = 30.0
 @define
 class Generation:
     """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration.
-    ``version``: of the gateway that was installed when it started. ``datagram_sockets``: of each
+    ``version``: of the gateway that was installed when it started. ``worker_count``: how many workers it
+    has; the processor cores are counted once, since their number can change. ``datagram_sockets``: of each
     ``[[udp]]``, one for each worker, by its index.
     """
 
@@ -58,6 +59,7 @@ class Generation:
     text: ConfigurationText
     sockets: list[Any]
     version: str
+    worker_count: int
     workers: list[WorkerProcess] = field(factory=list)
     is_current: bool = True
     datagram_sockets: list[list[socket.socket]] = field(factory=list)
@@ -131,7 +133,7 @@ class Generations:
         """
         self._generations.append(new)
         try:
-            workers = [self._start_worker(new) for _ in range(worker_count(new.configuration))]
+            workers = [self._start_worker(new) for _ in range(new.worker_count)]
             await gatherResults([worker.ready for worker in workers], consumeErrors=True)
             for worker in workers:
                 await self._have_drained(worker)
@@ -184,14 +186,22 @@ class Generations:
         for each in handed_over:
             # The file may have changed. Workers that fail are replaced by ones with the same configuration.
             configuration = each.text.parse() if each.is_current else Config()
+            workers = handed_over_count(each, configuration)
             generation = Generation(
-                *(configuration, each.text, sockets.of(configuration), each.version),
+                *(configuration, each.text, sockets.of(configuration), each.version, workers),
                 is_current=each.is_current,
-                datagram_sockets=datagram_sockets.of(configuration, worker_count(configuration)),
+                datagram_sockets=datagram_sockets.of(configuration, workers),
             )
             self._generations.append(generation)
             for worker in each.workers:
                 self._adopt_worker(generation, worker)
+            self._replace_missing(generation)
+
+    def _replace_missing(self, generation: Generation) -> None:
+        """Start workers instead of those that had failed, and were not replaced yet."""
+        if generation.is_current:
+            for _ in range(generation.worker_count - len(generation.workers)):
+                self._replace_later(generation)
 
     def _adopt_worker(self, generation: Generation, worker: HandedOver) -> None:
         adopted = WorkerProcess.adopted(
@@ -218,7 +228,7 @@ class Generations:
                 level=self._level(log.level),
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
-                workers=worker_count(generation.configuration),
+                workers=generation.worker_count,
                 servers=self._number_servers(generation.configuration),
                 index=index,
             ),
@@ -366,6 +376,12 @@ def worker_count(configuration: Config) -> int:
     if configuration.uses_origin:
         return 1
     return configuration.workers or len(os.sched_getaffinity(0))
+
+
+def handed_over_count(generation: HandedOverGeneration, configuration: Config) -> int:
+    """The number of workers that a generation was started with."""
+    counts = [worker.setup.workers for worker in generation.workers]
+    return max(counts, default=0) or worker_count(configuration)
 
 
 def _cancel(late: Any, result: Any) -> Any:

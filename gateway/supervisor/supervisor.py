@@ -24,7 +24,7 @@ from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
 from gateway.supervisor.datagram_sockets import DatagramSockets
-from gateway.supervisor.generations import Generation, Generations, worker_count
+from gateway.supervisor.generations import Generation, Generations, handed_over_count, worker_count
 from gateway.supervisor.health_checks import LOOK_S, HealthChecks
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.succession import State
@@ -79,11 +79,10 @@ class Supervisor:
         )
         view = GatewayView(self.generations, self, threshold, self._health)
         self._admin = AdminServer(view, reactor, environment)
-        if state is not None:
-            # The file may have changed since its workers started.
-            text = next(each.text for each in state.generations if each.is_current)
-            configuration = text.parse()
-        self._first = Generation(configuration, text, [], version_of(_PACKAGE))
+        if state is None:
+            self._first = _new_generation(configuration, text)
+        else:
+            self._first = _continued_generation(state)
         self._first_admin = Prepared(None)
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
@@ -191,7 +190,7 @@ class Supervisor:
         self._tell_all("reopen_logs")
         try:
             configuration, text = self._read()
-            new = Generation(configuration, text, [], version_of(_PACKAGE))
+            new = _new_generation(configuration, text)
             current = self.generations.current
             if replaces_workers or current is None or not _are_alike(current, new):
                 done = await self._replace_workers(new, current or self._first)
@@ -229,19 +228,16 @@ class Supervisor:
 
     def _open_sockets(self, generation: Generation) -> None:
         """Raises ConfigurationError."""
-        configuration = generation.configuration
+        configuration, workers = generation.configuration, generation.worker_count
         generation.sockets = self._sockets.open(configuration)
-        generation.datagram_sockets = self._datagram_sockets.open(
-            configuration, worker_count(configuration)
-        )
+        generation.datagram_sockets = self._datagram_sockets.open(configuration, workers)
 
     def _close_sockets(self) -> None:
         """Close the sockets that the current generation does not use."""
         current = self.generations.current
         if current is not None:
-            configuration = current.configuration
-            self._sockets.close_others([configuration])
-            self._datagram_sockets.close_others(configuration, worker_count(configuration))
+            self._sockets.close_others([current.configuration])
+            self._datagram_sockets.close_others(current.configuration, current.worker_count)
 
     async def _renew_files(self, current: Generation) -> list[str]:
         """The configuration is the same: read the files again that it names."""
@@ -317,6 +313,19 @@ class Supervisor:
 
 def _ignore() -> None:
     """The ``upgraded`` of a supervisor whose program is never replaced."""
+
+
+def _new_generation(configuration: Config, text: ConfigurationText) -> Generation:
+    """One of this program's version, without sockets and workers yet."""
+    return Generation(configuration, text, [], version_of(_PACKAGE), worker_count(configuration))
+
+
+def _continued_generation(state: State) -> Generation:
+    """What is current in the state of the program before. The file may have changed since its start."""
+    current = next(each for each in state.generations if each.is_current)
+    configuration = current.text.parse()
+    workers = handed_over_count(current, configuration)
+    return Generation(configuration, current.text, [], version_of(_PACKAGE), workers)
 
 
 def _are_alike(one: Generation, other: Generation) -> bool:

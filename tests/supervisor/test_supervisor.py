@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +15,25 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.supervisor import generations, supervisor
-from gateway.supervisor.generations import worker_count
+from gateway.supervisor.generations import Generation, worker_count
+from gateway.supervisor.succession import State
 from gateway.supervisor.supervisor import Supervisor
 from gateway.workers.setup import ConfigurationText
 
 TEXT = ConfigurationText(listen=("127.0.0.1:0",), upstream=("media",))
 CHANGED = ConfigurationText(listen=("127.0.0.1:0",), upstream=("other",))
+WITH_UDP = ConfigurationText(
+    name="gateway.toml",
+    text="""
+        [[listener]]
+        address = "127.0.0.1:0"
+        [[upstream]]
+        servers = ["media"]
+        [[udp]]
+        address = "127.0.0.1:0"
+        server = "media"
+    """,
+)
 
 
 class FakeWorker:
@@ -38,10 +54,22 @@ class FakeWorker:
         self.channel = self
         self.told: list[str] = []
         self.called: list[tuple[Any, ...]] = []
+        self.sockets: list[int] = []
         self.made.append(self)
 
+    @classmethod
+    def adopted(cls, reactor: Any, worker: Any, *calls: Any) -> FakeWorker:
+        self = cls(reactor, worker.setup, "")
+        self.begins()
+        return self
+
+    def hand_over(self) -> Any:
+        """It as far as a successor of the supervisor uses it."""
+        return SimpleNamespace(setup=self.setup)
+
     def start(self, memory: int, sockets: list[int]) -> None:
-        """Nothing: the test says when it is ready."""
+        """The test says when it is ready."""
+        self.sockets = sockets
 
     def tell(self, event: str) -> None:
         self.told.append(event)
@@ -51,6 +79,9 @@ class FakeWorker:
 
     def retire(self, seconds: float) -> None:
         self.retired_s = seconds
+
+    def stop(self) -> None:
+        """The test says when it has ended."""
 
     def kill(self) -> None:
         """Nothing."""
@@ -69,20 +100,48 @@ class FakeWorker:
 
 
 class Started:
-    """A supervisor with two workers that are ready."""
+    """A supervisor with a worker for each of two processor cores; they are ready."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: ConfigurationText = TEXT) -> None:
         FakeWorker.made = []
+        self.cores = 2
         monkeypatch.setattr(generations, "WorkerProcess", FakeWorker)
-        monkeypatch.setattr(generations, "worker_count", lambda configuration: 2)
-        self.clock = Clock()
-        self.text = TEXT
-        self.supervisor = Supervisor(
-            TEXT.parse(), TEXT, self.clock, {}, None, lambda: (self.text.parse(), self.text), print
-        )
-        Deferred.fromCoroutine(self.supervisor.start())
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(self.cores))
+        self.text = text
+        self.started: list[Supervisor] = []
+        self._start(None)
         for worker in self.workers:
             worker.begins()
+
+    def _start(self, state: State | None) -> None:
+        self.clock = Clock()
+        self.supervisor = Supervisor(
+            *(self.text.parse(), self.text, self.clock, {}, None),
+            *(lambda: (self.text.parse(), self.text), print),
+            state=state,
+        )
+        self.started.append(self.supervisor)
+        self.supervisor.bind()
+        Deferred.fromCoroutine(self.supervisor.start())
+
+    def upgrade(self) -> None:
+        """Replace the supervisor by its successor. ``workers`` are those that it adopts, and starts."""
+        state = self.supervisor.hand_over()
+        FakeWorker.made = []
+        self._start(state)
+
+    @property
+    def current(self) -> Generation:
+        current = self.supervisor.generations.current
+        assert current is not None
+        return current
+
+    def stop(self) -> None:
+        for each in self.started:
+            workers = each.generations.workers
+            Deferred.fromCoroutine(each.stop())
+            for worker in workers:
+                worker.ends()
 
     @property
     def workers(self) -> list[FakeWorker]:
@@ -96,14 +155,26 @@ class Started:
         return outcome
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Started:
-    # The sockets would need a reactor.
+@pytest.fixture(autouse=True)
+def without_listening_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would need a reactor."""
     monkeypatch.setattr(supervisor.ListeningSockets, "open", lambda self, configuration: [])
+    monkeypatch.setattr(supervisor.ListeningSockets, "of", lambda self, configuration: [])
     monkeypatch.setattr(
         supervisor.ListeningSockets, "close_others", lambda self, configurations: None
     )
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     return Started(monkeypatch)
+
+
+@pytest.fixture
+def with_udp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    started = Started(monkeypatch, WITH_UDP)
+    yield started
+    started.stop()
 
 
 def test_the_old_workers_retire_once_all_new_ones_are_ready(started: Started) -> None:
@@ -214,6 +285,42 @@ def test_a_worker_that_retires_is_not_replaced(started: Started) -> None:
         worker.ends()
     started.clock.advance(60)
     assert len(started.workers) == count
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_a_worker_that_fails_after_an_upgrade_is_replaced_however_many_cores_there_are(
+    with_udp: Started, cores: int
+) -> None:
+    with_udp.cores = cores
+    with_udp.upgrade()
+    _, second = with_udp.workers
+    second.ends()
+    with_udp.clock.advance(0.2)
+    *_, replaced = with_udp.workers
+    assert (replaced.setup.index, replaced.setup.workers, len(replaced.sockets)) == (1, 2, 1)
+
+
+def test_no_datagram_socket_is_opened_that_no_worker_reads(with_udp: Started) -> None:
+    with_udp.cores = 3
+    with_udp.upgrade()
+    assert [len(sockets) for sockets in with_udp.current.datagram_sockets] == [2]
+
+
+def test_sockets_of_workers_that_run_are_not_closed_by_a_failed_reload(with_udp: Started) -> None:
+    with_udp.cores = 1
+    outcome = with_udp.reload()
+    with_udp.workers[-1].fails()
+    assert len(outcome) == 1
+    (sockets,) = with_udp.current.datagram_sockets
+    assert all(each.fileno() >= 0 for each in sockets)
+
+
+def test_a_worker_that_had_failed_before_an_upgrade_is_replaced_after_it(started: Started) -> None:
+    started.workers[1].ends()
+    started.upgrade()
+    assert len(started.workers) == 1
+    started.clock.advance(0.2)
+    assert [worker.setup.index for worker in started.workers] == [0, 1]
 
 
 @pytest.mark.parametrize(
