@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
@@ -48,6 +49,21 @@ class Opening(Protocol):
 
 
 @final
+class _Watched:
+    """An attempt; if it is given up, ``endings`` has its end until that fires."""
+
+    def __init__(self, attempt: Contender, endings: set[Deferred[None]]) -> None:
+        self._attempt = attempt
+        self._endings = endings
+        self.done = attempt.done
+
+    def cancel(self) -> Deferred[None]:
+        ending = self._attempt.cancel()
+        self._endings.add(ending)
+        return ending.addCallback(lambda _: self._endings.discard(ending))
+
+
+@final
 class RemoteGateway:
     """``ways``: those that are used, in their order; ``ProxiedWay``s go through ``proxies``. ``agent``: the
     name of this program for the gateway.
@@ -74,6 +90,8 @@ class RemoteGateway:
         }
         tls = ClientTLS(context)
         self._servers = {way: self._server(way, tls) for way in ways}
+        # Of attempts that were given up. An open that was sent is closed by its answer.
+        self._endings: set[Deferred[None]] = set()
 
     @property
     def hosts(self) -> list[str]:
@@ -109,6 +127,15 @@ class RemoteGateway:
         race.done.addErrback(self._explain, way)
         return race
 
+    async def close_given_up(self, timeout_s: float) -> None:
+        """Wait for the end of attempts that were given up, so that the gateway keeps none of their
+        sessions; no longer than ``timeout_s``.
+        """
+        ended = DeferredList(list(self._endings), consumeErrors=True)
+        ended.addTimeout(timeout_s, self._reactor)
+        with suppress(DeferredTimeout):
+            await ended
+
     def _begin(
         self,
         server: Server,
@@ -117,7 +144,8 @@ class RemoteGateway:
         left_s: float,
         won: Callable[[], object],
     ) -> Contender:
-        return attempt(self._reactor, server, protocol, host, left_s, agent=self._agent, won=won)
+        begun = attempt(self._reactor, server, protocol, host, left_s, agent=self._agent, won=won)
+        return _Watched(begun, self._endings)
 
     async def _look_up(self, name: str, servers: Sequence[Server]) -> None:
         finding = Deferred.fromCoroutine(addresses_of(self._reactor, name))

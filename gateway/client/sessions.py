@@ -90,15 +90,19 @@ class Sessions(ServerFactory):
         self._sweeping.start(_SWEEP_S, now=False)
 
     async def stop(self) -> None:
-        """End all connections: what was read is written, and the sessions of tunnels are closed."""
+        """End all connections: what was read is written, and the sessions of tunnels are closed, also those
+        that lost a race and whose open is answered within ``_STOP_S``.
+        """
         for connection in tuple(self._waiting):
             connection.close()
         for relay in tuple(self._relays):
             relay.end(EndReason.DRAINED)
         self._stopped = Deferred()
+        closing = Deferred.fromCoroutine(self._gateway.close_given_up(_STOP_S))
         late = self._reactor.callLater(_STOP_S, self._abort)
         if self._relays:
             await self._stopped
+        await closing
         if late.active():
             late.cancel()
         if self._sweeping.running:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
@@ -101,10 +101,11 @@ class Attempt(ClientFactory):
         self._deadline = self._reactor.seconds() + self._settings.timeout_s
         self._connect()
 
-    def cancel(self) -> None:
-        """Give up an attempt that has not succeeded; ``done`` does not fire."""
+    def cancel(self) -> Deferred[None]:
+        """Give up an attempt that has not succeeded; ``done`` does not fire. The result has fired."""
         self._decide()
         self._give_up()
+        return succeed(None)
 
     # Twisted's connector calls
 

@@ -29,7 +29,8 @@ class Contender(Protocol):
 
     done: Deferred[None]
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> Deferred[None]:
+        """Give it up. Fires when nothing is left of it at the server."""
 
 
 # Begins an attempt at an address, which has so many seconds, and calls the last argument when it succeeds.

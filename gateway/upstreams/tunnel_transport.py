@@ -99,6 +99,7 @@ class TunnelTransport:
         self._held: list[bytes] | None = None
         self.high_water_bytes = READ_BYTES
         self.done: Deferred[None] = Deferred()
+        self._given_up: Deferred[None] = Deferred()
 
     def connect(self, host: str) -> None:
         """Open the session. Must be called once."""
@@ -107,15 +108,17 @@ class TunnelTransport:
         self._client.start(self._now)
         self._set_timer()
 
-    def cancel(self) -> None:
+    def cancel(self) -> Deferred[None]:
         """Give up an open that has not succeeded; ``done`` does not fire.
 
         If the open has been sent, its answer is awaited until the time-out, to close the session by it:
-        otherwise the server would keep a session without a client.
+        otherwise the server would keep a session without a client. Fires when the close has been sent, or
+        when there is no session to close.
         """
         self._is_cancelled = True
         if not any(link.was_established for link in self._open_links()):
             self._client.abort()
+        return self._given_up
 
     # The protocol calls
 
@@ -261,7 +264,9 @@ class TunnelTransport:
             self._late.cancel()
         if self._is_open:
             self._reactor.callLater(0, self._lose, Failure(_REASONS[end](cause)))
-        elif not self._is_cancelled:
+        elif self._is_cancelled:
+            self._given_up.callback(None)
+        else:
             self.done.errback(self._failure or Failure(OpenFailed(cause, self._client.refusal)))
 
     # The connections call

@@ -175,6 +175,15 @@ class Stage:
         """The value of a metric."""
         return self.metrics.registry.get_sample_value(sample, labels)
 
+    def stop(self) -> list[object]:
+        """Stop the client. The result has one member when it has stopped."""
+        sessions, self.sessions = self.sessions, None
+        assert sessions is not None
+        self._port.stopListening()
+        stopped: list[object] = []
+        Deferred.fromCoroutine(sessions.stop()).addCallback(stopped.append)
+        return stopped
+
     def close(self) -> None:
         if self.sessions is not None:
             self._port.stopListening()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred
 
-from gateway.client import local_connection
+from gateway.client import local_connection, sessions
 from gateway.port_test.ways import parse_way
 from gateway.protocols.way_memory import Remembered
 from tests.client.stage import AGENT, ANSWER, HELLO, Recorder, Server, Stage, TunnelServer, answers
@@ -357,13 +356,56 @@ def test_a_stop_closes_the_programs_and_the_tunnels(stage: Stage) -> None:
     stage.start(stage.way("rtmpt", server))
     program = stage.program()
     stage.until(lambda: program.received == ANSWER)
-    assert stage.sessions is not None
-    stopped: list[object] = []
-    Deferred.fromCoroutine(stage.sessions.stop()).addCallback(stopped.append)
+    stopped = stage.stop()
     stage.until(lambda: program.is_lost)
     program.wire.loseConnection()
     stage.until(lambda: stopped)
     assert any(command.startswith("close/ID") for command in server.commands)
+
+
+def test_a_stop_waits_for_the_opens_that_lost_and_closes_their_sessions(stage: Stage) -> None:
+    server, winner = TunnelServer(opens=False), Server(answers())
+    stage.start(stage.way("rtmpt", server), stage.way("rtmp", winner))
+    program = stage.program()
+    stage.until(lambda: program.received == ANSWER)
+    program.wire.loseConnection()
+    stage.until(lambda: winner.connections[0].is_lost)
+    stopped = stage.stop()
+    # What is left of the stream ends.
+    for _ in range(20):
+        stage.network.reactor.iterate(0)
+    assert not stopped
+    server.say(server.connections[0], b"ID\n")
+    stage.until(lambda: stopped)
+    stage.until(lambda: server.commands == ["open/1", "close/ID"])
+
+
+def test_a_stop_gives_up_ways_of_a_race_that_is_not_decided(stage: Stage) -> None:
+    server = TunnelServer(opens=False)
+    stage.start(stage.way("rtmpt", server))
+    program = stage.program()
+    stage.until(lambda: server.commands == ["open/1"])
+    stopped = stage.stop()
+    stage.until(lambda: program.is_lost)
+    assert not stopped
+    server.say(server.connections[0], b"ID\n")
+    stage.until(lambda: stopped)
+    stage.until(lambda: server.commands == ["open/1", "close/ID"])
+
+
+def test_a_stop_does_not_wait_for_an_open_that_is_never_answered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_STOP_S", 0.1)
+    server = TunnelServer(opens=False)
+    stage.start(stage.way("rtmpt", server), timeout_s=60.0)
+    program = stage.program()
+    stage.until(lambda: server.commands == ["open/1"])
+    began_at = stage.network.reactor.seconds()
+    stopped = stage.stop()
+    stage.until(lambda: program.is_lost and stopped)
+    # Much earlier than the client gives an open up by itself.
+    assert stage.network.reactor.seconds() - began_at < 5
 
 
 def test_the_status_has_the_number_of_streams_and_the_last_way(stage: Stage) -> None:
