@@ -28,6 +28,7 @@ from gateway.tunnels.admission import Admission
 from gateway.udp import sockets
 from gateway.udp.reader import DatagramReader
 from gateway.udp.session import UdpSession
+from gateway.udp.unanswered import UnansweredClients
 from gateway.upstreams.dial import Server
 
 _log = Logger()
@@ -93,6 +94,7 @@ class UdpListener:
         self._ingress = Ingress(UDP, settings.name)
         self._server_name = f"{UDP_SCHEME}{server.name}"
         self._sessions: dict[Address, UdpSession] = {}
+        self._unanswered = UnansweredClients(settings.limits.flows)
         self._reader: DatagramReader | None = None
         self._local = TcpAddress("0.0.0.0", 0)
 
@@ -213,7 +215,7 @@ class UdpListener:
         header = b""
         if self._settings.sends_header:
             header = datagram_header((flow.address[0], flow.address[1]), place)
-        host, to_server = self._open_to_server()
+        host, to_server = self._open_to_server(flow.address)
         try:
             to_client = sockets.to_client(place, flow.address, self._settings.queued_bytes)
         except OSError as error:
@@ -224,32 +226,38 @@ class UdpListener:
             *((to_client, to_server), header, self._reactor),
         )
 
-    def _open_to_server(self) -> tuple[str, socket.socket]:
+    def _open_to_server(self, client: Address) -> tuple[str, socket.socket]:
         """The first address of the server that this machine has a route to, and a socket for it."""
         port, queued_bytes = self.server.address.port, self._settings.queued_bytes
         failure = OSError()
-        for host in self.server.hosts_in_order():
+        for host in self._unanswered.order(client, self.server.hosts_in_order()):
             try:
                 return host, sockets.to_server(host, port, queued_bytes)
             except OSError as error:
                 failure = error
-                self.server.note_beaten([host])
+                if error.errno not in CAUSES:
+                    self.server.note_beaten([host])
         raise _refusal(failure)
 
     # Called by the sessions
 
     def proven(self, session: UdpSession) -> None:
         """The client has proved its address: from now on the session is shown and logged."""
+        self.server.note_beaten(self._unanswered.proven(session.flow.address, session.host))
         self._telemetry.session_opened(session)
 
     def replied(self, session: UdpSession) -> None:
         """The server has answered for the first time."""
         self.server.note_reached(session.host)
 
-    def refused(self, side: str) -> None:
-        """An ICMP message has refused a datagram."""
+    def refused(self, session: UdpSession, side: str) -> None:
+        """An ICMP message has refused a datagram. The server's comes from the server's machine, whatever
+        the datagram was, so it counts for all clients.
+        """
         self.refusals[side] += 1
         if side == "server":
+            if not session.has_reply:
+                self.server.note_beaten([session.host])
             repeated.warn(
                 *(_log, f"udp refused {self._settings.name}"),
                 "udp {listener}: {server} refuses datagrams (ICMP: port unreachable); start the server, or"
@@ -262,7 +270,7 @@ class UdpListener:
         self._sessions.pop(session.flow.address, None)
         self._admission.leave(session.address)
         if reason is EndReason.UPSTREAM_UNAVAILABLE:
-            self.server.note_beaten([session.host])
+            self._unanswered.note(session.flow.address, session.host)
         if debugging.enabled and not session.flow.is_proven:
             _log.debug(
                 "session {alias} of {address} by UDP ended unproven: {reason}",

@@ -35,7 +35,7 @@ class Listener(Protocol):
     def replied(self, session: UdpSession) -> None:
         """The server has answered for the first time."""
 
-    def refused(self, side: str) -> None:
+    def refused(self, session: UdpSession, side: str) -> None:
         """An ICMP message has refused a datagram; ``side``: "client" or "server"."""
 
     def ended(self, session: UdpSession, reason: EndReason) -> None:
@@ -216,5 +216,5 @@ class UdpSession:
 
     def _failed(self, side: str, error: BaseException | None, lost: EndReason) -> None:
         if isinstance(error, ConnectionRefusedError):
-            self._listener.refused(side)
+            self._listener.refused(self, side)
         self.end(lost if isinstance(error, OSError) else EndReason.FAULT)

@@ -85,6 +85,14 @@ class Relay:
         listener.start()
         return listener
 
+    def add_silent_address(self) -> socket.socket:
+        """Give the server a second address, which is the first that is tried. It answers nothing."""
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        silent.bind(("127.0.0.2", self.server.getsockname()[1]))
+        self.clients.append(silent)
+        self.listener.server.use(["127.0.0.1", "127.0.0.2"])
+        return silent
+
     def client(self, host: str = "127.0.0.1") -> socket.socket:
         opened = udp_socket(host)
         self.clients.append(opened)

@@ -76,6 +76,22 @@ def test_a_victim_of_two_different_forged_datagrams_gets_a_limited_amount() -> N
         assert relay.listener.drops["unanswered"] > 0
 
 
+def test_datagrams_that_the_server_ignores_do_not_change_the_order_of_its_addresses() -> None:
+    with closing(Relay()) as relay:
+        # Nothing listens there: it is tried last as soon as that is known.
+        relay.add_silent_address().close()
+        relay.client().sendto(b"hello", relay.place)
+        relay.turning.until(lambda: relay.reports.ended)
+        flood(relay, 10)
+        relay.now += LIMITS.proof_s
+        relay.listener.sweep(relay.now)
+        while _drained(relay.server):
+            pass
+        for _ in range(4):
+            relay.connect(relay.client())
+        assert relay.listener.refusals["server"] == 1
+
+
 def test_ended_sessions_leave_no_sockets() -> None:
     with closing(Relay(evolve(LIMITS, flows=_PLACES))) as relay:
         relay.connect(relay.client())

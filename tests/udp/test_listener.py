@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -197,6 +199,59 @@ def test_a_server_that_cannot_be_reached_refuses_sessions(relay: Relay) -> None:
     relay.turning.until(lambda: relay.reports.refused)
     assert str(relay.reports.refused[0]) == "a socket cannot be opened: Permission denied"
     assert relay.admission.living == len(relay.listener.table) == 0
+
+
+# --- Addresses of the server that do not answer ---
+
+
+def leave_unanswered(relay: Relay, client: socket.socket, silent: socket.socket) -> None:
+    """Have the client's session with the silent address end without an answer."""
+    client.sendto(b"hello", relay.place)
+    assert relay.read(silent)[0] == b"hello"
+    relay.now += LIMITS.proof_s
+    relay.listener.sweep(relay.now)
+
+
+def test_a_client_without_an_answer_gets_another_address_and_others_take_turns(
+    relay: Relay,
+) -> None:
+    silent, client = relay.add_silent_address(), relay.client()
+    leave_unanswered(relay, client, silent)
+    relay.connect(relay.client())
+    # Now it is the silent one's turn.
+    client.sendto(b"again", relay.place)
+    assert relay.read(relay.server)[0] == b"again"
+    relay.client().sendto(b"other", relay.place)
+    relay.client().sendto(b"other", relay.place)
+    assert relay.read(silent)[0] == relay.read(relay.server)[0] == b"other"
+
+
+def test_an_address_is_tried_last_if_a_client_of_it_proved_itself_at_another_one(
+    relay: Relay,
+) -> None:
+    silent, client = relay.add_silent_address(), relay.client()
+    leave_unanswered(relay, client, silent)
+    relay.connect(client)
+    for _ in range(4):
+        relay.connect(relay.client())
+
+
+def test_an_address_is_not_blamed_for_exhausted_descriptors(relay: Relay) -> None:
+    silent, client = relay.add_silent_address(), relay.client()
+    leave_unanswered(relay, client, silent)
+    relay.connect(client)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    other = relay.client()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        other.sendto(b"hello", relay.place)
+        relay.turning.until(lambda: relay.reports.refused)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server = relay.listener.server
+    assert server.hosts_in_order() == server.hosts_in_order() == ["127.0.0.1", "127.0.0.2"]
 
 
 # --- Limits ---
