@@ -1,7 +1,9 @@
 """The port test of a worker: its requests, and the loop-back that its tunnels end at, with their limits.
 
 The loop-back's sessions have a table, an admission and counts of their own. They are in no list, log, limit
-or metric of clients' sessions, and cannot reach a media server.
+or metric of clients' sessions, and cannot reach a media server. Their ids differ in form (``tunnels.ids``),
+so that other workers forward commands to them for requests of the port test alone, and these forward none
+to clients' sessions.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from gateway.protocols.port_test.rates import Rate, Rates
 from gateway.protocols.port_test.resources import Name
 from gateway.protocols.reasons import EndReason
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.ids import SessionIds, is_of_port_test
 from gateway.tunnels.table import SessionTable
 from gateway.upstreams.loopback import Loopback
 
@@ -83,8 +85,8 @@ class TunnelCounts:
 
 @final
 class WorkerPortTest:
-    """``find_elsewhere`` finds sessions of other workers; ``later`` calls in the reactor's next iteration.
-    ``workers``: those that share the limits.
+    """``ids``: with the ending of the port test's. ``find_elsewhere`` finds sessions of other workers;
+    ``later`` calls in the reactor's next iteration. ``workers``: those that share the limits.
 
     ``service`` handles the requests.
     """
@@ -111,7 +113,7 @@ class WorkerPortTest:
             *(limits, configuration.tunnel.hold_s, admission, ids, self._loopback.connect, clock),
             self._tunnel_counts,
             streamed_answers=StreamedAnswers.NEVER,
-            find_elsewhere=find_elsewhere,
+            find_elsewhere=partial(_find_among, True, find_elsewhere),
         )
         self.service = PortTest(self._tunnels, limits, clock, workers)
 
@@ -121,14 +123,13 @@ class WorkerPortTest:
         self.service.page = Page(configured or public_ports(places))
 
     def finder(self, find: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """``find``, which raises UnknownSession, or the loop-back's session of this worker."""
-        return partial(self._find, find)
+        """``find``, and the loop-back's sessions of this worker."""
 
-    def _find(self, find: Callable[[bytes], Any], session_id: bytes) -> Any:
-        try:
-            return find(session_id)
-        except UnknownSession:
-            return self._tunnels.find_own(session_id)
+        def find_either(session_id: bytes) -> Any:
+            of_test = is_of_port_test(session_id)
+            return self._tunnels.find_own(session_id) if of_test else find(session_id)
+
+        return find_either
 
     def sweep(self, now: float) -> None:
         self._loopback.sweep(now)
@@ -153,6 +154,17 @@ class WorkerPortTest:
     def _may_measure(self, address: str) -> bool:
         measuring = sum(transport.is_measuring for transport in self._loopback.transports)
         return measuring < self._most and self._rates.take(address, 1, self._clock())
+
+
+def of_clients(find: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """``find``, with UnknownSession for sessions of the port test."""
+    return partial(_find_among, False, find)
+
+
+def _find_among(of_test: bool, find: Callable[[bytes], Any], session_id: bytes) -> Any:
+    if is_of_port_test(session_id) is not of_test:
+        raise UnknownSession("no such session on this path")
+    return find(session_id)
 
 
 def public_ports(places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> tuple[str, ...]:

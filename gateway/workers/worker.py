@@ -31,7 +31,7 @@ from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
 from gateway.tunnels.admission import Admission
-from gateway.tunnels.ids import SessionIds
+from gateway.tunnels.ids import PORT_TEST, SessionIds
 from gateway.upstreams.mirrors import Mirrors
 from gateway.upstreams.names import LOOK_S
 from gateway.workers import configured_files, open_file_limit
@@ -44,7 +44,7 @@ from gateway.workers.mirrors import mirror_settings
 from gateway.workers.own_resources import cookie_line, heads_of, own_resources
 from gateway.workers.peering.other_workers import FindSession, OtherWorkers
 from gateway.workers.place import Place
-from gateway.workers.port_test import WorkerPortTest
+from gateway.workers.port_test import WorkerPortTest, of_clients
 from gateway.workers.session_tables import SessionTables
 from gateway.workers.successor import Successor
 from gateway.workers.udp import UdpRelays, files_needed
@@ -100,11 +100,11 @@ class Worker:
             *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server)
         )
         tables = SessionTables(
-            *(configuration, place, self._admission, self._backends, self._others.find),
+            *(configuration, place, self._admission, self._backends, of_clients(self._others.find)),
             *(self._access, self._mirrors, self.figures.sessions, self._call_soon),
         )
         self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
-        self._port_test = self._make_port_test(tables.ids)
+        self._port_test = self._make_port_test()
         self._udp = UdpRelays(
             *(configuration, reactor, place.workers, self._admission, self.figures.sessions),
             *(tables.ids.next_alias, self._access.permits_address),
@@ -128,9 +128,10 @@ class Worker:
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
 
-    def _make_port_test(self, ids: SessionIds) -> WorkerPortTest | None:
+    def _make_port_test(self) -> WorkerPortTest | None:
         if not self._configuration.port_test.enabled:
             return None
+        ids = SessionIds(self._configuration.node.id, self._place.number, os.urandom, PORT_TEST)
         made = WorkerPortTest(
             *(self._configuration, ids, self._others.find, monotonic, self._call_soon),
             self._place.workers,

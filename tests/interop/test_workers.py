@@ -60,6 +60,32 @@ def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> Non
     assert gateway.total("rtmpt_gateway_bytes_total") == 2 * sent
 
 
+def test_sessions_of_the_port_test_are_reached_by_its_own_requests_alone(
+    programs: Programs, tmp_path: Path, echo: int
+) -> None:
+    gateway = Gateway(programs, tmp_path, echo, "[port_test]\nenabled = true\n")
+    with ExitStack() as stack:
+        # A connection with each worker, and a session of the port test there.
+        at: dict[str, tuple[HTTPConnection, str]] = {}
+        while len(at) < 2:
+            connection = stack.enter_context(closing(HTTPConnection(LOOPBACK, gateway.port)))
+            session_id = post(connection, "/port-test/open/1")[1]
+            at.setdefault(session_id[:4], (connection, session_id))
+        (one, session_id), (other, _) = at.values()
+        assert post(other, f"/idle/{session_id}/0")[0] == 404
+        assert post(other, f"/port-test/idle/{session_id}/0")[0] == 200
+        ordinary = post(one, "/open/1")[1]
+        assert post(other, f"/port-test/idle/{ordinary}/0")[0] == 404
+        assert post(other, f"/idle/{ordinary}/0")[0] == 200
+
+
+def post(connection: HTTPConnection, path: str) -> tuple[int, str]:
+    """Status and body of the answer."""
+    connection.request("POST", path, b"\0")
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode().strip()
+
+
 def test_reloads_cut_no_session_and_refuse_no_open(gateway: Gateway) -> None:
     sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(12)]
     opened = gateway.total("rtmpt_gateway_sessions_opened_total")

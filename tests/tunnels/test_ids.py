@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gateway.tunnels.ids import SessionIds, base36
+from gateway.tunnels.ids import PORT_TEST, SessionIds, base36, is_of_port_test
 
 
 def test_an_id_consists_of_node_worker_and_128_random_bits() -> None:
@@ -15,6 +15,15 @@ def test_an_id_consists_of_node_worker_and_128_random_bits() -> None:
     session_id, alias = ids.next()
     assert session_id == b"a711" + b"AAECAwQFBgcICQoLDA0ODw"
     assert alias == "a711-1"
+
+
+def test_ids_of_the_port_test_are_told_from_others() -> None:
+    ordinary, _ = SessionIds("00", 1, bytes).next()
+    of_test, _ = SessionIds("00", 1, bytes, PORT_TEST).next()
+    assert of_test == ordinary + PORT_TEST
+    assert is_of_port_test(of_test)
+    for other in (ordinary, b"", PORT_TEST, ordinary[:-5] + PORT_TEST, of_test + b"x"):
+        assert not is_of_port_test(other)
 
 
 def test_the_random_part_has_at_least_128_bits_from_the_source() -> None:
@@ -28,9 +37,12 @@ def test_the_random_part_has_at_least_128_bits_from_the_source() -> None:
     assert sum(asked) * 8 >= 128
 
 
+@pytest.mark.parametrize("ending", [b"", PORT_TEST])
 @pytest.mark.parametrize("octet", [0x00, 0x3E, 0xFB, 0xFF])
-def test_an_id_has_only_characters_that_clients_and_proxies_pass_unchanged(octet: int) -> None:
-    session_id, _ = SessionIds("zz", 1295, lambda size: bytes([octet]) * size).next()
+def test_an_id_has_only_characters_that_clients_and_proxies_pass_unchanged(
+    octet: int, ending: bytes
+) -> None:
+    session_id, _ = SessionIds("zz", 1295, lambda size: bytes([octet]) * size, ending).next()
     assert re.fullmatch(rb"[A-Za-z0-9_-]{1,31}", session_id)
     assert session_id.startswith(b"zzzz")
 

@@ -14,9 +14,11 @@ from gateway.errors import RequestRefused, UnknownSession
 from gateway.protocols.http import RequestReader
 from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
-from gateway.tunnels.ids import SessionIds
-from gateway.workers.port_test import WorkerPortTest, public_ports
+from gateway.tunnels.ids import PORT_TEST, SessionIds
+from gateway.workers.port_test import WorkerPortTest, of_clients, public_ports
 
+# Ids of sessions of other workers.
+CLIENTS, TESTS = (SessionIds("00", 2, bytes, ending).next()[0] for ending in (b"", PORT_TEST))
 PLAIN = Listener(TcpAddress("0.0.0.0", 80))
 SECURE = Listener(TcpAddress("0.0.0.0", 443), tls=True)
 
@@ -61,7 +63,7 @@ class Worker:
         self.soon: list[Callable[[], None]] = []
         self.test = WorkerPortTest(
             Config(port_test=PortTest(True)),
-            SessionIds("00", 1, lambda size: bytes(size - 2) + len(self.ids).to_bytes(2, "big")),
+            SessionIds("00", 1, self._random_bytes, PORT_TEST),
             self._find_elsewhere,
             lambda: self.now,
             self.soon.append,
@@ -69,8 +71,16 @@ class Worker:
         )
         self.ids: list[bytes] = []
 
+    def _random_bytes(self, size: int) -> bytes:
+        return bytes(size - 2) + len(self.ids).to_bytes(2, "big")
+
     def _find_elsewhere(self, session_id: bytes) -> Any:
-        raise UnknownSession("nowhere")
+        return session_id
+
+    def find_of_clients(self, session_id: bytes) -> Any:
+        if session_id != CLIENTS:
+            raise UnknownSession("no such session")
+        return session_id
 
     def open(self, address: str = "192.0.2.1") -> bytes:
         reader = RequestReader(Limits())
@@ -100,7 +110,7 @@ def test_tunnels_are_counted_and_closed_ones_leave_nothing() -> None:
     worker.now += 60
     worker.test.sweep(worker.now)
     with pytest.raises(UnknownSession):
-        worker.test.service.tunnels.find(session_id)
+        worker.test.finder(worker.find_of_clients)(session_id)
 
 
 def test_an_unused_tunnel_ends_by_itself() -> None:
@@ -136,18 +146,28 @@ def test_tunnels_of_one_ipv6_network_are_limited() -> None:
 def test_other_workers_find_its_tunnels_and_those_of_clients() -> None:
     worker = Worker()
     session_id = worker.open()
-    found = object()
 
-    def find_own(asked: bytes) -> Any:
-        if asked != b"of a client":
-            raise UnknownSession("no such session")
-        return found
-
-    find = worker.test.finder(find_own)
-    assert find(b"of a client") is found
+    find = worker.test.finder(worker.find_of_clients)
+    assert find(CLIENTS) == CLIENTS
     assert find(session_id) is worker.test.service.tunnels.find(session_id)
     with pytest.raises(UnknownSession):
+        find(TESTS)
+    with pytest.raises(UnknownSession):
         find(b"unknown")
+
+
+def test_requests_of_the_port_test_reach_its_own_sessions_of_other_workers_alone() -> None:
+    find = Worker().test.service.tunnels.find
+    assert find(TESTS) == TESTS
+    with pytest.raises(UnknownSession):
+        find(CLIENTS)
+
+
+def test_other_requests_do_not_reach_sessions_of_the_port_test() -> None:
+    find = of_clients(Worker().find_of_clients)
+    assert find(CLIENTS) == CLIENTS
+    with pytest.raises(UnknownSession):
+        find(TESTS)
 
 
 def test_a_stop_ends_all_tunnels() -> None:
