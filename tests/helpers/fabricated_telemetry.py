@@ -102,6 +102,7 @@ def health() -> list[UpstreamHealth]:
             failure_reasons={**dict.fromkeys(FAILURES, 0), "refused": 2},
             group="live",
             checks={"succeeded": dials, "failed": [0] * 74},
+            failed_look_ups=4,
         )
     ]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -380,6 +382,51 @@ def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(gateway: G
         if "sessions_ended_total" in series and "worker_lost" in series
     }
     assert sum(ends.values()) == len(lost)
+
+
+_COUNTING = re.compile(r"\w+_(total|count|sum|bucket)(\{.*)?")
+
+
+def counters(gateway: Gateway) -> dict[str, float]:
+    """All series that must not fall."""
+    return {
+        series: value for series, value in gateway.metrics().items() if _COUNTING.fullmatch(series)
+    }
+
+
+def scraped_while_killed(gateway: Gateway, pid: int) -> Iterator[dict[str, float]]:
+    """The counters before and after this worker is killed, which has had sessions."""
+    sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(8)]
+    for session in sessions:
+        session.step()
+    with closing(HTTPConnection(LOOPBACK, gateway.port)) as connection:
+        post(connection, "/port-test/open/1")
+    yield counters(gateway)
+    # What is counted from here on is lost with the worker.
+    for session in sessions:
+        session.step()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in gateway.worker_pids, "the worker has ended")
+    for _ in range(10):
+        yield counters(gateway)
+    gateway.await_workers()
+    yield counters(gateway)
+    for session in sessions:
+        session.drop()
+
+
+def test_no_counter_falls_when_a_worker_is_killed(
+    programs: Programs, tmp_path: Path, echo: int
+) -> None:
+    gateway = Gateway(programs, tmp_path, echo, "[port_test]\nenabled = true\n")
+    scrapes = [counters(gateway)]
+    for pid in gateway.worker_pids:
+        scrapes += scraped_while_killed(gateway, pid)
+    assert len(scrapes[0]) > 200
+    for before, after in pairwise(scrapes):
+        fallen = {name: (value, after.get(name)) for name, value in before.items()}
+        assert not {name: pair for name, pair in fallen.items() if (pair[1] or 0) < pair[0]}
+        assert before.keys() <= after.keys()
 
 
 def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(gateway: Gateway) -> None:

@@ -141,13 +141,19 @@ class GatewayCollector(Collector):
         dials = HistogramMetricFamily(
             PREFIX + "upstream_dial_seconds", "Duration of connects to the server.", labels=labels
         )
+        look_ups = CounterMetricFamily(
+            PREFIX + "upstream_look_up_failures",
+            "Failed resolutions of the server's name, or of the SRV records that it is from.",
+            labels=labels,
+        )
         for server in self._sources.upstreams():
             up.add_metric([server.name], server.up)
             silent.add_metric([server.name], server.silent_s)
             for reason, count in server.failure_reasons.items():
                 failures.add_metric([server.name, reason], count)
             add_histogram(dials, server.dials, [server.name])
-        yield from (up, silent, failures, dials)
+            look_ups.add_metric([server.name], server.failed_look_ups)
+        yield from (up, silent, failures, dials, look_ups)
 
     def _certificates(self) -> Metric:
         expiry = GaugeMetricFamily(

@@ -1,11 +1,13 @@
-"""Metrics of media servers as the whole gateway sees them: their states, sessions, queues and checks."""
+"""Metrics of media servers as the whole gateway sees them: their states, sessions, queues and checks.
+
+What workers count is not here: it would fall when a worker ends.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from prometheus_client.core import (
-    CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
@@ -48,17 +50,11 @@ def _figures(servers: Sequence[UpstreamHealth]) -> list[Metric]:
         " the last addresses stay in use.",
         labels=["upstream"],
     )
-    failures = CounterMetricFamily(
-        PREFIX + "upstream_look_up_failures",
-        "Failed resolutions of these names.",
-        labels=["upstream"],
-    )
     for server in servers:
         sessions.add_metric([server.name], server.sessions)
         weights.add_metric([server.name], server.weight)
         stale.add_metric([server.name], server.stale)
-        failures.add_metric([server.name], server.failed_look_ups)
-    return [sessions, weights, stale, failures]
+    return [sessions, weights, stale]
 
 
 def _queues(servers: Sequence[UpstreamHealth]) -> Metric:

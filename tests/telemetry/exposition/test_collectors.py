@@ -88,6 +88,7 @@ def test_prometheus_client_reads_the_same_values_from_both_formats(node, accept:
     assert value(found, "tls_handshakes_total", listener="0.0.0.0:80", outcome="failed") == 1
     assert value(found, "upstream_up", upstream="media:1935") == 1
     assert value(found, "upstream_failures_total", upstream="media:1935", reason="refused") == 2
+    assert value(found, "upstream_look_up_failures_total", upstream="media:1935") == 4
     assert (
         value(found, "tls_certificate_expiry_timestamp_seconds", certificate="/etc/site.pem") == 2e9
     )

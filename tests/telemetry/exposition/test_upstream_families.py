@@ -46,3 +46,9 @@ def test_checks_are_counted_by_outcome_and_servers_without_checks_have_none() ->
     assert found["check_seconds_count", "a", "succeeded"] == 3
     assert found["check_seconds_count", "a", "failed"] == 0
     assert not [key for key in found if key[:2] == ("check_seconds_count", "b")]
+
+
+def test_what_workers_count_is_left_to_them_so_that_it_does_not_fall_when_one_ends() -> None:
+    lasting = [family.name for family in upstream_families([server("a")]) if family.type != "gauge"]
+    # Checks are the supervisor's.
+    assert lasting == ["rtmpt_gateway_upstream_check_seconds"]
