@@ -8,8 +8,8 @@ _arguments \
     '*--listen[accept local programs on this address, such as 127.0.0.1\:1935 or \[\:\:1\]\:1935; may be repeated \[default\: 127.0.0.1\:1935\]]:address:' \
     '--allow-remote[permit --listen and --metrics on addresses that other machines can reach\: all who can connect may then use the gateway through this program]' \
     '*--way[try this way instead of the usual ones\: rtmp, rtmps, rtmpt or rtmpts; may be repeated]:protocol:(rtmp rtmps rtmpt rtmpts)' \
-    '(--no-proxy)--proxy[reach the gateway through this HTTP proxy only, http\://USER\:PASSWORD@HOST\:PORT \[default\: http_proxy, https_proxy, all_proxy and no_proxy of the environment, and past the proxy too\]]:url:' \
-    '(--proxy)--no-proxy[use no HTTP proxy, whatever the environment says]' \
+    '(--no-proxy)--proxy[reach the gateway through this HTTP proxy only, http\://USER\:PASSWORD@HOST\:PORT \[default\: http_proxy, https_proxy, all_proxy and no_proxy of the environment, and connections without a proxy\]]:url:' \
+    '(--proxy)--no-proxy[use no HTTP proxy, even if the environment has one]' \
     '--ca[verify certificates by the authorities in this PEM file instead of those of the system]:file:_files' \
     '--timeout[give up if no way has answered after this time \[default\: 10\]]:seconds:' \
     '--connections[accept at most this number of local connections at a time \[default\: 32\]]:n:' \

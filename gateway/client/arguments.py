@@ -59,7 +59,7 @@ def make_parser(program: str = NAME) -> Parser:
     """The parser of all arguments; ``program`` is the command that the help text names."""
     parser = Parser(
         prog=program,
-        description="Let local RTMP programs reach a gateway by the first way that works: RTMP, RTMPS,"
+        description="Connect local RTMP programs to a gateway by the first way that works: RTMP, RTMPS,"
         " RTMPT or RTMPTS.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -103,10 +103,11 @@ def _add_path(parser: Parser) -> None:
         "--proxy",
         metavar="URL",
         help="reach the gateway through this HTTP proxy only, http://USER:PASSWORD@HOST:PORT [default:"
-        " http_proxy, https_proxy, all_proxy and no_proxy of the environment, and past the proxy too]",
+        " http_proxy, https_proxy, all_proxy and no_proxy of the environment, and connections without a"
+        " proxy]",
     )
     through.add_argument(
-        "--no-proxy", action="store_true", help="use no HTTP proxy, whatever the environment says"
+        "--no-proxy", action="store_true", help="use no HTTP proxy, even if the environment has one"
     )
     parser.add_authorities()
     parser.add_argument(

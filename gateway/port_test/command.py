@@ -1,4 +1,4 @@
-"""The command ``rtmpt-port-test``: tries all ways to a server, and prints what works and what is between.
+"""The command ``rtmpt-port-test``: tries all ways to a server, and prints which of them work.
 
 Exit statuses: 0 if some way works, 1 if none does, 2 for wrong arguments, 130 after Ctrl-C.
 """
@@ -44,7 +44,7 @@ def make_parser() -> Parser:
     """The parser of all arguments."""
     parser = Parser(
         prog=_NAME,
-        description="Find out which ways of RTMP get through from here to a server, and what is between.",
+        description="Test which ways of RTMP to a server work from here, and name what blocks the others.",
         epilog="Exit status: 0 if some way works, 1 if none does, 2 for wrong arguments.",
         allow_abbrev=False,
     )

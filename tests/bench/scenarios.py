@@ -347,7 +347,7 @@ SCENARIOS = (
     ),
     Scenario(
         "live-awake",
-        "the same, but the load never sleeps, so that no time goes into waking it up",
+        "the same, with a load that never sleeps, so that no wake-up adds to the latency",
         load=_LIVE | {"spin": 1},
         figures=_live(1.2, 3, 2),
         rounds=_MORE_LIVE_ROUNDS,
@@ -395,7 +395,7 @@ SCENARIOS = (
     ),
     Scenario(
         "polls",
-        "{sessions} sessions that poll without pause, idles never held, nothing to say",
+        "{sessions} sessions that poll without pause, idles never held, no data",
         load=_POLLS,
         figures=(
             Figure("empty polls", "1/s", _answers_per_s, digits=0),

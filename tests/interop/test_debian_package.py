@@ -231,7 +231,7 @@ def start(root: DebianRoot) -> tuple[Program, int]:
 
 
 def run_commands_of_the_readme(root: DebianRoot, gateway: Program) -> None:
-    """Those of "Run it for real" for Debian: the first two build and install, as has been done."""
+    """Those of "Installation" for Debian: the first two build and install, as has been done."""
     text = (ROOT / "README.md").read_text()
     block = re.search(r"(?m)^    apt-get install debhelper.*\n(?:    .*\n)+", text)
     assert block is not None
