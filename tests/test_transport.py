@@ -10,225 +10,52 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
-from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet import abstract, tcp
-from twisted.internet.epollreactor import EPollReactor
+from twisted.internet import abstract
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
-from twisted.internet.selectreactor import SelectReactor
-from twisted.internet.testing import MemoryReactor
-from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from gateway.descriptors import descriptors
-from gateway.dispatch import dispatch_directly
-from gateway.listeners import accepting_ports
-from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerUnixPort
-from gateway.logs import RepeatedWarnings
-from gateway.transport import READ_BYTES, EagerServer, EagerWrites
-from gateway.upstreams.connector import EagerClient, EagerConnector
-from tests.helpers.logged import logged
+from gateway.transport import READ_BYTES, EagerWrites
+from tests.helpers.tcp_pairs import (
+    MUCH,
+    HalfCloseable,
+    Pair,
+    Producer,
+    Speaker,
+    accepting,
+    dialling,
+    logged_failures,
+    turning_by,
+)
 from tests.helpers.turning import Turning
-
-# The least that Linux gives; writes of more than some kilobytes are then taken in parts.
-SMALL_BUFFER = 4096
-MUCH = 1 << 20
-
-
-class Speaker(Protocol):
-    """A protocol that records its events."""
-
-    def __init__(self) -> None:
-        self.received: list[bytes] = []
-        self.lost: list[Failure] = []
-        self.on_data: Callable[[bytes], None] = self.received.append
-
-    def dataReceived(self, data: bytes) -> None:
-        self.on_data(data)
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.lost.append(reason)
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseable(Speaker):
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed: list[str] = []
-
-    def readConnectionLost(self) -> None:
-        self.closed.append("read")
-
-    def writeConnectionLost(self) -> None:
-        self.closed.append("write")
-
-
-class Producer:
-    """A producer that records its pauses and resumptions."""
-
-    def __init__(self, transport: Any) -> None:
-        self.told: list[str] = []
-        transport.registerProducer(self, True)
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
-
-
-class Servers(ServerFactory):
-    noisy = False
-
-    def __init__(self, protocol: type[Speaker]) -> None:
-        self.protocol = protocol
-        self.made: list[Speaker] = []
-
-    def buildProtocol(self, addr: object) -> Speaker:
-        self.made.append(self.protocol())
-        return self.made[-1]
-
-
-class Clients(ClientFactory):
-    noisy = False
-
-    def __init__(self, speaker: Speaker) -> None:
-        self.speaker = speaker
-        self.failed: list[Failure] = []
-
-    def buildProtocol(self, addr: object) -> Speaker:
-        return self.speaker
-
-    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        self.failed.append(reason)
-
-
-class Peer:
-    """The peer: a plain socket that reads when the test calls ``read``."""
-
-    def __init__(self, turning: Turning, sock: socket.socket) -> None:
-        self.turning = turning
-        self.sock = sock
-        sock.setblocking(False)
-        self.received = bytearray()
-        self.ended = False
-
-    def read(self, most: int = MUCH) -> int:
-        """The bytes available now, up to ``most``."""
-        try:
-            data = self.sock.recv(most)
-        except BlockingIOError:
-            return 0
-        except ConnectionResetError:
-            data = b""
-        self.ended = not data
-        self.received += data
-        return len(data)
-
-    def read_until(self, size: int, a_time: int = MUCH) -> None:
-        def enough() -> bool:
-            self.read(a_time)
-            return len(self.received) >= size
-
-        self.turning.until(enough)
-
-    def read_to_the_end(self) -> None:
-        def over() -> bool:
-            self.read()
-            return self.ended
-
-        self.turning.until(over)
 
 
 @pytest.fixture(params=[False, True], ids=["twisted's dispatch", "direct dispatch"])
 def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    turning = Turning()
-    if request.param:
-        assert dispatch_directly(turning.reactor)
-    yield turning
-    turning.close()
+    with turning_by(direct_dispatch=request.param) as turning:
+        yield turning
 
 
 @pytest.fixture
 def errors() -> Iterator[list[Failure]]:
-    """The logged failures; the test removes the expected ones."""
-    failures: list[Failure] = []
-
-    def observe(event: Any) -> None:
-        if event["log_level"] >= LogLevel.error:
-            # Twisted's own dispatch still logs in the old way.
-            failures.append(event["log_failure"] if "log_failure" in event else event["failure"])
-
-    globalLogPublisher.addObserver(observe)
-    yield failures
-    globalLogPublisher.removeObserver(observe)
-    assert not failures
-
-
-Pair = tuple[Any, Peer]
+    with logged_failures() as failures:
+        yield failures
 
 
 @pytest.fixture
 def accept(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    """Makes a protocol on an EagerServer, and its client; both with buffers as small as can be, unless
-    ``send_buffer`` leaves the server's to the system."""
-    peers: list[Peer] = []
-
-    def make(protocol: type[Speaker] = Speaker, send_buffer: int | None = SMALL_BUFFER) -> Pair:
-        factory = Servers(protocol)
-        port = EagerPort(0, factory, 50, "127.0.0.1", turning.reactor)
-        port.startListening()
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        sock.connect(("127.0.0.1", port.getHost().port))
-        peers.append(Peer(turning, sock))
-        turning.until(lambda: factory.made and factory.made[0].transport)
-        speaker = factory.made[0]
-        assert type(speaker.transport) is EagerServer
-        if send_buffer is not None:
-            speaker.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        return speaker, peers[-1]
-
-    yield make
-    for peer in peers:
-        peer.sock.close()
+    with accepting(turning) as make:
+        yield make
 
 
 @pytest.fixture
 def dial(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    """Makes a protocol on an EagerClient, and its server."""
-    peers: list[Peer] = []
-
-    def make(protocol: type[Speaker] = Speaker) -> Pair:
-        with socket.socket() as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-            listening.bind(("127.0.0.1", 0))
-            listening.listen()
-            factory = Clients(protocol())
-            host, port = listening.getsockname()
-            EagerConnector(host, port, factory, 5, None, turning.reactor).connect()
-            speaker = factory.speaker
-            turning.until(lambda: speaker.transport)
-            peers.append(Peer(turning, listening.accept()[0]))
-        assert type(speaker.transport) is EagerClient
-        speaker.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-        return speaker, peers[-1]
-
-    yield make
-    for peer in peers:
-        peer.sock.close()
+    with dialling(turning) as make:
+        yield make
 
 
 @pytest.fixture(params=["server", "client"])
@@ -680,15 +507,6 @@ def test_a_write_after_an_abort_sends_no_data(turning: Turning, make) -> None:
     assert len(speaker.lost) == 1
 
 
-def test_a_refused_connect_is_reported_as_failed(turning: Turning) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        factory = Clients(Speaker())
-        EagerConnector(*unused.getsockname(), factory, 5, None, turning.reactor).connect()
-        turning.until(lambda: factory.failed)
-    assert factory.speaker.transport is None
-
-
 def test_small_packets_are_not_delayed(make) -> None:
     speaker, _ = make()
     assert speaker.transport.getTcpNoDelay()
@@ -733,103 +551,6 @@ def test_a_connection_that_is_given_away_lives_on_elsewhere(
     assert speaker.lost == []
 
 
-# --- Dispatch ---
-
-
-def test_an_exception_in_a_protocol_ends_only_its_connection_and_is_logged(
-    turning: Turning, accept, errors
-) -> None:
-    speaker, peer = accept()
-    other, other_peer = accept()
-
-    def fail(data: bytes) -> None:
-        raise ZeroDivisionError(data)
-
-    speaker.on_data = fail
-    peer.sock.send(b"a")
-    other_peer.sock.send(b"b")
-    turning.until(lambda: speaker.lost and other.received)
-    peer.read_to_the_end()
-    assert [reason.type for reason in speaker.lost] == [ZeroDivisionError]
-    assert [failure.type for failure in errors] == [ZeroDivisionError]
-    assert "in fail" in errors[0].getTraceback()
-    errors.clear()
-    assert other.lost == []
-
-
-def test_an_exception_in_connection_lost_does_not_end_other_connections(
-    turning: Turning, accept, errors
-) -> None:
-    speaker, peer = accept()
-    other, other_peer = accept()
-
-    def fail(reason: Failure) -> None:
-        raise ZeroDivisionError(reason)
-
-    speaker.connectionLost = fail
-    peer.sock.shutdown(socket.SHUT_WR)
-    other_peer.sock.send(b"b")
-    turning.until(lambda: other.received)
-    turning.until(lambda: errors)
-    assert [failure.type for failure in errors] == [ZeroDivisionError]
-    errors.clear()
-    other_peer.sock.send(b"c")
-    turning.until(lambda: b"".join(other.received) == b"bc")
-
-
-def test_a_connection_may_end_another_readable_connection(turning: Turning, accept, errors) -> None:
-    """Both connections are in one batch of events; the first one ends the other."""
-    first, first_peer = accept()
-    second, second_peer = accept()
-    for speaker, victim in ((first, second), (second, first)):
-        speaker.on_data = lambda _data, victim=victim: victim.transport.connectionLost(
-            Failure(RuntimeError("another's"))
-        )
-    first_peer.sock.send(b"a")
-    second_peer.sock.send(b"b")
-    turning.until(lambda: first.lost or second.lost)
-    turning.settle()
-    assert len(first.lost) + len(second.lost) == 1
-
-
-def test_an_abort_while_receiving_ends_the_connection_once(
-    turning: Turning, accept, errors
-) -> None:
-    speaker, peer = accept()
-    speaker.on_data = lambda _data: speaker.transport.abortConnection()
-    peer.sock.send(b"a")
-    turning.until(lambda: speaker.lost)
-    turning.settle()
-    assert len(speaker.lost) == 1
-
-
-def test_timed_calls_are_made_while_connections_are_busy(turning: Turning, accept) -> None:
-    speaker, peer = accept()
-    made: list[int] = []
-    turning.reactor.callLater(0, made.append, 1)
-    peer.sock.send(b"a")
-    turning.until(lambda: made and speaker.received)
-
-
-def test_only_the_unmodified_epoll_reactor_uses_direct_dispatch() -> None:
-    class Another(EPollReactor):
-        """A subclass, whose loop may be different."""
-
-    another = Another()
-    selecting = SelectReactor()
-    try:
-        for reactor in (another, selecting, MemoryReactor(), object()):
-            before = getattr(reactor, "doIteration", None)
-            assert dispatch_directly(reactor) is False
-            assert getattr(reactor, "doIteration", None) == before
-    finally:
-        for reactor in (another, selecting):
-            for reader in tuple(reactor._internalReaders):
-                reactor._removeInternalReader(reader)
-                reader.connectionLost(None)
-        another._poller.close()
-
-
 # --- Twisted from inside ---
 
 
@@ -853,147 +574,7 @@ def test_the_used_internals_of_connections_exist(make) -> None:
     assert transport.protocol is speaker
 
 
-class Exhausted:
-    """A listening socket of a process that has no descriptor left but the reserved one."""
-
-    # Of ListeningSocket: this test has no reactor for the pause.
-    failed = False
-
-    def __init__(self, waiting: int, error: int) -> None:
-        self._waiting = waiting
-        self._error = error
-        self._failed = False
-
-    def accept(self) -> tuple[Closing, tuple[str, int]]:
-        if not self._failed:
-            self._failed = True
-            raise OSError(self._error, "")
-        if not self._waiting:
-            raise BlockingIOError(EAGAIN, "")
-        self._waiting -= 1
-        return Closing(), ("192.0.2.1", 1)
-
-
-class Closing:
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("port", [EagerPort, EagerUnixPort, AdoptedUnixPort])
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [(EMFILE, "no file descriptors are left"), (ENFILE, "connection not accepted: ENFILE")],
-)
-def test_many_connections_without_free_descriptors_cause_one_warning(
-    port: Any, error: int, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
-    listening = port.__new__(port)
-    tcp._reservedFD.reserve()
-    with logged() as lines:
-        for _ in range(5):
-            listening.numberAccepts = 100
-            listening.socket = Exhausted(3, error)
-            listening.doRead()
-    (line,) = lines
-    assert line.startswith("warn: ")
-    assert words in line
-    (cause,) = accepting_ports.repeated._causes.values()
-    assert cause.count == (14 if error == EMFILE else 4)
-
-
-def test_a_reserved_descriptor_that_cannot_be_reopened_causes_one_warning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accepting_ports, "repeated", RepeatedWarnings(lambda: 0.0))
-
-    def fail() -> Closing:
-        raise OSError(EMFILE, "")
-
-    reservation = tcp._FileDescriptorReservation(fail)
-    with logged() as lines:
-        for _ in range(5):
-            reservation.reserve()
-    assert lines == ["warn: the reserved file descriptor was taken by another use"]
-
-
-def test_twisted_calls_the_overridden_methods() -> None:
+def test_twisted_calls_the_overridden_method() -> None:
     """An override that is no longer called has no effect, and other tests may not detect this."""
     assert "_isSendBufferFull" in abstract.FileDescriptor._maybePauseProducer.__code__.co_names
-    assert "_makeTransport" in tcp.Connector.connect.__code__.co_names or hasattr(
-        tcp.Connector, "_makeTransport"
-    )
-    assert "transport" in tcp.Port.doRead.__code__.co_names
-    assert EagerPort.transport is EagerServer
     assert EagerWrites._isSendBufferFull is not abstract.FileDescriptor._isSendBufferFull
-
-
-def test_the_used_internals_of_the_reactor_exist(turning: Turning) -> None:
-    reactor = turning.reactor
-    assert callable(reactor._poller.poll)
-    assert isinstance(reactor._selectables, dict)
-    assert callable(reactor._doReadOrWrite)
-    assert callable(reactor._disconnectSelectable)
-
-
-# --- When the system has no descriptor or memory for a connection ---
-
-
-@pytest.mark.parametrize("number", [EMFILE, ENFILE, ENOBUFS, ENOMEM])
-def test_a_port_that_cannot_accept_waits_before_the_next_attempt(
-    turning: Turning, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """The connection stays in the accept queue; without the wait, the reactor tries in every turn."""
-    factory = Servers(Speaker)
-    port = EagerPort(0, factory, 50, "127.0.0.1", turning.reactor)
-    port.startListening()
-    tried: list[float] = []
-
-    def refuse(_: object) -> None:
-        tried.append(monotonic())
-        raise OSError(number, os.strerror(number))
-
-    with socket.create_connection(("127.0.0.1", port.getHost().port)):
-        with monkeypatch.context() as patch:
-            patch.setattr(socket.socket, "accept", refuse)
-            turning.until(lambda: tried)
-            until = monotonic() + 0.35
-            turning.until(lambda: monotonic() > until)
-            # Twisted tries twice: again after it has closed the descriptor that it keeps for this.
-            assert 2 <= len(tried) <= 10
-            assert not factory.made
-        turning.until(lambda: factory.made and factory.made[0].transport)
-
-
-def test_a_port_that_is_closed_while_it_waits_stays_closed(
-    turning: Turning, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = EagerPort(0, Servers(Speaker), 50, "127.0.0.1", turning.reactor)
-    port.startListening()
-    tried: list[float] = []
-
-    def refuse(_: object) -> None:
-        tried.append(monotonic())
-        raise OSError(ENFILE, os.strerror(ENFILE))
-
-    with socket.create_connection(("127.0.0.1", port.getHost().port)):
-        monkeypatch.setattr(socket.socket, "accept", refuse)
-        turning.until(lambda: tried)
-        port.stopListening()
-        until = monotonic() + 0.3
-        turning.until(lambda: monotonic() > until)
-    assert len(tried) == 1
-
-
-def test_a_connect_that_needs_a_reserved_descriptor_fails_and_leaves_no_descriptor_open(
-    turning: Turning, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(descriptors, "_others_below", 0)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        factory = Clients(Speaker())
-        host, port = server.getsockname()
-        EagerConnector(host, port, factory, 5, None, turning.reactor).connect()
-        turning.until(lambda: factory.failed)
-        assert factory.failed[0].value.osError == EMFILE
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
