@@ -62,10 +62,7 @@ class WorkerFigures:
         mirrors: Callable[[], Sequence[MirrorState]] = lambda: (),
     ) -> None:
         self._configuration = configuration
-        settings = configuration.telemetry
-        path = configuration.log.access
-        lines_per_s = configuration.log.lines_per_s
-        self._access = AccessLog(Path(path), lines_per_s, monotonic, time) if path else None
+        self._access = _access_log(configuration)
         self._listener_states = listener_states
         # By the configured address.
         self.udp: dict[str, DatagramFigures] = {}
@@ -77,26 +74,11 @@ class WorkerFigures:
         replaces = configuration.tunnel.replace_publisher
         # None if publishers are not replaced.
         self.publishers = ReplacedPublishers(self._replace, monotonic) if replaces else None
-        ended_streams = EndedStreams(callbacks) if callbacks is not None else None
-        self.sessions = Sessions(
-            *(
-                *(monotonic, time),
-                _observers(self.upstreams, self._access, self.publishers, ended_streams),
-            ),
-            *(settings.enabled, settings.media, settings.session_series),
-        )
         expected = expected_of(configuration)
-        if settings.enabled:
-            for protocol in expected.protocols:
-                self.sessions.totals.protocol(protocol)
-        sources = Sources(
-            configuration.limits,
-            buffers_bytes,
-            connections.__len__,
-            self._listener_counts,
-            self.upstream_health,
-            self._certificate_ends,
-            expected,
+        self.sessions = self._make_sessions(expected, callbacks)
+        self._sources = Sources(
+            *(configuration.limits, buffers_bytes, connections.__len__, self._listener_counts),
+            *(self.upstream_health, self._certificate_ends, expected),
             lambda: others.forwarded,
             lambda: others.node_states,
             lambda: others.offers.counts,
@@ -104,9 +86,24 @@ class WorkerFigures:
             mirrors,
             udp=self.udp,
         )
-        self._sources = sources
-        self.metrics = WorkerCollector(self.sessions, self.loop, sources)
-        self.session_metrics = SessionCollector(self.sessions, settings.session_series)
+        self.metrics = WorkerCollector(self.sessions, self.loop, self._sources)
+        self.session_metrics = SessionCollector(
+            self.sessions, configuration.telemetry.session_series
+        )
+
+    def _make_sessions(self, expected: Expected, callbacks: Callbacks | None) -> Sessions:
+        """The sessions' telemetry. Totals of the expected protocols exist before their first session."""
+        settings = self._configuration.telemetry
+        ended_streams = EndedStreams(callbacks) if callbacks is not None else None
+        observers = _observers(self.upstreams, self._access, self.publishers, ended_streams)
+        made = Sessions(
+            *(monotonic, time, observers),
+            *(settings.enabled, settings.media, settings.session_series),
+        )
+        if settings.enabled:
+            for protocol in expected.protocols:
+                made.totals.protocol(protocol)
+        return made
 
     def watch_port_test(self, counts: Callable[[], PortTestCounts]) -> None:
         """Expose the counts of the port test."""
@@ -170,6 +167,13 @@ class WorkerFigures:
         if self.certificates is None:
             return []
         return [(str(each.file), each.not_after_s) for each in self.certificates.current.expiries]
+
+
+def _access_log(configuration: Config) -> AccessLog | None:
+    log = configuration.log
+    if not log.access:
+        return None
+    return AccessLog(Path(log.access), log.lines_per_s, monotonic, time)
 
 
 def _observers(

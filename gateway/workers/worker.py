@@ -89,13 +89,8 @@ class Worker:
             *(reactor, mirror_settings(configuration), self._connect_mirror),
             limits.stalled_write_s,
         )
-        self.figures = WorkerFigures(
-            *(configuration, _SWEEP_S, self._buffers_bytes, self._connections),
-            *(listener_states, self._others, self._access.callbacks),
-            self._mirrors.states,
-        )
         self._certificates = configured_files.certificates(configuration, time())
-        self.figures.certificates = self._certificates
+        self.figures = self._make_figures(listener_states)
         self._backends = Backends(
             *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server)
         )
@@ -105,11 +100,7 @@ class Worker:
         )
         self._router, self._sessions, self._relays = tables.router, tables.tunnels, tables.relays
         self._port_test = self._make_port_test()
-        self._udp = UdpRelays(
-            *(configuration, reactor, place.workers, self._admission, self.figures.sessions),
-            *(tables.ids.next_alias, self._access.permits_address),
-        )
-        self.figures.udp.update(self._udp.listeners)
+        self._udp = self._make_udp_relays(tables.ids.next_alias)
         self._http = self._make_http_service()
         self._listeners = ClientListeners(
             *(configuration, reactor, listener_states, self._connections),
@@ -127,6 +118,23 @@ class Worker:
         self._retired: Deferred[None] | None = None
         # Called back when the last session has ended; None except while ``stop`` waits for that.
         self._drained: Deferred[None] | None = None
+
+    def _make_figures(self, listener_states: dict[str, ListenerState]) -> WorkerFigures:
+        """The telemetry. ``listener_states`` is filled later."""
+        made = WorkerFigures(
+            *(self._configuration, _SWEEP_S, self._buffers_bytes, self._connections),
+            *(listener_states, self._others, self._access.callbacks, self._mirrors.states),
+        )
+        made.certificates = self._certificates
+        return made
+
+    def _make_udp_relays(self, next_alias: Callable[[], str]) -> UdpRelays:
+        made = UdpRelays(
+            *(self._configuration, self._reactor, self._place.workers, self._admission),
+            *(self.figures.sessions, next_alias, self._access.permits_address),
+        )
+        self.figures.udp.update(made.listeners)
+        return made
 
     def _make_port_test(self) -> WorkerPortTest | None:
         if not self._configuration.port_test.enabled:
