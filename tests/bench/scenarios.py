@@ -154,34 +154,36 @@ _LIBRTMP = {"program": 1}
 _WHOLE = {"program": 2}
 _PUBLISHERS = {"publish": 10, "records_per_s": 50}
 _VIEWERS = {"play": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}
+_NEAR = SlowPath()
 _FAR = SlowPath(delay_s=0.15, loss=0.0)
+_PERCENTILES = (("median", "p50"), ("p90", "p90"), ("p99", "p99"))
 
 
 def _milliseconds(name: str) -> Callable[[Result], float]:
     return lambda result: result[name] / 1000
 
 
-def _slow(p50: float | None, p90: float | None, p99: float | None) -> tuple[Figure, ...]:
-    """The figures of viewers on a slow path, each with the most that its ratio may be."""
-    bounds = [None if ratio is None else _at_most(ratio) for ratio in (p50, p90, p99)]
-    return (
-        Figure("downstream latency, median", "ms", _milliseconds("down_p50_us"), bounds[0]),
-        Figure("downstream latency, p90", "ms", _milliseconds("down_p90_us"), bounds[1]),
-        Figure("downstream latency, p99", "ms", _milliseconds("down_p99_us"), bounds[2]),
-        Figure("answers", "1/s", _answers_per_s),
+def _latencies(side: str, name: str, ratios: tuple[float | None, ...]) -> tuple[Figure, ...]:
+    """Median, 90th and 99th percentile of one direction, each with the most that its ratio may be."""
+    return tuple(
+        Figure(
+            f"{side} latency, {label}",
+            "ms",
+            _milliseconds(f"{name}_{percentile}_us"),
+            None if ratio is None else _at_most(ratio),
+        )
+        for (label, percentile), ratio in zip(_PERCENTILES, ratios, strict=True)
     )
 
 
-def _slow_publish(
-    p50: float | None = None, p90: float | None = None, p99: float | None = None
-) -> tuple[Figure, ...]:
-    """The figures of publishers on a slow path, each with the most that its ratio may be."""
-    bounds = [None if ratio is None else _at_most(ratio) for ratio in (p50, p90, p99)]
-    return (
-        Figure("upstream latency, median", "ms", _milliseconds("up_p50_us"), bounds[0]),
-        Figure("upstream latency, p90", "ms", _milliseconds("up_p90_us"), bounds[1]),
-        Figure("upstream latency, p99", "ms", _milliseconds("up_p99_us"), bounds[2]),
-    )
+def _viewing(*ratios: float | None) -> tuple[Figure, ...]:
+    """The figures of viewers on a slow path; ``ratios``: as of ``_latencies``."""
+    return (*_latencies("downstream", "down", ratios), Figure("answers", "1/s", _answers_per_s))
+
+
+def _publishing(*ratios: float | None) -> tuple[Figure, ...]:
+    """The figures of publishers on a slow path; ``ratios``: as of ``_latencies``."""
+    return _latencies("upstream", "up", ratios)
 
 
 def _live(median: float | None, p99: float | None, processor: float | None) -> tuple[Figure, ...]:
@@ -214,6 +216,34 @@ _BULK_ROUNDS = Rounds(3, warm_s=0.5, measure_s=3.0)
 # Many, since a few percent are looked for and two processes of the same program differ by as much.
 _TELEMETRY_ROUNDS = Rounds(11, warm_s=0.5, measure_s=2.5)
 
+
+def _on_slow_path(
+    name: str,
+    title: str,
+    load: Mapping[str, int],
+    figures: tuple[Figure, ...],
+    contender: Contender = RTMPT,
+    path: SlowPath = _NEAR,
+) -> Scenario:
+    """A scenario on a slow path, against plain RTMP."""
+    return Scenario(
+        name, title, load, figures, _SLOW_ROUNDS, contender=contender, reference=RTMP, path=path
+    )
+
+
+def _in_bulk(
+    name: str,
+    title: str,
+    load: Mapping[str, int],
+    processor: float | None,
+    contender: Contender = RTMPT,
+    reference: Contender = HAPROXY_TCP,
+) -> Scenario:
+    """A scenario with a load as large as it can be; ``processor``: the most that its ratio may be."""
+    figures = _bulk(processor)
+    return Scenario(name, title, load, figures, _BULK_ROUNDS, contender, reference)
+
+
 SCENARIOS = (
     Scenario(
         "live",
@@ -229,125 +259,91 @@ SCENARIOS = (
         figures=tuple(each for each in _live(None, None, 1.3) if "upstream" not in each.label),
         rounds=_LIVE_ROUNDS,
     ),
-    Scenario(
+    _on_slow_path(
         "slow",
         "{sessions} viewers as FFmpeg at 1 Mbit/s, 50 ms one way, 1 % loss, against plain RTMP",
         load=_VIEWERS,
-        figures=_slow(1.05, 1.4, 2),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
-        path=SlowPath(),
+        figures=_viewing(1.05, 1.4, 2),
     ),
-    Scenario(
+    _on_slow_path(
         "slow-librtmp",
         "the same, viewers as librtmp",
         load=_VIEWERS | _LIBRTMP,
-        figures=_slow(1.05, 1.4, 2),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
-        path=SlowPath(),
+        figures=_viewing(1.05, 1.4, 2),
     ),
-    Scenario(
+    _on_slow_path(
         "slow-4m",
         "{sessions} viewers as FFmpeg at 4 Mbit/s, 50 ms one way, 1 % loss, against plain RTMP",
         load=_VIEWERS | {"records_per_s": 200},
-        figures=_slow(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
-        path=SlowPath(),
+        figures=_viewing(1.1, 1.5, 2),
     ),
-    Scenario(
+    _on_slow_path(
         "slow-far",
         "{sessions} viewers as FFmpeg at 1 Mbit/s, 150 ms one way, no loss, against plain RTMP",
         load=_VIEWERS,
-        figures=_slow(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
+        figures=_viewing(1.1, 1.5, 2),
         path=_FAR,
     ),
-    Scenario(
+    _on_slow_path(
         "slow-far-librtmp",
         "the same, viewers as librtmp",
         load=_VIEWERS | _LIBRTMP,
-        figures=_slow(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
+        figures=_viewing(1.1, 1.5, 2),
         path=_FAR,
     ),
-    Scenario(
+    _on_slow_path(
         "slow-whole",
         "{sessions} viewers that read whole answers, 1 Mbit/s, 50 ms one way, 1 % loss",
         load=_VIEWERS | _WHOLE,
-        figures=_slow(None, None, None),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
-        path=SlowPath(),
+        figures=_viewing(None, None, None),
     ),
-    Scenario(
+    _on_slow_path(
         "slow-publish",
         "{sessions} publishers as FFmpeg at 1 Mbit/s, 50 ms one way, 1 % loss, against plain RTMP",
         load={"publish": 10, "records_per_s": 50, "pause_ms": _PAUSE_MS}
         | {"two_segments": 1, "batch": 7},
-        figures=_slow_publish(),
-        rounds=_SLOW_ROUNDS,
-        reference=RTMP,
-        path=SlowPath(),
+        figures=_publishing(None, None, None),
     ),
-    Scenario(
+    _on_slow_path(
         "client-play",
         "{sessions} players by the tunnel client at 1 Mbit/s, 50 ms one way, 1 % loss, against RTMP",
         load=_VIEWERS,
-        figures=_slow(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
+        figures=_viewing(1.1, 1.5, 2),
         contender=TUNNELLED,
-        reference=RTMP,
-        path=SlowPath(),
     ),
-    Scenario(
+    _on_slow_path(
         "client-play-4m",
         "the same, {sessions} at 4 Mbit/s",
         load=_VIEWERS | {"play": 3, "records_per_s": 200},
-        figures=_slow(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
+        figures=_viewing(1.1, 1.5, 2),
         contender=TUNNELLED,
-        reference=RTMP,
-        path=SlowPath(),
     ),
-    Scenario(
+    _on_slow_path(
         "client-publish",
         "{sessions} publishers by the tunnel client at 1 Mbit/s, 50 ms one way, 1 % loss, against RTMP",
         load=_PUBLISHERS,
-        figures=_slow_publish(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
+        figures=_publishing(1.1, 1.5, 2),
         contender=TUNNELLED,
-        reference=RTMP,
-        path=SlowPath(),
     ),
-    Scenario(
+    _on_slow_path(
         "client-publish-4m",
         "the same, {sessions} at 4 Mbit/s",
         load=_PUBLISHERS | {"publish": 3, "records_per_s": 200},
-        figures=_slow_publish(1.1, 1.5, 2),
-        rounds=_SLOW_ROUNDS,
+        figures=_publishing(1.1, 1.5, 2),
         contender=TUNNELLED,
-        reference=RTMP,
-        path=SlowPath(),
     ),
-    Scenario(
+    _on_slow_path(
         "client-up",
         "{sessions} publisher without pause by the tunnel client, the same path",
         load={"flood_up": 1},
         figures=(
             Figure("throughput", "Mbit/s", _megabits_per_s, Target(Better.RATIO_AT_LEAST, 0.9)),
         ),
-        rounds=_SLOW_ROUNDS,
         contender=TUNNELLED,
-        reference=RTMP,
-        path=SlowPath(),
     ),
     Scenario(
         "live-awake",
-        "the same, with a load that never sleeps, so that no wake-up adds to the latency",
+        "the first again, with a load that never sleeps, so that no wake-up adds to the latency",
         load=_LIVE | {"spin": 1},
         figures=_live(1.2, 3, 2),
         rounds=_MORE_LIVE_ROUNDS,
@@ -423,62 +419,55 @@ SCENARIOS = (
         contender=UNHELD,
         reference=UNHELD_UNMEASURED,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-down",
         "{sessions} sessions, upstream writes as fast as it can",
         load=_DOWN,
-        figures=_bulk(1.2),
-        rounds=_BULK_ROUNDS,
+        processor=1.2,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-up",
         "{sessions} sessions, clients send 25 kB at a time as fast as they can",
         load=_UP,
-        figures=_bulk(None),
-        rounds=_BULK_ROUNDS,
+        processor=None,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-down-rtmps",
         "{sessions} sessions, RTMPS, upstream writes as fast as it can",
         load=_DOWN,
-        figures=_bulk(2),
-        rounds=_BULK_ROUNDS,
+        processor=2,
         contender=RTMPS,
         reference=HAPROXY_TLS,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-up-rtmps",
         "{sessions} sessions, RTMPS, clients write as fast as they can",
         load=_UP,
-        figures=_bulk(2),
-        rounds=_BULK_ROUNDS,
+        processor=2,
         contender=RTMPS,
         reference=HAPROXY_TLS,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-down-rtmpts",
         "{sessions} sessions, RTMPTS against RTMPT, upstream writes as fast as it can",
         load=_DOWN,
-        figures=_bulk(None),
-        rounds=_BULK_ROUNDS,
+        processor=None,
         contender=RTMPTS,
         reference=RTMPT,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-up-rtmpts",
         "{sessions} sessions, RTMPTS against RTMPT, clients send 25 kB at a time",
         load=_UP,
-        figures=_bulk(None),
-        rounds=_BULK_ROUNDS,
+        processor=None,
         contender=RTMPTS,
         reference=RTMPT,
     ),
-    Scenario(
+    _in_bulk(
         "bulk-down-rtmp",
         "{sessions} sessions, plain RTMP, upstream writes as fast as it can",
         load=_DOWN,
-        figures=_bulk(None),
-        rounds=_BULK_ROUNDS,
+        processor=None,
         contender=RTMP,
     ),
     Scenario(
