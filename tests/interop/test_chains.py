@@ -24,6 +24,7 @@ from tests.helpers.interop.servers import (
     ANY_PORT,
     LOOPBACK,
     run_nginx,
+    start_configured_gateway,
     start_gateway,
     start_haproxy,
 )
@@ -36,20 +37,6 @@ _ENDS_S = 30.0
 _CLIENT = "127.0.0.2"
 _TRUSTED = 'trusted = ["127.0.0.1"]'
 _CUT_EVERY_S = 0.3
-_NEAR = """workers = 1
-[[listener]]
-address = "{loopback}:0"
-[[upstream]]
-servers = ["{server}"]
-{more}
-"""
-_FAR = """workers = {workers}
-[[listener]]
-address = "{loopback}:0"
-{listener}
-[[upstream]]
-servers = ["{server}"]
-"""
 _NGINX = """
 events {{ worker_connections 256; }}
 http {{
@@ -91,19 +78,17 @@ class Chain:
 
 
 def start_near(programs: Programs, server: str, more: str = "") -> tuple[Program, int]:
-    file = programs.new_folder("near") / "gateway.toml"
-    file.write_text(_NEAR.format(loopback=LOOPBACK, server=server, more=more))
-    return start_gateway(programs, "--config", str(file))
+    return start_configured_gateway(programs, f"{_in_front_of(server)}{more}\n")
 
 
 def start_far(
     programs: Programs, nginx: Upstream, workers: int, listener: str = ""
 ) -> tuple[Program, int]:
-    file = programs.new_folder("far") / "gateway.toml"
-    file.write_text(
-        _FAR.format(workers=workers, loopback=LOOPBACK, listener=listener, server=nginx.server)
-    )
-    return start_gateway(programs, "--config", str(file))
+    return start_configured_gateway(programs, _in_front_of(nginx.server), listener, workers)
+
+
+def _in_front_of(server: str) -> str:
+    return f'[[upstream]]\nservers = ["{server}"]\n'
 
 
 def start_chain(programs: Programs, upstream: Upstream, server: str, more: str = "") -> Chain:

@@ -24,17 +24,13 @@ from tests.helpers.interop.clients import (
 from tests.helpers.interop.clips import Packet
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.relay import Link, Relay
-from tests.helpers.interop.secure import start_configured
-from tests.helpers.interop.servers import LOOPBACK
+from tests.helpers.interop.servers import LOOPBACK, start_configured_gateway
 from tests.helpers.rtmpe_client import RTMPEClient
 from tests.interop.conftest import Upstream
 
 _PUBLISHED_S = _PLAYED_S = 20.0
 _PIPE_BYTES = 1024 * 1024
 _CONFIGURATION = """
-workers = 1
-[[listener]]
-address = "{loopback}:0"
 [[upstream]]
 servers = ["{server}"]
 rtmpe = "terminate"
@@ -47,9 +43,8 @@ ENCRYPTED = pytest.mark.parametrize("way", ["rtmpe", "rtmpte"])
 
 def start(programs: Programs, server: str, unused_s: float = 10.0) -> tuple[Program, int]:
     """A gateway in front of ``server``, and its port."""
-    text = _CONFIGURATION.format(loopback=LOOPBACK, server=server, unused_s=unused_s)
-    gateway = start_configured(programs, text, 1)
-    return gateway.program, gateway.ports[0]
+    text = _CONFIGURATION.format(server=server, unused_s=unused_s)
+    return start_configured_gateway(programs, text)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +146,6 @@ def test_players_of_plain_rtmp_are_served_too(
 
 
 _ROUTES = """
-workers = 1
-[[listener]]
-address = "{loopback}:0"
 [[upstream]]
 name = "dead"
 servers = ["{loopback}:{dead}"]
@@ -186,7 +178,7 @@ def test_a_route_reads_the_commands_of_a_client_whose_rtmpe_is_decrypted(
     text = _ROUTES.format(
         loopback=LOOPBACK, dead=refusing_port, server=nginx.server, condition=condition
     )
-    (port,) = start_configured(programs, text, 1).ports
+    _, port = start_configured_gateway(programs, text)
     players = [
         RtmpdumpPlayer(programs, url("rtmpe", port, stream)),
         current_ffmpeg_player(programs, url("rtmpte", port, stream)),

@@ -19,14 +19,12 @@ from tests.helpers.interop.callback_server import CallbackServer
 from tests.helpers.interop.clients import LOST_BY_FFMPEG, FFmpegPlayer, publish, url
 from tests.helpers.interop.clips import Packet
 from tests.helpers.interop.programs import Programs, until
-from tests.helpers.interop.servers import LOOPBACK, start_gateway, start_nginx
+from tests.helpers.interop.servers import LOOPBACK, start_configured_gateway, start_nginx
 from tests.helpers.interop.streams import Talk, connected
 from tests.helpers.interop.tap import Tap
 from tests.interop.conftest import Upstream
 
-_GATEWAY = """workers = 1
-[[listener]]
-address = "{loopback}:0"
+_GATEWAY = """
 [[upstream]]
 name = "media"
 servers = ["{first}", "{second}"]
@@ -73,9 +71,7 @@ application = "denied"
 [callback]
 on_publish = "{callbacks}publish"
 """
-_REFUSING = """workers = 1
-[[listener]]
-address = "{loopback}:0"
+_REFUSING = """
 [[access]]
 deny = "connect"
 application = "refused"
@@ -120,12 +116,6 @@ def stream_of(port: int, prefix: str, ports: Sequence[int]) -> str:
     return next(path for path in paths if order(path, servers)[0].name.endswith(f":{port}"))
 
 
-def start(programs: Programs, configuration: str) -> int:
-    file = programs.new_folder("gateway") / "gateway.toml"
-    file.write_text(configuration)
-    return start_gateway(programs, "--config", str(file))[1]
-
-
 @pytest.fixture(scope="module")
 def nowhere() -> Iterator[int]:
     """A reserved port without a listener."""
@@ -145,7 +135,7 @@ def setting(
         return (302, name) if name else (200, "")
 
     _, port = start_nginx(lasting_programs, clips)
-    refusing = start(lasting_programs, _REFUSING.format(loopback=LOOPBACK))
+    _, refusing = start_configured_gateway(lasting_programs, _REFUSING)
     with ExitStack() as stack:
         taps = [stack.enter_context(closing(Tap(port))) for _ in range(3)]
         callbacks = stack.enter_context(closing(CallbackServer(answer)))
@@ -160,7 +150,7 @@ def setting(
             refusing=f"{LOOPBACK}:{refusing}",
             callbacks=callbacks.url,
         )
-        gateway = start(lasting_programs, configuration)
+        _, gateway = start_configured_gateway(lasting_programs, configuration)
         yield _Setting(gateway, (first, second), films, spare, renamed)
 
 

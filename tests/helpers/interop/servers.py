@@ -81,6 +81,18 @@ def start_gateway(
     return gateway, port_said(gateway, f"listening on {address}:")
 
 
+def start_configured_gateway(
+    programs: Programs, configuration: str, listener: str = "", workers: int = 1
+) -> tuple[Program, int]:
+    """Start a gateway that listens on a port which the system chose. ``configuration``: what follows its
+    ``[[listener]]``; ``listener``: further keys of that.
+    """
+    file = programs.new_folder("gateway") / "gateway.toml"
+    head = f'workers = {workers}\n[[listener]]\naddress = "{LOOPBACK}:0"\n{listener}\n'
+    file.write_text(head + configuration)
+    return start_gateway(programs, "--config", str(file))
+
+
 def run_gateway(programs: Programs, *options: str, inside: tuple[str, ...] = ()) -> Program:
     """Start the gateway without waiting."""
     return programs.start(
