@@ -170,6 +170,19 @@ class HealthChecks:
         self._timeout_s = 0.0
         self._checked: dict[str, _Checked] = {}
         self._services: list[_CheckedService] = []
+        # Of the program before, until their servers are checked.
+        self._adopted: dict[str, dict[str, list[int]]] = {}
+
+    def hand_over(self) -> dict[str, dict[str, list[int]]]:
+        """The durations of all servers' checks, for ``adopt``."""
+        return self._adopted | {name: each.durations for name, each in self._checked.items()}
+
+    def adopt(self, durations: Mapping[str, dict[str, list[int]]]) -> None:
+        """Continue the counts of the program before. Must be called before ``watch``."""
+        for name, counts in durations.items():
+            # Another version may count in other buckets.
+            if all(len(each) == BUCKETS for each in counts.values()):
+                self._adopted[name] = counts
 
     def watch(self, configuration: Config) -> None:
         """Check the servers of this configuration, whose files have been read before, from now on. Those
@@ -188,7 +201,7 @@ class HealthChecks:
                     self._services.append(_CheckedService(server.address, checks, before))
                 else:
                     checked = checks(server.address)
-                    checked.follow(before.get(checked.server.name))
+                    self._follow(checked, before)
                     self._checked[checked.server.name] = checked
 
     def look(self) -> None:
@@ -226,10 +239,16 @@ class HealthChecks:
             checked = known.get(name)
             if checked is None:
                 checked = service.checks(address, tls_host=service.address.domain)
-                checked.follow(service.before.get(name))
+                self._follow(checked, service.before)
             self._checked[name] = checked
             service.names.append(name)
         service.before = {}
+
+    def _follow(self, checked: _Checked, before: Mapping[str, _Checked]) -> None:
+        """Continue the checks of the same server, of an earlier configuration or program."""
+        name = checked.server.name
+        checked.follow(before.get(name))
+        checked.durations = self._adopted.pop(name, checked.durations)
 
     def durations_of(self, name: str) -> dict[str, list[int]]:
         """The durations of a server's checks by outcome, as counts by bucket; {} if it is not checked."""

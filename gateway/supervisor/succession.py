@@ -52,7 +52,7 @@ class HandedOverGeneration:
 class State:
     """The supervisor's state. ``admin``: the descriptor of the admin server's socket; -1 for none.
 
-    ``totals``: of ended workers, as plain families.
+    ``totals``: of ended workers, as plain families. ``checks``: the durations of health checks.
     """
 
     memory: int
@@ -69,6 +69,8 @@ class State:
     drained_upstreams: list[str] = field(factory=list)
     downed_upstreams: list[str] = field(factory=list)
     datagram_sockets: list[HandedOverDatagramSocket] = field(factory=list)
+    unanswered: int = 0
+    checks: dict[str, dict[str, list[int]]] = field(factory=dict)
 
 
 def take_state(environment: Mapping[str, str]) -> State | None:

@@ -77,8 +77,8 @@ class Supervisor:
         self.generations = Generations(
             *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
         )
-        view = GatewayView(self.generations, self, threshold, self._health)
-        self._admin = AdminServer(view, reactor, environment)
+        self._view = GatewayView(self.generations, self, threshold, self._health)
+        self._admin = AdminServer(self._view, reactor, environment)
         if state is None:
             self._first = _new_generation(configuration, text)
         else:
@@ -293,6 +293,8 @@ class Supervisor:
             sockets=self._sockets.hand_over(),
             generations=generations.hand_over(),
             datagram_sockets=self._datagram_sockets.hand_over(),
+            unanswered=self._view.unanswered,
+            checks=self._health.hand_over(),
         )
 
     def _adopt(self, state: State) -> None:
@@ -305,6 +307,8 @@ class Supervisor:
         generations.totals.families = [family_of(each) for each in state.totals]
         generations.adopt(state.generations, self._sockets, self._datagram_sockets)
         self.reloads.update(state.reloads)
+        self._view.unanswered = state.unanswered
+        self._health.adopt(state.checks)
         if self._threshold is not None and state.level:
             self._threshold.level = state.level
         self._state = None

@@ -68,7 +68,8 @@ class GatewayView:
         self._workers = workers
         self._reloads = reloads
         self._threshold = threshold
-        self._unanswered = 0
+        # Requests that a worker did not answer in time.
+        self.unanswered = 0
 
     async def families(self) -> list[Metric]:
         await self._of_each(self._collect)
@@ -106,7 +107,7 @@ class GatewayView:
             CounterMetricFamily(
                 PREFIX + "workers_unanswered",
                 "Requests that a worker did not answer in time, so that it was left out.",
-                self._unanswered,
+                self.unanswered,
             ),
         ]
 
@@ -249,7 +250,7 @@ class GatewayView:
         return answers
 
     def _leave_out(self, worker: WorkerProcess, error: CallFailed) -> None:
-        self._unanswered += 1
+        self.unanswered += 1
         repeated.warn(
             _log,
             "worker_unanswered",

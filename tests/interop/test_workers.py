@@ -429,6 +429,33 @@ def test_no_counter_falls_when_a_worker_is_killed(
         assert before.keys() <= after.keys()
 
 
+def test_no_counter_falls_when_the_supervisors_program_is_replaced(
+    programs: Programs, tmp_path: Path, echo: int
+) -> None:
+    # With several servers, they are checked; this one does not listen.
+    other = '[[upstream]]\nname = "other"\nservers = ["127.0.0.2:1"]\n'
+    gateway = Gateway(programs, tmp_path, echo, other)
+    NumberedSession(gateway.port, keeps=True).finish()
+    hanging = gateway.worker_pids[0]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        until(lambda: gateway.total("rtmpt_gateway_workers_unanswered_total"), "it is left out")
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    gateway.await_workers()
+    until(lambda: gateway.total("rtmpt_gateway_upstream_check_seconds_count") >= 2, "all checked")
+    before = counters(gateway)
+    gateway.program.send(signal.SIGUSR2)
+    gateway.program.says("the supervisor continues")
+    gateway.await_workers()
+    after = counters(gateway)
+    assert not {
+        name: (value, after.get(name, 0))
+        for name, value in before.items()
+        if after.get(name, 0) < value
+    }
+
+
 def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(gateway: Gateway) -> None:
     before = gateway.total("rtmpt_gateway_sessions_opened_total")
     hanging = gateway.worker_pids[0]

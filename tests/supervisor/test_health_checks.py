@@ -64,7 +64,7 @@ class Checks:
     ``states``: as the workers know them.
     """
 
-    def __init__(self, configuration: Config) -> None:
+    def __init__(self, configuration: Config, adopted: Any = None) -> None:
         self.clock: Any = Clock()
         self.clock.nameResolver = Resolver()
         self.dead: set[str] = set()
@@ -75,6 +75,7 @@ class Checks:
         dns: Any = self.records
         names = Names(self.clock, dns, hosts_file="/dev/null")
         self.checks = HealthChecks(self.clock, self._tell, self._probe, names)
+        self.checks.adopt(adopted or {})
         self.checks.watch(configuration)
 
     def run(self, seconds: int) -> None:
@@ -163,6 +164,20 @@ def suspected(checks: Checks, seconds: int = 1, failures: int = 3) -> list[tuple
         checks.checks.suspect({_ONE: failures, "127.0.0.1:9": failures})
         checks.run(1)
     return [each for each in checks.probed if each[0] == _ONE]
+
+
+def test_the_durations_of_checks_are_kept_over_an_upgrade_and_a_reload_before_the_next_one() -> (
+    None
+):
+    checks = Checks(configured("check_s = 1\n"))
+    checks.run(3)
+    counts = checks.checks.hand_over()
+    assert sum(counts[_ONE]["succeeded"]) >= 2
+    counts["another version's"] = {"succeeded": [1], "failed": [1]}
+    successor = Checks(configured("check_s = 1\n"), adopted=counts)
+    assert successor.checks.hand_over() == {name: counts[name] for name in (_ONE, _OTHER)}
+    successor.checks.watch(configured("check_s = 2\n"))
+    assert successor.checks.durations_of(_ONE) == counts[_ONE]
 
 
 def test_an_automatic_check_learns_once_whether_a_server_answers_handshakes() -> None:
