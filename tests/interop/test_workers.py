@@ -156,6 +156,9 @@ def test_the_supervisors_program_is_replaced_without_a_cut(gateway: Gateway) -> 
     sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(10)]
     opened = gateway.total("rtmpt_gateway_sessions_opened_total")
     for round_ in range(2):
+        # Unused ones would end after ten seconds, which a replacement can take on a busy machine.
+        for session in sessions:
+            session.step()
         gateway.program.send(signal.SIGUSR2)
         until(
             lambda round_=round_: gateway.program.log.count("the supervisor continues") > round_,
