@@ -42,6 +42,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
+from gateway.reactor_time import use_monotonic_time
 from gateway.reloading import Reloader, accept_signals
 from gateway.supervisor import configured_files, succession
 from gateway.supervisor.supervisor import Supervisor
@@ -296,6 +297,7 @@ def makeService(options: Options) -> service.IService:
     """The service maker's function that twistd calls with the parsed options."""
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     unraisable.install()
     debugging.enabled = options.configuration.log.level == "debug"
     configuration = options.configuration

@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.logs": set(),
     "gateway.process_arguments": set(),
     "gateway.command_line": set(),
+    "gateway.reactor_time": set(),
     "gateway.regular_files": {"gateway.errors"},
     "gateway.standard_output": set(),
     "gateway.systemd_notify": set(),
@@ -63,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.configuration",
         "gateway.dispatch",
         "gateway.listeners",
+        "gateway.reactor_time",
         "gateway.telemetry",
         "gateway.udp",
     },
@@ -90,7 +92,7 @@ ALLOWED: dict[str, set[str]] = {
     # A client's program that relays as the gateway does: it shares connections and relays with it, and the
     # ways and their failures with the port tester.
     "gateway.client": {
-        *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports"),
+        *(*_CLIENT_SIDE, "gateway.dispatch", "gateway.listeners.ports", "gateway.reactor_time"),
         *("gateway.http_proxies", "gateway.port_test.answers", "gateway.port_test.observations"),
         *("gateway.port_test.certificates", "gateway.process_arguments", "gateway.command_line"),
         *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),

@@ -29,6 +29,7 @@ from gateway.dispatch import dispatch_directly
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.listeners.ports import listen, places_of
 from gateway.logs import debugging
+from gateway.reactor_time import use_monotonic_time
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.versions import version_of
@@ -152,6 +153,7 @@ def makeService(options: Options) -> service.IService:
     """The service maker's function that twistd calls with the parsed options."""
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     settings = options.settings
     debugging.enabled = settings.log_level == "debug"
     dispatch_directly(reactor)

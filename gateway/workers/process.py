@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Log
 from gateway.logs import debugging
+from gateway.reactor_time import use_monotonic_time
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import make_observer
 from gateway.telemetry.logs.pipe_output import PipeOutput
@@ -56,6 +57,7 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     from twisted.internet import reactor as found
 
     reactor: Any = found
+    use_monotonic_time(reactor)
 
     configuration = setup.configuration.parse()
     output = PipeOutput(_OUTPUT)

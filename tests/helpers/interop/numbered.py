@@ -63,11 +63,15 @@ class NumberedSession:
         self.sent += data
         self.received += self._command("idle", b"\0", cuts)[1:]
 
+    def poll(self) -> None:
+        """Send an idle, which the gateway answers when its hold is over, or data arrives."""
+        self.received += self._command("idle", b"\0")[1:]
+
     def finish(self) -> None:
         """Read the remaining bytes, and check that all have come back once and in order."""
         end = monotonic() + _GIVES_UP_S
         while len(self.received) < len(self.sent) and monotonic() < end:
-            self.received += self._command("idle", b"\0")[1:]
+            self.poll()
         assert self.received == self.sent
         self._command("close", b"\0")
         self.drop()
