@@ -212,6 +212,7 @@ class Generations:
     # Workers
 
     def _start_worker(self, generation: Generation) -> WorkerProcess:
+        """Raises GatewayError or OSError, after which there is no worker more than before."""
         memory, first_socket = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
         log = generation.configuration.log
         index = _free_index(generation)
@@ -237,8 +238,11 @@ class Generations:
             self._replace_publisher,
             self._suspect,
         )
+        try:
+            worker.start(self._memory, [each.fileno() for each in sockets])
+        except OSError as error:
+            raise GatewayError(f"no process can be started: {error.strerror}") from None
         self._add_worker(generation, worker)
-        worker.start(self._memory, [each.fileno() for each in sockets])
         late = self._reactor.callLater(_START_S, worker.kill)
         worker.ready.addBoth(partial(_cancel, late))
         return worker
@@ -296,10 +300,10 @@ class Generations:
         if not generation.is_current or self.is_stopping:
             return
         self.restarts += 1
-        worker = self._start_worker(generation)
         try:
+            worker = self._start_worker(generation)
             await worker.ready
-        except GatewayError as error:
+        except (GatewayError, OSError) as error:
             _log.error("a worker cannot start: {error}", error=str(error))
             self._pause_s = self._longer_pause()
             self._replace_later(generation)

@@ -50,9 +50,13 @@ class WorkerFolder:
         return True
 
     def remove_sockets(self, prefix: str) -> None:
-        """Remove the sockets of a worker that has ended, unless it has done that itself."""
-        for path in Path(self.path).glob(f"{prefix}*"):
-            path.unlink(missing_ok=True)
+        """Remove the sockets of a worker that has ended, unless it has done that itself.
+
+        Those that cannot be removed now are removed before their names are used again.
+        """
+        with suppress(OSError):
+            for path in Path(self.path).glob(f"{prefix}*"):
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder, unless workers of a killed supervisor still use it."""

@@ -14,7 +14,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from typing import Any, Final, final
@@ -131,18 +131,24 @@ class WorkerProcess:
         )
 
     def start(self, memory: int, sockets: Sequence[int]) -> None:
-        """Start the process with copies of these descriptors. Raises OSError."""
-        pairs = [socket.socketpair() for _ in range(3)]
-        try:
+        """Start the process with copies of these descriptors. Raises OSError, after which there is none."""
+        with ExitStack() as closing_pairs:
+            pairs = [_pair(closing_pairs) for _ in range(3)]
             (output, errors, channel) = [theirs.fileno() for _, theirs in pairs]
             self.pid = _spawn([output, errors, channel, memory, *sockets])
-            self._connect(*(ours.fileno() for ours, _ in pairs))
-        finally:
-            for ours, theirs in pairs:
-                ours.close()
-                theirs.close()
+            try:
+                self._connect(*(ours.fileno() for ours, _ in pairs))
+            except OSError:
+                self._abandon()
+                raise
         transport: Any = self.channel.transport
         transport.write(self.setup.line())
+
+    def _abandon(self) -> None:
+        """End a process that there are no connections with, and wait for its end."""
+        self.kill()
+        os.waitpid(self.pid, 0)
+        self.has_ended = True
 
     def _connect(self, output: int, errors: int, channel: int) -> None:
         """Use copies of these descriptors."""
@@ -307,20 +313,29 @@ class WorkerProcess:
 def _spawn(descriptors: Sequence[int]) -> int:
     """Start a worker with these descriptors, numbered from ``_OUTPUT`` on. Returns its process id."""
     # Beyond the numbers that they will have, so that none is overwritten before it is copied.
-    copies = [fcntl(each, F_DUPFD_CLOEXEC, len(descriptors) + 1) for each in descriptors]
-    try:
+    with ExitStack() as closing_copies:
+
+        def copy(descriptor: int) -> int:
+            made = fcntl(descriptor, F_DUPFD_CLOEXEC, len(descriptors) + 1)
+            closing_copies.callback(os.close, made)
+            return made
+
+        copies = [copy(each) for each in descriptors]
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-P", "-m", "gateway.workers.process"],
             _environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                *((os.POSIX_SPAWN_DUP2, copy, number) for number, copy in enumerate(copies, 1)),
+                *((os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(copies, 1)),
             ],
         )
-    finally:
-        for copy in copies:
-            os.close(copy)
+
+
+def _pair(closing: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Connected sockets, which ``closing`` closes."""
+    ours, theirs = socket.socketpair()
+    return closing.enter_context(ours), closing.enter_context(theirs)
 
 
 def _environment() -> dict[str, str]:

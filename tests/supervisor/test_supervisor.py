@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -40,6 +41,8 @@ class FakeWorker:
     """A worker whose process the test plays."""
 
     made: list[FakeWorker]
+    # Raised by ``start``.
+    failure: OSError | None = None
 
     def __init__(self, reactor: Any, setup: Any, node: str, *calls: Any) -> None:
         self.setup = setup
@@ -70,12 +73,19 @@ class FakeWorker:
     def start(self, memory: int, sockets: list[int]) -> None:
         """The test says when it is ready."""
         self.sockets = sockets
+        if self.failure is not None:
+            self.made.remove(self)
+            raise self.failure
 
     def tell(self, event: str) -> None:
         self.told.append(event)
 
     async def call(self, name: str, *values: Any) -> None:
         self.called.append((name, *values))
+
+    @property
+    def is_idle(self) -> bool:
+        return True
 
     def retire(self, seconds: float) -> None:
         self.retired_s = seconds
@@ -274,6 +284,30 @@ def test_a_failed_worker_is_replaced_after_a_pause_that_doubles(started: Started
     count = len(started.workers)
     started.clock.advance(0.1)
     assert len(started.workers) == count + 1
+
+
+def test_a_worker_whose_process_cannot_be_started_is_tried_again(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeWorker, "failure", OSError(errno.EAGAIN, "Resource unavailable"))
+    started.workers[0].ends()
+    started.clock.pump([1.0] * 10)
+    assert len(started.workers) == 2
+    # The workers that ``stop`` would wait for.
+    assert len(started.supervisor.generations.workers) == 1
+    monkeypatch.setattr(FakeWorker, "failure", None)
+    started.clock.pump([1.0] * 30)
+    assert len(started.workers) == 3
+
+
+def test_a_reload_fails_if_no_process_can_be_started(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeWorker, "failure", OSError(errno.EAGAIN, "Resource unavailable"))
+    [failure] = started.reload()
+    assert failure.getErrorMessage() == "no process can be started: Resource unavailable"
+    assert len(started.supervisor.generations.workers) == 2
+    assert started.supervisor.may_be_replaced_now
 
 
 def test_a_worker_that_retires_is_not_replaced(started: Started) -> None:

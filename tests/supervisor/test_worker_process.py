@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,30 @@ def handed_over(pid: int, connections: list[int]) -> HandedOver:
     )
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def started(
+    turning: Turning,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    replacement: Callable[..., None],
+    sockets: Sequence[int] = (),
+) -> WorkerProcess:
+    """A worker whose start has failed."""
+    monkeypatch.setattr(WorkerProcess, method, replacement)
+    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
+    worker = WorkerProcess(turning.reactor, setup, "", print, print, print)  # type: ignore[arg-type]
+    memory = os.memfd_create("counts")
+    try:
+        with pytest.raises(OSError, match="file"):
+            worker.start(memory, sockets)
+    finally:
+        os.close(memory)
+    return worker
+
+
 def test_a_worker_that_is_ending_is_handed_over_and_its_end_is_noticed(turning: Turning) -> None:
     # A process that ends when the test closes its input.
     goes_on, lets_go = os.pipe()
@@ -62,3 +88,25 @@ def test_a_worker_that_is_ending_is_handed_over_and_its_end_is_noticed(turning: 
     successor = adopted(turning, worker.hand_over())
     os.close(lets_go)
     turning.until(lambda: successor.has_ended)
+
+
+def test_a_worker_without_connections_is_ended(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    worker = started(turning, monkeypatch, "_connect", fail)
+    assert worker.has_ended
+    with pytest.raises(ChildProcessError):
+        os.waitpid(worker.pid, os.WNOHANG)
+
+
+def test_a_process_that_cannot_be_started_leaves_no_descriptor_open(
+    turning: Turning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_descriptors()
+    # The last of those that are copied.
+    worker = started(turning, monkeypatch, "_connect", lambda *_: None, sockets=[9999])
+    assert not worker.pid
+    assert open_descriptors() == before
