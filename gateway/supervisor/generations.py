@@ -43,8 +43,9 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 30.0
 # A worker that has run for so long has not failed because of its start.
 _LASTING_S: Final = 60.0
-# A worker whose event loop has not run for so long is killed, and replaced.
-_DEAD_S: Final = 30.0
+# A worker whose event loop has not run for so many seconds is killed, and replaced. They are counted as
+# looks: a supervisor that was stopped itself has not read what workers have reported meanwhile.
+_DEAD_LOOKS: Final = 30
 
 
 @define
@@ -155,11 +156,11 @@ class Generations:
 
     def kill_dead(self) -> None:
         """Kill workers whose event loop does not run. They are replaced. Must be called every second."""
-        now = self._reactor.seconds()
         for worker in self.running:
-            if now - worker.alive_at > _DEAD_S:
+            worker.unheard_looks += 1
+            if worker.unheard_looks > _DEAD_LOOKS:
                 _log.error("worker {prefix} does not respond and is killed", prefix=worker.prefix)
-                worker.alive_at = now
+                worker.unheard_looks = 0
                 worker.kill()
 
     # Succession

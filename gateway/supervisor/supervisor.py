@@ -88,8 +88,9 @@ class Supervisor:
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
         # The calls that are made periodically.
+        self._looking_after = LoopingCall(self._look_after)
         self._timers = {
-            LoopingCall(self._look_after): _LOOK_AFTER_S,
+            self._looking_after: _LOOK_AFTER_S,
             LoopingCall(self._renewal.look): RENEWAL_S,
             LoopingCall(self._health.look): LOOK_S,
         }
@@ -154,12 +155,15 @@ class Supervisor:
         generations = self.generations
         generations.is_stopping = True
         for timer in self._timers:
-            if timer.running:
+            # Workers can stop to respond while they wait for their sessions to end.
+            if timer.running and timer is not self._looking_after:
                 timer.stop()
         workers = generations.workers
         for worker in workers:
             worker.stop()
         await DeferredList([worker.gone for worker in workers])
+        if self._looking_after.running:
+            self._looking_after.stop()
         self._datagram_sockets.close()
         await self._sockets.close()
         await self._admin.close()

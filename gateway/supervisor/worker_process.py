@@ -91,7 +91,8 @@ class WorkerProcess:
     """``replace_publisher`` answers the call of that name. ``suspect`` is called with the number of each
     media server's failures. ``ready`` is called back when the worker accepts clients; its errback has a
     GatewayError if not.
-    ``gone`` is called back when the process has ended.
+    ``gone`` is called back when the process has ended. ``unheard_looks``: how often the supervisor has
+    looked since the worker has last reported.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class WorkerProcess:
         self.gone: Deferred[None] = Deferred()
         self.is_ready = self.is_retiring = self.is_stopping = self.has_ended = False
         self.started_at = self.alive_at = float(reactor.seconds())
+        self.unheard_looks = 0
         # Its active sessions by protocol, as last reported, and its metrics, as last collected.
         self.sessions: Counter[str] = Counter()
         self.families: list[Metric] = []
@@ -249,7 +251,7 @@ class WorkerProcess:
 
     def _became_ready(self, pid: int) -> None:
         self.is_ready = True
-        self.alive_at = self._reactor.seconds()
+        self._heard()
         if not self.ready.called:
             self.ready.callback(None)
 
@@ -258,7 +260,7 @@ class WorkerProcess:
             self.ready.errback(GatewayError(text))
 
     def _is_alive(self, sessions: dict[str, int], dropped_lines: int = 0) -> None:
-        self.alive_at = self._reactor.seconds()
+        self._heard()
         self.sessions = Counter(sessions)
         if dropped_lines:
             _log.warn(
@@ -266,6 +268,10 @@ class WorkerProcess:
                 prefix=self.prefix,
                 count=dropped_lines,
             )
+
+    def _heard(self) -> None:
+        self.alive_at = self._reactor.seconds()
+        self.unheard_looks = 0
 
     def _has_totals(self, families: list[Any]) -> None:
         self.families = [family_of(each) for each in families]

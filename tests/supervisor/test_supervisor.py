@@ -52,6 +52,8 @@ class FakeWorker:
         self.is_ready = self.is_retiring = self.has_ended = False
         self.retired_s: float | None = None
         self.started_at = self.alive_at = reactor.seconds()
+        self.unheard_looks = 0
+        self.is_killed = False
         self.families: list[Any] = []
         self.sessions: dict[str, int] = {}
         self.channel = self
@@ -94,7 +96,7 @@ class FakeWorker:
         """The test says when it has ended."""
 
     def kill(self) -> None:
-        """Nothing."""
+        self.is_killed = True
 
     def begins(self) -> None:
         self.is_ready = True
@@ -308,6 +310,31 @@ def test_a_reload_fails_if_no_process_can_be_started(
     assert failure.getErrorMessage() == "no process can be started: Resource unavailable"
     assert len(started.supervisor.generations.workers) == 2
     assert started.supervisor.may_be_replaced_now
+
+
+def test_a_worker_that_does_not_report_is_killed(started: Started) -> None:
+    one, other = started.workers
+    for _ in range(35):
+        started.clock.advance(1.0)
+        other.unheard_looks = 0
+    assert one.is_killed
+    assert not other.is_killed
+
+
+def test_workers_are_not_killed_for_a_pause_of_the_supervisor(started: Started) -> None:
+    started.clock.advance(300.0)
+    assert not any(worker.is_killed for worker in started.workers)
+
+
+def test_a_worker_that_does_not_report_is_killed_while_the_gateway_stops(started: Started) -> None:
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(started.supervisor.stop()).addBoth(outcome.append)
+    started.clock.pump([1.0] * 35)
+    assert all(worker.is_killed for worker in started.workers)
+    for worker in started.workers:
+        worker.ends()
+    assert outcome == [None]
+    assert not started.clock.getDelayedCalls()
 
 
 def test_a_worker_that_retires_is_not_replaced(started: Started) -> None:
