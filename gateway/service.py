@@ -110,6 +110,8 @@ class Options(usage.Options):
         self.upstream: list[str] = []
         self.configuration = Config()
         self.text = ConfigurationText()
+        # Of the program that this one replaces in its process.
+        self.state: succession.State | None = None
         self._path: Path | None = None
 
     def opt_version(self) -> None:
@@ -137,8 +139,15 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {words[0]!r}")
 
     def postOptions(self) -> None:
+        self.state = succession.take_state(os.environ)
         try:
-            self.configuration, self.text = self.read()
+            if self.state is None:
+                self.configuration, self.text = self.read()
+            else:
+                # The workers run with it. The file may have changed since, and be invalid.
+                self._path = Path(self["config"] or "").absolute()
+                self.text = self.state.text
+                self.configuration = self.text.parse()
         except ConfigurationError as error:
             raise SystemExit(_lines(str(error))) from None
         if self["check"]:
@@ -308,7 +317,7 @@ def makeService(options: Options) -> service.IService:
         *(configuration, options.text, reactor, environment, observer, options.read),
         _log_line if output is None else partial(_write_line, output),
         observer is not None and observer.is_on_output and is_journal(),
-        succession.take_state(environment),
+        options.state,
     )
     return GatewayService(
         *(configuration, supervisor, IReactorCore(reactor), exit_with, observer),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -72,14 +72,20 @@ class State:
     unanswered: int = 0
     checks: dict[str, dict[str, list[int]]] = field(factory=dict)
 
+    @property
+    def text(self) -> ConfigurationText:
+        """The configuration of the workers that accept clients."""
+        return next(each.text for each in self.generations if each.is_current)
 
-def take_state(environment: Mapping[str, str]) -> State | None:
-    """The state of the program that ran in this process before; None after an ordinary start."""
-    text = environment.get(_VARIABLE)
+
+def take_state(environment: MutableMapping[str, str]) -> State | None:
+    """The state of the program that ran in this process before; None after an ordinary start.
+
+    It is removed from the environment: workers that are started later have no use for it.
+    """
+    text = environment.pop(_VARIABLE, None)
     if text is None:
         return None
-    # Workers that are started later have no use for it.
-    os.environ.pop(_VARIABLE, None)
     with open(int(text), "rb") as file:  # noqa: PTH123  # a descriptor
         file.seek(0)
         return cattrs.structure(json.load(file), State)

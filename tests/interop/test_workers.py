@@ -152,6 +152,23 @@ def test_a_reload_changes_the_number_of_workers_and_the_limits(gateway: Gateway)
     assert gateway.metrics()["rtmpt_gateway_sessions_limit"] == 7
 
 
+def test_a_file_that_becomes_invalid_during_an_upgrade_ends_nothing(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=True)
+    valid = gateway.file.read_text()
+    gateway.program.send(signal.SIGUSR2)
+    # The file has been read then.
+    until(lambda: len(gateway.program.children) > 2, "new workers start")
+    gateway.file.write_text("nonsense")
+    gateway.program.says("the supervisor continues")
+    session.step()
+    gateway.program.send(signal.SIGHUP)
+    gateway.program.says("the old configuration stays in use: ")
+    gateway.file.write_text(valid.replace("workers = 2", "workers = 3"))
+    gateway.reload()
+    gateway.await_workers(3, retiring=1)
+    session.finish()
+
+
 def test_the_supervisors_program_is_replaced_without_a_cut(gateway: Gateway) -> None:
     sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(10)]
     opened = gateway.total("rtmpt_gateway_sessions_opened_total")
