@@ -28,6 +28,18 @@ _VARIABLE: Final = "RTMPT_GATEWAY_STATE"
 _NOT_REPEATABLE: Final = ("uid", "gid", "chroot")
 
 
+def _working_folder() -> Path | None:
+    """None if it has been removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+# Of the program's start: its arguments can have relative paths. twistd changes it later, for --rundir.
+_FOLDER: Final = _working_folder()
+
+
 @frozen
 class HandedOverSocket:
     """A listening socket, with its key (``listening_sockets``)."""
@@ -114,8 +126,17 @@ def execute_successor(state: State, pid_file: str) -> None:
     environment[_VARIABLE] = str(descriptor)
     sys.stdout.flush()
     sys.stderr.flush()
+    before = _working_folder()
     try:
+        _enter(_FOLDER)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     except OSError as error:
+        _enter(before)
         os.close(descriptor)
-        raise GatewayError(f"{sys.executable}: {error.strerror}") from None
+        raise GatewayError(f"{error.filename or sys.executable}: {error.strerror}") from None
+
+
+def _enter(folder: Path | None) -> None:
+    """Raises OSError."""
+    if folder is not None:
+        os.chdir(folder)

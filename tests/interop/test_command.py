@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession
-from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.programs import Program, Programs, until
 from tests.helpers.interop.servers import LOOPBACK, ROOT, port_said
 
 
@@ -42,6 +42,25 @@ def test_the_supervisors_program_is_replaced_in_its_process(
         gateway.send(signal.SIGTERM)
         assert gateway.ends(20) == -signal.SIGTERM
     assert "Traceback" not in gateway.log
+
+
+def test_the_program_is_replaced_after_a_change_of_the_working_directory(
+    programs: Programs,
+) -> None:
+    folder = programs.new_folder("start")
+    (folder / "run").mkdir()
+    (folder / "gateway.toml").write_text(f'workers = 1\n[[listener]]\naddress = "{LOOPBACK}:0"\n')
+    gateway = programs.start(
+        *("env", f"--chdir={folder}"),
+        *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon"),
+        *("--rundir", "run", "rtmpt-gateway", "--config", "gateway.toml"),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    for number in (1, 2):
+        until(lambda number=number: gateway.log.count("ready: ") == number, "it is ready")
+        gateway.send(signal.SIGUSR2)
+    until(lambda: gateway.log.count("ready: ") == 3, "the program has been replaced twice")
+    assert (folder / "twistd.pid").exists()
 
 
 def test_run_accepts_options_instead_of_a_file_and_ends_at_a_signal(
