@@ -97,12 +97,21 @@ class Reloader:
             self._replaces = False
             _log.warn("the supervisor's program is not replaced: {cause}", cause=cause)
             return
-        while not supervisor.may_be_replaced_now:
-            await deferLater(self._reactor, _LOOK_S)
-        pthread_sigmask(SIG_BLOCK, _SIGNALS)
-        if not self._is_due:
-            self._execute_successor(supervisor)
-        accept_signals()
+        while not self._is_overtaken:
+            pthread_sigmask(SIG_BLOCK, _SIGNALS)
+            try:
+                # Meanwhile, the reactor makes the calls that handlers have left with it, and begins a stop.
+                await deferLater(self._reactor, _LOOK_S)
+                if supervisor.may_be_replaced_now and not self._is_overtaken:
+                    self._execute_successor(supervisor)
+                    return
+            finally:
+                accept_signals()
+
+    @property
+    def _is_overtaken(self) -> bool:
+        """Whether another reload is due, or the gateway stops."""
+        return self._is_due or self._supervisor.is_stopping
 
     def _execute_successor(self, supervisor: Supervisor) -> None:
         """Does not return if it succeeds."""

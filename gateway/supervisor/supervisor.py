@@ -272,6 +272,11 @@ class Supervisor:
     # Succession
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether workers only wait for their sessions to end."""
+        return self.generations.is_stopping
+
+    @property
     def may_be_replaced_now(self) -> bool:
         """Whether nothing waits to be sent to a worker, and none is starting."""
         return all(worker.is_ready and worker.is_idle for worker in self.generations.workers)

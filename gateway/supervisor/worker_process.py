@@ -331,6 +331,8 @@ def _spawn(descriptors: Sequence[int]) -> int:
             sys.executable,
             [sys.executable, "-P", "-m", "gateway.workers.process"],
             _environment(),
+            # Not that of a supervisor that is about to replace its program.
+            setsigmask=(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 *((os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(copies, 1)),

@@ -1,0 +1,105 @@
+"""Reloads that signals ask for, and the replacement of the program, without processes."""
+
+from __future__ import annotations
+
+from signal import SIG_BLOCK, pthread_sigmask
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from gateway.errors import GatewayError
+from gateway.reloading import Reloader
+from gateway.supervisor import succession
+from gateway.systemd_notify import SystemdNotify
+
+
+class FakeSupervisor:
+    """Its reloads succeed at once."""
+
+    status = ""
+
+    def __init__(self) -> None:
+        self.reloads = 0
+        self.may_be_replaced_now = True
+        self.is_stopping = False
+        self.upgraded: Any = None
+        self.fault: Exception | None = None
+
+    async def reload(self, replaces_workers: bool) -> list[str]:
+        self.reloads += 1
+        return []
+
+    def hand_over(self) -> str:
+        if self.fault is not None:
+            raise self.fault
+        return "state"
+
+
+class Reloaded:
+    """A reloader. ``executed``: the states of programs that were executed, which has failed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.executed: list[Any] = []
+        monkeypatch.setattr(succession, "execute_successor", self._execute)
+        self.clock = Clock()
+        self.supervisor = FakeSupervisor()
+        supervisor: Any = self.supervisor
+        self.reloader = Reloader(supervisor, self.clock, SystemdNotify({}), {"nodaemon": True})
+
+    def _execute(self, state: Any, pid_file: str) -> None:
+        self.executed.append(state)
+        raise GatewayError("no such program")
+
+
+@pytest.fixture
+def reloaded(monkeypatch: pytest.MonkeyPatch) -> Reloaded:
+    return Reloaded(monkeypatch)
+
+
+def blocked() -> set[int]:
+    return set(pthread_sigmask(SIG_BLOCK, ()))
+
+
+def test_the_program_is_replaced_once_the_supervisor_is_idle(reloaded: Reloaded) -> None:
+    before = blocked()
+    reloaded.supervisor.may_be_replaced_now = False
+    reloaded.reloader.reload(replaces_program=True)
+    reloaded.clock.pump([0.1] * 10)
+    assert not reloaded.executed
+    reloaded.supervisor.may_be_replaced_now = True
+    reloaded.clock.pump([0.1] * 10)
+    assert reloaded.executed == ["state"]
+    assert reloaded.supervisor.reloads == 1
+    assert blocked() == before
+
+
+def test_a_reload_that_is_due_comes_before_the_replacement(reloaded: Reloaded) -> None:
+    reloaded.reloader.reload(replaces_program=True)
+    reloaded.reloader.reload()
+    assert reloaded.supervisor.reloads == 1
+    reloaded.clock.pump([0.1] * 10)
+    assert reloaded.supervisor.reloads == 2
+    assert reloaded.executed == ["state"]
+
+
+def test_a_stop_is_not_undone_by_the_replacement(reloaded: Reloaded) -> None:
+    reloaded.reloader.reload(replaces_program=True)
+    # The call of a handler that has run before the signals were blocked.
+    reloaded.supervisor.is_stopping = True
+    reloaded.clock.pump([0.1] * 10)
+    assert not reloaded.executed
+    assert not reloaded.clock.getDelayedCalls()
+
+
+def test_signals_are_received_after_a_fault_of_the_replacement(
+    reloaded: Reloaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr("gateway.reloading._log.failure", lambda *values: logged.append(values))
+    before = blocked()
+    reloaded.supervisor.fault = OSError("too many open files")
+    reloaded.reloader.reload(replaces_program=True)
+    reloaded.clock.pump([0.1] * 10)
+    assert len(logged) == 1
+    assert blocked() == before
