@@ -29,6 +29,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import make_observer
 from gateway.telemetry.logs.pipe_output import PipeOutput
 from gateway.telemetry.logs.unraisable import unraisable
+from gateway.transport import has_unsent
 from gateway.workers.control import Control, failure_text
 from gateway.workers.place import Place
 from gateway.workers.setup import Setup, read_setup
@@ -38,6 +39,10 @@ from gateway.workers.worker import Worker
 CHANNEL: Final = 3
 _ALIVE_S: Final = 1.0
 _OUTPUT: Final = 1
+# The totals can be larger than the channel's buffer, and the supervisor can be busy with those of others.
+_LAST_WORDS_S: Final = 10.0
+# What was written to clients is sent meanwhile.
+_STOP_S: Final = 0.05
 
 _log = Logger()
 
@@ -70,8 +75,10 @@ def _run(setup: Setup, channel: socket.socket) -> None:
     )
     worker = Worker(configuration, reactor, place, threshold)
     slices = partial(TimeSlices, reactor, monotonic)
-    control = Control(
-        *(worker, place.prefix, reactor, slices, partial(_stop, reactor), output.take_dropped)
+    control: Control = Control(
+        *(worker, place.prefix, reactor, slices),
+        lambda: _stop(reactor, control),
+        output.take_dropped,
     )
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.stop))
     reactor.adoptStreamConnection(channel.fileno(), socket.AF_UNIX, _factory(control))
@@ -104,7 +111,7 @@ def _set_level(threshold: LevelFilter, setup: Setup) -> None:
 def _begin(worker: Worker, control: Control, reactor: Any, started: Callable[[], object]) -> None:
     def refuse(failure: Failure) -> None:
         control.channel.tell("failed", failure_text(failure.value))
-        _stop(reactor)
+        _stop(reactor, control)
 
     Deferred.fromCoroutine(_start(worker, control, reactor, started)).addErrback(refuse)
 
@@ -123,9 +130,20 @@ async def _start(
     alive.start(_ALIVE_S)
 
 
-def _stop(reactor: Any) -> None:
-    # After what has been written to the channel.
-    reactor.callLater(0.05, reactor.stop)
+def _stop(reactor: Any, control: Control) -> None:
+    stop_once_sent(reactor, control.channel.transport, reactor.seconds() + _LAST_WORDS_S)
+
+
+def stop_once_sent(reactor: Any, transport: Any, until: float) -> None:
+    """Stop the reactor when everything that was written to ``transport`` is sent, or at ``until``."""
+
+    def look() -> None:
+        if transport.connected and has_unsent(transport) and reactor.seconds() < until:
+            reactor.callLater(_STOP_S, look)
+        else:
+            reactor.stop()
+
+    reactor.callLater(_STOP_S, look)
 
 
 if __name__ == "__main__":
