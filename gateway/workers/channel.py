@@ -47,7 +47,8 @@ class CallFailed(GatewayError):
 class Channel(Int32StringReceiver):
     """``calls`` and ``streams`` answer the other process's calls; ``events`` receive its events.
 
-    ``lost`` is called once when the other process has closed the connection.
+    ``lost`` is called once when the other process has closed the connection. A fault of an event's function
+    is logged, and ends nothing: without the channel, the worker would end with its sessions.
     """
 
     MAX_LENGTH = _MOST_BYTES
@@ -122,15 +123,22 @@ class Channel(Int32StringReceiver):
     def stringReceived(self, string: bytes) -> None:
         message = json.loads(string)
         if "event" in message:
-            handler = self._events.get(message["event"])
-            if handler is not None:
-                handler(*message["values"])
+            self._happened(message["event"], message["values"])
         elif "call" in message:
             Deferred.fromCoroutine(self._answer(message)).addErrback(
                 lambda failure: _log.failure("a call of another process failed", failure)
             )
         else:
             self._answered(message)
+
+    def _happened(self, event: str, values: list[Any]) -> None:
+        handler = self._events.get(event)
+        if handler is None:
+            return
+        try:
+            handler(*values)
+        except Exception:
+            _log.failure("{event} failed", event=event)
 
     def connectionLost(self, reason: Failure = _CLOSED) -> None:
         for answers in tuple(self._waiting.values()):

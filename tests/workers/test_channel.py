@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from gateway.errors import GatewayError
 from gateway.workers.channel import CallFailed, Channel
+from tests.helpers.logged import logged
 
 
 class Pair:
@@ -89,6 +90,25 @@ def test_events_are_received_and_unknown_ones_ignored() -> None:
     pair.one.tell("ready", 7)
     pair.run()
     assert heard == [7]
+
+
+def test_a_fault_of_an_event_is_logged_and_the_channel_goes_on() -> None:
+    heard: list[Any] = []
+
+    def fail(value: int) -> None:
+        raise ZeroDivisionError("oops")
+
+    pair = Pair(events={"fails": fail, "ready": heard.append})
+    # Another version can have further values.
+    for event, values in (("fails", (1,)), ("ready", (1, 2)), ("ready", (7,))):
+        pair.one.tell(event, *values)
+    with logged() as lines:
+        pair.run()
+    assert heard == [7]
+    assert [line.partition("\n")[0] for line in lines] == [
+        "critical: fails failed",
+        "critical: ready failed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from errno import EACCES
 from pathlib import Path
@@ -77,9 +78,13 @@ class AccessLog(SessionObserver):
         """Create the file, or append to it. Raises OSError."""
         # Line-buffered, so that lines are complete after a crash, and in logrotate's copy.
         self._file = self._path.open("a", encoding="utf-8", errors="replace", buffering=1)
-        if not self._file.tell():
-            fields = " ".join(FIELDS)
-            self._file.write(f"#Version: 1.0\n#Software: rtmpt-gateway\n#Fields: {fields}\n")
+        try:
+            if not self._file.tell():
+                fields = " ".join(FIELDS)
+                self._file.write(f"#Version: 1.0\n#Software: rtmpt-gateway\n#Fields: {fields}\n")
+        except OSError:
+            self.close()
+            raise
 
     def reopen(self) -> None:
         """Open the file again after rotation. If that fails, an error is logged and no log is written."""
@@ -90,10 +95,11 @@ class AccessLog(SessionObserver):
             _log.error("access log {path}: {error}", path=str(self._path), error=error.strerror)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the file. What a full disk has not taken is lost."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
     # Sessions call
 
@@ -155,7 +161,7 @@ class AccessLog(SessionObserver):
             self._file.write(f"{remark}{line}\n")
         except OSError as error:
             _log.error("access log {path}: {error}", path=str(self._path), error=error.strerror)
-            self._file = None
+            self.close()
 
 
 def _uri_of(summary: Summary) -> str:

@@ -104,6 +104,22 @@ def test_a_file_that_cannot_be_reopened_ends_only_the_access_log(log, tmp_path) 
     log.close()
 
 
+def test_a_full_disk_ends_only_the_access_log_until_it_is_reopened(
+    log: AccessLog, tmp_path: Path
+) -> None:
+    path = tmp_path / "access.log"
+    path.unlink()
+    path.symlink_to("/dev/full")
+    log.reopen()
+    refuse(log)
+    log.reopen()
+    log.reopen()
+    path.unlink()
+    log.reopen()
+    refuse(log)
+    assert len(entries(path)) == 1
+
+
 def test_the_number_of_lines_for_a_flood_of_opens_is_limited(
     log: AccessLog, tmp_path: Path
 ) -> None:
