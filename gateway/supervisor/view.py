@@ -80,7 +80,8 @@ class GatewayView:
 
     async def _collect(self, worker: WorkerProcess) -> None:
         found = [family_of(each) async for each in worker.channel.stream("families")]
-        if not worker.has_ended:
+        # A worker that has ended meanwhile has sent its totals.
+        if not (worker.has_ended or worker.has_totals):
             worker.families = found
 
     def _own_families(self) -> list[Metric]:

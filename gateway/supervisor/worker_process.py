@@ -91,7 +91,8 @@ class WorkerProcess:
     """``replace_publisher`` answers the call of that name. ``suspect`` is called with the number of each
     media server's failures. ``ready`` is called back when the worker accepts clients; its errback has a
     GatewayError if not.
-    ``gone`` is called back when the process has ended. ``unheard_looks``: how often the supervisor has
+    ``gone`` is called back when the process has ended. ``has_totals``: whether its metrics are those of its
+    end. ``unheard_looks``: how often the supervisor has
     looked since the worker has last reported.
     """
 
@@ -112,6 +113,7 @@ class WorkerProcess:
         self.is_ready = self.is_retiring = self.is_stopping = self.has_ended = False
         self.started_at = self.alive_at = float(reactor.seconds())
         self.unheard_looks = 0
+        self.has_totals = False
         # Its active sessions by protocol, as last reported, and its metrics, as last collected.
         self.sessions: Counter[str] = Counter()
         self.families: list[Metric] = []
@@ -274,6 +276,7 @@ class WorkerProcess:
         self.unheard_looks = 0
 
     def _has_totals(self, families: list[Any]) -> None:
+        self.has_totals = True
         self.families = [family_of(each) for each in families]
         self.sessions = Counter()
 

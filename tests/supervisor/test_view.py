@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from math import inf
+from typing import Any
 
 import attrs
 import pytest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from twisted.internet.defer import Deferred
 
-from gateway.supervisor.view import merged_health, with_health
+from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.view import GatewayView, merged_health, with_health
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.sources import UpstreamHealth
+from gateway.workers.plain_values import plain_family
 
 
 def health(
@@ -33,6 +38,42 @@ def test_the_last_connect_shows_whether_a_server_is_up() -> None:
 def test_a_worker_that_has_not_tried_knows_nothing() -> None:
     (server,) = merged_health([[health(True, 0.0)], [health(False, 5)], [health(True, 0.0)]])
     assert not server.up
+
+
+class EndingWorker:
+    """A worker that sends its totals while it is asked for its metrics."""
+
+    prefix = "0001"
+    has_ended = has_totals = is_retiring = False
+    families: Sequence[Metric] = ()
+
+    def __init__(self) -> None:
+        self.channel = self
+
+    async def stream(self, name: str) -> AsyncIterator[Any]:
+        yield plain_family(CounterMetricFamily("ended", "Help.", 1))
+        self.has_totals, self.families = True, [CounterMetricFamily("ended", "Help.", 2)]
+
+    async def call(self, name: str) -> list[Any]:
+        return []
+
+
+def test_the_totals_of_a_worker_are_not_replaced_by_earlier_figures() -> None:
+    class Workers:
+        running = (EndingWorker(),)
+        totals = RetiredTotals()
+        restarts = 0
+
+    class Reloads:
+        reloads: Mapping[str, int] = {}
+
+    workers: Any = Workers()
+    nothing: Any = Reloads()
+    found: list[Any] = []
+    view = GatewayView(workers, nothing, None, nothing)
+    Deferred.fromCoroutine(view.families()).addBoth(found.extend)
+    [family] = [each for each in found if each.name == "ended"]
+    assert [sample.value for sample in family.samples] == [2]
 
 
 def test_failures_and_dials_add_up() -> None:
