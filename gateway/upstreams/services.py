@@ -45,6 +45,10 @@ class Service(Resolved):
         # With those that have left, but still have sessions.
         self._known: dict[str, Member] = {}
 
+    def knows(self, name: str) -> bool:
+        """Whether it has this server, or sessions there."""
+        return name in self._known
+
     async def resolve(self, names: Names) -> float:
         try:
             found = await names.service(self.address.host)

@@ -67,6 +67,8 @@ class Backends:
         # Of each upstream; None for those without "rtmps://".
         self._tls: list[ClientTLS | None] = []
         self.web: WebsiteConnections | None = None
+        # Of all upstreams. The same server can be in several.
+        self._sources: list[Member | Service] = []
         self._terminations = _terminations(configuration)
         self.terminate = self._terminations.create
         self.names = Names(reactor, DNS(reactor))
@@ -181,6 +183,13 @@ class Backends:
     def _source(
         self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None
     ) -> Member | Service:
+        made = self._make_source(server, upstream, tls)
+        self._sources.append(made)
+        return made
+
+    def _make_source(
+        self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None
+    ) -> Member | Service:
         if not server.address.is_service:
             return self._member(server, upstream, tls)
         # The shared counts have no number for a server of a service: each worker has its share.
@@ -195,6 +204,9 @@ class Backends:
         return Service(server.address, make_member, self._forget)
 
     def _forget(self, server: str) -> None:
+        """A service no longer has the server."""
+        if any(_has(source, server) for source in self._sources):
+            return
         self._terminations.servers.discard(server)
         self._forget_figures(server)
 
@@ -244,6 +256,10 @@ def _terminations(configuration: Config) -> Terminations:
     if configuration.decrypts_all:
         servers.add(NOT_KNOWN_YET)
     return Terminations(servers, monotonic, os.urandom)
+
+
+def _has(source: Member | Service, server: str) -> bool:
+    return source.knows(server) if isinstance(source, Service) else source.name == server
 
 
 def _refuse_loops(servers: Iterable[Server], listening: Sequence[ListenAddress]) -> None:
