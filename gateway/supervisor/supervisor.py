@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, Final, final
 
 from twisted.internet.defer import DeferredList, DeferredLock
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.logs import repeated
+from gateway.periodic_calls import periodic_call
 from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
@@ -88,11 +88,11 @@ class Supervisor:
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
         # The calls that are made periodically.
-        self._looking_after = LoopingCall(self._look_after)
+        self._looking_after = periodic_call(self._look_after, reactor)
         self._timers = {
             self._looking_after: _LOOK_AFTER_S,
-            LoopingCall(self._renewal.look): RENEWAL_S,
-            LoopingCall(self._health.look): LOOK_S,
+            periodic_call(self._renewal.look, reactor): RENEWAL_S,
+            periodic_call(self._health.look, reactor): LOOK_S,
         }
         self.reloads = {"succeeded": 0, "failed": 0}
         # Called when a reload has started workers of another version than this program's.
@@ -147,7 +147,6 @@ class Supervisor:
         current = self.generations.current
         self._watch(self._first.configuration if current is None else current.configuration)
         for timer, seconds in self._timers.items():
-            timer.clock = self._reactor
             timer.start(seconds, now=False)
 
     async def stop(self) -> None:

@@ -27,6 +27,7 @@ from gateway.listeners.forwarding import Website
 from gateway.listeners.http_service import HTTPService
 from gateway.listeners.protocol_detection import ListenerState
 from gateway.logs import repeated
+from gateway.periodic_calls import periodic_call
 from gateway.protocols.reasons import EndReason
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.sessions import TURN_S
@@ -384,11 +385,8 @@ class Worker:
         self._reactor.callLater(0, call)
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
-        timer = LoopingCall(call)
-        timer.clock = self._reactor
-        timer.start(seconds, now=False).addErrback(
-            lambda failure: _log.failure("a periodic call failed and is not repeated", failure)
-        )
+        timer = periodic_call(call, self._reactor)
+        timer.start(seconds, now=False)
         self._timers.append(timer)
 
 
