@@ -41,6 +41,8 @@ class Control:
         self._ended = ended
         self._take_dropped = take_dropped
         self._is_ending = False
+        # Who has asked for the stop of the gateway: the supervisor, or a signal to this process.
+        self._is_told = self._is_signalled = False
         view = worker.view
         self.channel = Channel(
             reactor,
@@ -91,7 +93,15 @@ class Control:
 
     def stop(self) -> None:
         """The gateway stops."""
-        self._end(None)
+        self._is_told = True
+        if not self._is_signalled:
+            self._end(None)
+
+    def terminate(self) -> None:
+        """SIGTERM: as ``stop``. One that all processes of the gateway get is one request, not two."""
+        if not self._is_told:
+            self._is_signalled = True
+            self._end(None)
 
     def _end(self, retire_s: float | None, awaits_successor: bool = False) -> None:
         if self._is_ending:
@@ -112,6 +122,7 @@ class Control:
         self.channel.tell("totals", families)
 
     def _supervisor_lost(self) -> None:
+        self._is_told = False
         if not self._is_ending:
             _log.error("the supervisor has ended; the sessions of this worker continue")
             self._end(self._worker.reload_drain_s, awaits_successor=True)

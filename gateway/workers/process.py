@@ -80,7 +80,7 @@ def _run(setup: Setup, channel: socket.socket) -> None:
         lambda: _stop(reactor, control),
         output.take_dropped,
     )
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.stop))
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(control.terminate))
     reactor.adoptStreamConnection(channel.fileno(), socket.AF_UNIX, _factory(control))
     if not setup.is_first:
         threshold.level = "error"
