@@ -49,8 +49,8 @@ _log = Logger()
 
 def main() -> None:
     """Run a worker until the supervisor ends it, or until it is no longer needed after that."""
-    # A terminal sends its signals to all processes; the supervisor tells its workers what to do.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    # Terminals and systemctl kill send signals to all processes; the supervisor tells workers what to do.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=CHANNEL) as channel:
         setup = read_setup(channel)

@@ -110,6 +110,17 @@ def test_reloads_cut_no_session_and_refuse_no_open(gateway: Gateway) -> None:
     assert len(gateway.worker_pids) == 2
 
 
+def test_workers_survive_signals_for_the_supervisor(gateway: Gateway) -> None:
+    session = NumberedSession(gateway.port, keeps=True)
+    pids = gateway.worker_pids
+    for pid in pids:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
+            os.kill(pid, number)
+    session.step()
+    session.finish()
+    assert gateway.worker_pids == pids
+
+
 def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
     session = NumberedSession(gateway.port, keeps=False)
     pids = gateway.worker_pids
