@@ -122,12 +122,12 @@ class NodeServer(ServerFactory):
         self._find = find
         self._clock = clock
         self._reactor = reactor
-        # Each with the call that closes it if it has not sent its greeting.
+        # Oldest first; each with the call that closes it if it has not sent its greeting.
         self._connections: dict[PeerConnection, Any] = {}
         self.noisy = False
 
     def buildProtocol(self, addr: Any) -> Any:
-        if len(self._connections) >= _MOST_CONNECTIONS:
+        if len(self._connections) >= _MOST_CONNECTIONS and not self._end_oldest_stranger():
             return None
         connection = PeerConnection(self._find, self._clock, inf, self._forget, True)
         self._connections[connection] = self._reactor.callLater(
@@ -139,9 +139,21 @@ class NodeServer(ServerFactory):
         for connection in tuple(self._connections):
             connection.abort()
 
+    def _end_oldest_stranger(self) -> bool:
+        """Close the oldest connection that has not sent its greeting, so that strangers keep no node out.
+        Returns False if all have.
+        """
+        for connection in self._connections:
+            if not connection.is_accepted:
+                # Its connectionLost may be called later.
+                self._forget(connection)
+                connection.abort()
+                return True
+        return False
+
     def _forget(self, connection: PeerConnection) -> None:
-        deadline = self._connections.pop(connection)
-        if deadline.active():
+        deadline = self._connections.pop(connection, None)
+        if deadline is not None and deadline.active():
             deadline.cancel()
 
     def _expire(self, connection: PeerConnection) -> None:

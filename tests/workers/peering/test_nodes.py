@@ -67,8 +67,26 @@ def test_the_number_of_connections_is_bounded(
     server: NodeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "_MOST_CONNECTIONS", 2)
-    first, _ = connect(server)
-    connect(server)
+    connections = [connect(server)[0] for _ in range(2)]
+    for connection in connections:
+        connection.dataReceived(GREETING)
     assert server.buildProtocol(None) is None
-    first.connectionLost(None)
+    connections[0].connectionLost(None)
     assert server.buildProtocol(None) is not None
+
+
+def test_strangers_keep_no_node_out(
+    server: NodeServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_MOST_CONNECTIONS", 3)
+    node, of_node = connect(server)
+    node.dataReceived(GREETING)
+    strangers = [connect(server) for _ in range(2)]
+    other, of_other = connect(server)
+    assert [transport.aborted for _, transport in strangers] == [True, False]
+    strangers[0][0].connectionLost(None)
+    other.dataReceived(GREETING)
+    assert of_other.value() == frame(ACCEPTED, 0)
+    clock.advance(20)
+    assert not of_node.aborted
+    assert not of_other.aborted
