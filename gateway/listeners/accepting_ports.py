@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from errno import EMFILE
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -128,8 +129,12 @@ class EagerUnixPort(PausingPort, unix.Port):  # type: ignore[misc]
 
 
 class AdoptedUnixPort(EagerUnixPort):
-    """A UNIX listener opened by another process (systemd). Its file and mode are not changed."""
+    """A UNIX listener opened by another process (systemd). Its file and mode are not changed.
 
+    ``owns_file``: whether this process has made the file before it replaced its program, and removes it.
+    """
+
+    owns_file = False
     factory: Any
     fileno: Any
     startReading: Any
@@ -145,8 +150,11 @@ class AdoptedUnixPort(EagerUnixPort):
         self.startReading()
 
     def connectionLost(self, reason: Any) -> None:
-        # Not unix.Port's, which removes the file.
+        path = self.socket.getsockname()
+        # Not unix.Port's, which always removes the file.
         tcp.Port.connectionLost(self, reason)
+        if self.owns_file:
+            Path(path).unlink(missing_ok=True)
 
 
 class EagerPort(PausingPort, tcp.Port):  # type: ignore[misc]

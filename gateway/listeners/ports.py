@@ -162,9 +162,13 @@ def _adopt(
     return _port_of(reactor, _inherited(address.name, environment), factory)
 
 
-def adopt(reactor: Any, descriptor: int, factory: ServerFactory) -> Any:
-    """Listen on a copy of a socket that another process has opened; Twisted's IListeningPort."""
+def adopt(reactor: Any, descriptor: int, factory: ServerFactory, owns_file: bool = False) -> Any:
+    """Listen on a copy of a socket that another process has opened; Twisted's IListeningPort.
+
+    ``owns_file``: whether the file of a UNIX socket is removed when the port is closed.
+    """
     port = _port_of(reactor, descriptor, factory)
+    port.owns_file = owns_file
     port.startListening()
     return port
 

@@ -65,7 +65,8 @@ class AdminServer:
         if self._settings is not None and self._settings.address == settings.address:
             return Prepared(settings, factory)
         if descriptor >= 0:
-            port = adopt(self._reactor, descriptor, factory)
+            owns_file = isinstance(settings.address, UnixAddress)
+            port = adopt(self._reactor, descriptor, factory, owns_file)
             os.close(descriptor)
         else:
             port = self._listen(configuration, settings, factory)

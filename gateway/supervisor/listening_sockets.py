@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
@@ -23,6 +23,8 @@ from gateway.supervisor.worker_process import inheritable_copy
 
 _log = Logger()
 
+# With this, addresses of UNIX sockets begin; those of systemd do not.
+_UNIX: Final = "unix:"
 # Address and congestion control, with which a socket is opened; and how many listeners with the same come
 # before: several can have port 0.
 Key = tuple[str, str, int]
@@ -102,7 +104,8 @@ class ListeningSockets:
     def adopt(self, sockets: Sequence[HandedOverSocket]) -> None:
         """Take over what ``hand_over`` gave."""
         for each in sockets:
-            port = adopt(self._reactor, each.descriptor, ServerFactory())
+            owns_file = each.address.startswith(_UNIX)
+            port = adopt(self._reactor, each.descriptor, ServerFactory(), owns_file)
             port.stopReading()
             os.close(each.descriptor)
             self._ports[each.address, each.congestion_control, each.number] = port

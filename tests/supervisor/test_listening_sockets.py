@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pytest
@@ -83,3 +84,18 @@ def test_listening_sockets_are_handed_over_to_a_successor(sockets: ListeningSock
     (adopted,) = successor.open(configuration("127.0.0.1:0"))
     assert adopted.getHost() == port.getHost()
     successor.close()
+
+
+def test_a_successor_removes_the_files_of_unix_sockets(
+    sockets: ListeningSockets, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    sockets.open(configuration(f"unix:{path}"))
+    successor = ListeningSockets(reactor, {})
+    successor.adopt(sockets.hand_over())
+    assert path.is_socket()
+    successor.close_others([])
+    reactor.runUntilCurrent()  # type: ignore[attr-defined]
+    assert not path.exists()
+    # For the end of the program before, which does not come to that.
+    path.touch()
