@@ -165,6 +165,7 @@ def test_a_reload_changes_the_number_of_workers_and_the_limits(gateway: Gateway)
 
 def test_a_file_that_becomes_invalid_during_an_upgrade_ends_nothing(gateway: Gateway) -> None:
     session = NumberedSession(gateway.port, keeps=True)
+    session.step()
     valid = gateway.file.read_text()
     gateway.program.send(signal.SIGUSR2)
     # The file has been read then.
