@@ -24,7 +24,8 @@ _TYPES: dict[int, str] = {dns.A: "A", dns.AAAA: "AAAA", dns.SRV: "SRV", dns.CNAM
 def payload(kind: str, value: str) -> Any:
     if kind == "SRV":
         priority, weight, port, target = value.split()
-        return dns.Record_SRV(int(priority), int(weight), int(port), target)
+        # Twisted knows the root, ".", as an empty name.
+        return dns.Record_SRV(int(priority), int(weight), int(port), target.rstrip("."))
     return getattr(dns, f"Record_{kind}")(value)
 
 

@@ -95,10 +95,16 @@ def test_a_name_that_does_not_exist_is_asked_for_once(network: Network) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [{f"{_SERVICE} A": [("127.0.0.1", 1)]}, {f"{_SERVICE} SRV": [("0 0 0 .", 1)]}]
+    ("records", "cause"),
+    [
+        ({f"{_SERVICE} A": [("127.0.0.1", 1)]}, "the DNS does not have the name"),
+        ({f"{_SERVICE} SRV": [("0 0 0 .", 1)]}, "its SRV records name no server"),
+    ],
 )
-def test_a_service_without_a_server_has_no_targets(network: Network, records: Any) -> None:
-    assert Resolver(network, NameServer(records)).fails()
+def test_a_service_without_a_server_has_no_targets(
+    network: Network, records: Any, cause: str
+) -> None:
+    assert Resolver(network, NameServer(records)).fails() == cause
 
 
 @pytest.mark.parametrize("fault", ["refuses", "silent", "garbage", "wrong id"])

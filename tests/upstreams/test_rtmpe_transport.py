@@ -50,6 +50,9 @@ class Session:
     def resumeProducing(self) -> None:
         self.paused = False
 
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` follows."""
+
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(Session):
