@@ -9,7 +9,7 @@ from typing import Protocol, final
 import imageio_ffmpeg
 
 from tests.helpers.interop.clips import HASHES, Packet, packets_of_hashes, packets_of_media
-from tests.helpers.interop.programs import Program, Programs
+from tests.helpers.interop.programs import Program, Programs, needs
 from tests.helpers.interop.servers import LOOPBACK
 
 # FFmpeg sends what it publishes over RTMPT after each tenth packet, and ends without sending the rest,
@@ -39,15 +39,21 @@ def publish(
     pace = ("-re",) if in_real_time else ()
     loop = ("-stream_loop", "-1") if in_a_loop else ()
     return programs.start(
-        *(*inside, program, *_QUIETLY, *pace, *loop),
+        *(*inside, needs(program), *_QUIETLY, *pace, *loop),
         *("-i", str(clip), "-c", "copy", "-f", "flv", to),
     )
 
 
-def publish_by_gstreamer(programs: Programs, clip: Path, to: str) -> Program:
-    """Publish ``clip`` with rtmp2sink, which has RTMP of its own, as OBS has."""
+def publish_by_gstreamer(
+    programs: Programs, clip: Path, to: str, inside: tuple[str, ...] = ()
+) -> Program:
+    """Publish ``clip`` with rtmp2sink, which has RTMP of its own, as OBS has.
+
+    ``inside``: as in ``publish``.
+    """
     return programs.start(
-        *("gst-launch-1.0", "-q", "filesrc", f"location={clip}", "!", "flvdemux", "name=in"),
+        *(*inside, needs("gst-launch-1.0"), "-q"),
+        *("filesrc", f"location={clip}", "!", "flvdemux", "name=in"),
         *(
             "flvmux",
             "name=out",
@@ -83,7 +89,7 @@ class FFmpegPlayer:
     ) -> None:
         self._hashes = programs.new_folder("played") / "hashes"
         self.program = programs.start(
-            *(*inside, program, *_QUIETLY, "-i", source, *HASHES, str(self._hashes)),
+            *(*inside, needs(program), *_QUIETLY, "-i", source, *HASHES, str(self._hashes)),
             environment=environment,
         )
 
@@ -121,10 +127,10 @@ class GStreamerPlayer:
 class GStreamer2Player:
     """rtmp2src, which writes an FLV file."""
 
-    def __init__(self, programs: Programs, source: str) -> None:
+    def __init__(self, programs: Programs, source: str, inside: tuple[str, ...] = ()) -> None:
         self._file = programs.new_folder("played") / "file.flv"
         self.program = programs.start(
-            *("gst-launch-1.0", "-q", "rtmp2src", f"location={source}"),
+            *(*inside, needs("gst-launch-1.0"), "-q", "rtmp2src", f"location={source}"),
             *("!", "filesink", f"location={self._file}", "buffer-mode=unbuffered"),
         )
 
