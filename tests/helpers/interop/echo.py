@@ -7,7 +7,7 @@ import socketserver
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
-from typing import final
+from typing import Any, final
 
 # Version 3, with which an RTMP handshake begins.
 _RTMP = b"\x03"
@@ -18,7 +18,7 @@ class _Echo(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         # A gateway resets the connection of a session that has ended.
-        with suppress(ConnectionError), self.server.kept(self.request):
+        with suppress(ConnectionError):
             if self.server.rtmp_port and self.request.recv(1, socket.MSG_PEEK) == _RTMP:
                 self._relay()
             else:
@@ -52,15 +52,16 @@ class _Server(socketserver.ThreadingTCPServer):
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Echo)
 
-    @contextmanager
-    def kept(self, connection: socket.socket) -> Iterator[None]:
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # Here and not in the connection's thread, which may begin later: ``cut`` must find it.
         with self._lock:
-            self._connections.add(connection)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._connections.remove(connection)
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._connections.remove(request)
+        super().shutdown_request(request)
 
     @property
     def connections(self) -> int:
