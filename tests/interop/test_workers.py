@@ -88,6 +88,7 @@ def post(connection: HTTPConnection, path: str) -> tuple[int, str]:
     return answer.status, answer.read().decode().strip()
 
 
+@pytest.mark.alone
 def test_reloads_cut_no_session_and_refuse_no_open(gateway: Gateway) -> None:
     sessions = [NumberedSession(gateway.port, keeps=number % 2 == 0) for number in range(12)]
     opened = gateway.total("rtmpt_gateway_sessions_opened_total")

@@ -13,6 +13,7 @@ from typing import Any
 from tests.helpers.interop.programs import Programs, until
 from tests.helpers.interop.servers import LOOPBACK, start_gateway
 
+# Sessions wait, unused, for reloads and upgrades, which take longer than 10 s on a busy machine.
 _CONFIGURATION = """workers = 2
 [[listener]]
 address = "127.0.0.1:0"
@@ -23,6 +24,8 @@ address = "127.0.0.1:0"
 [limits]
 sessions = {sessions}
 drain_s = 3.0
+unused_session_s = 120.0
+silent_session_s = 120.0
 """
 
 FORWARDED = 'rtmpt_gateway_forwarded_commands_total{outcome="forwarded"}'
