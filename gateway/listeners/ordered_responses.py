@@ -95,8 +95,10 @@ class PendingResponse:
             transport.write_two(next_chunk(len(data)), data)
         return not self._connection.is_full
 
-    def finish(self, is_whole: bool) -> None:
-        self._connection.finish_stream(LAST_CHUNK if self._chunked else b"", is_whole)
+    def finish(self, is_whole: bool, last: bytes = b"") -> None:
+        if self._chunked:
+            last = b"%b%b%b" % (next_chunk(len(last)), last, LAST_CHUNK) if last else LAST_CHUNK
+        self._connection.finish_stream(last, is_whole)
 
     def mark_idle(self) -> None:
         self._transport.mark_idle()

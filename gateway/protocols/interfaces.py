@@ -58,8 +58,10 @@ class Reply(Protocol):
     def more(self, data: bytes) -> bool:
         """Write more of a streamed answer. The return value is that of ``begin``."""
 
-    def finish(self, is_whole: bool) -> None:
-        """End a streamed answer. If it is incomplete, the connection is closed."""
+    def finish(self, is_whole: bool, last: bytes = b"") -> None:
+        """End a streamed answer, a chunked one with ``last`` in the same write. If a declared length is not
+        filled, the connection is closed.
+        """
 
     def mark_idle(self) -> None:
         """Called after ``finish`` when data waits for the next command, and not for the network."""

@@ -225,10 +225,11 @@ class Session(CommandSequence):
     def upstream_data(self, data: bytes, now: float) -> None:
         """Process upstream data: answer the held idle with it, or keep it for the next answer."""
         self.bytes_down += len(data)
-        if self._ended or self._cut:
+        stream = self._stream
+        if stream is not None:
+            self._stream_more(stream, data, now)
             return
-        if self._stream is not None:
-            self._stream_more(self._stream, data, now)
+        if self._ended or self._cut:
             return
         self._backlog.append(data)
         if self._held != NONE and self._waiters and self._held != self._resting:

@@ -251,9 +251,15 @@ class StreamingDownstream(Downstream):
         self.filled_pieces += 1
         if left > 0:
             stream.left = left - size
+        elif now >= stream.ends_at:
+            self._finish(stream, now, data)
+            return
+        else:
+            # As ``_set_stream_deadline``. Otherwise the deadline of every streaming session would expire at
+            # every sweep, only to be set again. A call of min would take as long as the rest.
+            pauses_at, ends_at = now + self._pause_s, stream.ends_at
+            self.deadline = pauses_at if pauses_at < ends_at else ends_at  # noqa: FURB136
         stream.full = not stream.reply.more(data)
-        if left < 0 and now >= stream.ends_at:
-            self._finish(stream, now)
 
     def _pour(self, stream: StreamedAnswer, now: float) -> None:
         """Write the backlog as far as the client reads; end the answer if its time or length is used up."""
@@ -326,8 +332,10 @@ class StreamingDownstream(Downstream):
         if size:
             self._write_piece(stream, self._backlog.take(b"", size), now)
 
-    def _finish(self, stream: StreamedAnswer, now: float) -> None:
-        """End the streamed answer. If its declared length is not filled, its connection is closed."""
+    def _finish(self, stream: StreamedAnswer, now: float, last: bytes = b"") -> None:
+        """End the streamed answer, a chunked one with ``last``, which has been counted. If its declared
+        length is not filled, its connection is closed.
+        """
         self._break_off(stream, now)
         self._answered_at = now
         totals, seconds = self._totals, now - stream.began_at
@@ -335,7 +343,7 @@ class StreamingDownstream(Downstream):
             totals.last_bytes = max(stream.size_bytes, FIRST_BYTES // GROWTH)
             totals.rate = stream.size_bytes / max(seconds, _CLOCK_S)
         self._finished = stream.reply
-        stream.reply.finish(stream.left <= 0)
+        stream.reply.finish(stream.left <= 0, last)
         if self._held != NONE:
             self._go_on(now)
 

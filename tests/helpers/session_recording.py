@@ -124,9 +124,11 @@ class Reply:
         self._check_length()
         return self.takes
 
-    def finish(self, is_whole: bool) -> None:
+    def finish(self, is_whole: bool, last: bytes = b"") -> None:
         assert self.streamed is not None
         assert self.finished is None, "finished twice"
+        self.streamed += last
+        self._check_length()
         assert is_whole == (self.length is None or self.length == len(self.streamed))
         self.finished = is_whole
 

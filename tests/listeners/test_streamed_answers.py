@@ -122,6 +122,14 @@ def test_each_piece_of_a_streamed_answer_is_sent_in_one_write(ffmpeg: Player) ->
     assert len(ffmpeg.wire.writes) == 2
 
 
+def test_the_last_piece_and_the_end_of_a_chunked_answer_are_one_write(ffmpeg: Player) -> None:
+    ffmpeg.start()
+    # Without sweeps, which would end it during this pause.
+    ffmpeg.gateway.clock.now += 0.5
+    ffmpeg.says(b"last")
+    assert ffmpeg.wire.writes == [b"\r\n4\r\nlast" + LAST_CHUNK]
+
+
 def test_the_chunks_make_one_well_formed_body(ffmpeg: Player) -> None:
     written = ffmpeg.start()
     for size in (1, 300, 70_000):

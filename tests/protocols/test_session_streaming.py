@@ -132,6 +132,26 @@ def test_a_chunked_answer_ends_after_its_maximum_duration() -> None:
     assert talk.session.streamed_s == pytest.approx(0.4)
 
 
+def test_the_last_piece_of_a_chunked_answer_is_written_with_its_end() -> None:
+    talk, reply = streaming(CHUNKED)
+    # Without sweeps, which would end it during this pause.
+    talk.now += 0.5
+    talk.say(b"-last")
+    assert reply.finished is True
+    assert (reply.streamed, reply.pieces) == (b"\x01first-last", 1)
+
+
+def test_no_deadline_expires_while_a_chunked_answer_is_filled() -> None:
+    talk, reply = streaming(CHUNKED)
+    ends_at = talk.now + 0.4
+    for _ in range(15):
+        talk.later(0.025)
+        talk.say(b".")
+        assert talk.session.deadline == min(talk.now + PAUSE_S, ends_at)
+        assert talk.session.deadline > talk.now
+    assert reply.finished is None
+
+
 @pytest.mark.parametrize(
     ("round_trip_s", "lasts_s"), [(0.0, 0.4), (0.03, 0.4), (0.1, 1.2), (0.2, 2.4), (1.0, 4.0)]
 )

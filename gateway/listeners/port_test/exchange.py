@@ -144,7 +144,7 @@ class Exchange:
     def more(self, data: bytes) -> bool:
         raise NotImplementedError
 
-    def finish(self, is_whole: bool) -> None:
+    def finish(self, is_whole: bool, last: bytes = b"") -> None:
         raise NotImplementedError
 
     def mark_idle(self) -> None:

@@ -71,7 +71,7 @@ class _PeerReply:
     def more(self, data: bytes) -> bool:
         raise NotImplementedError("answers to other workers are not streamed")
 
-    def finish(self, is_whole: bool) -> None:
+    def finish(self, is_whole: bool, last: bytes = b"") -> None:
         raise NotImplementedError("answers to other workers are not streamed")
 
     def mark_idle(self) -> None:
