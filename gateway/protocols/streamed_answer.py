@@ -22,10 +22,12 @@ class StreamedAnswer:
     """An answer that is being streamed. ``left``: how much of the declared length is not written yet.
 
     ``kept``: what has been written, if it is stored for repetition; ``room``: how much more can be.
+    ``is_limited``: its size is, by ``left`` or ``room``.
     """
 
     __slots__ = (
-        *("began_at", "ends_at", "full", "kept", "left", "reply", "room", "said_at", "size_bytes"),
+        *("began_at", "ends_at", "full", "is_limited", "kept", "left"),
+        *("reply", "room", "said_at", "size_bytes"),
     )
 
     def __init__(self, reply: Reply, now: float, duration_s: float) -> None:
@@ -34,7 +36,7 @@ class StreamedAnswer:
         self.ends_at = now + duration_s
         self.left = _CHUNKED
         self.size_bytes = 0
-        self.full = False
+        self.full = self.is_limited = False
         self.kept: list[bytes] | None = None
         self.room = _ANY_ROOM
 

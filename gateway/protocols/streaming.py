@@ -194,10 +194,12 @@ class StreamingDownstream(Downstream):
         first = self._spend(STREAMED if self._policy.resumes else INTERVALS[0])
         stream.size_bytes = len(first) - 1
         if self._policy.resumes:
+            stream.is_limited = True
             stream.kept = [first]
             stream.room = self._room_bytes - len(first)
         length = None
         if self._policy.framing is Framing.DECLARED:
+            stream.is_limited = True
             length = max(len(first), 1 + self._declared_bytes(totals, stream))
             stream.left = length - len(first)
         stream.full = not reply.begin(first, length, totals.is_direct)
@@ -235,6 +237,24 @@ class StreamingDownstream(Downstream):
 
     def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
         """Add upstream data to the answer that is being streamed."""
+        if stream.is_limited or stream.full or self._backlog.size_bytes:
+            self._stream_what_fits(stream, data, now)
+            return
+        stream.said_at = now
+        stream.size_bytes += len(data)
+        self.filled_pieces += 1
+        ends_at = stream.ends_at
+        if now >= ends_at:
+            self._finish(stream, now, data)
+            return
+        # As ``_set_stream_deadline``. Otherwise the deadline of every session that streams would expire at
+        # every sweep, only to be set again. A call of min takes as long as the rest.
+        pauses_at = now + self._pause_s
+        self.deadline = pauses_at if pauses_at < ends_at else ends_at  # noqa: FURB136
+        stream.full = not stream.reply.more(data)
+
+    def _stream_what_fits(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
+        """The same, if the answer may not take all of the data now."""
         left, size = stream.left, len(data)
         if stream.full or self._backlog.size_bytes or 0 <= left <= size or stream.room <= size:
             self._backlog.append(data)
@@ -243,23 +263,9 @@ class StreamingDownstream(Downstream):
             if self._backlog.size_bytes:
                 self._note_waiting(now)
             return
-        stream.said_at = now
-        stream.size_bytes += size
-        if stream.kept is not None:
-            stream.kept.append(data)
-            stream.room -= size
-        self.filled_pieces += 1
-        if left > 0:
-            stream.left = left - size
-        elif now >= stream.ends_at:
-            self._finish(stream, now, data)
-            return
-        else:
-            # As ``_set_stream_deadline``. Otherwise the deadline of every streaming session would expire at
-            # every sweep, only to be set again. A call of min would take as long as the rest.
-            pauses_at, ends_at = now + self._pause_s, stream.ends_at
-            self.deadline = pauses_at if pauses_at < ends_at else ends_at  # noqa: FURB136
-        stream.full = not stream.reply.more(data)
+        self._write_piece(stream, data, now)
+        if left < 0 and now >= stream.ends_at:
+            self._finish(stream, now)
 
     def _pour(self, stream: StreamedAnswer, now: float) -> None:
         """Write the backlog as far as the client reads; end the answer if its time or length is used up."""
