@@ -1,7 +1,8 @@
 """Strict, incremental parser of HTTP/1.x responses from the website's server.
 
 A reader parses the response to one request. Received bytes are added with ``receive``. The caller pulls
-heads with ``next_head`` (any number of interim ones, and a final one), and then pieces of the body.
+heads with ``next_head`` (at most ``MOST_INTERIM`` interim ones, then the final one), and then pieces of
+the body.
 
 Heads have the same checks as those of requests. The end of the body is determined as follows:
 
@@ -36,6 +37,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xf
 _BEGINNING = b"HTTP/1."
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 SWITCHING_PROTOCOLS = 101
+# Interim responses to one request. A server that works for an hour may send a 102 every ten seconds. One
+# read can have 4,096 of the shortest, and each costs a copy of the bytes behind it.
+MOST_INTERIM = 500
 _WITHOUT_BODY = frozenset((204, 304))
 # RFC 9110, 8.6: these must not have a Content-Length.
 _WITHOUT_LENGTH = 204
@@ -79,6 +83,7 @@ class ResponseReader:
         "_checked",
         "_chunks",
         "_framing",
+        "_interim",
         "_left",
         "_limits",
         "_persistent",
@@ -93,6 +98,7 @@ class ResponseReader:
         self._to_head = to_head
         self._framing: Framing | None = None
         self._left = 0
+        self._interim = 0
         # How much of an incomplete head has been checked.
         self._checked = 0
         self._chunks: _Chunks | None = None
@@ -136,7 +142,10 @@ class ResponseReader:
             raise BadResponse("too many fields")
         self.buffer = self.buffer[end:]
         self._checked = 0
-        if not response.interim:
+        if response.interim:
+            self._interim += 1
+            check_interim(self._interim)
+        else:
             self._begin_body(response)
         return response
 
@@ -233,6 +242,12 @@ class _Chunks:
 
     def on_message_complete(self) -> None:
         self.ended = True
+
+
+def check_interim(number: int) -> None:
+    """Raises BadResponse after so many interim responses to one request, if there are too many."""
+    if number > MOST_INTERIM:
+        raise BadResponse("too many interim responses")
 
 
 def response_of(head: bytes, to_head: bool) -> Response:

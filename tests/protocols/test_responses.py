@@ -9,7 +9,7 @@ from attrs import frozen
 
 from gateway.errors import BadResponse
 from gateway.protocols.limits import Limits
-from gateway.protocols.responses import Framing, Response, ResponseReader
+from gateway.protocols.responses import MOST_INTERIM, Framing, Response, ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -158,6 +158,16 @@ def test_interim_responses_are_read_before_the_final_response() -> None:
         assert [head.interim for head in heads] == [True, True, False]
         assert body == b"a"
         assert reader.reusable
+
+
+def test_interim_responses_without_end_are_refused() -> None:
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    answer = OK + b"Content-Length: 1\r\n\r\na"
+    _, heads, body = read([interim * MOST_INTERIM + answer])
+    assert (len(heads), body) == (MOST_INTERIM + 1, b"a")
+    for pieces in ([interim * (MOST_INTERIM + 1)], [interim] * (MOST_INTERIM + 1)):
+        with pytest.raises(BadResponse, match="too many interim responses"):
+            read(pieces)
 
 
 def test_a_body_without_a_length_ends_with_the_connection() -> None:

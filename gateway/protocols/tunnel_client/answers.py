@@ -15,7 +15,7 @@ from typing import Final, final
 from gateway.errors import BadRequest, BadResponse
 from gateway.protocols.bodies import BodyReader
 from gateway.protocols.limits import Limits
-from gateway.protocols.responses import Framing, Response, response_of
+from gateway.protocols.responses import Framing, Response, check_interim, response_of
 
 _OK: Final = 200
 # Answers without data have the same heads; so have small ones of the same length.
@@ -26,10 +26,12 @@ _response_of = lru_cache(maxsize=64)(response_of)
 class AnswerReader(BodyReader):
     """Pulled like a ``RequestReader``: a head, the pieces of its body, and the next head."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_interim", "_seen")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
+        # Interim responses since the last final one.
+        self._interim = 0
         # How much of an incomplete head has been searched for its end.
         self._seen = 0
 
@@ -48,6 +50,8 @@ class AnswerReader(BodyReader):
             raise BadResponse("too many fields")
         if response.framing is Framing.UNTIL_CLOSE and response.status == _OK:
             raise BadResponse("an answer without its length")
+        self._interim = self._interim + 1 if response.interim else 0
+        check_interim(self._interim)
         self.buffer = buffer[end:]
         is_chunked = response.framing is Framing.CHUNKED
         has_length = response.framing is Framing.LENGTH

@@ -7,6 +7,7 @@ from math import inf
 import pytest
 
 from gateway.protocols.limits import Limits
+from gateway.protocols.responses import MOST_INTERIM
 from gateway.protocols.tunnel_client.client import SEND_BYTES
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.protocols.tunnel_options import MOST_LANES, ClientFigures, idle_body
@@ -399,6 +400,19 @@ def test_an_interim_response_is_skipped() -> None:
     dialogue.write(b"a")
     dialogue.says(b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"\x01data"))
     assert dialogue.received_data == b"data"
+
+
+def test_interim_responses_without_end_end_the_session() -> None:
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    dialogue = Dialogue().open()
+    for _ in range(2):
+        dialogue.write(b"a")
+        dialogue.says(interim * MOST_INTERIM + answer(b"\x01data"))
+    assert dialogue.received_data == b"datadata"
+    dialogue.write(b"a")
+    dialogue.says(interim * (MOST_INTERIM + 1))
+    assert dialogue.end is End.LOST
+    assert dialogue.cause.endswith("too many interim responses")
 
 
 def test_the_server_decides_how_many_commands_within_a_limit() -> None:
