@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing of the protocol readers.
 
     python -m tests.fuzz TARGET --runs N           new inputs, by atheris (pip install atheris)
+    python -m tests.fuzz TARGET --bytes N          the same, until they have this many bytes together
     python -m tests.fuzz TARGET --corpus FOLDER    begin with the inputs there; add those that reach more
     python -m tests.fuzz TARGET FILE...            these inputs again, without atheris
 
@@ -19,8 +20,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.fuzzing import OPTIONS, Fuzzing
+from tests.fuzz.fuzzing import LONG_SEED_BYTES, OPTIONS, Fuzzing
 from tests.fuzz.measurement import measure
+
+# If neither runs nor bytes are given.
+_RUNS = 100_000
 
 
 def _target(name: str) -> Any:
@@ -42,13 +46,14 @@ def _repeat(name: str, files: list[Path]) -> int:
     return 0 if kept else 1
 
 
-def _fuzz(name: str, runs: int, corpus: Path) -> None:
+def _fuzz(name: str, runs: int, size_bytes: int, corpus: Path) -> None:
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["gateway"]):
         target = _target(name)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    fuzzing = Fuzzing(name, target.run, runs)
+        (corpus / f"long-{number}").write_bytes(target.repeat(seed, LONG_SEED_BYTES))
+    fuzzing = Fuzzing(name, target, runs, size_bytes)
     atheris.Setup([sys.argv[0], str(corpus), *OPTIONS], fuzzing.take)
     atheris.Fuzz()
 
@@ -58,7 +63,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz a reader.")
     parser.add_argument("target")
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--bytes", type=int, default=0)
     parser.add_argument("--corpus", type=Path)
     options = parser.parse_args()
     if options.files:
@@ -67,7 +73,8 @@ def main() -> int:
         print("tests.fuzz: atheris is not installed: pip install atheris", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        _fuzz(options.target, options.runs, options.corpus or Path(folder))
+        runs = options.runs or (0 if options.bytes else _RUNS)
+        _fuzz(options.target, runs, options.bytes, options.corpus or Path(folder))
     return 0
 
 

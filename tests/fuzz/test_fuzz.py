@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.fuzzing import Fuzzing
-from tests.fuzz.measurement import MOST_BYTES, measure
+from tests.fuzz.measurement import MOST_BYTES, MOST_S, measure
+from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
 
@@ -24,7 +26,7 @@ def test_seeds_repeated_to_64_kib_are_read_within_the_bounds(name: str) -> None:
     target = TARGETS[name]
     for seed in target.seeds:
         target.run(seed)
-        result = measure(target.run, (seed * (MOST_BYTES // len(seed) + 1))[:MOST_BYTES])
+        result = measure(target.run, target.repeat(seed, MOST_BYTES))
         assert result.is_within_bounds, result
 
 
@@ -37,20 +39,48 @@ def test_seeds_cut_or_damaged_anywhere_are_read_or_refused(name: str) -> None:
             target.run(seed[:at] + bytes([seed[at] ^ 0x81]) + seed[at + 1 :])
 
 
+def test_a_repetition_has_the_first_bytes_once() -> None:
+    target = Target(lambda data: None, [], once_bytes=2)
+    assert target.repeat(b"ab123", 9) == b"ab1231231"
+    assert len(target.repeat(b"a", MOST_BYTES)) == MOST_BYTES
+
+
+def test_fuzzing_is_complete_after_its_runs_and_its_bytes() -> None:
+    for runs, size_bytes in ((3, 0), (0, 25), (3, 25), (2, 30)):
+        fuzzing = Fuzzing("any", Target(lambda data: None, []), runs, size_bytes)
+        completed = []
+        for _ in range(4):
+            fuzzing.run(bytes(10))
+            completed.append(fuzzing.is_complete)
+        assert completed == [False, False, True, True]
+
+
 def test_an_exception_of_a_target_is_a_finding() -> None:
     def run(data: bytes) -> None:
         raise KeyError(data)
 
     with pytest.raises(KeyError):
-        Fuzzing("any", run, 10).take(b"input")
+        Fuzzing("any", Target(run, []), 10).take(b"input")
 
 
-def test_an_input_that_takes_too_long_is_a_finding() -> None:
+def test_an_input_that_takes_too_long_is_a_finding_if_it_does_without_atheris_too() -> None:
     def run(data: bytes) -> None:
-        sum(number % 7 for number in range(10_000_000))
+        end = time.thread_time() + 6 * MOST_S
+        while time.thread_time() < end:
+            pass
 
+    measured = []
+
+    def measure_again(name: str, data: bytes) -> bool:
+        measured.append((name, data))
+        return data == b"slow only here"
+
+    fuzzing = Fuzzing("any", Target(run, []), 10, measure_again=measure_again)
+    fuzzing.take(b"slow only here")
+    fuzzing.take(b"slow only here")
+    assert measured == [("any", b"slow only here")]
     with pytest.raises(AssertionError, match="for 5 bytes"):
-        Fuzzing("any", run, 10).take(b"input")
+        Fuzzing("any", Target(run, []), 10, measure_again=measure_again).take(b"input")
 
 
 def test_an_input_in_a_file_is_run_without_atheris(tmp_path: Path) -> None:
