@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from random import Random
 from typing import Any
 
 import pytest
+from attrs import frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.protocols.access import ALLOWED, AccessRequest, Action, Verdict, Visitor
 from gateway.protocols.commands import Kind
@@ -15,7 +19,12 @@ from gateway.protocols.ingress import Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
-from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, RANDOM_BYTES, ServerHandshake
+from gateway.protocols.rtmp.handshake import (
+    BLOCK_BYTES,
+    HANDSHAKE_BYTES,
+    RANDOM_BYTES,
+    ServerHandshake,
+)
 from gateway.protocols.rtmp.messages import UserControl, user_control
 from gateway.protocols.rtmp.passive import Facts, PassiveReader
 from gateway.protocols.session import Session
@@ -383,6 +392,86 @@ def test_a_complete_handshake_has_no_deadline(opened: Opened, worker: Worker) ->
     opened.say_up(client.encrypt(b"late"))
     assert opened.up()[HANDSHAKE_BYTES:] == b"late"
     assert worker.ends == []
+
+
+# --- Fuzzed handshakes ---
+
+
+@frozen
+class Damage:
+    """What happens to a handshake: changed bytes, a cut, bytes that follow, and the pieces in which it is
+    sent, one each ``pause_s`` seconds.
+    """
+
+    changes: tuple[tuple[int, int], ...]
+    end: int
+    more: bytes
+    piece_bytes: int
+    pause_s: int
+
+    def pieces(self, handshake: bytes) -> Iterator[bytes]:
+        data = bytearray(handshake)
+        for at, change in self.changes:
+            data[at] ^= change
+        sent = bytes(data[: self.end]) + self.more
+        return (sent[at : at + self.piece_bytes] for at in range(0, len(sent), self.piece_bytes))
+
+
+def damages(size: int) -> st.SearchStrategy[Damage]:
+    """Of a handshake of this size, which may also be whole, or not sent."""
+    changes = st.lists(st.tuples(st.integers(0, size - 1), st.integers(1, 255)), max_size=3)
+    paces = st.sampled_from((1 << 16, 1000, 100)), st.integers(0, 3)
+    unchanged = st.just(()), st.sampled_from((size, size, 0)), st.just(b"")
+    changed = changes.map(tuple), st.integers(0, size), st.just(b"") | st.binary(max_size=2000)
+    return st.builds(Damage, *unchanged, *paces) | st.builds(Damage, *changed, *paces)
+
+
+@pytest.mark.parametrize("kind", [Relayed, Tunnelled])
+@given(
+    clients=damages(BLOCK_BYTES),
+    servers=damages(HANDSHAKE_BYTES),
+    answers=damages(BLOCK_BYTES),
+    scheme=st.sampled_from((0, 1)),
+    version=st.sampled_from((6, 8)),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_fuzzed_handshake_is_complete_or_ends_the_session_at_its_deadline(
+    kind: type[Opened], clients: Damage, servers: Damage, answers: Damage, scheme: int, version: int
+) -> None:
+    worker = Worker()
+    opened = kind(worker)
+    client, server = RTMPEClient(scheme, version), ServerHandshake(0, bytes(RANDOM_BYTES))
+    begun_at, cut_at = worker.now, inf
+
+    def pass_time(seconds: float) -> None:
+        nonlocal cut_at
+        for _ in range(int(seconds)):
+            opened.passes(1)
+            if opened.is_cut:
+                cut_at = min(cut_at, worker.now)
+
+    def send(say: Callable[[bytes], None], damage: Damage, handshake: bytes) -> None:
+        for piece in damage.pieces(handshake):
+            if not opened.is_cut:
+                say(piece)
+                pass_time(damage.pause_s)
+
+    opened.say_up(client.hello[:1])
+    send(opened.say_up, clients, client.hello[1:])
+    if len(opened.up()) >= 1 + BLOCK_BYTES:
+        send(opened.say_down, servers, server.receive(opened.up()[: 1 + BLOCK_BYTES]))
+    send(opened.say_up, answers, bytes(BLOCK_BYTES))
+    termination = opened.session.termination
+    is_complete = termination is not None and termination.is_complete
+    pass_time(LIMITS.unused_session_s + 2)
+    if is_complete:
+        assert worker.ends == []
+        return
+    assert cut_at - begun_at <= LIMITS.unused_session_s + 1
+    # A tunnel's client that does not ask for the rest of its data is silent.
+    pass_time(LIMITS.silent_session_s)
+    (reason,) = worker.ends
+    assert reason in (EndReason.ABANDONED, EndReason.BAD_HANDSHAKE)
 
 
 # --- Sessions whose server is not known yet ---

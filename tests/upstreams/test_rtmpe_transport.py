@@ -267,6 +267,31 @@ def test_without_a_session_no_handshake_is_made(network: Network) -> None:
 # --- Damaged handshakes ---
 
 
+def drip(network: Network, connection: Accepted, data: bytes, piece_bytes: int) -> None:
+    """Send ``data`` in pieces, one every 20 ms, until the connection ends."""
+    if data and not connection.ended:
+        connection.transport.write(data[:piece_bytes])  # type: ignore[union-attr]
+        rest = data[piece_bytes:]
+        network.reactor.callLater(0.02, drip, network, connection, rest, piece_bytes)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 100])
+def test_a_handshake_that_comes_in_pieces_has_the_same_deadline(
+    network: Network, piece_bytes: int
+) -> None:
+    def answer(hello: bytes) -> bytes:
+        drip(network, accepted[0], RTMPEServer().answer(hello), piece_bytes)
+        return b""
+
+    server, accepted = listening(network, answer)
+    session = Session()
+    # All pieces take 0.6 s or more.
+    with pytest.raises(HandshakeFailed, match="in time"):
+        network.result_of(connect(network.reactor, server, session, 0.3))  # type: ignore[arg-type]
+    assert session.transport is None
+    network.until(lambda: accepted[0].ended)
+
+
 def damaged(random: Random, hello: bytes) -> bytes:
     """An answer to C0 and C1 that is none, or not to its end."""
     data = bytearray(RTMPEServer(random.randrange(2), random.choice([6, 8])).answer(hello))
