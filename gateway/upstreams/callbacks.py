@@ -43,6 +43,7 @@ _PASSED_FIELDS: Final = (b"user-agent", b"referer", b"origin", b"cookie", b"auth
 _MOST_CALLS: Final = 1000
 _MOST_ARGUMENTS: Final = 100
 _SHOWN_CHARACTERS: Final = 80
+_REPLACEMENT_CHARACTER: Final = "\ufffd"
 _FAILURES: Final = (
     *(ConnectError, SSLError),
     *(RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived),
@@ -162,8 +163,8 @@ class Callbacks:
             if timeout.active():
                 timeout.cancel()
         response.deliverBody(_Unread())
-        (location,) = response.headers.getRawHeaders("location", [""])[:1]
-        return response.code, location
+        (location,) = response.headers.getRawHeaders(b"location", [b""])[:1]
+        return response.code, location.decode("utf-8", "replace")
 
     def _request(self, callback: str, query: str, fields: Any) -> Deferred[Any]:
         url, headers = self._settings.urls[callback], _headers(fields)
@@ -212,7 +213,7 @@ def _verdict(request: AccessRequest, status: int, location: str) -> Verdict:
         return ALLOWED
     if not (300 <= status < 400 and location and request.action is not Action.CONNECT):
         return _REFUSED
-    if "://" in location or not location.isprintable():
+    if "://" in location or not location.isprintable() or _REPLACEMENT_CHARACTER in location:
         repeated.warn(
             _log,
             "callback location",

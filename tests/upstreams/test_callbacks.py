@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
 
 from gateway.protocols.access import ALLOWED, AccessRequest, Action, Verdict, Visitor
 from gateway.upstreams import callbacks
@@ -116,6 +118,37 @@ def test_every_failure_of_a_call_is_counted_and_decided(
     judged.addCallback(verdicts.append)
     assert verdicts == [ALLOWED]
     assert calls.results["publish", "failed"] == 1
+
+
+class Redirect:
+    """A response with status 302."""
+
+    code = 302
+
+    def __init__(self, location: bytes) -> None:
+        self.headers = Headers({b"location": [location]})
+
+    def deliverBody(self, protocol: Protocol) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("location", "verdict"),
+    [
+        ("straße".encode(), Verdict(stream="straße")),
+        (b"caf\xe9", callbacks._REFUSED),
+        (b"a\xff\xfe", callbacks._REFUSED),
+    ],
+)
+def test_a_location_that_is_not_utf_8_refuses(
+    monkeypatch: pytest.MonkeyPatch, location: bytes, verdict: Verdict
+) -> None:
+    calls, _ = made("publish")
+    monkeypatch.setattr(calls, "_request", lambda *_: succeed(Redirect(location)))
+    verdicts: list[Verdict] = []
+    judged = calls.judge(PUBLISH, VISITOR)
+    assert isinstance(judged, Deferred)
+    judged.addCallback(verdicts.append)
+    assert verdicts == [verdict]
 
 
 def test_a_call_for_a_session_that_ends_is_no_failure() -> None:
