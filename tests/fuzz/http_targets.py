@@ -129,7 +129,10 @@ def _read_fields(method: bytes, target: bytes, fields: Fields) -> None:
 
 
 def _read_for_admin(method: bytes, target: bytes, fields: Fields) -> None:
-    names = {name.decode("ascii"): value.decode("latin-1") for name, value in fields.items}
+    names = {
+        name.decode("ascii"): value.decode("utf-8", "surrogateescape")
+        for name, value in fields.items
+    }
     with suppress(Problem):
         AccessControl(b"token").check(method.decode("ascii"), "http", names.get)
     with suppress(Problem):
