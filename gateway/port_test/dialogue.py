@@ -44,7 +44,7 @@ class Dialogue:
     """
 
     __slots__ = (
-        *("_handshake", "_reader", "_stream", "_writer"),
+        *("_handshake", "_pings", "_reader", "_stream", "_writer"),
         *("begun", "code", "description", "media", "media_ms", "pongs", "stream_code"),
         *("limit_bytes_per_s", "permitted"),
     )
@@ -56,6 +56,8 @@ class Dialogue:
         self._stream = ""
         self.code = self.description = self.stream_code = ""
         self.media = self.media_ms = 0
+        # The times in pings without an answer.
+        self._pings: set[int] = set()
         self.pongs: set[int] = set()
         self.begun = False
         self.permitted: bool | None = None
@@ -96,6 +98,7 @@ class Dialogue:
 
     def ping(self, time_ms: int) -> bytes:
         """Ask for an answer with the same time, which is then in ``pongs``."""
+        self._pings.add(time_ms)
         return self._writer.write(user_control(UserControl.PING_REQUEST, time_ms))
 
     def measure(self, direction: str) -> bytes:
@@ -134,7 +137,8 @@ class Dialogue:
         if asked is not None:
             return self._writer.write(user_control(UserControl.PING_RESPONSE, asked))
         answered = read_ping_response(message)
-        if answered is not None:
+        if answered in self._pings:
+            self._pings.remove(answered)
             self.pongs.add(answered)
         command = read_command(message)
         return b"" if command is None else self._obey(command)

@@ -107,6 +107,14 @@ def test_pings_of_the_server_are_answered() -> None:
     assert (99).to_bytes(4, "big") in answer
 
 
+def test_only_answers_to_pings_are_kept() -> None:
+    served = Served()
+    served.dialogue.ping(7)
+    for time in (6, 7, 7, 8):
+        served.says(user_control(UserControl.PING_RESPONSE, time))
+    assert served.dialogue.pongs == {7}
+
+
 def test_media_is_counted_with_its_last_time() -> None:
     served = Served()
     for time in (1000, 1040):
