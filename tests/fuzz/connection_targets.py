@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from attrs import evolve
+
 from gateway.errors import RTMPError
 from gateway.port_test.dialogue import Dialogue
 from gateway.protocols.port_test import measuring
 from gateway.protocols.port_test.loopback import LoopbackServer
 from gateway.protocols.rtmp.access_gate import AccessGate
 from gateway.protocols.rtmp.answer_filter import AnswerFilter
+from gateway.protocols.rtmp.chunks import ChunkReader
 from gateway.protocols.rtmp.connect_reader import MOST_BYTES
 from gateway.protocols.rtmp.digest import ANSWER_RANDOM_BYTES
 from gateway.protocols.rtmp.digest_handshake import DigestServerHandshake
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ClientHandshake, ServerHandshake
 from gateway.protocols.rtmp.memory import ServerMemory
 from gateway.protocols.rtmp.message_editor import MessageEditor
+from gateway.protocols.rtmp.messages import Message
 from gateway.protocols.rtmp.opening import Opening
 from gateway.protocols.rtmp.opening_replay import OpeningReplay
 from gateway.protocols.rtmp.publisher import Destination, Publisher
@@ -145,6 +149,21 @@ def _edit(new_editor: Callable[[], MessageEditor], data: bytes) -> None:
     assert len(out or b"") <= len(data)
     if len(data) <= COMPARED_BYTES:
         assert out == _edited(new_editor(), iter([data[1:]]))
+        assert out is None or _shapes(out) == _shapes(data[1:])
+
+
+def _messages(data: bytes) -> list[Message]:
+    """The messages up to the first malformed chunk."""
+    reader, messages = ChunkReader(), []
+    with suppress(RTMPError):
+        for at in range(len(data)):
+            messages += reader.feed(data[at : at + 1])
+    return messages
+
+
+def _shapes(data: bytes) -> list[tuple[int, int, int]]:
+    """The types, sizes and times of the messages."""
+    return [(each.type, len(each.payload), each.timestamp) for each in _messages(data)]
 
 
 def _edited(editor: MessageEditor, pieces: Iterator[bytes]) -> bytes | None:
@@ -159,9 +178,14 @@ def _gate(data: bytes) -> None:
     """A client whose requests are checked. An odd first byte renames its streams."""
     stream = "renamed" if data[:1] and data[0] & 1 else ""
     passed = _admitted(in_pieces(data), stream)
-    if passed is not None and len(data) <= COMPARED_BYTES:
-        # In pieces, more small chunks and commands may be refused, but not fewer.
-        assert passed == _admitted(iter([data[1:]]), stream)
+    if passed is None or len(data) > COMPARED_BYTES:
+        return
+    # In pieces, more small chunks and commands may be refused, but not fewer.
+    assert passed == _admitted(iter([data[1:]]), stream)
+    if not stream:
+        sent, received = _messages(data[1:]), _messages(passed[len(HANDSHAKE) :])
+        # The gate keeps a command that is not complete.
+        assert received == sent[: len(received)]
 
 
 def _admitted(pieces: Iterator[bytes], stream: str) -> bytes | None:
@@ -183,23 +207,39 @@ def _admitted(pieces: Iterator[bytes], stream: str) -> bytes | None:
 
 def _rewritten(data: bytes) -> None:
     """A client whose connect is changed."""
+    out = _with_other_connect(in_pieces(data))
+    if out is None or len(data) > COMPARED_BYTES:
+        return
+    assert out == _with_other_connect(iter([data[1:]]))
+    sent, received = ([_but_for_connect(each) for each in _messages(it)] for it in (data[1:], out))
+    assert received == sent[: len(received)]
+
+
+def _with_other_connect(pieces: Iterator[bytes]) -> bytes | None:
+    """The bytes for the server; None if the stream is malformed, or has no connect."""
     opening = Opening(
         DigestServerHandshake(0, bytes(RANDOM_BYTES), bytes(ANSWER_RANDOM_BYTES)), lambda _: False
     )
     opening.receive(HANDSHAKE, 0.0)
-    pieces = in_pieces(data)
-    with suppress(RTMPError):
+    try:
         for piece in pieces:
             opening.receive(piece, 0.0)
             if opening.is_complete:
                 break
         if opening.connect is None:
-            return
+            return None
         passage = opening.passage(None, opening.rewriting({"app": "other" * 100}), 0.0)
-        size = len(passage.held)
+        out, up = passage.held, passage.up
         for piece in pieces:
-            size += len(piece if passage.up is None else passage.up.translate(piece, 0.0))
-        assert size <= 2 * len(data) + 1000
+            out += piece if up is None or up.done else up.translate(piece, 0.0)
+    except RTMPError:
+        return None
+    return out
+
+
+def _but_for_connect(message: Message) -> Message:
+    is_connect = b"\x07connect" in message.payload[:12]
+    return evolve(message, payload=b"") if is_connect else message
 
 
 def _mirror(data: bytes) -> None:
