@@ -5,14 +5,21 @@ from __future__ import annotations
 import ssl
 from datetime import datetime
 from typing import Final
+from warnings import catch_warnings
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from gateway.port_test.observations import Certificate
 
 # By these people recognise an authority.
 _NAMED_BY: Final = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+# Of certificates that OpenSSL has accepted.
+_MALFORMED: Final = (
+    *(ValueError, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 
 
 def verifying_context(authorities_file: str | None) -> ssl.SSLContext:
@@ -34,15 +41,20 @@ def reading_context() -> ssl.SSLContext:
 def read_certificate(der: bytes, now: datetime) -> Certificate | None:
     """The facts of a certificate; None if it is malformed. ``now`` has a time zone."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        return Certificate(
-            _readable(certificate.subject),
-            _readable(certificate.issuer),
-            _names(certificate),
-            (certificate.not_valid_after_utc - now).days,
-        )
-    except ValueError:
+        # It warns of what later versions will refuse.
+        with catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+            return _facts(x509.load_der_x509_certificate(der), now)
+    except _MALFORMED:
         return None
+
+
+def _facts(certificate: x509.Certificate, now: datetime) -> Certificate:
+    return Certificate(
+        _readable(certificate.subject),
+        _readable(certificate.issuer),
+        _names(certificate),
+        (certificate.not_valid_after_utc - now).days,
+    )
 
 
 def _readable(name: x509.Name) -> str:

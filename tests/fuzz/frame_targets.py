@@ -6,10 +6,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.names import dns
 
 from gateway.addresses import is_host
 from gateway.errors import BadProxyHeader
+from gateway.port_test.certificates import read_certificate
 from gateway.protocols import peering
 from gateway.protocols.client_hello import server_name_of
 from gateway.protocols.commands import Kind
@@ -20,6 +22,7 @@ from gateway.protocols.service_records import Target as ServiceTarget
 from gateway.protocols.sniff import DECIDING_BYTES, Speech, speech_of
 from tests.fuzz.inputs import COMPARED_BYTES, in_pieces
 from tests.fuzz.target import Target
+from tests.helpers.certificate_makers import NOW, issue
 
 
 def _header(pieces: Iterator[bytes]) -> tuple[ProxyHeader | None, int, bool]:
@@ -91,6 +94,12 @@ def _service_records(data: bytes) -> None:
     assert len(targets) <= MOST_TARGETS
 
 
+def _certificates(data: bytes) -> None:
+    """The certificate of a server whose chain is not verified."""
+    found = read_certificate(data, NOW)
+    assert found is None or max(len(found.subject), len(found.issuer)) <= 120
+
+
 def _client_hello() -> bytes:
     sent = ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="a.test")
@@ -129,6 +138,14 @@ TARGETS = {
     "peering": Target(_peering, [size + _FRAMES for size in (b"\0", b"\x01", b"\x20")]),
     "offers": Target(
         _offers, [Offer(1, "192.0.2.1", b"POST /send/id/1 HTTP/1.1").message], once_bytes=0
+    ),
+    "certificates": Target(
+        _certificates,
+        [
+            issue("a.test", names=["a.test", "b.test"]).certificate.public_bytes(Encoding.DER),
+            issue("a.test", authority=True).certificate.public_bytes(Encoding.DER),
+        ],
+        once_bytes=0,
     ),
     "service_records": Target(_service_records, [_answer()], once_bytes=0),
 }

@@ -1,0 +1,33 @@
+"""What is read in certificates of servers."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.port_test.certificates import read_certificate
+from tests.helpers.certificate_makers import NOW, issue
+
+DER = issue("a.test", names=["a.test", "b.test"]).certificate.public_bytes(Encoding.DER)
+
+
+def test_the_names_and_the_days_left_are_read() -> None:
+    found = read_certificate(DER, NOW)
+    assert found is not None
+    assert (found.subject, found.issuer, found.names) == ("a.test", "a.test", ("a.test", "b.test"))
+    assert found.days_left == 30
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        pytest.param(DER, b"", id="nothing"),
+        pytest.param(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", id="version 6"),
+        # The key identifier becomes a second subjectAltName.
+        pytest.param(b"\x06\x03U\x1d\x0e", b"\x06\x03U\x1d\x11", id="an extension twice"),
+        pytest.param(b"\x82\x06a.test", b"\xa3\x06a.test", id="a name of another kind"),
+    ],
+)
+def test_a_malformed_certificate_has_no_facts(written: bytes, instead: bytes) -> None:
+    assert written in DER
+    assert read_certificate(DER.replace(written, instead), NOW) is None
