@@ -15,6 +15,10 @@ from gateway.port_test.observations import Certificate
 
 # By these people recognise an authority.
 _NAMED_BY: Final = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+_SHOWN_CHARACTERS: Final = 120
+# RFC 1035, 2.3.4. Public authorities put 100 names into a certificate at most.
+_NAME_CHARACTERS: Final = 255
+_MOST_NAMES: Final = 100
 # Of certificates that OpenSSL has accepted.
 _MALFORMED: Final = (
     *(ValueError, x509.InvalidVersion),
@@ -60,8 +64,7 @@ def _facts(certificate: x509.Certificate, now: datetime) -> Certificate:
 def _readable(name: x509.Name) -> str:
     """The common name and the organization, in one line."""
     found = [str(part.value) for oid in _NAMED_BY for part in name.get_attributes_for_oid(oid)]
-    text = ", ".join(dict.fromkeys(found)) or name.rfc4514_string()
-    return "".join(c if c.isprintable() else " " for c in text[:120])
+    return _line(", ".join(dict.fromkeys(found)) or name.rfc4514_string(), _SHOWN_CHARACTERS)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -70,7 +73,14 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     names = found.value
-    return (
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
+    domains, addresses = (
+        names.get_values_for_type(x509.DNSName),
+        names.get_values_for_type(x509.IPAddress),
     )
+    shown = [*domains, *map(str, addresses)][:_MOST_NAMES]
+    return tuple(_line(name, _NAME_CHARACTERS) for name in shown)
+
+
+def _line(text: str, characters: int) -> str:
+    """``text`` of a server, in one line and short, since it is shown on terminals."""
+    return "".join(c if c.isprintable() else " " for c in text[:characters])

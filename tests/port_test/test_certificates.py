@@ -31,3 +31,19 @@ def test_the_names_and_the_days_left_are_read() -> None:
 def test_a_malformed_certificate_has_no_facts(written: bytes, instead: bytes) -> None:
     assert written in DER
     assert read_certificate(DER.replace(written, instead), NOW) is None
+
+
+def test_names_are_shown_in_one_line_without_control_characters() -> None:
+    damaged = DER.replace(b"\x82\x06a.test", b"\x82\x06\x1b[2J\n.")
+    found = read_certificate(damaged, NOW)
+    assert found is not None
+    assert found.names == (" [2J .", "b.test")
+
+
+def test_long_names_and_many_names_are_cut() -> None:
+    names = ["a" * 300, *(f"n{number}.test" for number in range(200))]
+    many = issue("c" * 64, names=names).certificate.public_bytes(Encoding.DER)
+    found = read_certificate(many, NOW)
+    assert found is not None
+    assert len(found.names) == 100
+    assert found.names[0] == "a" * 255
