@@ -13,7 +13,7 @@ from gateway.protocols.port_test import measuring
 from gateway.protocols.port_test.loopback import LoopbackServer
 from gateway.protocols.rtmp.access_gate import AccessGate
 from gateway.protocols.rtmp.answer_filter import AnswerFilter
-from gateway.protocols.rtmp.chunks import ChunkReader
+from gateway.protocols.rtmp.chunks import ChunkReader, ChunkStream
 from gateway.protocols.rtmp.connect_reader import MOST_BYTES
 from gateway.protocols.rtmp.digest import ANSWER_RANDOM_BYTES
 from gateway.protocols.rtmp.digest_handshake import DigestServerHandshake
@@ -152,13 +152,24 @@ def _edit(new_editor: Callable[[], MessageEditor], data: bytes) -> None:
         assert out is None or _shapes(out) == _shapes(data[1:])
 
 
+class _Messages(ChunkReader):
+    """``found``: the messages up to the first malformed chunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Message] = []
+
+    def _end_chunk(self, stream: ChunkStream, messages: list[Message]) -> None:
+        super()._end_chunk(stream, messages)
+        self.found += messages
+        messages.clear()
+
+
 def _messages(data: bytes) -> list[Message]:
-    """The messages up to the first malformed chunk."""
-    reader, messages = ChunkReader(), []
+    reader = _Messages()
     with suppress(RTMPError):
-        for at in range(len(data)):
-            messages += reader.feed(data[at : at + 1])
-    return messages
+        reader.feed(data)
+    return reader.found
 
 
 def _shapes(data: bytes) -> list[tuple[int, int, int]]:
