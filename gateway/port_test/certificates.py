@@ -21,7 +21,7 @@ _NAME_CHARACTERS: Final = 255
 _MOST_NAMES: Final = 100
 # Of certificates that OpenSSL has accepted.
 _MALFORMED: Final = (
-    *(ValueError, x509.InvalidVersion),
+    *(ValueError, TypeError, x509.InvalidVersion),
     *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from tests.fuzz.measurement import MOST_BYTES, MOST_MEMORY_BYTES, MOST_S, cpu_s
 from tests.fuzz.target import Target
 
-# Of libFuzzer. The last two are limits on the process, and on one allocation.
+# Of libFuzzer. Inputs can be long from the beginning, and are not replaced by shorter ones that reach the
+# same. The last two are limits on the process, and on one allocation.
 OPTIONS = (
     f"-max_len={MOST_BYTES}",
     "-len_control=0",
+    "-reduce_inputs=0",
     "-rss_limit_mb=1024",
     f"-malloc_limit_mb={MOST_MEMORY_BYTES >> 20}",
 )

@@ -26,6 +26,7 @@ def test_the_names_and_the_days_left_are_read() -> None:
         # The key identifier becomes a second subjectAltName.
         pytest.param(b"\x06\x03U\x1d\x0e", b"\x06\x03U\x1d\x11", id="an extension twice"),
         pytest.param(b"\x82\x06a.test", b"\xa3\x06a.test", id="a name of another kind"),
+        pytest.param(b"\x0c\x06a.test", b"\x03\x06\0.test", id="a subject of bits"),
     ],
 )
 def test_a_malformed_certificate_has_no_facts(written: bytes, instead: bytes) -> None:
