@@ -293,8 +293,8 @@ _RESUMES = b"RTMPT-Options: resume=32, hold=250%b\r\n"
 # How the server has opened the session, by the first byte of an input; None if it has not yet.
 _AGREEMENTS = (None, b"", _RESUMES % b", direct", _RESUMES % b"")
 _TUNNEL = (
-    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x01data"
-    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\x01"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 201\r\n\r\n\x01" + bytes(200) + b"HTTP/1.1 200 OK\r\n"
+    b"Content-Length: 1\r\n\r\n\x01"
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n\x02data\r\n3\r\nabc\r\n0\r\n\r\n"
 )
 # In pieces of one answer each.

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 MOST_BYTES = 64 * 1024
-# The bounds for an input of MOST_BYTES or less. Nothing takes more than 20 ms on a Xeon of 2.6 GHz.
+# The bounds for an input of MOST_BYTES or less. Nothing takes more than 30 ms on a quiet Xeon of
+# 2.6 GHz.
 MOST_S = 0.05
 MOST_MEMORY_BYTES = 16 * 1024 * 1024
 

@@ -21,6 +21,7 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_repeated_to_64_kib_are_read_within_the_bounds(name: str) -> None:
     target = TARGETS[name]
