@@ -21,9 +21,9 @@ from time import perf_counter, sleep
 
 from tests.bench.generator import Generator, compile_generator
 from tests.bench.machine import Cores, choose_cores
+from tests.bench.running_gateway import Gateway, running
 from tests.bench.scenarios import Rounds
 from tests.bench.targets import RunningTarget
-from tests.bench.workers import Gateway, running
 from tests.helpers.interop.echo import echo_server
 
 _ROUNDS = 5

@@ -115,7 +115,7 @@ def at_the_end_of(
 
 def _gateway(contender: Contender, bench: Bench, port: int, folder: Path) -> list[str]:
     config = folder / "gateway.toml"
-    pem = _certify(folder) if contender.tls else ""
+    pem = certify(folder) if contender.tls else ""
     text = _GATEWAY.format(
         # All addresses: a slow path has its own.
         host="0.0.0.0",
@@ -137,7 +137,7 @@ def _haproxy(contender: Contender, bench: Bench, port: int, folder: Path) -> lis
     if program is None:
         raise CannotRun("haproxy is not installed: nothing to compare with")
     config = folder / "haproxy.cfg"
-    tls = f" ssl crt {_certify(folder)}" if contender.tls else ""
+    tls = f" ssl crt {certify(folder)}" if contender.tls else ""
     config.write_text(_HAPROXY.format(port=port, upstream_port=bench.upstream_port, tls=tls))
     return [program, "-db", "-f", str(config)]
 
@@ -145,7 +145,7 @@ def _haproxy(contender: Contender, bench: Bench, port: int, folder: Path) -> lis
 _COMMANDS = {Program.GATEWAY: _gateway, Program.HAPROXY: _haproxy}
 
 
-def _certify(folder: Path) -> Path:
+def certify(folder: Path) -> Path:
     """A PEM file with a key, its certificate, and an untrusted root."""
     try:
         import trustme
