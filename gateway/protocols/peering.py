@@ -100,15 +100,18 @@ def command_head(
     """The frame of a command up to its body, which follows it. ``source``: its client connection."""
     via = via[:_VIA_BYTES]
     id_bytes, via_bytes = len(session_id), len(via)
-    kind_number = 0 if kind is _SEND else 1 if kind is _IDLE else 2
-    return (
-        _COMMAND_FRAME.pack(
-            _REST_BYTES + _COMMAND_BYTES + id_bytes + via_bytes + body_bytes,
-            *(COMMAND, request, kind_number, flags, number, source, id_bytes, via_bytes),
-        )
-        + session_id
-        + via
+    head = _COMMAND_FRAME.pack(
+        _REST_BYTES + _COMMAND_BYTES + id_bytes + via_bytes + body_bytes,
+        COMMAND,
+        request,
+        0 if kind is _SEND else 1 if kind is _IDLE else 2,
+        flags,
+        number,
+        source,
+        id_bytes,
+        via_bytes,
     )
+    return head + session_id + via
 
 
 def read_command(payload: bytes) -> PeerCommand:
@@ -120,10 +123,9 @@ def read_command(payload: bytes) -> PeerCommand:
     body_at = via_at + via_bytes
     if kind >= len(_KINDS) or len(payload) < body_at:
         raise OutOfStep("a malformed command")
-    return (
-        *(payload[_COMMAND_BYTES:via_at], _KINDS[kind], number, payload[body_at:]),
-        *(source, flags, payload[via_at:body_at] if via_bytes else b""),
-    )
+    via = payload[via_at:body_at] if via_bytes else b""
+    session_id, body = payload[_COMMAND_BYTES:via_at], payload[body_at:]
+    return session_id, _KINDS[kind], number, body, source, flags, via
 
 
 def connection_and_session(source: int, session_id: bytes) -> bytes:

@@ -33,7 +33,9 @@ class OtherWorkers:
         self._reactor = reactor
         self._place = place
         self._peers = Peers(reactor, place.path_of, self._link_to_node)
-        self.find: FindSession = self._peers.find
+        # Each forwarded command costs a look-up.
+        peers, has_nodes = self._peers, bool(configuration.peers)
+        self.find: FindSession = peers.find if has_nodes else peers.find_here
         self.forwarded = self._peers.counts
         self.offers = OfferLinks(reactor, place.offers_path_of, configuration.limits)
         self._nodes = Nodes(configuration, reactor, self.forwarded, self._find_here, monotonic)
