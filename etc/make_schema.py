@@ -69,7 +69,7 @@ _TYPES: Final[Mapping[Any, _Schema]] = {
     Network: _strings(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?"),
     values.AbsolutePath: _strings(r"/.*"),
     values.Host: _strings(values.HOST_NAME.pattern),
-    values.MirrorApplication: _strings(values.APPLICATION_NAME.pattern),
+    values.Application: _strings(values.APPLICATION_NAME.pattern),
     values.Pattern: _strings(values.NAME_PATTERN.pattern),
     values.PublicPort: _strings(values.PUBLIC_PORT.pattern),
     values.HttpUrl: _strings(r"https?://[!-~]+"),

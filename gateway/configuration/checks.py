@@ -178,6 +178,12 @@ def _check_upstreams(config: Config) -> Iterator[Problem]:
                 ("upstream", index, "hash_by"),
                 f'{quoted(upstream.hash_by)}: requires choose = "hash"; add it, or remove hash_by',
             )
+        if upstream.check_application is not None and upstream.check in ("off", "tcp"):
+            yield Problem(
+                ("upstream", index, "check_application"),
+                f"{quoted(upstream.check_application)}: is not used with check ="
+                f' "{upstream.check}"; change that to "rtmp", or remove check_application',
+            )
         if 0.0 < upstream.balance_factor < 1.0:
             yield Problem(
                 ("upstream", index, "balance_factor"),

@@ -10,12 +10,12 @@ from gateway.configuration.values import (
     ANY_NAME,
     RTMPE,
     AbsolutePath,
+    Application,
     Choice,
     HashBy,
     HealthCheck,
     HostPattern,
     IPAddress,
-    MirrorApplication,
     Pattern,
     ProxyProtocol,
     ServerName,
@@ -55,6 +55,7 @@ class Upstream:
     queue_s: float = field(default=2.0, validator=[ge(0.1), le(60.0)])
     proxy_protocol: ProxyProtocol = "off"
     check: HealthCheck = "auto"
+    check_application: Application | None = None
     check_s: float = field(default=5.0, validator=[ge(1.0), le(3600.0)])
     rise: int = field(default=2, validator=ge(1))
     fall: int = field(default=3, validator=ge(1))
@@ -82,7 +83,7 @@ class Mirror:
     upstream: UpstreamName
     application: Pattern = ANY_NAME
     stream: Pattern = ANY_NAME
-    to_application: MirrorApplication | None = None
+    to_application: Application | None = None
     stream_key_file: AbsolutePath | None = None
 
 

@@ -60,8 +60,8 @@ Port = NewType("Port", int)
 CookieName = NewType("CookieName", str)
 # A pattern for the names of applications or streams, with the wildcards *, ? and [...].
 Pattern = NewType("Pattern", str)
-# The application at a mirror.
-MirrorApplication = NewType("MirrorApplication", str)
+# The name of one application.
+Application = NewType("Application", str)
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 StreamAction = Literal["publish", "play"]

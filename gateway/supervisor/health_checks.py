@@ -43,8 +43,8 @@ LOOK_S: Final = 1.0
 # The part of the interval by which checks are moved, so that those of several gateways do not coincide.
 _JITTER: Final = 0.1
 
-# Checks one server; fails with the cause.
-Probe = Callable[[Any, Server, Kind, float], Any]
+# Checks one server, with an application or ""; fails with the cause.
+Probe = Callable[[Any, Server, Kind, float, str], Any]
 
 
 @final
@@ -68,6 +68,7 @@ class _Checked:
             *(upstream.source_address or "", tls_host),
         )
         self.kind = kind
+        self.application = upstream.check_application or ""
         self.every_s = upstream.check_s
         self.rise, self.fall = upstream.rise, upstream.fall
         self.is_automatic = upstream.check == "auto"
@@ -279,7 +280,9 @@ class HealthChecks:
             await checked.server.look_up_if_due(self._names)
             if not checked.server.hosts:
                 raise UpstreamUnavailable("its name is unknown")
-            await self._probe(self._reactor, checked.server, kind, self._timeout_s)
+            await self._probe(
+                *(self._reactor, checked.server, kind, self._timeout_s, checked.application)
+            )
         except GatewayError as error:
             cause = str(error)
         counts = checked.durations["failed" if cause else "succeeded"]

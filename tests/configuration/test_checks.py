@@ -151,6 +151,10 @@ ROUTE = f'{LISTENER}[[upstream]]\nservers = ["a"]\n[[route]]\nupstream = "1"\n'
             '[[upstream]] 1, key "hash_by": "stream": requires choose = "hash"; add it, or remove has',
         ),
         (
+            f'{LISTENER}[[upstream]]\nservers = ["a"]\ncheck = "tcp"\ncheck_application = "live"',
+            '[[upstream]] 1, key "check_application": "live": is not used with check = "tcp"',
+        ),
+        (
             f'{LISTENER}[[upstream]]\nservers = ["a"]\nchoose = "hash"\nhash_by = "name"',
             '[[upstream]] 1, key "hash_by": "name"',
         ),

@@ -217,7 +217,7 @@ def test_every_key_has_a_description_and_its_default() -> None:
         *("listener.address", "listener.congestion_control", "log.access", "website.server"),
         *("upstream.source_address", "upstream.tls_authorities"),
         *("upstream.tls_certificate", "upstream.tls_server_name"),
-        *("upstream.servers.address", "upstream.name"),
+        *("upstream.servers.address", "upstream.name", "upstream.check_application"),
         "route.upstream",
         *("tls.certificate.chain", "tls.certificate.key"),
         *("admin.token_file", "admin.certificate", "admin.client_authorities"),

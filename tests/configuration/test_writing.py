@@ -72,7 +72,8 @@ def test_each_key_has_the_same_value_as_in_the_example(file: Path) -> None:
     # The first upstream has all keys but those for TLS (the second has them) and of servers (the third).
     first, second, third = document["upstream"]
     own = {key: third["servers"][0][key] for key in ("weight", "backup", "max_sessions")}
-    common = {key: value for key, value in first.items() if key not in ("name", "source_address")}
+    unique = ("name", "check_application", "source_address")
+    common = {key: value for key, value in first.items() if key not in unique}
     common["tls_verify"] = True
     for upstream in (first, second):
         upstream["servers"] = [{"address": upstream["servers"][0], **own}]
@@ -93,8 +94,8 @@ def test_tables_have_headers_and_keys_that_are_not_set_are_named(file: Path) -> 
             f'# Not set: [[upstream]] {number}, key "{key}"'
             for number in (1, 2)
             for key in (
-                *("name", "source_address", "tls_authorities", "tls_certificate"),
-                "tls_server_name",
+                *("name", "check_application", "source_address", "tls_authorities"),
+                *("tls_certificate", "tls_server_name"),
             )
         ),
         "# Not set: [stream_keys]",

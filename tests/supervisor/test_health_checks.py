@@ -70,6 +70,7 @@ class Checks:
         self.dead: set[str] = set()
         self.closing: set[str] = set()
         self.probed: list[tuple[str, str]] = []
+        self.applications: set[str] = set()
         self.states: dict[str, bool] = {}
         self.records = Records()
         dns: Any = self.records
@@ -86,8 +87,11 @@ class Checks:
     def _tell(self, states: dict[str, bool]) -> None:
         self.states = states
 
-    async def _probe(self, reactor: Any, server: Server, kind: str, timeout_s: float) -> None:
+    async def _probe(
+        self, reactor: Any, server: Server, kind: str, timeout_s: float, application: str
+    ) -> None:
         self.probed.append((server.name, kind))
+        self.applications.add(application)
         if server.name in self.dead or (kind == "rtmp" and server.name in self.closing):
             raise UpstreamUnavailable("it refuses")
 
@@ -268,6 +272,13 @@ def test_servers_are_checked_by_default_if_there_are_several(
     configuration: Config, kind: str | None
 ) -> None:
     assert check_of(configuration.upstreams[0], configuration) == kind
+
+
+def test_checks_connect_to_the_application_if_there_is_one() -> None:
+    for more, application in (("", ""), ('check_application = "live"\n', "live")):
+        checks = Checks(configured(f'check = "rtmp"\n{more}'))
+        checks.run(1)
+        assert checks.applications == {application}
 
 
 def test_a_name_that_stops_resolving_takes_no_server_down() -> None:

@@ -27,16 +27,20 @@ def check(
     kind: Kind,
     proxy_protocol: str = "off",
     tls: ClientTLS | None = None,
+    application: str = "",
 ) -> None:
     server = Server(address, proxy_protocol=proxy_protocol, tls=tls)
     network.result_of(server.look_up(network.resolving))
-    network.result_of(probe(network.reactor, server, kind, _TIMEOUT_S))
+    network.result_of(probe(network.reactor, server, kind, _TIMEOUT_S, application))
 
 
 class Answering:
-    """A server that answers its first connection with these bytes, or by closing it."""
+    """A server that answers its first connection with these bytes, or by closing it. ``closes``: it closes
+    the connection after the next bytes.
+    """
 
-    def __init__(self, answer: bytes, expected_bytes: int) -> None:
+    def __init__(self, answer: bytes, expected_bytes: int, closes: bool = False) -> None:
+        self._closes = closes
         self._listening = socket.create_server((LOOPBACK, 0))
         self.address = ServerAddress(LOOPBACK, self._listening.getsockname()[1])
         self.received = b""
@@ -46,13 +50,15 @@ class Answering:
     def _serve(self, answer: bytes, expected_bytes: int) -> None:
         connection, _ = self._listening.accept()
         with connection, suppress(OSError):
-            connection.settimeout(_TIMEOUT_S)
+            connection.settimeout(2 * _TIMEOUT_S)
             while len(self.received) < expected_bytes:
                 self.received += connection.recv(65536)
             connection.sendall(answer)
-            if answer:
-                # The check ends first.
-                connection.recv(1)
+            # The check ends first, or sends more.
+            while answer and (more := connection.recv(65536)):
+                self.received += more
+                if self._closes:
+                    return
 
     def close(self) -> None:
         self._thread.join()
@@ -119,3 +125,20 @@ def test_a_server_that_answers_the_handshake_passes(
     check(network, server.address, "rtmp", proxy_protocol)
     server.close()
     assert server.received.startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("closes", "cause"),
+    [
+        (True, "closes the connection instead of answering the connect"),
+        (False, "does not answer the connect in time"),
+    ],
+)
+def test_a_server_that_does_not_answer_the_connect_fails(
+    *, network: Network, closes: bool, cause: str
+) -> None:
+    server = Answering(_WHOLE, 1537, closes)
+    with pytest.raises(UpstreamUnavailable, match=cause):
+        check(network, server.address, "rtmp", application="live")
+    server.close()
+    assert b"connect" in server.received
