@@ -20,6 +20,8 @@ _PERIOD_S = 0.1
 # Of linux/sched.h.
 _CLONE_NEWNET = 0x40000000
 _GIVES_UP_S = 30.0
+# That are opened at the same time.
+_OPENING = 20
 
 
 class SessionFailed(Exception):
@@ -28,7 +30,7 @@ class SessionFailed(Exception):
 
 class LightSession(asyncio.Protocol):
     """One session; ``role`` is "play" or "publish". ``gap_s``: the longest time without media so far.
-    ``frame``: what is published each time.
+    ``received``: the last bytes. ``frame``: what is published each time.
     """
 
     def __init__(self, role: str, path: str, frame: bytes = KEYFRAME) -> None:
@@ -43,6 +45,7 @@ class LightSession(asyncio.Protocol):
         self.answered = asyncio.Event()
         self.media_at = 0.0
         self.gap_s = 0.0
+        self.received = b""
         self.has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,6 +54,7 @@ class LightSession(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.has_begun:
+            self.received = data
             self._note_media()
             return
         self._transport.write(self._client.receive(data))
@@ -141,9 +145,11 @@ class LightSessions:
         self._thread.join()
         self._loop.close()
 
-    def publish(self, port: int, path: str, host: str = LOOPBACK) -> LightSession:
-        """Publish until the end."""
-        session = self._call(self._open("publish", port, path, host=host))
+    def publish(
+        self, port: int, path: str, host: str = LOOPBACK, mark: bytes = b""
+    ) -> LightSession:
+        """Publish until the end. ``mark``: the end of each frame, by which players know the server."""
+        session = self._call(self._open("publish", port, path, host=host, mark=mark))
         asyncio.run_coroutine_threadsafe(self._send(session), self._loop)
         return session
 
@@ -152,6 +158,12 @@ class LightSessions:
     ) -> LightSession:
         """Begin to play. Raises SessionFailed if the connection ends before, or the time."""
         return self._call(self._open("play", port, path, patience_s, host))
+
+    def play_many(
+        self, number: int, port: int, path: str, host: str = LOOPBACK
+    ) -> list[LightSession]:
+        """Begin to play so many times, several at a time. Raises SessionFailed if one fails."""
+        return self._call(self._open_many(number, port, path, host))
 
     def _run(self) -> None:
         if self._namespace:
@@ -168,9 +180,10 @@ class LightSessions:
         path: str,
         patience_s: float = _GIVES_UP_S,
         host: str = LOOPBACK,
+        mark: bytes = b"",
     ) -> LightSession:
         _, protocol = await self._loop.create_connection(
-            lambda: LightSession(role, path, self._frame), host, port
+            lambda: LightSession(role, path, self._frame + mark), host, port
         )
         session = cast(LightSession, protocol)
         self._all.append(session)
@@ -180,6 +193,15 @@ class LightSessions:
             session.close()
             raise SessionFailed
         return session
+
+    async def _open_many(self, number: int, port: int, path: str, host: str) -> list[LightSession]:
+        places = asyncio.Semaphore(_OPENING)
+
+        async def open_one() -> LightSession:
+            async with places:
+                return await self._open("play", port, path, host=host)
+
+        return await asyncio.gather(*(open_one() for _ in range(number)))
 
     async def _send(self, session: LightSession) -> None:
         while not session.has_ended:
