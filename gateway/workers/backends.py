@@ -28,7 +28,7 @@ from gateway.tunnels.terminations import NOT_KNOWN_YET, Terminations
 from gateway.upstreams.dial import Server
 from gateway.upstreams.dns import DNS
 from gateway.upstreams.group import Group
-from gateway.upstreams.member import Member
+from gateway.upstreams.member import Member, SessionCount
 from gateway.upstreams.names import Names
 from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Ready, Telemetry
@@ -191,15 +191,18 @@ class Backends:
         self, server: UpstreamServer, upstream: Upstream, tls: ClientTLS | None
     ) -> Member | Service:
         if not server.address.is_service:
-            return self._member(server, upstream, tls)
-        # The shared counts have no number for a server of a service: each worker has its share.
-        most = -(-server.max_sessions // self._place.workers)
+            return self._member(server, upstream, tls, count=self._count(str(server)))
 
         def make_member(address: ServerAddress) -> Member:
-            found = evolve(server, address=address, max_sessions=most)
+            found = evolve(server, address=address)
             if upstream.decrypts(found):
                 self._terminations.servers.add(str(address))
-            return self._member(found, upstream, tls, server.address.domain)
+            count = self._count(str(address)) or self._place.counts.found_servers.take(str(address))
+            if count is None:
+                # Of this worker alone, which has its share.
+                most = -(-server.max_sessions // self._place.workers)
+                found = evolve(found, max_sessions=most)
+            return self._member(found, upstream, tls, server.address.domain, count)
 
         return Service(server.address, make_member, self._forget)
 
@@ -208,7 +211,14 @@ class Backends:
         if any(_has(source, server) for source in self._sources):
             return
         self._terminations.servers.discard(server)
+        if self._count(server) is None:
+            self._place.counts.found_servers.leave(server)
         self._forget_figures(server)
+
+    def _count(self, server: str) -> SessionCount | None:
+        """Of a server to which the supervisor has given a number. One of an earlier version gives none."""
+        number = self._place.servers.get(server)
+        return None if number is None else self._place.counts.server(number)
 
     def _member(
         self,
@@ -216,9 +226,8 @@ class Backends:
         upstream: Upstream,
         tls: ClientTLS | None,
         tls_host: str = "",
+        count: SessionCount | None = None,
     ) -> Member:
-        # Without a number: of a service, or from a supervisor of an earlier version.
-        number = self._place.servers.get(str(server))
         return Member(
             Server(
                 *(server.address, "upstream", upstream.proxy_protocol, tls),
@@ -229,7 +238,7 @@ class Backends:
             server.backup,
             server.max_sessions,
             upstream.slow_start_s,
-            None if number is None else self._place.counts.server(number),
+            count,
         )
 
     def _line(self, upstream: Upstream) -> WaitingLine:

@@ -6,7 +6,8 @@ reads all of them. Two workers that admit a client at the same moment can exceed
 Counts for client addresses are kept in buckets, chosen by a keyed hash, because a table of addresses cannot
 be changed without locks. Addresses in the same bucket share their limit.
 
-Sessions of media servers are counted by numbers that the supervisor gives to the servers' names.
+Sessions of media servers are counted by numbers that the supervisor gives to the servers' names; those of
+servers that are found by SRV records in a table (``found_servers``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 from hashlib import blake2b
 from mmap import mmap
 from typing import Final, final
+
+from gateway.workers.found_servers import FoundServers, ServerCount, table_bytes
 
 SLOTS: Final = 64
 _BUCKETS: Final = 8192
@@ -31,7 +34,8 @@ _KEY_BYTES: Final = 16
 SERVERS: Final = 1024
 # Behind the key, because workers of earlier versions use what is in front of it.
 _SERVERS_AT: Final = _MEMORY_BYTES + _KEY_BYTES
-_ALL_BYTES: Final = _SERVERS_AT + _COUNT_BYTES * SERVERS * SLOTS
+_FOUND_AT: Final = _SERVERS_AT + _COUNT_BYTES * SERVERS * SLOTS
+_ALL_BYTES: Final = _FOUND_AT + table_bytes(SLOTS)
 
 
 def make_memory() -> int:
@@ -79,32 +83,8 @@ class SharedCount:
 
 
 @final
-class ServerCount:
-    """The sessions of the media server with this number."""
-
-    def __init__(self, memory: mmap, slot: int, number: int) -> None:
-        counts = memoryview(memory)[_SERVERS_AT:].cast("i")
-        self._counts = counts[number * SLOTS : (number + 1) * SLOTS]
-        self._slot = slot
-
-    @property
-    def own(self) -> int:
-        """The count of this worker."""
-        return self._counts[self._slot]
-
-    @property
-    def total(self) -> int:
-        """The count of all workers."""
-        return sum(self._counts)
-
-    def add(self, number: int) -> None:
-        """Change this worker's count."""
-        self._counts[self._slot] += number
-
-
-@final
 class SharedCounts:
-    """The memory behind ``descriptor``, as the worker in ``slot`` sees it."""
+    """The memory behind ``descriptor``, which must stay open, as the worker in ``slot`` sees it."""
 
     def __init__(self, descriptor: int, slot: int) -> None:
         if os.fstat(descriptor).st_size < _ALL_BYTES:
@@ -115,10 +95,13 @@ class SharedCounts:
         self.slot = slot
         self.sessions = SharedCount(self._memory, slot, 0)
         self.connections = SharedCount(self._memory, slot, 1)
+        view = memoryview(self._memory)
+        self._servers = view[_SERVERS_AT:_FOUND_AT].cast("i")
+        self.found_servers = FoundServers(descriptor, view[_FOUND_AT:], SLOTS, slot)
 
     def server(self, number: int) -> ServerCount:
         """The sessions of a media server; ``number`` is below ``SERVERS``."""
-        return ServerCount(self._memory, self.slot, number)
+        return ServerCount(self._servers[number * SLOTS : (number + 1) * SLOTS], self.slot)
 
     def set_accepting(self, is_accepting: bool) -> None:
         """Whether this worker accepts connections."""
@@ -141,6 +124,6 @@ class SharedCounts:
         counts = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")
         for index in range(slot, len(counts), SLOTS):
             counts[index] = 0
-        servers = memoryview(self._memory)[_SERVERS_AT:].cast("i")
-        for index in range(slot, len(servers), SLOTS):
-            servers[index] = 0
+        for index in range(slot, len(self._servers), SLOTS):
+            self._servers[index] = 0
+        self.found_servers.clear(slot)

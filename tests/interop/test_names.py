@@ -22,7 +22,7 @@ import pytest
 
 from tests.helpers.interop.bystanders import Bystanders
 from tests.helpers.interop.faulty import FaultyServer
-from tests.helpers.interop.light_sessions import LightSessions
+from tests.helpers.interop.light_sessions import LightSessions, SessionFailed
 from tests.helpers.interop.opens import Opens
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.servers import ROOT, nginx_rtmp
@@ -32,7 +32,7 @@ _OTHERS = "127.0.0.4", "127.0.0.5"
 # That no server has.
 _DEAD = "127.0.0.9"
 _PATH = "live/show"
-_SESSIONS, _WITHOUT_GATEWAY = 300, 20
+_SESSIONS, _DIRECT, _RELAYED = 300, 20, 100
 # How long a name is valid at least, until it is looked up; and as in test_failing_upstreams.py.
 _VALID_S = 5.0 + 1.0
 _NOTICED_S = _VALID_S + 2 * (1.1 + 1.0 + 0.5) + 1.0
@@ -49,6 +49,15 @@ rise = 2
 slow_start_s = 60
 [limits]
 upstream_connect_s = 0.5
+[admin]
+address = "unix:{{admin}}"
+"""
+_CAPPED = f"""workers = 2
+[[listener]]
+address = "127.0.0.1:{_PORT}"
+[[upstream]]
+servers = [{{{{ address = "_rtmp._tcp.example.org", max_sessions = 3 }}}}]
+queue = 0
 [admin]
 address = "unix:{{admin}}"
 """
@@ -138,32 +147,50 @@ def records(address: str) -> dict[str, list[tuple[str, int]]]:
 
 
 @pytest.fixture
-def setting(programs: Programs, tmp_path: Path) -> Iterator[tuple[Namespace, Program]]:
-    """A namespace with the servers, and a gateway in it."""
+def namespace(programs: Programs, tmp_path: Path) -> Iterator[Namespace]:
+    """A namespace with the servers and their names."""
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
     for program in ("ip", "ss", "curl"):
         needs(program)
-    configuration, nginx = tmp_path / "gateway.toml", tmp_path / "nginx.conf"
+    nginx = tmp_path / "nginx.conf"
     with Namespace(programs, tmp_path) as namespace:
-        configuration.write_text(_CONFIGURATION.format(admin=namespace.admin))
         nginx.write_text(_NGINX.format(module=nginx_rtmp()))
         namespace.answers(records("127.0.0.2"))
         namespace.serve_names()
         namespace.start(needs("nginx"), "-p", str(tmp_path), "-c", str(nginx))
-        twistd = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
-        gateway = namespace.start(
-            *(sys.executable, *twistd, "rtmpt-gateway", "--config", str(configuration))
-        )
-        gateway.says("ready: ")
-        yield namespace, gateway
+        yield namespace
+
+
+def start_gateway(namespace: Namespace, folder: Path, configuration: str) -> Program:
+    """Start a gateway in the namespace."""
+    file = folder / "gateway.toml"
+    file.write_text(configuration.format(admin=namespace.admin))
+    twistd = ("-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
+    gateway = namespace.start(*(sys.executable, *twistd, "rtmpt-gateway", "--config", str(file)))
+    gateway.says("ready: ")
+    return gateway
+
+
+def test_the_cap_of_a_server_that_was_found_by_records_is_of_all_workers(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    start_gateway(namespace, tmp_path, _CAPPED)
+    with LightSessions(namespace=namespace.name) as sessions:
+        players = sessions.play_many(3, _PORT, _PATH)
+        for _ in range(4):
+            with pytest.raises(SessionFailed):
+                sessions.play(_PORT, _PATH)
+        players.pop().close()
+        until(lambda: namespace.upstream()["sessions"] == 2, "one has ended")
+        sessions.play(_PORT, _PATH)
 
 
 @pytest.mark.alone
 def test_a_name_that_changes_or_is_lost_delays_no_session_and_new_ones_use_what_is_known_last(
-    programs: Programs, setting: tuple[Namespace, Program]
+    programs: Programs, namespace: Namespace, tmp_path: Path
 ) -> None:
-    namespace, gateway = setting
+    gateway = start_gateway(namespace, tmp_path, _CONFIGURATION)
     with ExitStack() as stack:
         sessions = stack.enter_context(LightSessions(namespace=namespace.name))
         sessions.publish(1935, _PATH)
@@ -171,8 +198,8 @@ def test_a_name_that_changes_or_is_lost_delays_no_session_and_new_ones_use_what_
         assert [each["sessions"] for each in namespace.upstreams()] == [_SESSIONS // 3] * 3
         assert namespace.upstream()["service"] == "_rtmp._tcp.example.org"
         relay = FaultyServer(programs, 1935, namespace.start)
-        direct = sessions.play_many(_WITHOUT_GATEWAY, 1935, _PATH)
-        relayed = sessions.play_many(_WITHOUT_GATEWAY, relay.port, _PATH)
+        direct = sessions.play_many(_DIRECT, 1935, _PATH)
+        relayed = sessions.play_many(_RELAYED, relay.port, _PATH)
         opens = stack.enter_context(closing(Opens(sessions, _PORT, _PATH)))
         bystanders = Bystanders(players, direct, relayed)
 

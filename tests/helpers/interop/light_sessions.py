@@ -21,7 +21,7 @@ _PERIOD_S = 0.1
 _CLONE_NEWNET = 0x40000000
 _GIVES_UP_S = 30.0
 # That are opened at the same time.
-_OPENING = 20
+_OPENING = 10
 
 
 class SessionFailed(Exception):
@@ -49,6 +49,7 @@ class LightSession(asyncio.Protocol):
         self.has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._transport.write(self._client.hello())
 
@@ -77,7 +78,8 @@ class LightSession(asyncio.Protocol):
         self._transport.write(self._client.write(video(self._frame, 100 * self._sent)))
 
     def close(self) -> None:
-        self._transport.abort()
+        """Abort the connection. Any thread may call this."""
+        self._loop.call_soon_threadsafe(self._transport.abort)
 
     def _go_on(self, answer: bytes) -> None:
         if b"_result" in answer and self._asked == "connect":
