@@ -35,7 +35,7 @@ from tests.helpers.interop.watched import WatchedGateway, start_watched_gateway
 _PATH = "live/show"
 # What the failing server's stream has in it.
 _MARK = b"failing"
-_SESSIONS, _DIRECT = 300, 20
+_SESSIONS, _DIRECT, _RELAYED = 300, 20, 100
 # From the fault on.
 _WATCH_S = 6.0
 _CHECK_S, _FALL, _RISE, _TIMEOUT_S = 1.0, 2, 2, 0.5
@@ -153,7 +153,7 @@ def test_a_failing_server_delays_no_session_of_the_others_and_no_open_fails(
         others = [each for each in players if _MARK not in each.received]
         relay = FaultyServer(programs, working[0])
         direct = sessions.play_many(_DIRECT, working[0], _PATH)
-        relayed = sessions.play_many(_DIRECT, relay.port, _PATH)
+        relayed = sessions.play_many(_RELAYED, relay.port, _PATH)
         opens = stack.enter_context(closing(Opens(sessions, gateway.port, _PATH)))
         bystanders = Bystanders(others, direct, relayed)
 

@@ -1,7 +1,7 @@
 """Sessions of servers that work, while another one fails.
 
 Some sessions beside them do not pass through the gateway. They are at the same servers, and are measured
-by the same thread; half of them pass through a plain relay, which waits for the processor as the gateway
+by the same thread; many of them pass through a plain relay, which waits for the processor as the gateway
 does. So their gaps are those of the machine and the servers. Sessions through the gateway may have the
 longest gap of the reference run, or that of the others at the same time, and 50 ms more.
 """
@@ -15,7 +15,8 @@ from typing import Final, final
 from tests.helpers.interop.light_sessions import LightSession, forget_gaps, longest_gap_s
 
 STALL_S: Final = 0.05
-_REFERENCE_S: Final = 4.0
+# As long as a fault is watched: longer times have longer gaps.
+_REFERENCE_S: Final = 6.0
 
 
 @final
