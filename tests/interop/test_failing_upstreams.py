@@ -147,7 +147,9 @@ def test_a_failing_server_delays_no_session_of_the_others_and_no_open_fails(
         for port in working:
             sessions.publish(port, _PATH)
         players = sessions.play_many(_SESSIONS, gateway.port, _PATH)
-        assert sessions_of_each(gateway) == [_SESSIONS // 3] * 3
+        # An open whose server is late gets the next one.
+        assert sum(sessions_of_each(gateway)) == _SESSIONS
+        assert min(sessions_of_each(gateway)) > 0.9 * _SESSIONS / 3
         until(lambda: all(each.received for each in players), "all have media")
         own = [each for each in players if _MARK in each.received]
         others = [each for each in players if _MARK not in each.received]
@@ -175,7 +177,7 @@ def test_a_failing_server_delays_no_session_of_the_others_and_no_open_fails(
             sessions.publish(failing.own_port, _PATH, mark=_MARK)
         gateway.program.says("is up again")
         returned_s = monotonic() - recovered_at
-        until(lambda: states(gateway) == ["slow_start", "up", "up"], "it starts slowly", 2.0)
+        until(lambda: states(gateway)[0] == "slow_start", "it starts slowly", 2.0)
         bystanders.check("it recovers")
         assert returned_s < _RETURNED_S
 
