@@ -210,7 +210,8 @@ def test_a_name_that_changes_or_is_lost_delays_no_session_and_new_ones_use_what_
         bystanders.check("an address changes")
         # Sessions of the old address stay there.
         assert namespace.connections_to("127.0.0.2") >= _SESSIONS // 3
-        assert namespace.connections_to("127.0.0.3") >= 10
+        # One of three turns, some of which are those of ``opens``.
+        assert namespace.connections_to("127.0.0.3") >= 5
 
         bystanders.begin()
         namespace.answers(records(_DEAD))

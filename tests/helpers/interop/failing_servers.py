@@ -14,7 +14,7 @@ from tests.helpers.interop.servers import nginx_rtmp, run_nginx, start_nginx
 
 _OTHER_APPLICATION = """
 load_module {module};
-events {{ worker_connections 256; }}
+events {{ worker_connections 1024; }}
 rtmp {{ server {{ listen {listen}; application other {{ live on; }} }} }}
 """
 

@@ -23,7 +23,7 @@ _NGINX_RTMP = (
 # that they end.
 _NGINX_CONFIGURATION = """
 load_module {module};
-events {{ worker_connections 256; }}
+events {{ worker_connections 1024; }}
 rtmp {{
     access_log off;
     server {{
