@@ -117,10 +117,6 @@ def execute_successor(state: State, pid_file: str) -> None:
     """Execute the program anew. Does not return. Raises GatewayError if it cannot be executed."""
     descriptor = os.memfd_create("rtmpt-gateway-state", 0)
     os.write(descriptor, json.dumps(cattrs.unstructure(state)).encode())
-    if pid_file:
-        # twistd refuses to start if the process in the file runs, even if it is its own.
-        with suppress(OSError):
-            Path(pid_file).unlink()
     # systemd's own descriptors are in the state.
     environment = {name: value for name, value in os.environ.items() if name != "LISTEN_PID"}
     environment[_VARIABLE] = str(descriptor)
@@ -128,11 +124,17 @@ def execute_successor(state: State, pid_file: str) -> None:
     sys.stderr.flush()
     before = _working_folder()
     try:
+        if pid_file:
+            # twistd refuses to start if the process in the file runs, even if it is its own.
+            Path(pid_file).unlink(missing_ok=True)
         _enter(_FOLDER)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     except OSError as error:
         _enter(before)
         os.close(descriptor)
+        if pid_file:
+            with suppress(OSError):
+                Path(pid_file).write_text(str(os.getpid()), encoding="ascii")
         raise GatewayError(f"{error.filename or sys.executable}: {error.strerror}") from None
 
 

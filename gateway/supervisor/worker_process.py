@@ -31,7 +31,7 @@ from gateway.transport import has_unsent
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel, Handler
 from gateway.workers.plain_values import family_of, plain_family
-from gateway.workers.setup import Setup
+from gateway.workers.setup import SUPERVISORS_SIGNALS, Setup
 
 _log = Logger()
 
@@ -334,8 +334,8 @@ def _spawn(descriptors: Sequence[int]) -> int:
             sys.executable,
             [sys.executable, "-P", "-m", "gateway.workers.process"],
             _environment(),
-            # Not that of a supervisor that is about to replace its program.
-            setsigmask=(),
+            # Not that of a supervisor that is about to replace its program, which blocks SIGTERM too.
+            setsigmask=SUPERVISORS_SIGNALS,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 *((os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(copies, 1)),

@@ -32,7 +32,7 @@ from gateway.telemetry.logs.unraisable import unraisable
 from gateway.transport import has_unsent
 from gateway.workers.control import Control, failure_text
 from gateway.workers.place import Place
-from gateway.workers.setup import Setup, read_setup
+from gateway.workers.setup import SUPERVISORS_SIGNALS, Setup, read_setup
 from gateway.workers.shared_counts import SharedCounts
 from gateway.workers.worker import Worker
 
@@ -49,9 +49,9 @@ _log = Logger()
 
 def main() -> None:
     """Run a worker until the supervisor ends it, or until it is no longer needed after that."""
-    # Terminals and systemctl kill send signals to all processes; the supervisor tells workers what to do.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+    for number in SUPERVISORS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS_SIGNALS)
     with socket.socket(fileno=CHANNEL) as channel:
         setup = read_setup(channel)
         channel.setblocking(False)

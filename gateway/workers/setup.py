@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from hashlib import blake2b
 from typing import Final
@@ -15,6 +16,9 @@ from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.protocols import offers
 
+# Terminals and ``systemctl kill`` send signals to all processes; the supervisor tells workers what to do.
+# They are blocked when a worker starts, until it ignores them.
+SUPERVISORS_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _READ_BYTES: Final = 65536
 _DIGEST_BYTES: Final = 4

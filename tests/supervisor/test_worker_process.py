@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -110,3 +112,20 @@ def test_a_process_that_cannot_be_started_leaves_no_descriptor_open(
     worker = started(turning, monkeypatch, "_connect", lambda *_: None, sockets=[9999])
     assert not worker.pid
     assert open_descriptors() == before
+
+
+def test_signals_for_the_supervisor_do_not_end_a_worker_that_starts(turning: Turning) -> None:
+    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
+    worker = WorkerProcess(turning.reactor, setup, "", print, print, print)  # type: ignore[arg-type]
+    memory = os.memfd_create("counts")
+    worker.start(memory, [])
+    os.close(memory)
+    try:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+            os.kill(worker.pid, number)
+        # Its program does not run so early. A signal would end it at once.
+        sleep(0.1)
+        end = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert end is None or end.si_code == os.CLD_EXITED
+    finally:
+        worker.kill()
