@@ -208,11 +208,11 @@ class Backends:
 
     def _forget(self, server: str) -> None:
         """A service no longer has the server."""
+        if self._count(server) is None:
+            self._place.counts.found_servers.leave(server)
         if any(_has(source, server) for source in self._sources):
             return
         self._terminations.servers.discard(server)
-        if self._count(server) is None:
-            self._place.counts.found_servers.leave(server)
         self._forget_figures(server)
 
     def _count(self, server: str) -> SessionCount | None:

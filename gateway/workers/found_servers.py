@@ -86,8 +86,12 @@ class FoundServers:
         """A server that was taken has no sessions of this worker, and gets no more."""
         with self._locked():
             row = self._row(_digest(server))
-            if row is not None:
-                self._takers[row * self._slots + self._slot] -= 1
+            if row is None:
+                return
+            takers = self._cells(self._takers, row)
+            # None if all rows were of other servers when this worker found the server.
+            if takers[self._slot]:
+                takers[self._slot] -= 1
 
     def clear(self, slot: int) -> None:
         """A worker has ended: it has no sessions, and has left all rows."""

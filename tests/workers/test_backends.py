@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from gateway.configuration import loading
 from gateway.protocols.service_records import Target
 from gateway.upstreams.dns import Service as Found
+from gateway.upstreams.member import OwnCount
 from gateway.upstreams.names import Names
 from gateway.workers.backends import Backends
 
@@ -29,12 +30,29 @@ rtmpe = "terminate"
 _SHARED, _FURTHER = (Target(0, f"192.0.2.{number}", 1935, 1) for number in (1, 2))
 
 
+class FoundServers:
+    """``taken``: the servers of the rows that were taken and not left."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def take(self, server: str) -> OwnCount:
+        self.taken.append(server)
+        return OwnCount()
+
+    def leave(self, server: str) -> None:
+        self.taken.remove(server)
+
+
 class Place:
-    """A worker without shared counts."""
+    """A worker; ``counts`` is itself, with the shared counts of servers in SRV records only."""
 
     workers = 1
     servers: Mapping[str, int] = MappingProxyType({})
-    counts = None
+
+    def __init__(self) -> None:
+        self.found_servers = FoundServers()
+        self.counts = self
 
 
 class Records:
@@ -65,3 +83,5 @@ def test_a_server_is_forgotten_when_the_last_service_no_longer_has_it() -> None:
         assert (backends.terminate(server) is not None) is is_known
         assert (server in forgotten) is not is_known
     assert forgotten == [server]
+    # Once by each service.
+    assert place.found_servers.taken == ["192.0.2.2:1935"] * 2
