@@ -19,22 +19,30 @@ from gateway.protocols.rtmp.messages import Message, MessageType, set_chunk_size
 from tests.helpers.interop.clients import (
     LOST_BY_FFMPEG,
     FFmpegPlayer,
+    GStreamer2Player,
     GStreamerPlayer,
     RtmpdumpPlayer,
     current_ffmpeg_player,
     publish,
+    publish_by_gstreamer,
     url,
 )
-from tests.helpers.interop.clips import Packet, packets_of_media
+from tests.helpers.interop.clips import (
+    Packet,
+    lacks_at_most_the_last,
+    of_stream,
+    packets_of_media,
+)
 from tests.helpers.interop.programs import Programs, until
 from tests.helpers.interop.rtmpe import encrypted
 from tests.helpers.interop.secure import PLAIN, Authority, Gateway, make_authority, start
 from tests.helpers.interop.servers import LOOPBACK
 from tests.helpers.interop.streams import WAYS, Talk, connected
+from tests.helpers.interop.tunnel_client import start_client
 from tests.helpers.rtmp_client import KEYFRAME, VIDEO_HEADER, video
 from tests.interop.conftest import Upstream
 
-NAME = "a.example"
+NAME = "localhost"
 _PUBLISHED_S = 20.0
 _PLAYED_S = 20.0
 # rtmpsrc writes in pieces, and does not end with the stream.
@@ -185,6 +193,34 @@ def test_gstreamer_publishes_and_plays_the_same_packets(
     got = gstreamer.packets()
     gstreamer.program.stop()
     assert got == packets[: len(got)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gstreamer_publishes_and_plays_the_same_packets_over_each_protocol_of_the_tunnel_client(
+    way: str,
+    programs: Programs,
+    nginx: Upstream,
+    authority: Authority,
+    routing: Gateway,
+    stream: str,
+    clip: Path,
+    packets: list[Packet],
+) -> None:
+    """rtmp2sink and rtmp2src have RTMP only."""
+    client = start_client(
+        programs,
+        *("--gateway", NAME, "--ca", authority.root_path, "--way", f"{way}:{routing.port(way)}"),
+    )
+    source = url("rtmp", client.port, stream)
+    player, gstreamer = FFmpegPlayer(programs, source), GStreamer2Player(programs, source)
+    nginx.tap.players(2)
+    assert publish_by_gstreamer(programs, clip, source).ends(_PUBLISHED_S) == 0
+    for each in (player, gstreamer):
+        assert each.program.ends(_PLAYED_S) == 0
+    # GStreamer mixes the two streams otherwise than FFmpeg.
+    assert all(of_stream(player.packets(), each) == of_stream(packets, each) for each in (0, 1))
+    assert lacks_at_most_the_last(gstreamer.packets(), packets)
+    assert all(connect_of(bytes(link.up))["app"] == "live" for link in nginx.tap.links)
 
 
 @pytest.mark.parametrize("way", ["rtmp", "rtmpt"])
