@@ -32,7 +32,6 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -42,6 +41,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config, Log
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
+from gateway.periodic_calls import periodic_call
 from gateway.reactor_time import use_monotonic_time
 from gateway.reloading import Reloader, accept_signals
 from gateway.supervisor import configured_files, succession
@@ -202,7 +202,7 @@ class GatewayService(service.Service):
         self._exit_with = exit_with
         self._systemd = SystemdNotify(os.environ)
         self._reloader = Reloader(supervisor, reactor, self._systemd, twistd)
-        self._status = LoopingCall(self._report)
+        self._status = periodic_call(self._report, reactor)
 
     def setServiceParent(self, parent: Any) -> None:
         """Also set the application's log observer, which twistd takes from there."""

@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 
 _GROUND = {
     *("gateway.addresses", "gateway.descriptors", "gateway.errors", "gateway.logs"),
-    *("gateway.protocols", "gateway.regular_files"),
+    *("gateway.periodic_calls", "gateway.protocols", "gateway.regular_files"),
 }
 _UPSTREAMS = {
     *_GROUND,
@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "gateway.configuration",
         "gateway.dispatch",
         "gateway.listeners",
-        *("gateway.periodic_calls", "gateway.reactor_time"),
+        "gateway.reactor_time",
         "gateway.telemetry",
         "gateway.udp",
     },

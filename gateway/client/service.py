@@ -13,7 +13,6 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore
-from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -29,6 +28,7 @@ from gateway.dispatch import dispatch_directly
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.listeners.ports import listen, places_of
 from gateway.logs import debugging
+from gateway.periodic_calls import periodic_call
 from gateway.reactor_time import use_monotonic_time
 from gateway.systemd_notify import SystemdNotify
 from gateway.telemetry.logs.level_filter import LevelFilter
@@ -63,7 +63,7 @@ class ClientService(service.Service):
         self._reactor = reactor
         self._observer = observer
         self._systemd = SystemdNotify(os.environ)
-        self._status = LoopingCall(self._report)
+        self._status = periodic_call(self._report, reactor)
         agent = f"{NAME}/{version_of('rtmpt-gateway')}"
         self._state = StateFile(settings.state_file)
         self._metrics = Metrics(settings.ways)

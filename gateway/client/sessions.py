@@ -10,7 +10,6 @@ from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.client.causes import sentence_on
@@ -22,6 +21,7 @@ from gateway.client.network import network_key
 from gateway.client.remote_gateway import RemoteGateway
 from gateway.client.state_file import StateFile
 from gateway.logs import repeated
+from gateway.periodic_calls import periodic_call
 from gateway.port_test.observations import Failure
 from gateway.port_test.ways import Way
 from gateway.protocols.limits import Limits
@@ -81,8 +81,7 @@ class Sessions(ServerFactory):
         self._number = 0
         self._last = ""
         self._stopped: Deferred[None] | None = None
-        self._sweeping = LoopingCall(self._sweep)
-        self._sweeping.clock = reactor
+        self._sweeping = periodic_call(self._sweep, reactor)
         metrics.watch(lambda: len(self._waiting), self._live)
 
     def start(self) -> None:

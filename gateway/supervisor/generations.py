@@ -7,14 +7,10 @@ fails is replaced, after a pause that doubles with each failure in a row.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count
 from typing import Any, Final, final
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -23,6 +19,7 @@ from twisted.python.failure import Failure
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.supervisor.datagram_sockets import DatagramSockets
+from gateway.supervisor.generation import Generation, handed_over_count
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.succession import HandedOverGeneration
@@ -31,7 +28,7 @@ from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, HandedOver, Work
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.tunnels.ids import base36
 from gateway.workers.place import NUMBERS
-from gateway.workers.setup import ConfigurationText, Setup
+from gateway.workers.setup import Setup
 from gateway.workers.shared_counts import SERVERS, SLOTS, SharedCounts
 
 _log = Logger()
@@ -46,24 +43,6 @@ _LASTING_S: Final = 60.0
 # A worker whose event loop has not run for so many seconds is killed, and replaced. They are counted as
 # looks: a supervisor that was stopped itself has not read what workers have reported meanwhile.
 _DEAD_LOOKS: Final = 30
-
-
-@define
-class Generation:
-    """``workers``: those that run, by slot. ``sockets``: one for each listener of the configuration.
-    ``version``: of the gateway that was installed when it started. ``worker_count``: how many workers it
-    has; the processor cores are counted once, since their number can change. ``datagram_sockets``: of each
-    ``[[udp]]``, one for each worker, by its index.
-    """
-
-    configuration: Config
-    text: ConfigurationText
-    sockets: list[Any]
-    version: str
-    worker_count: int
-    workers: list[WorkerProcess] = field(factory=list)
-    is_current: bool = True
-    datagram_sockets: list[list[socket.socket]] = field(factory=list)
 
 
 @final
@@ -216,8 +195,8 @@ class Generations:
         """Raises GatewayError or OSError, after which there is no worker more than before."""
         memory, first_socket = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
         log = generation.configuration.log
-        index = _free_index(generation)
-        sockets: list[Any] = [*generation.sockets, *_datagram_sockets(generation, index)]
+        index = generation.free_index()
+        sockets: list[Any] = [*generation.sockets, *generation.datagram_sockets_of(index)]
         worker = WorkerProcess(
             self._reactor,
             Setup(
@@ -363,30 +342,6 @@ class Generations:
             )
         known.update(zip(new, free, strict=False))
         return {name: known[name] for name in names}
-
-
-def _free_index(generation: Generation) -> int:
-    """The least index that no worker of the generation has."""
-    used = {worker.setup.index for worker in generation.workers}
-    return next(index for index in count() if index not in used)
-
-
-def _datagram_sockets(generation: Generation, index: int) -> list[socket.socket]:
-    """Those of the worker with this index, one for each ``[[udp]]``."""
-    return [sockets[index] for sockets in generation.datagram_sockets]
-
-
-def worker_count(configuration: Config) -> int:
-    """The number of workers to run. The embedded origin exists once, so there is one worker then."""
-    if configuration.uses_origin:
-        return 1
-    return configuration.workers or len(os.sched_getaffinity(0))
-
-
-def handed_over_count(generation: HandedOverGeneration, configuration: Config) -> int:
-    """The number of workers that a generation was started with."""
-    counts = [worker.setup.workers for worker in generation.workers]
-    return max(counts, default=0) or worker_count(configuration)
 
 
 def _cancel(late: Any, result: Any) -> Any:

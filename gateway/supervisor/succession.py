@@ -85,9 +85,14 @@ class State:
     checks: dict[str, dict[str, list[int]]] = field(factory=dict)
 
     @property
+    def current(self) -> HandedOverGeneration:
+        """The workers that accept clients."""
+        return next(each for each in self.generations if each.is_current)
+
+    @property
     def text(self) -> ConfigurationText:
-        """The configuration of the workers that accept clients."""
-        return next(each.text for each in self.generations if each.is_current)
+        """Their configuration."""
+        return self.current.text
 
 
 def take_state(environment: MutableMapping[str, str]) -> State | None:

@@ -24,7 +24,8 @@ from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
 from gateway.supervisor.datagram_sockets import DatagramSockets
-from gateway.supervisor.generations import Generation, Generations, handed_over_count, worker_count
+from gateway.supervisor.generation import Generation, handed_over_count, worker_count
+from gateway.supervisor.generations import Generations
 from gateway.supervisor.health_checks import LOOK_S, HealthChecks
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.succession import State
@@ -334,10 +335,9 @@ def _new_generation(configuration: Config, text: ConfigurationText) -> Generatio
 
 def _continued_generation(state: State) -> Generation:
     """What is current in the state of the program before. The file may have changed since its start."""
-    current = next(each for each in state.generations if each.is_current)
-    configuration = current.text.parse()
-    workers = handed_over_count(current, configuration)
-    return Generation(configuration, current.text, [], version_of(_PACKAGE), workers)
+    configuration = state.text.parse()
+    workers = handed_over_count(state.current, configuration)
+    return Generation(configuration, state.text, [], version_of(_PACKAGE), workers)
 
 
 def _are_alike(one: Generation, other: Generation) -> bool:

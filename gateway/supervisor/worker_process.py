@@ -90,10 +90,9 @@ class HandedOver:
 class WorkerProcess:
     """``replace_publisher`` answers the call of that name. ``suspect`` is called with the number of each
     media server's failures. ``ready`` is called back when the worker accepts clients; its errback has a
-    GatewayError if not.
-    ``gone`` is called back when the process has ended. ``has_totals``: whether its metrics are those of its
-    end. ``unheard_looks``: how often the supervisor has
-    looked since the worker has last reported.
+    GatewayError if not. ``gone`` is called back when the process has ended. ``has_totals``: whether its
+    metrics are those of its end. ``unheard_looks``: how often the supervisor has looked since the worker
+    has last reported.
     """
 
     def __init__(

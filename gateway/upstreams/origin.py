@@ -17,12 +17,12 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.internet.interfaces import IListeningPort, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import RTMPError
+from gateway.periodic_calls import periodic_call
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ServerHandshake
 from gateway.protocols.rtmp.relay import StreamTable
 from gateway.protocols.rtmp.server import ServerConnection
@@ -137,8 +137,7 @@ class OriginFactory(Factory):
         self.connections: set[OriginConnection] = set()
         self.seconds = reactor.seconds
         self._limits = limits
-        self._sweeper = LoopingCall(self._sweep)
-        self._sweeper.clock = reactor
+        self._sweeper = periodic_call(self._sweep, reactor)
 
     def startFactory(self) -> None:
         self._sweeper.start(SWEEP_S, now=False)

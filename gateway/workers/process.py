@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from gateway.admin.time_slices import TimeSlices
 from gateway.configuration.sections import Log
 from gateway.logs import debugging
+from gateway.periodic_calls import periodic_call
 from gateway.reactor_time import use_monotonic_time
 from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import make_observer
@@ -125,8 +125,7 @@ async def _start(
     gc.collect()
     gc.freeze()
     control.channel.tell("ready", os.getpid())
-    alive = LoopingCall(control.report)
-    alive.clock = reactor
+    alive = periodic_call(control.report, reactor)
     alive.start(_ALIVE_S)
 
 

@@ -16,7 +16,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.supervisor import generations, supervisor
-from gateway.supervisor.generations import Generation, worker_count
+from gateway.supervisor.generation import Generation, worker_count
 from gateway.supervisor.succession import State
 from gateway.supervisor.supervisor import Supervisor
 from gateway.workers.setup import ConfigurationText
