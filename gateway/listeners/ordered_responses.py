@@ -86,13 +86,14 @@ class PendingResponse:
         return not self._connection.is_full
 
     def more(self, data: bytes) -> bool:
-        transport = self._transport
+        size = len(data)
         if not self._chunked:
-            transport.write(data)
-        elif len(data) <= JOIN_BYTES:
-            transport.write(b"\r\n%x\r\n%b" % (len(data), data))
+            self._transport.write(data)
+        elif size <= JOIN_BYTES:
+            # The session adds nothing while the write buffer is not empty.
+            self._transport.write_unbuffered(b"\r\n%x\r\n%b" % (size, data))
         else:
-            transport.write_two(next_chunk(len(data)), data)
+            self._transport.write_two(next_chunk(size), data)
         return not self._connection.is_full
 
     def finish(self, is_whole: bool, last: bytes = b"") -> None:

@@ -97,7 +97,9 @@ class Session(CommandSequence):
         """Total size of the session's buffers."""
         size = self._backlog.size_bytes + self._window.size_bytes + self._replay.size_bytes
         stream = self._stream
-        return size if stream is None or stream.kept is None else size + stream.size_bytes
+        if stream is None or stream.kept is None:
+            return size
+        return size + self.written_bytes - stream.from_bytes
 
     @property
     def idles(self) -> int:
@@ -222,13 +224,8 @@ class Session(CommandSequence):
 
     # From the upstream
 
-    def upstream_data(self, data: bytes, now: float) -> None:
-        """Process upstream data: answer the held idle with it, or keep it for the next answer."""
-        self.bytes_down += len(data)
-        stream = self._stream
-        if stream is not None:
-            self._stream_more(stream, data, now)
-            return
+    def _take_data(self, data: bytes, now: float) -> None:
+        """Answer the held command with upstream data, or keep it for the next answer."""
         if self._ended or self._cut:
             return
         self._backlog.append(data)

@@ -21,21 +21,22 @@ _ANY_ROOM: Final = 1 << 62
 class StreamedAnswer:
     """An answer that is being streamed. ``left``: how much of the declared length is not written yet.
 
-    ``kept``: what has been written, if it is stored for repetition; ``room``: how much more can be.
-    ``is_limited``: its size is, by ``left`` or ``room``.
+    ``from_bytes``: the session's position in the upstream's data (``StreamingDownstream.written_bytes``) at
+    which it begins. ``kept``: what has been written, if it is stored for repetition; ``room``: how much
+    more can be. ``is_limited``: its size is, by ``left`` or ``room``.
     """
 
     __slots__ = (
-        *("began_at", "ends_at", "full", "is_limited", "kept", "left"),
-        *("reply", "room", "said_at", "size_bytes"),
+        *("began_at", "ends_at", "from_bytes", "full", "is_limited", "kept", "left"),
+        *("reply", "room"),
     )
 
-    def __init__(self, reply: Reply, now: float, duration_s: float) -> None:
+    def __init__(self, reply: Reply, now: float, duration_s: float, from_bytes: int) -> None:
         self.reply = reply
-        self.began_at = self.said_at = now
+        self.from_bytes = from_bytes
+        self.began_at = now
         self.ends_at = now + duration_s
         self.left = _CHUNKED
-        self.size_bytes = 0
         self.full = self.is_limited = False
         self.kept: list[bytes] | None = None
         self.room = _ANY_ROOM

@@ -5,8 +5,8 @@ Rules (PROTOCOL.md, Streamed answers):
 - Answers are streamed to clients that use an answer's bytes as they arrive, on direct connections
   (``stream_policy``), once the client plays: several kilobytes have been sent down, and much less up.
   During the handshake, connect and play, client and server wait for each other's messages.
-- Chunked answers, for FFmpeg, end after their duration, when the upstream pauses, or when a command
-  arrives: FFmpeg sends nothing while an answer is unfinished.
+- Chunked answers, for FFmpeg, end with the first data after their duration, when the upstream pauses, or
+  when a command arrives: FFmpeg sends nothing while an answer is unfinished.
 - Answers of a declared length, for librtmp, end when the length is filled. Commands that arrive earlier
   take effect at once. Their own answers carry no data, except the newest, which is the next to be streamed.
 - The duration is twelve round trips of the client's connection, between 0.4 and 4 times ``answer_s``. The
@@ -140,6 +140,11 @@ class StreamingDownstream(Downstream):
         if self._policy.framing is not None:
             self._policy = self._policy.without_streaming(cause)
 
+    @property
+    def written_bytes(self) -> int:
+        """How much of the upstream's data answers have carried."""
+        return self.bytes_down - self._backlog.size_bytes
+
     # Called by the client's connection
 
     def stream_drained(self, now: float) -> None:
@@ -183,7 +188,7 @@ class StreamingDownstream(Downstream):
         if totals is None:
             totals = self._totals = StreamedTotals()
         duration_s = self._duration_s(totals, reply.round_trip_s)
-        stream = self._stream = StreamedAnswer(reply, now, duration_s)
+        stream = self._stream = StreamedAnswer(reply, now, duration_s, self.written_bytes)
         self._finished = None
         # Its place in the replay still holds an older answer.
         self._replay.forget(number)
@@ -192,7 +197,6 @@ class StreamingDownstream(Downstream):
         self.filled_pieces += 1
         self._empty_before = self.empty_answers
         first = self._spend(STREAMED if self._policy.resumes else INTERVALS[0])
-        stream.size_bytes = len(first) - 1
         if self._policy.resumes:
             stream.is_limited = True
             stream.kept = [first]
@@ -231,30 +235,38 @@ class StreamingDownstream(Downstream):
         """The length that the session's recent rate fills in the answer's duration."""
         filled = int(totals.rate * (stream.ends_at - stream.began_at)) or FIRST_BYTES
         grown = min(filled, totals.last_bytes * GROWTH, MOST_BYTES)
-        return max(grown, MOST_BYTES if totals.is_direct else stream.size_bytes)
+        begun = self.written_bytes - stream.from_bytes
+        return max(grown, MOST_BYTES if totals.is_direct else begun)
 
     # Fill
 
-    def _stream_more(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
-        """Add upstream data to the answer that is being streamed."""
-        if stream.is_limited or stream.full or self._backlog.size_bytes:
+    def upstream_data(self, data: bytes, now: float) -> None:
+        """Process upstream data: add it to the answer that is being streamed, answer the held command with
+        it, or keep it for the next answer.
+        """
+        self.bytes_down += len(data)
+        stream = self._stream
+        if stream is None:
+            self._take_data(data, now)
+        elif stream.is_limited or stream.full:
             self._stream_what_fits(stream, data, now)
-            return
-        stream.said_at = now
-        stream.size_bytes += len(data)
-        self.filled_pieces += 1
-        ends_at = stream.ends_at
-        if now >= ends_at:
+        elif now < stream.ends_at:
+            # Nothing waits in the backlog: the connection had room for all of it.
+            self.filled_pieces += 1
+            # Otherwise the deadline of every session that streams would expire at every sweep, only to be
+            # set again. The next data ends the answer after ``ends_at``, or the pause without any.
+            self.deadline = now + self._pause_s
+            stream.full = not stream.reply.more(data)
+        else:
+            self.filled_pieces += 1
             self._finish(stream, now, data)
-            return
-        # As ``_set_stream_deadline``. Otherwise the deadline of every session that streams would expire at
-        # every sweep, only to be set again. A call of min takes as long as the rest.
-        pauses_at = now + self._pause_s
-        self.deadline = pauses_at if pauses_at < ends_at else ends_at  # noqa: FURB136
-        stream.full = not stream.reply.more(data)
+
+    def _take_data(self, data: bytes, now: float) -> None:
+        """Process upstream data while no answer is being streamed."""
+        raise NotImplementedError
 
     def _stream_what_fits(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
-        """The same, if the answer may not take all of the data now."""
+        """Add upstream data to an answer that may not take all of it now."""
         left, size = stream.left, len(data)
         if stream.full or self._backlog.size_bytes or 0 <= left <= size or stream.room <= size:
             self._backlog.append(data)
@@ -266,6 +278,8 @@ class StreamingDownstream(Downstream):
         self._write_piece(stream, data, now)
         if left < 0 and now >= stream.ends_at:
             self._finish(stream, now)
+        else:
+            self._set_stream_deadline(stream, now)
 
     def _pour(self, stream: StreamedAnswer, now: float) -> None:
         """Write the backlog as far as the client reads; end the answer if its time or length is used up."""
@@ -279,8 +293,6 @@ class StreamingDownstream(Downstream):
             self._finish(stream, now)
 
     def _write_piece(self, stream: StreamedAnswer, data: bytes, now: float) -> None:
-        stream.said_at = now
-        stream.size_bytes += len(data)
         if stream.left > 0:
             stream.left -= len(data)
         if stream.kept is not None:
@@ -292,8 +304,7 @@ class StreamingDownstream(Downstream):
 
     def _note_written(self, now: float) -> None:
         if self._figures is not None and self._figures.waiting:
-            written = self.bytes_down - self._backlog.size_bytes
-            self._figures.downstream_answered(written, self.filled_pieces, now)
+            self._figures.downstream_answered(self.written_bytes, self.filled_pieces, now)
 
     def _note_waiting(self, now: float) -> None:
         if self._figures is not None:
@@ -308,12 +319,11 @@ class StreamingDownstream(Downstream):
             # Nothing is due until the connection drains or is lost, which are reported.
             self.deadline = now + self._silent_s
         else:
-            self.deadline = min(stream.said_at + self._pause_s, stream.ends_at)
+            self.deadline = min(now + self._pause_s, stream.ends_at)
 
     def _expire_stream(self, stream: StreamedAnswer, now: float) -> None:
         """The session's deadline has passed while an answer is streamed."""
-        is_over = now >= stream.ends_at or now >= stream.said_at + self._pause_s
-        if stream.left < 0 and not stream.full and is_over:
+        if stream.left < 0 and not stream.full:
             self._finish(stream, now)
         else:
             self._set_stream_deadline(stream, now)
@@ -346,8 +356,9 @@ class StreamingDownstream(Downstream):
         self._answered_at = now
         totals, seconds = self._totals, now - stream.began_at
         if totals is not None:
-            totals.last_bytes = max(stream.size_bytes, FIRST_BYTES // GROWTH)
-            totals.rate = stream.size_bytes / max(seconds, _CLOCK_S)
+            size_bytes = self.written_bytes - stream.from_bytes
+            totals.last_bytes = max(size_bytes, FIRST_BYTES // GROWTH)
+            totals.rate = size_bytes / max(seconds, _CLOCK_S)
         self._finished = stream.reply
         stream.reply.finish(stream.left <= 0, last)
         if self._held != NONE:
@@ -379,5 +390,5 @@ class StreamingDownstream(Downstream):
         totals = self._totals
         if totals is not None:
             totals.answers += 1
-            totals.size_bytes += stream.size_bytes
+            totals.size_bytes += self.written_bytes - stream.from_bytes
             totals.seconds += now - stream.began_at

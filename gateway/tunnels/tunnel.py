@@ -50,6 +50,7 @@ class Tunnel:
         "_clock",
         "_ended",
         "_is_denied",
+        "_is_direct",
         "_is_full",
         "_owed",
         "_transport",
@@ -97,6 +98,8 @@ class Tunnel:
         self._ended = ended
         self._transport: Any = None
         self._bad_handshake = self._is_denied = False
+        # Whether the upstream's data needs only the session.
+        self._is_direct = False
         # Whether the transport's write buffer is full.
         self._is_full = False
         # Unacknowledged bytes at the last check after the end of the session.
@@ -113,6 +116,9 @@ class Tunnel:
 
     def dataReceived(self, data: bytes) -> None:
         now = self._clock()
+        if self._is_direct:
+            self.session.upstream_data(data, now)
+            return
         if self.reading is not None:
             self.reading = self.reading.down(data, now)
         if self.access is not None:
@@ -123,6 +129,12 @@ class Tunnel:
             data = self._encrypt(self.termination, data)
             if not data:
                 return
+        self._is_direct = (
+            self.reading is None
+            and self.access is None
+            and self.mirroring is None
+            and self.termination is None
+        )
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:

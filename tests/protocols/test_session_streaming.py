@@ -129,7 +129,8 @@ def test_a_chunked_answer_ends_after_its_maximum_duration() -> None:
     assert reply.finished is True
     assert talk.session.streamed_answers == 1
     assert talk.session.streamed_bytes == len(reply.streamed or b"") - 1
-    assert talk.session.streamed_s == pytest.approx(0.4)
+    # With the first data after it.
+    assert 0.4 <= talk.session.streamed_s < 0.4 + 0.021
 
 
 def test_the_last_piece_of_a_chunked_answer_is_written_with_its_end() -> None:
@@ -143,12 +144,10 @@ def test_the_last_piece_of_a_chunked_answer_is_written_with_its_end() -> None:
 
 def test_no_deadline_expires_while_a_chunked_answer_is_filled() -> None:
     talk, reply = streaming(CHUNKED)
-    ends_at = talk.now + 0.4
     for _ in range(15):
         talk.later(0.025)
         talk.say(b".")
-        assert talk.session.deadline == min(talk.now + PAUSE_S, ends_at)
-        assert talk.session.deadline > talk.now
+        assert talk.session.deadline == talk.now + PAUSE_S
     assert reply.finished is None
 
 
