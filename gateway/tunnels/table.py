@@ -258,8 +258,9 @@ class SessionTable:
         if session.ended:
             self._refuse(opening, UpstreamUnavailable(session.ended.value))
             return
-        tunnel.termination = self._terminate(tunnel.server)
-        if tunnel.termination is not None:
+        termination = self._terminate(tunnel.server)
+        if termination is not None:
+            tunnel.terminate(termination)
             self._shaking_hands.add(tunnel)
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel

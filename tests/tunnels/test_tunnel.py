@@ -54,6 +54,29 @@ def test_bytes_pass_unchanged_in_both_directions(joined: Joined) -> None:
     assert joined.idle(1) == b"\x01" + every
 
 
+class Inverter:
+    """In place of an RTMPE termination: it changes every byte."""
+
+    is_plain = False
+
+    def up(self, data: bytes) -> bytes:
+        return bytes(255 - octet for octet in data)
+
+    def down(self, data: bytes) -> tuple[bytes, bytes]:
+        return self.up(data), b""
+
+
+def test_a_termination_changes_all_later_bytes_also_behind_plain_ones(joined: Joined) -> None:
+    joined.send(0, b"plain")
+    joined.transport.say(b"plain too")
+    joined.idle(1)
+    joined.tunnel.terminate(Inverter())  # type: ignore[arg-type]
+    joined.send(2, b"\0")
+    joined.transport.say(b"\1")
+    assert joined.transport.value() == b"plain\xff"
+    assert joined.idle(3) == b"\x01\xfe"
+
+
 def test_the_tunnel_is_the_transports_streaming_producer(joined: Joined) -> None:
     assert joined.transport.producer is joined.tunnel
     assert joined.transport.streaming is True
