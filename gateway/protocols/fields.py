@@ -28,6 +28,12 @@ def items_of(block: bytes) -> Items:
     return tuple(_item_of(line) for line in block.split(b"\r\n") if line)
 
 
+def field_lines(head: bytes) -> int:
+    """The number of field lines in a whole head, without parsing it."""
+    # The first line and the empty one have ends too.
+    return head.count(b"\r\n") - 2
+
+
 def values(items: Items, name: bytes) -> list[bytes]:
     """All values of the field ``name`` (in lower case)."""
     return [value for key, value in items if key == name]

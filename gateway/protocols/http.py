@@ -26,7 +26,7 @@ from attrs import field, frozen
 
 from gateway.errors import BadRequest, BodyTooLarge, ExpectationFailed, HeadTooLarge
 from gateway.protocols.bodies import BodyReader, read_length
-from gateway.protocols.fields import FORBIDDEN, TOKEN, Items, items_of, tokens, values
+from gateway.protocols.fields import FORBIDDEN, TOKEN, Items, field_lines, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
 _REQUEST = re.compile(rb"(?:\r\n)?(%b) ([!-~]+)(?= HTTP/1\.[01]\r\n)" % TOKEN)
@@ -35,7 +35,7 @@ _VERSION_BYTES = len(b" HTTP/1.1\r\n")
 # RFC 9110, 7.2 and 4.2.2: a host and a port, without user information; host names are not checked further.
 HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
-# The cache of heads, each of at most ``head_bytes``, for about 200 different clients.
+# The cache of heads, each of at most ``head_bytes`` and ``head_fields``, for about 200 different clients.
 _REMEMBERED_HEADS = 256
 
 
@@ -101,13 +101,12 @@ class RequestReader(BodyReader):
             match = _REQUEST.match(buffer)
             if match is None:
                 raise BadRequest("malformed request line")
-            fields = _fields_of(buffer[match.end() : end])
-            if len(fields.items) > self._limits.head_fields:
-                raise HeadTooLarge("too many fields")
-            self._fields = fields
-        self._seen = 0
-        if end > self._limits.head_bytes:
+            rest = buffer[match.end() : end]
+            self._check_head(rest, end)
+            fields = self._fields = _fields_of(rest)
+        elif end > self._limits.head_bytes:
             raise HeadTooLarge("head over the limit")
+        self._seen = 0
         self.method, self.target = match.groups()
         self.buffer = buffer[end:]
         self._begin_body(fields.content_length, fields.chunked)
@@ -153,6 +152,15 @@ class RequestReader(BodyReader):
     def _check_size(self) -> None:
         if self._size + self._left > self._limits.body_bytes:
             raise BodyTooLarge("body over the limit")
+
+    def _check_head(self, rest: bytes, size: int) -> None:
+        """Before the head is parsed, because what is parsed is remembered: a field takes more memory than
+        its bytes.
+        """
+        if size > self._limits.head_bytes:
+            raise HeadTooLarge("head over the limit")
+        if field_lines(rest) > self._limits.head_fields:
+            raise HeadTooLarge("too many fields")
 
     def _check_unfinished_head(self, buffer: bytes) -> None:
         if len(buffer) > self._limits.head_bytes:

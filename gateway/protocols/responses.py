@@ -29,7 +29,7 @@ from attrs import field, frozen
 from httptools import HttpParserError, HttpResponseParser
 
 from gateway.errors import BadRequest, BadResponse
-from gateway.protocols.fields import FORBIDDEN, Items, items_of, tokens, values
+from gateway.protocols.fields import FORBIDDEN, Items, field_lines, items_of, tokens, values
 from gateway.protocols.limits import Limits
 
 # RFC 9112, 4. The phrase is optional; some servers also omit the space before it.
@@ -137,9 +137,10 @@ class ResponseReader:
         if end == 3:
             self._check_beginning()
             return None
-        response = response_of(self.buffer[:end], self._to_head)
-        if len(response.items) > self._limits.head_fields:
+        head = self.buffer[:end]
+        if field_lines(head) > self._limits.head_fields:
             raise BadResponse("too many fields")
+        response = response_of(head, self._to_head)
         self.buffer = self.buffer[end:]
         self._checked = 0
         if response.interim:

@@ -301,7 +301,10 @@ _OVERLONG = (
         "a method over 32 KiB", asked(b"P" * 32 * 1024 + b" / HTTP/1.1", b"Host: a"), _H11, 431
     ),
     Malformed(
-        "a head without an end", b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X: aaa\r\n" * 8 * 1024
+        "a head without an end",
+        b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X: aaa\r\n" * 8 * 1024,
+        # Its size is checked before its lines.
+        status=431,
     ),
     Malformed("a line without an end", b"POST /" + b"a" * 64 * 1024),
 )

@@ -363,6 +363,25 @@ def test_a_cached_head_is_checked_against_the_limits_of_each_reader() -> None:
     assert read([wire], SMALL).refused is HeadTooLarge
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param([b"X%d:" % number for number in range(1000)], id="too many fields"),
+        pytest.param([b"X: " + b"a" * 40_000], id="too many bytes"),
+    ],
+)
+def test_a_head_that_is_refused_is_not_remembered(fields: list[bytes]) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(64):
+            wire = post(b"X: %d" % number, *fields)
+            assert read([wire]) == Outcome((), HeadTooLarge)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 256 * 1024
+
+
 @pytest.mark.parametrize("segmented", [whole, byte_by_byte])
 @pytest.mark.parametrize("size", [1, 7, 4096, 5000])
 def test_a_body_longer_than_the_limit_is_refused(segmented, size: int) -> None:

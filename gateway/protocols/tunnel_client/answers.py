@@ -14,6 +14,7 @@ from typing import Final, final
 
 from gateway.errors import BadRequest, BadResponse
 from gateway.protocols.bodies import BodyReader
+from gateway.protocols.fields import field_lines
 from gateway.protocols.limits import Limits
 from gateway.protocols.responses import Framing, Response, check_interim, response_of
 
@@ -45,9 +46,11 @@ class AnswerReader(BodyReader):
             self._seen = max(0, len(buffer) - 3)
             return None
         self._seen = 0
-        response = _response_of(buffer[:end], False)
-        if len(response.items) > self._limits.head_fields:
+        head = buffer[:end]
+        # Before it is parsed, because what is parsed is remembered.
+        if field_lines(head) > self._limits.head_fields:
             raise BadResponse("too many fields")
+        response = _response_of(head, False)
         if response.framing is Framing.UNTIL_CLOSE and response.status == _OK:
             raise BadResponse("an answer without its length")
         self._interim = self._interim + 1 if response.interim else 0
