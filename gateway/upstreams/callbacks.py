@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from attrs import frozen
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.web.client import (
@@ -45,7 +45,7 @@ _MOST_ARGUMENTS: Final = 100
 _SHOWN_CHARACTERS: Final = 80
 _REPLACEMENT_CHARACTER: Final = "\ufffd"
 _FAILURES: Final = (
-    *(ConnectError, SSLError),
+    *(ConnectError, DNSLookupError, SSLError),
     *(RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived),
 )
 _REFUSED: Final = Verdict("refused by the server's rules")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -101,6 +101,7 @@ def test_a_late_call_fails_and_is_forgotten() -> None:
     "error",
     [
         ConnectError(),
+        DNSLookupError("no results for hostname lookup: callbacks.example.org"),
         ResponseNeverReceived([Failure(ConnectionDone())]),
         ResponseFailed([Failure(ConnectionDone())]),
         RequestTransmissionFailed([Failure(ConnectionDone())]),
