@@ -10,8 +10,12 @@ always written here. This prevents request smuggling. Rules:
 - Requests are sent as HTTP/1.1 in origin-form. Host is the client's; the authority of an absolute-form
   takes precedence (RFC 9112, 3.2.2); for an HTTP/1.0 client without Host, it is the server's.
 - ``X-Forwarded-For`` and ``Forwarded`` of trusted proxies are extended if they are well-formed; those of
-  other peers are replaced. ``X-Forwarded-Proto`` is set, and that of a trusted proxy passed on. ``Via`` is
-  not added, because nginx does not compress responses to requests with it.
+  other peers are replaced. ``X-Forwarded-Proto`` is set, and that of a trusted proxy passed on. All other
+  ``X-Forwarded-`` fields and ``X-Real-IP`` are passed on from trusted proxies only, because servers take
+  them for the gateway's. ``Via`` is not added, because nginx does not compress responses to requests with
+  it.
+- ``CONNECT`` is refused: a server that accepts it would take the next requests on its connection, which
+  can be other clients', for bytes of a tunnel.
 - ``Expect: 100-continue`` is forwarded to the server, and its 100 back, because only the server knows
   whether it accepts the body (RFC 9110, 10.1.1).
 - Only upgrades to WebSocket are permitted (RFC 6455). Others, h2c in particular, would bypass these rules.
@@ -42,6 +46,9 @@ _HOP_BY_HOP = frozenset(
 _PROXYS = (b"proxy-", b"proxy")
 _MADE_ANEW = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _MADE_ANEW |= {b"x-forwarded-for", b"x-forwarded-proto", b"forwarded"}
+
+# The claims of proxies about their clients.
+_CLAIMS = (b"x-forwarded", b"x-real-ip")
 
 # The idempotent methods of RFC 9110, 9.2.2.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -96,13 +103,14 @@ class Request:
 def request_head(request: Request, server: bytes) -> bytes:
     """The head for the website's server, which is called ``server``.
 
-    Raises BadRequest for a target that none of RFC 9112's forms allows here.
+    Raises BadRequest for CONNECT, and for a target that none of RFC 9112's forms allows here.
     """
     fields = request.fields
     authority, target = _target_of(request)
     host = authority or fields.value(b"host") or server
     lines = [b"%b %b HTTP/1.1" % (request.method, target), b"Host: " + host]
-    lines += _lines(_passed_on(fields.items, _MADE_ANEW))
+    items = _passed_on(fields.items, _MADE_ANEW)
+    lines += _lines(item for item in items if request.is_trusted or not _is_claim(item[0]))
     lines += _forwarded_lines(request)
     if fields.chunked:
         lines.append(b"Transfer-Encoding: chunked")
@@ -169,6 +177,8 @@ def _is_websocket(items: Items) -> bool:
 def _target_of(request: Request) -> tuple[bytes, bytes]:
     """The authority in the target, or b"", and the target in origin-form or ``*``."""
     target = request.target
+    if request.method == b"CONNECT":
+        raise BadRequest("CONNECT is for proxies")
     if _ORIGIN_FORM.fullmatch(target) or (target == b"*" and request.method == b"OPTIONS"):
         return b"", target
     match = _ABSOLUTE_FORM.fullmatch(target)
@@ -184,6 +194,10 @@ def _passed_on(items: Items, kept_back: frozenset[bytes]) -> Iterator[tuple[byte
         spelt = name.replace(b"_", b"-")
         if spelt not in kept_back and spelt not in named and not _is_for_proxies(spelt):
             yield name, value
+
+
+def _is_claim(name: bytes) -> bool:
+    return name.replace(b"_", b"-").startswith(_CLAIMS)
 
 
 def _is_for_proxies(name: bytes) -> bool:

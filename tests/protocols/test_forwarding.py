@@ -154,6 +154,12 @@ def test_a_target_of_an_unknown_form_is_refused(target: bytes) -> None:
         request_head(get(target=target), SERVER)
 
 
+@pytest.mark.parametrize("target", [b"/", b"site:80", b"http://site/"])
+def test_connect_is_refused(target: bytes) -> None:
+    with pytest.raises(BadRequest):
+        request_head(request(b"CONNECT %b HTTP/1.1" % target, b"Host: site"), SERVER)
+
+
 def test_options_may_have_an_asterisk_as_its_target() -> None:
     head = request_head(request(b"OPTIONS * HTTP/1.1", b"Host: a"), SERVER)
     assert head.startswith(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n")
@@ -192,6 +198,23 @@ def test_address_lists_of_untrusted_peers_are_replaced() -> None:
     assert fields[b"x-forwarded-for"] == b"192.0.2.1"
     assert fields[b"forwarded"] == b"for=192.0.2.1;proto=http"
     assert fields[b"x-forwarded-proto"] == b"http"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"X-Real-IP: 198.51.100.1",
+        b"X_Real_IP: 198.51.100.1",
+        b"X-Forwarded-Host: evil.example.org",
+        b"X_Forwarded_Host: evil.example.org",
+        b"X-Forwarded-Port: 443",
+        b"X-Forwarded: for=198.51.100.1",
+    ],
+)
+def test_only_trusted_proxies_make_claims_about_clients(field: bytes) -> None:
+    assert sent(get(field)) == sent(get())
+    name, value = field.split(b": ")
+    assert sent(trusted(field))[name.lower()] == value
 
 
 @pytest.mark.parametrize("value", [b'for="a', b"for", b"for=a;", b"for=a b", b'for="a"b', b";"])
