@@ -20,6 +20,8 @@ from gateway.protocols.rtmp.access_gate import AccessGate
 _log = Logger()
 
 _FAULT = Verdict("the gateway failed to check this")
+# Of a name in a log line: as in the lines of sessions. Clients' names can have 64 KiB.
+_SHOWN_CHARACTERS = 128
 
 
 class Judge(Protocol):
@@ -145,8 +147,8 @@ class AccessControl:
             alias=self._visitor.alias,
             address=self._visitor.address or "a local client",
             action=request.action.value,
-            application=request.application,
-            stream=request.name,
+            application=request.application[:_SHOWN_CHARACTERS],
+            stream=request.name[:_SHOWN_CHARACTERS],
             cause=verdict.refusal,
         )
         self._deny(self._gate.refuse(verdict.refusal))

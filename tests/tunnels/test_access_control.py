@@ -176,3 +176,13 @@ def test_a_fault_of_the_judge_refuses() -> None:
     assert session.denied is not None
     assert b"failed to check" in session.denied
     assert session.passed == HANDSHAKE
+
+
+def test_the_log_line_of_a_refusal_has_only_the_beginning_of_long_names() -> None:
+    session = Session(REFUSED)
+    session.access.down(HANDSHAKE)
+    with logged() as lines:
+        session.say("connect", 1, {"app": "a" * 30_000})
+    assert lines == [
+        f"info: session n1 of 192.0.2.1 refused: connect {'a' * 128}/: not today",
+    ]

@@ -24,8 +24,11 @@ BURST: Final = 1000
 # The number of tokens reserved for errors, and for lines above debug.
 _FOR_ERRORS: Final = 100
 _NOT_FOR_DEBUG: Final = _FOR_ERRORS + BURST // 2
-# Longer lines are truncated. Text from clients is truncated before.
+# Longer lines are truncated; those in JSON have only the beginning of their message then. Text from clients
+# is truncated before.
 _LINE_CHARACTERS: Final = 16 * 1024
+# A character takes up to twelve in JSON.
+_MESSAGE_CHARACTERS: Final = 1000
 _PRIORITIES: Final = {
     LogLevel.debug: 7,
     LogLevel.info: 6,
@@ -140,11 +143,18 @@ def json_line(event: LogEvent) -> str:
         "namespace": str(event.get("log_namespace", "")),
         "message": _message_of(event),
     }
-    line.update(
-        (key, value)
+    fields = {
+        key: value
         for key, value in event.items()
         if key not in line and not key.startswith("log_") and key not in _LEGACY
-    )
+    }
+    whole = _as_json({**line, **fields})
+    if len(whole) <= _LINE_CHARACTERS:
+        return whole
+    return _as_json({**line, "message": line["message"][:_MESSAGE_CHARACTERS]})
+
+
+def _as_json(line: Mapping[str, Any]) -> str:
     return json.dumps(line, default=str, ensure_ascii=True, separators=(",", ":"))
 
 

@@ -58,6 +58,18 @@ def test_a_line_for_journald_has_a_priority_instead_of_time_and_level() -> None:
     assert log.lines == ["<3>broken", "<6>fine"]
 
 
+@pytest.mark.parametrize("character", ["a", "\x00", "\U0001f600"])
+def test_a_json_line_that_is_too_long_is_one_object_with_the_beginning_of_its_message(
+    character: str,
+) -> None:
+    log = Log("json")
+    log.logger.info("said {text}", text=character * 64_000)
+    assert len(log.lines[0]) <= 16 * 1024
+    line = json.loads(log.lines[0])
+    assert (line["level"], line["namespace"]) == ("info", "gateway.test")
+    assert line["message"] == "said " + character * 995
+
+
 def test_a_json_line_is_one_object_with_the_fields_of_the_event() -> None:
     log = Log("json")
     log.logger.info("said {text}", text="a\nb\u2028", count=3, thing=object)
