@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from gateway.addresses import ListenAddress, TcpAddress
+from gateway.addresses import ListenAddress, TcpAddress, UnixAddress
 from gateway.configuration.problems import KeyPath
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
@@ -25,6 +27,11 @@ _log = Logger()
 
 # With this, addresses of UNIX sockets begin; those of systemd do not.
 _UNIX: Final = "unix:"
+# The modes of UNIX sockets' files. A peer on one with the PROXY protocol can claim to be any client, and
+# has no address of its own that could be trusted or not: it must be of the gateway's user or group.
+_MODE: Final = 0o666
+_MODE_FOR_PROXIES: Final = 0o660
+
 # Address and congestion control, with which a socket is opened; and how many listeners with the same come
 # before: several can have port 0.
 Key = tuple[str, str, int]
@@ -39,6 +46,15 @@ def listeners_of(configuration: Config) -> list[tuple[KeyPath, ListenAddress, st
     if configuration.node.address is not None:
         found.append((("node",), configuration.node.address, ""))
     return found
+
+
+def modes_of(configuration: Config) -> dict[str, int]:
+    """The mode of each UNIX socket's file, by its path."""
+    return {
+        listener.address.path: _MODE_FOR_PROXIES if listener.proxy_protocol else _MODE
+        for listener in configuration.listeners
+        if isinstance(listener.address, UnixAddress)
+    }
 
 
 def keys_of(configuration: Config) -> list[Key]:
@@ -76,6 +92,10 @@ class ListeningSockets:
                 port.stopListening()
             raise
         self._ports |= opened
+        for path, mode in modes_of(configuration).items():
+            if mode != _MODE:
+                # It may have been open before, with the other mode.
+                _change_mode(path, mode)
         return self.of(configuration)
 
     def of(self, configuration: Config) -> list[Any]:
@@ -83,11 +103,14 @@ class ListeningSockets:
         keys = keys_of(configuration)
         return [self._ports[key] for key in keys if key in self._ports]
 
-    def close_others(self, configurations: Iterable[Config]) -> None:
-        """Close the sockets that are in none of these."""
+    def close_others(self, configurations: Sequence[Config]) -> None:
+        """Close the sockets that are in none of these configurations, which are in use."""
         used = {key for each in configurations for key in keys_of(each)}
         for key in self._ports.keys() - used:
             self._ports.pop(key).stopListening()
+        for each in configurations:
+            for path, mode in modes_of(each).items():
+                _change_mode(path, mode)
 
     def close(self) -> Deferred[Any]:
         """Close all; called back when they are."""
@@ -112,9 +135,11 @@ class ListeningSockets:
 
     def _open(self, configuration: Config, index: int) -> Any:
         path, address, congestion_control = listeners_of(configuration)[index]
+        modes = modes_of(configuration)
+        mode = modes[address.path] if isinstance(address, UnixAddress) else _MODE
         with configuration.source.at(*path, "address"):
             port = listen(
-                *(self._reactor, address, ServerFactory(), self._environment),
+                *(self._reactor, address, ServerFactory(), self._environment, mode),
                 options=SocketOptions(configuration.limits.vanished_s, congestion_control),
             )
         port.stopReading()
@@ -124,3 +149,11 @@ class ListeningSockets:
             address=address_of(port) if isinstance(address, TcpAddress) else address,
         )
         return port
+
+
+def _change_mode(path: str, mode: int) -> None:
+    """Change the mode of a UNIX socket's file, if that still is one."""
+    with suppress(OSError):
+        file = Path(path)
+        if file.is_socket():
+            file.chmod(mode)

@@ -99,3 +99,42 @@ def test_a_successor_removes_the_files_of_unix_sockets(
     assert not path.exists()
     # For the end of the program before, which does not come to that.
     path.touch()
+
+
+def of_proxies(given: Config) -> Config:
+    """The configuration with a PROXY header on all listeners."""
+    listeners = tuple(attrs.evolve(each, proxy_protocol=True) for each in given.listeners)
+    return attrs.evolve(given, listeners=listeners)
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_other_users_cannot_claim_client_addresses_on_a_unix_socket(
+    sockets: ListeningSockets, tmp_path: Path
+) -> None:
+    plain, proxies = tmp_path / "plain", tmp_path / "proxies"
+    sockets.open(configuration(f"unix:{plain}"))
+    sockets.open(of_proxies(configuration(f"unix:{proxies}")))
+    assert (mode_of(plain), mode_of(proxies)) == (0o666, 0o660)
+
+
+def test_a_reload_changes_the_mode_of_a_unix_socket_that_stays(
+    sockets: ListeningSockets, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    plain = configuration(f"unix:{path}")
+    sockets.open(plain)
+    sockets.open(of_proxies(plain))
+    assert mode_of(path) == 0o660
+    # It could not be used.
+    sockets.close_others([plain])
+    assert mode_of(path) == 0o666
+    sockets.open(of_proxies(plain))
+    sockets.close_others([of_proxies(plain)])
+    sockets.open(plain)
+    # The workers that expect headers still accept.
+    assert mode_of(path) == 0o660
+    sockets.close_others([plain])
+    assert mode_of(path) == 0o666
