@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Final, final
 
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -43,6 +43,9 @@ from gateway.transport import JOIN_BYTES
 from gateway.workers.peering.batch import Batch
 
 _log = Logger()
+
+# Unsent answers, above which no more commands of a node are read: seconds of a fast link between nodes.
+_HIGH_WATER_BYTES: Final = 4 * 1024 * 1024
 
 
 @final
@@ -90,9 +93,10 @@ class _PeerReply:
 
 
 @final
-@implementer(IProtocol)
+@implementer(IProtocol, IPushProducer)
 class PeerConnection:
-    """The connection from another worker.
+    """The connection from another worker. A node that does not read its answers is not read itself: a short
+    command can have a long answer. This node's other workers always read.
 
     ``find`` returns the session of an id, or raises UnknownSession. ``joined_bytes``: as in ``Batch``.
     ``lost`` is called when the connection is lost. ``says_accepted``: whether the greeting is answered, so
@@ -123,6 +127,22 @@ class PeerConnection:
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
         self._batch = Batch(transport, self._joined_bytes)
+        if self._says_accepted:
+            # The mark is that of the transport under TLS.
+            getattr(transport, "transport", transport).high_water_bytes = _HIGH_WATER_BYTES
+            transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The write buffer is full."""
+        if self._transport is not None:
+            self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._transport is not None:
+            self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done what there is to do."""

@@ -57,6 +57,19 @@ def test_a_greeting_is_answered_and_the_connection_stays(server: NodeServer, clo
     assert not transport.aborted
 
 
+def test_a_node_that_does_not_read_its_answers_is_not_read(server: NodeServer) -> None:
+    connection, transport = connect(server)
+    connection.dataReceived(GREETING)
+    assert transport.producer is connection
+    transport.producer.pauseProducing()
+    assert transport.producerState == "paused"
+    transport.producer.resumeProducing()
+    assert transport.producerState == "producing"
+    connection.connectionLost(None)
+    # Twisted can call it once more.
+    connection.pauseProducing()
+
+
 def test_a_closed_connection_leaves_no_timer(server: NodeServer, clock: Clock) -> None:
     connection, _ = connect(server)
     connection.connectionLost(None)
