@@ -183,6 +183,7 @@ class CommandSequence(WithheldAnswers):
         if self._ended:
             raise UnknownSession(self._ended.value)
         self._put_in_window(kind, number, body, now)
+        self._conclude(now)
         return None
 
     def _take_after_cut(self, kind: Kind, number: int, body: bytes, now: float) -> bytes:

@@ -169,7 +169,12 @@ class Session(CommandSequence):
         return CLOSED
 
     def wait(self, number: int, reply: Reply, now: float) -> None:
-        """Register the pending reply to ``number``. It is answered or refused later."""
+        """Register the pending reply to ``number``. It is answered or refused later; at once if the command
+        has ended the session.
+        """
+        if self._ended:
+            reply.refuse(UnknownSession(self._ended.value))
+            return
         self._add_waiter(number, reply)
         if number == self._held and self._backlog.size_bytes:
             self._begin_or_release(now)
@@ -199,6 +204,7 @@ class Session(CommandSequence):
             self._release(now)
         if self._stream is not None:
             self._interrupt(self._stream, now)
+        self._conclude(now)
 
     def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None:
         """The next command comes on another connection than the last one.
@@ -263,6 +269,7 @@ class Session(CommandSequence):
             self._expire_stream(self._stream, now)
         elif self._held != NONE and self._held == self._resting:
             self._expire_rest(now)
+            self._conclude(now)
         elif self._held != NONE and self._waiters:
             self._release(now)
         elif self._withheld != NONE and not self._upstream_end and self._must_read_first():

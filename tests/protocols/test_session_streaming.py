@@ -557,3 +557,33 @@ def test_streamed_answers_always_ignores_changing_connections() -> None:
     for _ in range(3):
         talk.session.carried_by(None, None)
     assert talk.session.streaming == "streamed"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_poll_after_the_last_data_of_an_upstream_that_closed_between_two_answers_is_refused(
+    when: str,
+) -> None:
+    talk, reply = streaming(DECLARED)
+    held = talk.send(2, b"acknowledgement")
+    talk.say(bytes((reply.length or 0) - len(reply.streamed or b"")))
+    assert (reply.finished, held.waits) == (True, True)
+    talk.say(b"last")
+    talk.upstream_ends()
+    if when == "after":
+        talk.later(REST_S)
+        assert (held.body, talk.ended) == (b"\x01last", EndReason.UPSTREAM_CLOSED)
+    following = talk.idle(3)
+    assert held.body == b"\x01last"
+    assert following.status == 404
+    assert talk.ended is EndReason.UPSTREAM_CLOSED
+
+
+def test_more_bytes_behind_the_last_answer_end_a_session_whose_upstream_has_closed() -> None:
+    talk, reply = streaming(DECLARED)
+    held = talk.send(2, b"acknowledgement")
+    talk.say(bytes((reply.length or 0) - len(reply.streamed or b"")))
+    talk.say(b"last")
+    talk.upstream_ends()
+    talk.session.release(talk.now)
+    assert held.body == b"\x01last"
+    assert talk.ended is EndReason.UPSTREAM_CLOSED

@@ -152,6 +152,11 @@ class StreamedTunnel(RuleBasedStateMachine):
     def drain(self) -> None:
         self.talk.drain()
 
+    @rule()
+    def more_bytes_come_on_the_connection(self) -> None:
+        if not self.is_cut:
+            self.talk.session.release(self.talk.now)
+
     # What holds
 
     def read(self) -> bytes:
@@ -180,6 +185,11 @@ class StreamedTunnel(RuleBasedStateMachine):
             assert up == (b"\x03" + self.sent[1:])[: len(up)]
 
     @invariant()
+    def no_command_waits_for_a_session_that_has_ended(self) -> None:
+        if hasattr(self, "talk") and self.talk.ended and not self.is_cut:
+            assert not self.unanswered
+
+    @invariant()
     def buffers_are_within_their_bounds(self) -> None:
         if hasattr(self, "talk"):
             one_read = 9000
@@ -202,6 +212,16 @@ class StreamedTunnel(RuleBasedStateMachine):
             return
         if self.talk.ended is None or self.talk.ended is EndReason.UPSTREAM_CLOSED:
             assert self.read() == STREAM[: self.said]
+        if self.upstream_closed:
+            self._read_the_end()
+
+    def _read_the_end(self) -> None:
+        """The session has ended, since everything is read: it has no answer for another command."""
+        assert self.talk.ended
+        assert not self.unanswered
+        if self.answers[-1].refusal is None and self._may_ask():
+            self.poll()
+            assert self.answers[-1].refusal is not None
 
 
 TestStreamedTunnel = StreamedTunnel.TestCase
