@@ -22,6 +22,7 @@ PREFIX_BYTES = 4
 PORT_TEST = b"-test"
 # Without ``PORT_TEST``.
 _ID_BYTES = PREFIX_BYTES + 22
+MOST_ID_BYTES = _ID_BYTES + len(PORT_TEST)
 
 
 def base36(number: int, width: int) -> str:

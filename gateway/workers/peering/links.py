@@ -45,7 +45,7 @@ from gateway.protocols.peering import (
     frame,
 )
 from gateway.transport import JOIN_BYTES, adopt_connection
-from gateway.tunnels.ids import PREFIX_BYTES
+from gateway.tunnels.ids import MOST_ID_BYTES, PREFIX_BYTES
 from gateway.workers.peering.batch import Batch
 
 _log = Logger()
@@ -198,6 +198,9 @@ class RemoteSession:
     def is_keeping(self) -> bool:
         return self._link.is_full
 
+    def has_room_for(self, body_bytes: int) -> bool:
+        return not self._link.is_full
+
     def carried_by(self, transport: object, via: bytes | None, is_shared: bool = False) -> None:
         self._flags = CARRIED | SHARED if is_shared else CARRIED
         self._via = via or b""
@@ -260,10 +263,15 @@ class Peers:
     def find(self, session_id: bytes) -> RemoteSession:
         """The session of another worker or node. Raises UnknownSession if there is none such."""
         link = self._link_to_node(session_id[:PREFIX_BYTES])
-        return self.find_here(session_id) if link is None else RemoteSession(link, session_id)
+        if link is None or len(session_id) > MOST_ID_BYTES:
+            return self.find_here(session_id)
+        return RemoteSession(link, session_id)
 
     def find_here(self, session_id: bytes) -> RemoteSession:
         """The session of another worker of this node. Raises UnknownSession if there is no such worker."""
+        if len(session_id) > MOST_ID_BYTES:
+            # A frame has no place for it.
+            raise UnknownSession("no session has such a long id")
         prefix = session_id[:PREFIX_BYTES]
         link = self._links.get(prefix)
         if link is None:

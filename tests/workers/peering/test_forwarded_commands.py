@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from gateway.protocols.reasons import EndReason
-from gateway.workers.peering.links import PeerLink, RemoteSession
+from gateway.workers.peering.links import PeerLink, Peers, RemoteSession
 from gateway.workers.peering.owner import PeerConnection
 from tests.helpers.http_conversation import Gateway, Wire
 
@@ -206,6 +206,21 @@ def test_a_command_is_never_forwarded_twice(two: TwoWorkers) -> None:
     wire = two.here.accept()
     two.post(wire, b"send", 0)
     assert b"".join(wire.writes).startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize("is_of_a_node", [False, True])
+def test_an_id_that_no_session_can_have_is_refused_here(
+    two: TwoWorkers, is_of_a_node: bool
+) -> None:
+    link = two.link if is_of_a_node else None
+    peers = Peers(None, lambda prefix: None, lambda prefix: link)
+    peers._links[two.session_id[:4]] = two.link
+    two.here.sessions._find_elsewhere = peers.find
+    wire = two.here.accept()
+    two.session_id += b"x" * 300
+    two.post(wire, b"idle", 0)
+    assert b"".join(wire.writes).startswith(b"HTTP/1.1 404 ")
+    assert not wire.aborted
 
 
 def test_nonsense_between_workers_ends_the_connection(two: TwoWorkers) -> None:
