@@ -236,6 +236,9 @@ class OrderedResponses:
         if last:
             self._transport.write(last)
         self._streaming = False
+        if self.is_full:
+            # Commands behind a streamed answer were read nevertheless.
+            self._transport.stopReading()
         del self._pending[0]
         self.flush()
 

@@ -262,6 +262,24 @@ def test_a_client_that_reads_nothing_pauses_the_upstream_and_is_aborted(ffmpeg: 
     assert ffmpeg.reason is EndReason.CLIENT_LOST
 
 
+def test_a_client_that_does_not_read_is_not_read_after_the_end_of_its_streamed_answer(
+    ffmpeg: Player,
+) -> None:
+    ffmpeg.start()
+    ffmpeg.wire.room = 0
+    ffmpeg.says(b"unread")
+    ffmpeg.send(b"ends the answer")
+    assert not ffmpeg.wire.reading
+    ffmpeg.idle()
+    ffmpeg.wire.drain()
+    ffmpeg.gateway.turn()
+    assert ffmpeg.wire.reading
+    assert ffmpeg.upstream.received[-1] == b"ends the answer"
+    assert b"unread" + LAST_CHUNK in ffmpeg.take()
+    ffmpeg.says(b"more")
+    assert b"more" in ffmpeg.take()
+
+
 # Ends
 
 
