@@ -84,19 +84,31 @@ class HTTPConnection(RequestProcessing):
             self._notify_vanished(now)
         if self._handler is not None:
             self._handler.client_lost()
-        elif (self.is_full or self._streaming) and not self._last:
+        elif self._reader.buffer and not self._last:
             self._process_remaining_requests(now)
         self.is_full = self._last = True
         self._count_waiting(0)
 
     def _process_remaining_requests(self, now: float) -> None:
-        """Process the commands received before the connection was lost; their answers are discarded."""
+        """Process the commands received before the connection was lost, such as librtmp's last send and its
+        close. Their answers are discarded. Those that the session has no room for are discarded themselves:
+        it must not end for them, since the client can repeat them.
+        """
         self._transport = ClosedTransport()
         self.is_full = self._streaming = False
-        self._proceed(now)
-        while self._pending:
-            self._abandon(now)
+        while self._has_room():
             self._proceed(now)
+            if not self._pending:
+                return
+            self._abandon(now)
+
+    def _has_room(self) -> bool:
+        """Whether there is a last command, and its session has room for any of the commands behind it."""
+        try:
+            session = self._service.tunnels.find(self._seen)
+        except UnknownSession:
+            return False
+        return session.has_room_for(len(self._reader.buffer))
 
     def _notify_lost(self) -> None:
         """Notify the session of the last command that the peer has closed this connection. Not called for a

@@ -64,6 +64,17 @@ class CommandSequence(WithheldAnswers):
         self._ended: EndReason | None = None
         self.commands = self.repeats = self.early = 0
 
+    @property
+    def is_keeping(self) -> bool:
+        """Whether an answer is withheld because the upstream's write buffer is full, and no command is
+        missing. A connection's later commands have to wait then: none of them can be the missing one.
+        """
+        return self._withheld != NONE and not self._window.has_gap(self._next)
+
+    def has_room_for(self, body_bytes: int) -> bool:
+        """Whether a command with a body of this size can wait for its turn."""
+        return self._window.has_room_for(body_bytes)
+
     # ``Session`` ends
 
     def end(self, reason: EndReason, now: float) -> None:
@@ -212,7 +223,7 @@ class CommandSequence(WithheldAnswers):
     def _put_in_window(self, kind: Kind, number: int, body: bytes, now: float) -> None:
         if number in self._window:
             return
-        if not self._window.has_room_for(body):
+        if not self._window.has_room_for(len(body)):
             self.end(EndReason.WINDOW_FULL, now)
             raise UnknownSession("too many commands before their turn")
         if self._held != NONE:

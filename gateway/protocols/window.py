@@ -27,12 +27,16 @@ class Window:
     def __contains__(self, number: int) -> bool:
         return number in self._commands
 
-    def has_room_for(self, body: bytes) -> bool:
-        """Whether a command with this body fits within the limits."""
+    def has_room_for(self, body_bytes: int) -> bool:
+        """Whether a command with a body of this size fits within the limits."""
         return (
             len(self._commands) < self._most_commands
-            and self.size_bytes + len(body) <= self.most_bytes
+            and self.size_bytes + body_bytes <= self.most_bytes
         )
+
+    def has_gap(self, first: int) -> bool:
+        """Whether a command is missing before the last one. ``first``: the next in order."""
+        return max(self._commands, default=first - 1) - first + 1 != len(self._commands)
 
     def put(self, number: int, kind: Kind, body: bytes, now: float) -> None:
         """Add a command that is not in the window yet and fits (``has_room_for``)."""

@@ -64,11 +64,6 @@ class WithheldAnswers(StreamingDownstream):
         """Process the commands that were waiting for the withheld answer."""
         raise NotImplementedError
 
-    @property
-    def is_keeping(self) -> bool:
-        """Whether the answer to a send is withheld because the upstream's write buffer is full."""
-        return self._withheld != NONE
-
     def upstream_full(self) -> None:
         """The upstream's write buffer is full: withhold the answers to sends from now on."""
         self._choked = True

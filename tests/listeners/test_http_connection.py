@@ -617,6 +617,22 @@ def test_requests_after_a_withheld_send_are_not_read(gateway: Gateway, wire: Wir
     assert [status for status, _ in answers(wire) + answers(other)] == [200] * 100
 
 
+def test_a_missing_command_is_read_behind_an_early_one_while_a_send_is_withheld(
+    gateway: Gateway, wire: Wire, session
+) -> None:
+    session_id, upstream = session
+    upstream.tunnel.pauseProducing()
+    wire.arrive(request(b"/send/%b/0" % session_id, b"\x030"))
+    other = gateway.accept()
+    for number in (2, 1, 3):
+        other.arrive(request(b"/send/%b/%d" % (session_id, number), b"%d" % number))
+    assert gateway.sessions.find(session_id).buffered_bytes == 2
+    upstream.tunnel.resumeProducing()
+    gateway.turn()
+    assert b"".join(upstream.received) == b"\x030123"
+    assert [status for status, _ in answers(other)] == [200] * 3
+
+
 def test_a_send_for_an_unknown_session_is_refused_before_its_body_arrives(wire: Wire) -> None:
     wire.arrive(request(b"/send/nobody/1", bytes(100_000))[:50_000])
     assert answers(wire) == [(404, b"")]
@@ -1115,6 +1131,40 @@ def test_commands_received_before_a_loss_take_effect_even_if_the_client_does_not
     assert upstream.received == [b"first", b"last"]
     assert upstream.ended == "closed"
     assert gateway.records.ended["rtmpt", "client_closed"] == 1
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+def test_commands_behind_a_withheld_send_take_effect_if_their_connection_is_closed(
+    gateway: Gateway, wire: Wire, session, is_pipelined: bool
+) -> None:
+    session_id, upstream = session
+    upstream.tunnel.pauseProducing()
+    first = request(b"/send/%b/0" % session_id, b"\x03first")
+    behind = request(b"/send/%b/1" % session_id, b"last") + request(b"/close/%b/2" % session_id)
+    for data in (first + behind,) if is_pipelined else (first, behind):
+        wire.arrive(data)
+    wire.end()
+    wire.lose()
+    upstream.tunnel.resumeProducing()
+    assert upstream.received == [b"\x03first", b"last"]
+    assert upstream.ended == "closed"
+    assert gateway.records.ended["rtmpt", "client_closed"] == 1
+
+
+def test_a_session_survives_if_it_has_no_room_for_the_commands_of_a_lost_connection() -> None:
+    gateway = Gateway(Limits(window_commands=8))
+    wire = gateway.accept()
+    session_id, upstream = open_session(gateway, wire)
+    upstream.tunnel.pauseProducing()
+    commands = [request(b"/send/%b/%d" % (session_id, number), b"\x03") for number in range(20)]
+    wire.arrive(b"".join(commands))
+    wire.lose()
+    other = gateway.accept()
+    other.arrive(b"".join(commands))
+    upstream.tunnel.resumeProducing()
+    gateway.turn()
+    assert b"".join(upstream.received) == b"\x03" * 20
+    assert [status for status, _ in answers(other)] == [200] * 20
 
 
 def test_an_answer_cut_off_by_a_lost_connection_is_repeated_whole_on_the_next_connection(
