@@ -36,8 +36,9 @@ JOIN_BYTES = 16 * 1024
 _UNSENT_BYTES = 128 * 1024
 
 # The most that is read from a connection that was lost while reading was paused: the pending commands of a
-# client.
+# client; and of a connection that carries a stream, the size of the receive buffer (tcp(7), tcp_rmem).
 _LAST_BYTES = 256 * 1024
+LAST_BYTES_OF_STREAM = 8 * 1024 * 1024
 
 _CLIENT_CONNECTION = "a client's connection"
 

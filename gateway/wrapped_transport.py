@@ -20,6 +20,14 @@ class WrappedTransport:
     def high_water_bytes(self, value: int) -> None:
         self._transport.high_water_bytes = value
 
+    @property
+    def last_bytes(self) -> int:
+        return int(self._transport.last_bytes)
+
+    @last_bytes.setter
+    def last_bytes(self, value: int) -> None:
+        self._transport.last_bytes = value
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 

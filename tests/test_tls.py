@@ -227,6 +227,8 @@ def test_other_attributes_are_those_of_the_transport_below(joined) -> None:
     transport = server.above.transport
     transport.high_water_bytes = 7
     assert (server.line.high_water_bytes, transport.high_water_bytes) == (7, 7)
+    transport.last_bytes = 8
+    assert (server.line.last_bytes, transport.last_bytes) == (8, 8)
     transport.stopReading()
     assert not server.line.reading
     transport.startReading()

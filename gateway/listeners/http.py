@@ -103,11 +103,13 @@ class HTTPConnection(RequestProcessing):
             self._abandon(now)
 
     def _has_room(self) -> bool:
-        """Whether there is a last command, and its session has room for any of the commands behind it."""
+        """Whether there was a command, and its session has room for any of the commands behind it."""
+        if not self._seen:
+            return False
         try:
             session = self._service.tunnels.find(self._seen)
         except UnknownSession:
-            return False
+            return True
         return session.has_room_for(len(self._reader.buffer))
 
     def _notify_lost(self) -> None:

@@ -1,8 +1,10 @@
 """A connection after its upgrade to WebSocket: relays raw bytes in both directions until both have ended.
 
 Reading from one side is paused while the other's write buffer is full. The end of a stream is passed on,
-and the other direction goes on; the loss of a connection closes the other. Timeouts: a client that
-accepts too little data, and a connection without data (``Limits.website_quiet_s``).
+and the other direction goes on. The loss of a connection closes the other: at once, or after the data
+that the lost peer had sent, if that is not delivered yet or its stream had ended. A peer that closes and is
+still sent to resets its connection. Timeouts: a client that accepts too little data, and a connection
+without data (``Limits.website_quiet_s``).
 
 WebSocket frames are not parsed.
 """
@@ -37,6 +39,7 @@ class Upgraded:
         "_moved",
         "_server",
         "_server_ended",
+        "_server_lost",
         "_transport",
     )
 
@@ -53,7 +56,7 @@ class Upgraded:
         self._server = server
         self._limits = limits
         self._clock = clock
-        self._client_ended = self._server_ended = False
+        self._client_ended = self._server_ended = self._server_lost = False
         self._client_full = False
         self._moved = 0
         self._left = 0
@@ -74,6 +77,8 @@ class Upgraded:
     # Called by the client's connection
 
     def client_data(self, data: bytes) -> None:
+        if self._server_lost:
+            return
         self._moved += len(data)
         self._server.transport.write(data)
 
@@ -94,12 +99,16 @@ class Upgraded:
         self._end(self._server.transport)
 
     def client_lost(self) -> None:
-        if not (self._client_ended and self._server_ended):
+        if self._client_ended:
+            self._finish_server()
+        else:
             self._server.close()
 
     def expire(self, now: float) -> None:
         """The client's deadline has passed."""
-        if self._takes() if self._client_full else self._moved:
+        if self._server_lost and not self._transport.unacknowledged:
+            self._transport.abortConnection()
+        elif self._takes() if self._client_full else self._moved:
             self._set_deadline(self._quiet_s())
         else:
             self._transport.abortConnection()
@@ -128,7 +137,18 @@ class Upgraded:
         self._end(self._transport)
 
     def server_lost(self) -> None:
-        self._transport.abortConnection()
+        if not (self._server_ended or self._transport.unacknowledged):
+            self._transport.abortConnection()
+            return
+        self._server_lost = True
+        if not self._server_ended:
+            self.server_ended()
+        if not self._client_ended:
+            # A socket that is closed with unread data resets the connection.
+            self._transport.startReading()
+        self._client_full = True
+        self._left = self._transport.unacknowledged
+        self._set_deadline(self._limits.stalled_write_s)
 
     def _end(self, other: Any) -> None:
         """One side has ended: half-close the ``other`` after its unsent data."""
@@ -136,10 +156,14 @@ class Upgraded:
         if not (self._client_ended and self._server_ended):
             other.loseWriteConnection()
             return
-        # Each connection is closed once everything is sent.
-        self._server.user = None
-        self._server.transport.loseConnection()
+        self._finish_server()
         self._transport.loseConnection()
+
+    def _finish_server(self) -> None:
+        """Close the server's connection once everything is sent."""
+        self._server.user = None
+        self._server.transport.unregisterProducer()
+        self._server.transport.loseConnection()
 
     def _takes(self) -> bool:
         """Whether the client has read fast enough since the last check, or has read everything."""

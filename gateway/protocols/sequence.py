@@ -72,8 +72,8 @@ class CommandSequence(WithheldAnswers):
         return self._withheld != NONE and not self._window.has_gap(self._next)
 
     def has_room_for(self, body_bytes: int) -> bool:
-        """Whether a command with a body of this size can wait for its turn."""
-        return self._window.has_room_for(body_bytes)
+        """Whether the next command, with a body of this size, takes effect or can wait for that."""
+        return self._withheld == NONE or self._window.has_room_for(body_bytes)
 
     # ``Session`` ends
 

@@ -15,6 +15,7 @@ from gateway.protocols.ingress import RTMP, Ingress
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
 from gateway.protocols.rtmp.mirroring import MirrorReader
+from gateway.transport import LAST_BYTES_OF_STREAM
 from gateway.tunnels.access_control import Control, uncontrolled
 from gateway.tunnels.admission import Admission
 from gateway.tunnels.losses import reason_of_refusal
@@ -96,6 +97,8 @@ class RelayTable:
         relay.access = self._control(relay, Visitor(relay.alias, address))
         self._relays.add(relay)
         transport.protocol = relay.client
+        # A publisher that closes with unread answers resets its connection.
+        transport.last_bytes = LAST_BYTES_OF_STREAM
         # Nothing is read before the upstream connection is established.
         transport.stopReading()
         relay.client.makeConnection(transport)

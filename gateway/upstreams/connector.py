@@ -17,12 +17,8 @@ from twisted.internet import tcp
 from twisted.python.failure import Failure
 
 from gateway.descriptors import descriptors
-from gateway.transport import EagerWrites
+from gateway.transport import LAST_BYTES_OF_STREAM, EagerWrites
 from gateway.vanished_peers import notice_vanished
-
-# The most that is read from a connection that was lost while reading was paused: the size of the receive
-# buffer (tcp(7), tcp_rmem).
-_LAST_BYTES: Final = 8 * 1024 * 1024
 
 _SERVER_CONNECTION: Final = "a server's connection"
 
@@ -34,7 +30,7 @@ _BIND_ADDRESS_NO_PORT: Final = 24
 class EagerClient(EagerWrites, tcp.Client):  # type: ignore[misc]
     """A connection to an upstream."""
 
-    last_bytes = _LAST_BYTES
+    last_bytes = LAST_BYTES_OF_STREAM
     connector: Any
 
     def createInternetSocket(self) -> socket.socket:

@@ -27,6 +27,7 @@ class Line:
         self.protocol: Any = None
         self.socket = _Socket()
         self.high_water_bytes = 65536
+        self.last_bytes = 0
         self.received = bytearray()
         self.writes: list[int] = []
         self.reading = True

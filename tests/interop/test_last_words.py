@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-from array import array
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from fcntl import ioctl
-from termios import TIOCOUTQ
 from threading import Thread
 from time import sleep
 
 import pytest
 
+from tests.helpers.interop.kernel_buffers import unacknowledged_bytes
 from tests.helpers.interop.programs import Programs, until
 from tests.helpers.interop.servers import ANY_PORT, LOOPBACK, start_gateway
 
@@ -23,6 +21,8 @@ _HANDSHAKE = b"\x06" + bytes(1536)
 _OF_SESSION = bytes(range(256)) * 2240
 _OF_RELAY = bytes(range(256)) * 1400
 _PIECE = bytes(range(256)) * 256
+# Beyond this, the kernels would take more as long as the buffers grow.
+_MOST_BYTES = 64 * 1024 * 1024
 
 
 @pytest.fixture
@@ -68,13 +68,6 @@ def accepted(server: socket.socket) -> socket.socket:
     return connection
 
 
-def all_is_taken(connection: socket.socket) -> bool:
-    """Whether the peer's kernel has received all written data."""
-    unsent = array("i", [0])
-    ioctl(connection, TIOCOUTQ, unsent)
-    return not unsent[0]
-
-
 @pytest.mark.parametrize("speaks", [False, True])
 def test_data_before_a_close_reaches_a_slow_upstream(
     client: socket.socket, server: socket.socket, speaks: bool
@@ -101,7 +94,7 @@ def end_with(words: bytes, server: socket.socket, first: bytes) -> None:
         while len(got) < len(first):
             got += upstream.recv(65536)
         upstream.sendall(words)
-        until(lambda: all_is_taken(upstream), "the gateway's kernel has all")
+        until(lambda: not unacknowledged_bytes(upstream), "the gateway's kernel has all")
 
 
 def test_an_upstreams_last_data_is_not_lost_when_a_send_fails(
@@ -136,3 +129,42 @@ def test_the_upstreams_last_data_is_relayed_even_if_the_client_still_sends(
     while data := client.recv(65536):
         got += data
     assert got == _OF_RELAY
+
+
+def receive(connection: socket.socket, size: int) -> int:
+    got = 0
+    while got < size:
+        got += len(connection.recv(size - got))
+    return got
+
+
+def fill(connection: socket.socket) -> int:
+    """Send until the peer's kernel takes no more. Returns how much it has taken."""
+    size = 0
+    connection.settimeout(0.5)
+    with suppress(TimeoutError):
+        while size < _MOST_BYTES:
+            size += connection.send(_PIECE)
+    return size - unacknowledged_bytes(connection)
+
+
+def test_a_publishers_last_data_is_relayed_if_it_closes_without_reading_answers(
+    client: socket.socket, server: socket.socket
+) -> None:
+    client.sendall(_HANDSHAKE)
+    with closing(accepted(server)) as upstream:
+        got = receive(upstream, len(_HANDSHAKE))
+        # While both read, the receive buffer of the gateway's kernel grows.
+        for _ in range(200):
+            client.sendall(_PIECE)
+            got += receive(upstream, len(_PIECE))
+        taken = got + fill(client)
+        upstream.sendall(b"not read")
+        until(lambda: client.recv(1, socket.MSG_PEEK), "the client has an answer")
+        client.close()
+        for _ in range(5):
+            upstream.sendall(b"not received")
+            sleep(0.02)
+        while data := upstream.recv(1 << 20):
+            got += len(data)
+    assert got >= taken

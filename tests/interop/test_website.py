@@ -20,6 +20,7 @@ import websockets.sync.client
 import websockets.sync.server
 from attrs import frozen
 
+from tests.helpers.interop.kernel_buffers import unacknowledged_bytes
 from tests.helpers.interop.programs import Program, Programs, needs, until
 from tests.helpers.interop.secure import SECURE, Authority, make_authority, start
 from tests.helpers.interop.servers import LOOPBACK
@@ -265,6 +266,40 @@ def test_the_sender_of_a_websocket_whose_peer_does_not_read_is_paused(programs: 
                 client.sendall(bytes(_GIGABYTE))
         over.set()
         assert gateway.memory_bytes - before < _MORE_MEMORY_BYTES
+
+
+def test_the_last_data_of_a_websockets_server_arrives_although_the_client_still_sends(
+    programs: Programs,
+) -> None:
+    # What the client does not read has room in the gateway and its kernel.
+    words = bytes(range(256)) * 1000
+    closes = Event()
+
+    def upgrade_and_close(connection: socket.socket) -> None:
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        connection.sendall(words)
+        until(lambda: not unacknowledged_bytes(connection), "the gateway's kernel has all")
+        connection.close()
+        closes.set()
+
+    with played(upgrade_and_close) as server, socket.socket() as client:
+        gateway = in_front_of(programs, server)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.settimeout(10)
+        client.connect((LOOPBACK, gateway.port))
+        client.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        assert closes.wait(10)
+        for _ in range(5):
+            client.sendall(b"ping")
+            time.sleep(0.05)
+        got = bytearray()
+        while data := client.recv(65536):
+            got += data
+    assert got.partition(b"\r\n\r\n")[2] == words
 
 
 def test_a_browser_can_load_a_page_and_a_gigabyte_and_use_a_websocket(

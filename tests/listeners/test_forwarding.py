@@ -777,6 +777,57 @@ def test_a_lost_side_of_a_websocket_closes_the_other_side(gateway, server) -> No
     assert wire.aborted
 
 
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_a_server_that_closes_a_websocket_and_resets_it_loses_none_of_its_last_data(
+    wire, server, ends_first: bool
+) -> None:
+    upgrade(wire, server)
+    wire.room = 0
+    server.wire.arrive(b"last words")
+    if ends_first:
+        server.wire.end()
+    wire.arrive(b"ping")
+    server.wire.breaks()
+    assert not wire.aborted
+    wire.arrive(b"unheard")
+    wire.drain()
+    assert wire.sent == b"last words"
+    assert wire.write_closed
+    wire.end()
+    assert wire.closing
+    assert not wire.aborted
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_the_client_of_a_websocket_without_a_server_is_aborted_at_the_limit(
+    wire, server, gateway, reads: bool
+) -> None:
+    upgrade(wire, server)
+    wire.room = 0
+    server.wire.arrive(b"last words")
+    server.wire.end()
+    server.wire.breaks()
+    if reads:
+        wire.drain()
+    gateway.passes(gateway.limits.stalled_write_s - 1)
+    wire.arrive(b"still here")
+    assert not wire.aborted
+    gateway.passes(1.1)
+    assert wire.aborted
+
+
+def test_a_client_that_closes_a_websocket_and_resets_it_loses_none_of_its_last_data(
+    wire, server
+) -> None:
+    upgrade(wire, server)
+    server.wire.room = 0
+    wire.arrive(b"last words")
+    wire.end()
+    wire.breaks()
+    assert not server.wire.aborted
+    assert server.wire.closing
+
+
 def test_a_websocket_without_data_is_kept_until_the_limit(wire, server, gateway) -> None:
     upgrade(wire, server)
     gateway.passes(gateway.limits.website_quiet_s - 1)
