@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import Any
 
 import pytest
@@ -206,6 +207,15 @@ def test_a_command_is_never_forwarded_twice(two: TwoWorkers) -> None:
     wire = two.here.accept()
     two.post(wire, b"send", 0)
     assert b"".join(wire.writes).startswith(b"HTTP/1.1 404")
+
+
+def test_the_numbers_of_requests_begin_anew_at_their_limit(two: TwoWorkers) -> None:
+    two.link._next_request = count(2**32 - 2).__next__
+    wire = two.here.accept()
+    for number in range(4):
+        two.post(wire, b"send", number, b"\x03%d" % number)
+    assert b"".join(two.upstream.received) == b"\x030\x031\x032\x033"
+    assert bodies(wire) == [b"\x01"] * 4
 
 
 @pytest.mark.parametrize("is_of_a_node", [False, True])
