@@ -113,6 +113,10 @@ class Introduction:
         elif answer := self._opening.answer_silence():
             self._target.dataReceived(answer)
 
+    def dismiss(self, reason: EndReason) -> None:
+        """End the session."""
+        self._session.dismiss(reason)
+
     # The target calls, as its transport
 
     def registerProducer(self, producer: Target, streaming: bool) -> None:

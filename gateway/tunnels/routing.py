@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Protocol, final
 
+from twisted.logger import Logger
+
 from gateway.protocols.http import Fields
+from gateway.protocols.reasons import EndReason
 from gateway.protocols.routes import Caller, Routes
 from gateway.tunnels.introducing import Means, Session
 from gateway.tunnels.introduction import Introduction
+
+_log = Logger()
 
 
 class OpeningSession(Session, Protocol):
@@ -47,7 +52,13 @@ class Router:
     def sweep(self, now: float) -> None:
         """Let every introduction whose deadline has passed do what is due."""
         for introduction in [each for each in self._introductions if each.deadline <= now]:
-            introduction.expire()
+            try:
+                introduction.expire()
+            except Exception:
+                # Other introductions' deadlines must still be checked, now and at the next sweep.
+                self._introductions.discard(introduction)
+                _log.failure("A session without a server failed and ends")
+                introduction.dismiss(EndReason.FAULT)
 
 
 def caller_of(session: OpeningSession) -> Caller:

@@ -18,6 +18,8 @@ from gateway.protocols.routes import Route, Routes
 from gateway.telemetry.sessions import Sessions
 from gateway.tunnels.introducing import Means
 from gateway.tunnels.routing import Router
+from tests.helpers.logged import logged
+from tests.tunnels.introductions import C0_C1, LIMITS, Bench, Make, RelayedClient, TunnelledClient
 
 
 @frozen
@@ -68,3 +70,26 @@ def test_a_session_is_connected_to_the_upstreams_of_its_route(
     connecting = Deferred.fromCoroutine(router.connect(protocol, session))
     assert connecting.result == "media:1935"
     assert asked == [(protocol, session.address, upstreams)]
+
+
+class FaultyBench(Bench):
+    """An observer that fails at the end of the first session."""
+
+    def session_ended(self, session: Any, reason: EndReason) -> None:
+        super().session_ended(session, reason)
+        if len(self.ends) == 1:
+            raise RuntimeError("a fault")
+
+
+@pytest.mark.parametrize("make", [RelayedClient, TunnelledClient])
+def test_a_session_whose_deadline_fails_does_not_keep_others_from_theirs(make: Make) -> None:
+    bench = FaultyBench()
+    for _ in range(3):
+        make(bench).says(C0_C1)
+    with logged() as lines:
+        bench.passes(LIMITS.unused_session_s)
+    assert bench.ends == [EndReason.ABANDONED] * 3
+    assert bench.kept == 0
+    assert [line.partition("\n")[0] for line in lines] == [
+        "critical: A session without a server failed and ends"
+    ]
