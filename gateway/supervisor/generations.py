@@ -185,7 +185,8 @@ class Generations:
 
     def _adopt_worker(self, generation: Generation, worker: HandedOver) -> None:
         adopted = WorkerProcess.adopted(
-            *(self._reactor, worker, self._write_line, self._replace_publisher, self._suspect)
+            *(self._reactor, worker, self._write_line, self._replace_publisher, self._suspect),
+            self.totals,
         )
         self._add_worker(generation, adopted)
 
@@ -217,6 +218,7 @@ class Generations:
             self._write_line,
             self._replace_publisher,
             self._suspect,
+            self.totals,
         )
         try:
             worker.start(self._memory, [each.fileno() for each in sockets])

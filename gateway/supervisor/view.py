@@ -19,6 +19,7 @@ from gateway.logs import repeated
 from gateway.protocols.rtmp.mirror_states import MirrorState, merged_mirrors
 from gateway.supervisor.generations import Generations
 from gateway.supervisor.health_checks import HealthChecks
+from gateway.supervisor.shared_rounds import SharedRounds
 from gateway.supervisor.worker_process import WorkerProcess
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.exposition.merging import merged as merged_families
@@ -68,21 +69,29 @@ class GatewayView:
         self._workers = workers
         self._reloads = reloads
         self._threshold = threshold
+        self._collections = SharedRounds(self._collect_all)
         # Requests that a worker did not answer in time.
         self.unanswered = 0
 
     async def families(self) -> list[Metric]:
-        await self._of_each(self._collect)
+        await self._collections.join()
         known = [worker.families for worker in self._workers.running]
         found = merged_families([self._workers.totals.families, *known])
         servers = await self.upstreams()
+        self._workers.totals.note_passing(each.name for each in servers if each.service)
         return [*with_health(found, servers), *upstream_families(servers), *self._own_families()]
+
+    async def _collect_all(self) -> None:
+        await self._of_each(self._collect)
+        known = [worker.families for worker in self._workers.running]
+        if known and all(known):
+            self._workers.totals.forget_servers(known)
 
     async def _collect(self, worker: WorkerProcess) -> None:
         found = [family_of(each) async for each in worker.channel.stream("families")]
         # A worker that has ended meanwhile has sent its totals.
         if not (worker.has_ended or worker.has_totals):
-            worker.families = found
+            worker.note_families(found)
 
     def _own_families(self) -> list[Metric]:
         states = GaugeMetricFamily(

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 
 from gateway.errors import GatewayError
 from gateway.supervisor.exit_status import cause_of_end
+from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.transport import has_unsent
 from gateway.tunnels.ids import base36
 from gateway.workers.channel import Channel, Handler
@@ -89,10 +90,10 @@ class HandedOver:
 @final
 class WorkerProcess:
     """``replace_publisher`` answers the call of that name. ``suspect`` is called with the number of each
-    media server's failures. ``ready`` is called back when the worker accepts clients; its errback has a
-    GatewayError if not. ``gone`` is called back when the process has ended. ``has_totals``: whether its
-    metrics are those of its end. ``unheard_looks``: how often the supervisor has looked since the worker
-    has last reported.
+    media server's failures. ``totals`` gets the series that the worker no longer has. ``ready`` is called
+    back when the worker accepts clients; its errback has a GatewayError if not. ``gone`` is called back
+    when the process has ended. ``has_totals``: whether its metrics are those of its end. ``unheard_looks``:
+    how often the supervisor has looked since the worker has last reported.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class WorkerProcess:
         write_line: Callable[[str], object],
         replace_publisher: Handler,
         suspect: Callable[[dict[str, int]], object],
+        totals: RetiredTotals,
     ) -> None:
         self.setup = setup
         self.node = node
@@ -117,6 +119,7 @@ class WorkerProcess:
         self.sessions: Counter[str] = Counter()
         self.families: list[Metric] = []
         self.pid = 0
+        self._totals = totals
         self._reactor = reactor
         self._output = _Lines(write_line)
         self._errors = _Lines(self._say_error)
@@ -195,6 +198,11 @@ class WorkerProcess:
     def _transports(self) -> list[Any]:
         return [self._output.transport, self._errors.transport, self.channel.transport]
 
+    def note_families(self, families: list[Metric]) -> None:
+        """Its metrics have been collected."""
+        self._totals.keep_forgotten(self.families, families)
+        self.families = families
+
     # To the supervisor's successor
 
     @property
@@ -229,9 +237,18 @@ class WorkerProcess:
         write_line: Callable[[str], object],
         replace_publisher: Handler,
         suspect: Callable[[dict[str, int]], object],
+        totals: RetiredTotals,
     ) -> WorkerProcess:
         """The worker that this process's former program has handed over."""
-        self = cls(*(reactor, worker.setup, worker.node, write_line, replace_publisher, suspect))
+        self = cls(
+            reactor,
+            worker.setup,
+            worker.node,
+            write_line,
+            replace_publisher,
+            suspect,
+            totals,
+        )
         self.pid = worker.pid
         self.is_ready, self.is_retiring = worker.is_ready, worker.is_retiring
         self.sessions = Counter(worker.sessions)
@@ -276,7 +293,7 @@ class WorkerProcess:
 
     def _has_totals(self, families: list[Any]) -> None:
         self.has_totals = True
-        self.families = [family_of(each) for each in families]
+        self.note_families([family_of(each) for each in families])
         self.sessions = Counter()
 
     def _say_error(self, line: str) -> None:

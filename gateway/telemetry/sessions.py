@@ -193,6 +193,10 @@ class Sessions:
         """Seconds since the server is known to have sent data; ``inf`` if it has not."""
         return self._silences.heard_s(server, self._clock())
 
+    def has_of(self, server: str) -> bool:
+        """Whether a session of the server is active, which can have lost its upstream connection."""
+        return any(session.server == server for session in self.living())
+
     def forget_server(self, server: str) -> None:
         """A server without sessions is no longer used. Its sums end, so that these cannot grow for ever."""
         self._silences.forget(server)

@@ -4,7 +4,8 @@
     weight      the server's weight
 
 A server that has left gets no new sessions; those that it has continue. It is known until the last one has
-ended, and has its state again if it returns before. Each worker looks the records up by itself.
+ended, which can be after its connection, and has its state again if it returns before. Each worker looks
+the records up by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _log = Logger()
 @final
 class Service(Resolved):
     """``address``: that of the service. ``make_member``: of a server's address. ``forgotten`` is called
-    with the name of a server that has left, after its last session.
+    with the name of a server that has left, after its last session. ``has_sessions``: whether sessions of
+    a server without connections still have data for their clients.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Service(Resolved):
         address: ServerAddress,
         make_member: Callable[[ServerAddress], Member],
         forgotten: Callable[[str], object] = lambda _: None,
+        has_sessions: Callable[[str], bool] = lambda _: False,
     ) -> None:
         super().__init__("upstream", str(address))
         self.address = address
@@ -42,6 +45,7 @@ class Service(Resolved):
         self.members: list[Member] = []
         self._make_member = make_member
         self._forgotten = forgotten
+        self._has_sessions = has_sessions
         # With those that have left, but still have sessions.
         self._known: dict[str, Member] = {}
 
@@ -91,7 +95,8 @@ class Service(Resolved):
 
     def _forget_unused(self, current: list[Member]) -> None:
         for name, member in [*self._known.items()]:
-            if member not in current and not member.count.own:
+            is_used = member in current or member.count.own or self._has_sessions(name)
+            if not is_used:
                 del self._known[name]
                 self._forgotten(name)
 

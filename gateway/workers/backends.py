@@ -47,7 +47,7 @@ _log = Logger()
 class Backends:
     """``pool`` is None until ``start``; ``web`` is None without a website. ``terminate``: terminates RTMPE
     for servers that do not get the client's. ``forget`` is called with the name of a server that a service
-    no longer has.
+    no longer has, nor ``has_sessions``.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class Backends:
         telemetry: Telemetry,
         place: Place,
         forget: Callable[[str], object] = lambda _: None,
+        has_sessions: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._forget_figures = forget
+        self._has_sessions = has_sessions
         self._configuration = configuration
         self._reactor = reactor
         self._telemetry = telemetry
@@ -204,7 +206,7 @@ class Backends:
                 found = evolve(found, max_sessions=most)
             return self._member(found, upstream, tls, server.address.domain, count)
 
-        return Service(server.address, make_member, self._forget)
+        return Service(server.address, make_member, self._forget, self._has_sessions)
 
     def _forget(self, server: str) -> None:
         """A service no longer has the server."""

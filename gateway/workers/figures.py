@@ -134,6 +134,7 @@ class WorkerFigures:
         """A server of a service has left, and has no sessions: its figures end."""
         self.upstreams.forget(server)
         self.sessions.forget_server(server)
+        self.metrics.forget_server(server)
 
     def upstream_health(self) -> list[UpstreamHealth]:
         """The upstream servers; none before ``pool`` is set."""

@@ -93,7 +93,8 @@ class Worker:
         self._certificates = configured_files.certificates(configuration, time())
         self.figures = self._make_figures(listener_states)
         self._backends = Backends(
-            *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server)
+            *(configuration, reactor, self.figures.upstreams, place, self.figures.forget_server),
+            self.figures.sessions.has_of,
         )
         tables = SessionTables(
             *(configuration, place, self._admission, self._backends, of_clients(self._others.find)),

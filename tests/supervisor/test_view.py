@@ -57,23 +57,87 @@ class EndingWorker:
     async def call(self, name: str) -> list[Any]:
         return []
 
+    def note_families(self, families: Sequence[Metric]) -> None:
+        self.families = families
+
+
+class Workers:
+    """One worker."""
+
+    restarts = 0
+
+    def __init__(self, worker: Any) -> None:
+        self.running = (worker,)
+        self.totals = RetiredTotals()
+
+
+class Reloads:
+    reloads: Mapping[str, int] = {}
+
+
+def view_of(worker: Any) -> GatewayView:
+    workers: Any = Workers(worker)
+    nothing: Any = Reloads()
+    return GatewayView(workers, nothing, None, nothing)
+
+
+def values_of(found: Sequence[Metric], name: str) -> list[float]:
+    return [sample.value for family in found if family.name == name for sample in family.samples]
+
 
 def test_the_totals_of_a_worker_are_not_replaced_by_earlier_figures() -> None:
-    class Workers:
-        running = (EndingWorker(),)
-        totals = RetiredTotals()
-        restarts = 0
-
-    class Reloads:
-        reloads: Mapping[str, int] = {}
-
-    workers: Any = Workers()
-    nothing: Any = Reloads()
     found: list[Any] = []
-    view = GatewayView(workers, nothing, None, nothing)
-    Deferred.fromCoroutine(view.families()).addBoth(found.extend)
-    [family] = [each for each in found if each.name == "ended"]
-    assert [sample.value for sample in family.samples] == [2]
+    Deferred.fromCoroutine(view_of(EndingWorker()).families()).addBoth(found.extend)
+    assert values_of(found, "ended") == [2]
+
+
+class SlowWorker:
+    """A worker whose answers arrive when the test says so, each with a higher count."""
+
+    prefix = "0001"
+    has_ended = has_totals = is_retiring = False
+    families: Sequence[Metric] = ()
+
+    def __init__(self) -> None:
+        self.channel = self
+        self.count = 0
+        self.asked: list[Deferred[None]] = []
+
+    async def stream(self, name: str) -> AsyncIterator[Any]:
+        self.count += 1
+        family = plain_family(CounterMetricFamily("counted", "Help.", self.count))
+        answered: Deferred[None] = Deferred()
+        self.asked.append(answered)
+        await answered
+        yield family
+
+    async def call(self, name: str) -> list[Any]:
+        return []
+
+    def note_families(self, families: Sequence[Metric]) -> None:
+        self.families = families
+
+
+def test_counters_do_not_fall_if_the_answers_to_two_scrapes_arrive_in_another_order() -> None:
+    worker = SlowWorker()
+    view = view_of(worker)
+    found: list[float] = []
+
+    def scrape() -> None:
+        Deferred.fromCoroutine(view.families()).addCallback(
+            lambda families: found.extend(values_of(families, "counted"))
+        )
+
+    scrape()
+    scrape()
+    # The latest first.
+    while worker.asked:
+        worker.asked.pop().callback(None)
+    scrape()
+    worker.asked.pop().callback(None)
+    assert found == sorted(found)
+    assert len(found) == 3
+    assert values_of(worker.families, "counted") == [worker.count]
 
 
 def test_failures_and_dials_add_up() -> None:

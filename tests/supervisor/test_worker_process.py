@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
+from prometheus_client.core import CounterMetricFamily
 
+from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.worker_process import HandedOver, WorkerProcess
 from gateway.workers.setup import ConfigurationText, Setup
 from tests.helpers.turning import Turning
@@ -28,7 +32,15 @@ def adopted(turning: Turning, worker: HandedOver) -> WorkerProcess:
     def ignore(*_: object) -> None:
         return None
 
-    return WorkerProcess.adopted(turning.reactor, worker, ignore, ignore, ignore)
+    return WorkerProcess.adopted(turning.reactor, worker, ignore, ignore, ignore, RetiredTotals())
+
+
+def new_worker(turning: Turning, totals: RetiredTotals | None = None) -> WorkerProcess:
+    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
+    nothing: Any = print
+    return WorkerProcess(
+        turning.reactor, setup, "", print, nothing, print, totals or RetiredTotals()
+    )
 
 
 def handed_over(pid: int, connections: list[int]) -> HandedOver:
@@ -63,8 +75,7 @@ def started(
 ) -> WorkerProcess:
     """A worker whose start has failed."""
     monkeypatch.setattr(WorkerProcess, method, replacement)
-    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
-    worker = WorkerProcess(turning.reactor, setup, "", print, print, print)  # type: ignore[arg-type]
+    worker = new_worker(turning)
     memory = os.memfd_create("counts")
     try:
         with pytest.raises(OSError, match="file"):
@@ -114,9 +125,21 @@ def test_a_process_that_cannot_be_started_leaves_no_descriptor_open(
     assert open_descriptors() == before
 
 
+def test_series_that_are_missing_in_a_workers_totals_are_kept(turning: Turning) -> None:
+    totals = RetiredTotals()
+    worker = new_worker(turning, totals)
+    family = CounterMetricFamily("bytes", "Bytes.", labels=["upstream"])
+    worker.note_families([family])
+    family.add_metric(["192.0.2.1:1935"], 7)
+    # The server has been forgotten since.
+    event = {"event": "totals", "values": [[]]}
+    worker.channel.stringReceived(json.dumps(event).encode())
+    assert worker.has_totals
+    assert [sample.value for kept in totals.families for sample in kept.samples] == [7]
+
+
 def test_signals_for_the_supervisor_do_not_end_a_worker_that_starts(turning: Turning) -> None:
-    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
-    worker = WorkerProcess(turning.reactor, setup, "", print, print, print)  # type: ignore[arg-type]
+    worker = new_worker(turning)
     memory = os.memfd_create("counts")
     worker.start(memory, [])
     os.close(memory)

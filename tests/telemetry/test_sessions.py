@@ -134,6 +134,16 @@ def test_active_sessions_are_counted_by_protocol(node: Node) -> None:
     assert node.sessions.active == {"rtmpt": 0, "rtmpts": 1}
 
 
+def test_a_session_is_of_its_server_until_its_client_has_all_data(node: Node) -> None:
+    tunnel = node.open()
+    tunnel.session.upstream_data(b"y", node.now)
+    tunnel.session.upstream_ended(EndReason.UPSTREAM_CLOSED, node.now)
+    assert node.sessions.has_of("media:1935")
+    assert not node.sessions.has_of("other:1935")
+    tunnel.session.receive(Kind.IDLE, 0, b"", node.now)
+    assert not node.sessions.has_of("media:1935")
+
+
 def test_the_end_of_a_session_does_not_change_the_sums(node: Node) -> None:
     tunnels = [node.open(), node.open(), node.open("rtmpts")]
     node.talk(tunnels, 10)

@@ -48,7 +48,12 @@ class Grouped:
         self.forgotten: list[str] = []
         dns: Any = self.records
         network.resolving = Names(network.reactor, dns, lambda: network.now, "/dev/null")
-        self.service = Service(parse_server(_NAME), network.member, self.forgotten.append)
+        # The servers with sessions that have no connection there.
+        self.used: set[str] = set()
+        self.service = Service(
+            *(parse_server(_NAME), network.member),
+            *(self.forgotten.append, self.used.__contains__),
+        )
         self.group = Group([self.service, *others], choose)
         network.names.hosts |= {"a": [LOOPBACK], "b": [LOOPBACK], "c": [LOOPBACK]}
 
@@ -131,6 +136,17 @@ def test_servers_come_and_go_with_the_records_and_sessions_stay(
     assert grouped.forgotten == [f"a:{ports[0]}"]
     grouped.change(one, other)
     assert pool.members[0] is not left
+
+
+def test_a_server_is_known_while_its_sessions_have_data_for_their_clients(network: Network) -> None:
+    grouped = Grouped(network)
+    grouped.start(Target(0, "a", 1, 1))
+    grouped.used.add("a:1")
+    grouped.change(Target(0, "b", 1, 1))
+    assert not grouped.forgotten
+    grouped.used.clear()
+    grouped.change(Target(0, "b", 1, 1))
+    assert grouped.forgotten == ["a:1"]
 
 
 def test_thousands_of_servers_that_come_and_go_leave_nothing(network: Network) -> None:

@@ -46,10 +46,11 @@ def merged(collections: Iterable[Iterable[Metric]]) -> list[Metric]:
                 known = samples.get(key)
                 value = sample.value if known is None else merge(known.value, sample.value)
                 samples[key] = Sample(sample.name, sample.labels, value)
-    return [_with(family, list(samples.values())) for family, samples in families.values()]
+    return [with_samples(family, list(samples.values())) for family, samples in families.values()]
 
 
-def _with(family: Metric, samples: list[Sample]) -> Metric:
+def with_samples(family: Metric, samples: list[Sample]) -> Metric:
+    """A copy of the family with these samples."""
     copy = Metric(family.name, family.documentation, family.type, family.unit)
     copy.samples = samples
     return copy

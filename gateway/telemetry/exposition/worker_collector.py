@@ -127,6 +127,12 @@ class WorkerCollector(Collector):
         self._gateway.buffered_bytes = sums.buffered_bytes
         yield from self._registry.collect()
 
+    def forget_server(self, server: str) -> None:
+        """The sums of this server may begin anew."""
+        self._shown = {
+            labels: counts for labels, counts in self._shown.items() if labels[-1] != server
+        }
+
     def _begin(self) -> tuple[_Sums, list[Measured]]:
         """The sums of all ended sessions, including zeros, and the active sessions."""
         ended, active = self._sessions.sums()
