@@ -18,6 +18,7 @@ _GROUND = {
 }
 _UPSTREAMS = {
     *_GROUND,
+    "gateway.pem_files",
     *("gateway.tls", "gateway.transport", "gateway.vanished_peers", "gateway.wrapped_transport"),
 }
 _TUNNELS = {*_UPSTREAMS, "gateway.upstreams"}
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.telemetry": {"gateway.errors", "gateway.logs", "gateway.protocols"},
     "gateway.upstreams": _UPSTREAMS,
     "gateway.tunnels": _TUNNELS,
+    "gateway.pem_files": {"gateway.addresses", "gateway.errors", "gateway.regular_files"},
     "gateway.listeners": _CLIENT_SIDE,
     "gateway.udp.reader": set(),
     "gateway.udp": {*_CLIENT_SIDE, "gateway.listeners.ports"},

@@ -8,19 +8,19 @@ Rules:
   machine or appended to the file.
 - Keys and signatures must conform to Mozilla's intermediate profile (tls_profile.py).
 - The text of a fault has the fault and, after a semicolon, the remedy.
+- A name that cannot be read is no fault by itself: OpenSSL and clients do not read each one either.
 
 Reading of files, and the clock, are left to the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
 from typing import Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -152,7 +152,8 @@ def _check_times(file: Unchecked, now: datetime) -> Iterator[str]:
 def _is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except Exception:
+        # Of many kinds, by what is malformed.
         return False
     return True
 
@@ -177,11 +178,27 @@ def _is_trusted(certificate: x509.Certificate) -> bool:
 def _shown(certificate: x509.Certificate) -> str:
     """The certificate's name for error messages."""
     names = dns_names(certificate)
-    return quoted(names[0] if names else certificate.subject.rfc4514_string())
+    return quoted(names[0]) if names else _text_of(lambda: certificate.subject)
 
 
 def _issuer(certificate: x509.Certificate) -> str:
-    return quoted(certificate.issuer.rfc4514_string())
+    return _text_of(lambda: certificate.issuer)
+
+
+def _text_of(name: Callable[[], x509.Name]) -> str:
+    try:
+        return quoted(name().rfc4514_string())
+    except Exception:
+        return "(a malformed name)"
+
+
+def common_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The common names of the subject; none if it is malformed."""
+    try:
+        found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except Exception:
+        return ()
+    return tuple(str(attribute.value) for attribute in found)
 
 
 def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:

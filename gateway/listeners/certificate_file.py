@@ -19,18 +19,19 @@ from typing import Final
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import crypto
 
-from gateway.addresses import quoted
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_checks import (
     Unchecked,
     client_faults_of,
+    common_names,
     dns_names,
     faults_of,
 )
+from gateway.pem_files import cause_of
 from gateway.regular_files import read_regular_file
 
 # The longest chains have tens of kilobytes. Without a limit, a wrong path (/dev/zero) would fill the
@@ -91,10 +92,7 @@ class CertificateFile:
     @property
     def names(self) -> tuple[str, ...]:
         """The DNS names of the certificate, or its common name if it has none."""
-        return dns_names(self.chain[0]) or tuple(
-            str(attribute.value)
-            for attribute in self.chain[0].subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        )
+        return dns_names(self.chain[0]) or common_names(self.chain[0])
 
     @property
     def not_after_s(self) -> float:
@@ -170,10 +168,13 @@ def _certificate(path: str, place: int, block: bytes) -> x509.Certificate:
             certificate.public_key(),
             certificate.extensions,
             certificate.signature_hash_algorithm,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+            crypto.X509.from_cryptography(certificate),
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except Exception as error:
         raise ConfigurationError(
-            f"{path}: certificate {place} is damaged ({_cause(error)}); get a new copy of it"
+            f"{path}: certificate {place} is damaged ({cause_of(error)}); get a new copy of it"
         ) from None
     return certificate
 
@@ -190,11 +191,7 @@ def _key(path: str, keys: list[bytes]) -> PrivateKeyTypes:
         )
     try:
         return load_pem_private_key(keys[0], None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except Exception as error:
         raise ConfigurationError(
-            f"{path}: its private key is damaged ({_cause(error)}); get a new copy of it"
+            f"{path}: its private key is damaged ({cause_of(error)}); get a new copy of it"
         ) from None
-
-
-def _cause(error: Exception) -> str:
-    return quoted(str(error).partition("\n")[0])

@@ -22,10 +22,7 @@ from twisted.internet.ssl import (
 
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificateFile
-from gateway.regular_files import read_regular_file
-
-# The certificates of all public authorities together have about 200 KiB.
-_MOST_AUTHORITIES_BYTES = 4 * 1024 * 1024
+from gateway.pem_files import damaged_authority, read_certificates
 
 
 def server_options(
@@ -65,19 +62,15 @@ def _chain_and_key(file: CertificateFile) -> tuple[list[crypto.X509], crypto.PKe
 
 def read_authorities(path: Path) -> list[Certificate]:
     """Read the certificates of authorities from a PEM file. Raises ConfigurationError."""
+    read = read_certificates(str(path))
     try:
-        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ConfigurationError(
-            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
-        ) from None
-    found = [
-        Certificate.load(each.public_bytes(Encoding.DER), crypto.FILETYPE_ASN1)
-        for each in read
-        if _is_authority(each)
-    ]
+        found = [
+            Certificate.load(each.public_bytes(Encoding.DER), crypto.FILETYPE_ASN1)
+            for each in read
+            if _is_authority(each)
+        ]
+    except Exception as error:
+        raise damaged_authority(str(path), error) from None
     if not found:
         raise ConfigurationError(
             f"{path}: no certificate of an authority in it; name those that sign the clients'"

@@ -15,20 +15,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 
-from gateway.errors import ConfigurationError
 from gateway.logs import repeated
-from gateway.regular_files import read_regular_file
+from gateway.pem_files import read_certificates
 from gateway.tls import TLSConnection
 
 _log = Logger()
 
-# The certificates of all public authorities together have about 200 KiB.
-_MOST_AUTHORITIES_BYTES: Final = 4 * 1024 * 1024
 # How many reads are expected to bring a ticket. Each look at the session copies it.
 _TICKET_READS: Final = 4
 
@@ -128,18 +124,7 @@ def client_context(
 
 def read_authorities(path: str) -> bytes:
     """The certificates in a PEM file, in DER. Raises ConfigurationError."""
-    try:
-        read = x509.load_pem_x509_certificates(read_regular_file(path, _MOST_AUTHORITIES_BYTES))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read: {error.strerror}; check the path, and that the gateway's user"
-            " may read it"
-        ) from None
-    except ValueError:
-        raise ConfigurationError(
-            f"{path}: no certificate that can be read in it; name a PEM file with the authorities'"
-        ) from None
-    return b"".join(each.public_bytes(Encoding.DER) for each in read)
+    return b"".join(each.public_bytes(Encoding.DER) for each in read_certificates(path))
 
 
 @final

@@ -31,17 +31,17 @@ def read_context(configuration: Config, index: int, now: float) -> ssl.SSLContex
     if upstream.tls_authorities is not None:
         with source.at("upstream", index, "tls_authorities"):
             authorities = read_authorities(upstream.tls_authorities)
+            _load(upstream.tls_authorities, authorities, "", upstream.tls_verify)
     with source.at("upstream", index, "tls_certificate"):
         certificate = upstream.tls_certificate or ""
         if certificate:
             read_client_certificate(certificate, now)
-        return _load(authorities, certificate, upstream.tls_verify)
+        return _load(certificate, authorities, certificate, upstream.tls_verify)
 
 
-def _load(authorities: bytes, certificate: str, verify: bool) -> ssl.SSLContext:
+def _load(path: str, authorities: bytes, certificate: str, verify: bool) -> ssl.SSLContext:
+    """``path``: of the file that has not been loaded before."""
     try:
         return client_context(authorities, certificate, verify)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{certificate}: OpenSSL refuses it: {error}; get a new one"
-        ) from None
+        raise ConfigurationError(f"{path}: OpenSSL refuses it: {error}; get a new one") from None

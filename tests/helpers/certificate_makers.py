@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -96,3 +97,25 @@ def issue(
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     signed = builder.sign(issuer.key if issuer else own, hashes.SHA256())  # type: ignore[arg-type]
     return Identity(signed, own)  # type: ignore[arg-type]
+
+
+# By what is malformed: bytes of a certificate for live.example until 2060, and those that replace them.
+MALFORMED = {
+    "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x12"),
+    "an extension twice": (b"\x55\x1d\x0e", b"\x55\x1d\x13"),
+    "name": (b"Malformed", b"Malform\xff\xff"),
+    "year 0": (b"20600101000000Z", b"00000101000000Z"),
+    "type of an alternative name": (b"\x82\x0clive.example", b"\xa3\x0clive.example"),
+}
+
+
+def malformed(place: str, authority: bool = False) -> bytes:
+    """A certificate that is malformed in the place, a key of ``MALFORMED``, and its key, in PEM."""
+    end = datetime(2060, 1, 1, tzinfo=UTC)
+    whole = issue("Malformed", names=["live.example"], authority=authority, end=end)
+    der = whole.certificate.public_bytes(serialization.Encoding.DER)
+    old, new = MALFORMED[place]
+    assert old in der
+    text = b64encode(der.replace(old, new))
+    pem = b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % text
+    return pem + whole.key_pem

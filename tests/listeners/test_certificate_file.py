@@ -16,7 +16,16 @@ from gateway.listeners.certificate_file import (
     read_certificate_file,
     read_client_certificate,
 )
-from tests.helpers.certificate_makers import DAY, NOW, NOW_S, Identity, issue, key_pem
+from tests.helpers.certificate_makers import (
+    DAY,
+    MALFORMED,
+    NOW,
+    NOW_S,
+    Identity,
+    issue,
+    key_pem,
+    malformed,
+)
 
 ROOT = issue("Root", authority=True, end=NOW + 3000 * DAY)
 MIDDLE = issue("Middle", ROOT, authority=True, end=NOW + 20 * DAY)
@@ -246,6 +255,15 @@ def test_a_fault_is_reported_with_its_remedy(
     lines = faults(tmp_path, *blocks)
     assert [line[: len(said)] for line in lines] == [said]
     assert "; " in lines[0]
+
+
+@pytest.mark.parametrize("place", MALFORMED)
+def test_a_malformed_certificate_is_reported_with_a_cause(tmp_path: Path, place: str) -> None:
+    (line,) = faults(tmp_path, malformed(place))
+    assert line.startswith('certificate 1 is damaged ("')
+    assert line.endswith('"); get a new copy of it')
+    (line,) = faults(tmp_path, CHAIN, malformed(place).partition(b"-----BEGIN P")[0], SITE.key_pem)
+    assert line.startswith('certificate 3 is damaged ("')
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from attrs import frozen
 from gateway.errors import ConfigurationError
 from gateway.listeners.certificate_file import CertificatePaths
 from gateway.listeners.certificates import Certificates, CertificateStore, Renewal
-from tests.helpers.certificate_makers import NOW_S
+from tests.helpers.certificate_makers import MALFORMED, NOW_S, malformed
 from tests.helpers.handshakes import handshake
 
 LONG_AFTER_S = 40_000_000_000.0  # trustme's certificates end in the year 3000
@@ -316,6 +316,24 @@ def test_restored_old_files_are_not_a_renewal_and_later_faults_are_reported(pair
         assert len(store.renew(NOW_S).faults) == 1
         link.symlink_to(target)
         assert store.renew(NOW_S) == Renewal()
+
+
+@pytest.mark.parametrize("place", MALFORMED)
+def test_a_renewed_certificate_that_is_malformed_does_not_prevent_the_renewal_of_others(
+    site: Site, place: str
+) -> None:
+    first, other = site.write("first.pem", "old.example"), site.write("other.pem", "other.example")
+    store = CertificateStore(list(map(CertificatePaths.joined, (first, other))), NOW_S)
+    Path(first).write_bytes(malformed(place))
+    site.write("other.pem", "renewed.example")
+    renewal = store.renew(NOW_S)
+    assert renewal.renewed == (other,)
+    (fault,) = renewal.faults
+    assert fault.startswith(f"{first}: certificate 1 is damaged (")
+    assert store.renew(NOW_S) == Renewal()
+    with pytest.raises(ConfigurationError, match="certificate 1 is damaged"):
+        store.reload(NOW_S)
+    assert site.shown_to(store.current, None) == {"old.example"}
 
 
 def test_a_certificate_that_cannot_be_renewed_does_not_prevent_the_renewal_of_others(

@@ -17,7 +17,7 @@ from gateway.configuration import loading
 from gateway.configuration.sections import Config
 from gateway.errors import ConfigurationError
 from gateway.supervisor import configured_files
-from tests.helpers.certificate_makers import DAY, issue
+from tests.helpers.certificate_makers import DAY, MALFORMED, issue, malformed
 
 NOW = datetime.now(UTC)
 TOKEN = "0123456789abcdef"
@@ -282,6 +282,41 @@ def test_a_fault_of_a_media_servers_file_is_reported_with_its_place(
         path.write_bytes(content)
     (line,) = faults(upstream(f'{key} = "{path}"'))
     assert line.startswith(f'FILE: [[upstream]] 1, key "{key}": {path}: {cause}')
+
+
+def refused(tables: str, key: str, path: Path) -> str:
+    """The cause in the only line, for the file of the key at the end of the tables."""
+    (line,) = faults(_read(f'[[listener]]\naddress = "[::]:0"\n{tables}\n{key} = "{path}"'))
+    before, found, cause = line.partition(f'key "{key}": {path}: ')
+    assert before.startswith("FILE: ")
+    assert found
+    return cause
+
+
+@pytest.mark.parametrize("place", MALFORMED)
+def test_a_malformed_certificate_is_reported_with_its_place(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "malformed.pem"
+    path.write_bytes(malformed(place))
+    media = '[[upstream]]\nservers = ["rtmps://media.example"]'
+    for tables, key in (("[admin]", "certificate"), (media, "tls_certificate")):
+        assert refused(tables, key, path).startswith("certificate 1 is damaged (")
+    (line,) = faults(secured(path))
+    start = f'FILE: [tls], key "certificates", item 1: {path}: certificate 1 is damaged ('
+    assert line.startswith(start)
+
+
+@pytest.mark.parametrize("place", ["version", "an extension twice", "name"])
+def test_a_malformed_certificate_of_an_authority_is_reported_with_its_place(
+    tmp_path: Path, pem: Path, place: str
+) -> None:
+    path = tmp_path / "malformed.pem"
+    path.write_bytes(issue("good", authority=True).pem + malformed(place, authority=True))
+    admin = f'[admin]\ncertificate = "{pem}"'
+    assert refused(admin, "client_authorities", path).startswith("a certificate in it is damaged")
+    if place != "an extension twice":
+        # OpenSSL reads extensions later.
+        media = '[[upstream]]\nservers = ["rtmps://media.example"]'
+        assert refused(media, "tls_authorities", path)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.5", "::1"])
