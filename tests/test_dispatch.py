@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
 
-import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 
 from gateway.dispatch import dispatch_directly
-from tests.helpers.tcp_pairs import Pair, accepting, logged_failures, turning_by
 from tests.helpers.turning import Turning
 
-
-@pytest.fixture(params=[False, True], ids=["twisted's dispatch", "direct dispatch"])
-def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    with turning_by(direct_dispatch=request.param) as turning:
-        yield turning
-
-
-@pytest.fixture
-def errors() -> Iterator[list[Failure]]:
-    with logged_failures() as failures:
-        yield failures
-
-
-@pytest.fixture
-def accept(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    with accepting(turning) as make:
-        yield make
+pytest_plugins = ["tests.helpers.tcp_pair_fixtures"]
 
 
 def test_an_exception_in_a_protocol_ends_only_its_connection_and_is_logged(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,36 +26,10 @@ from tests.helpers.tcp_pairs import (
     Pair,
     Producer,
     Speaker,
-    accepting,
-    dialling,
-    logged_failures,
-    turning_by,
 )
 from tests.helpers.turning import Turning
 
-
-@pytest.fixture(params=[False, True], ids=["twisted's dispatch", "direct dispatch"])
-def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    with turning_by(direct_dispatch=request.param) as turning:
-        yield turning
-
-
-@pytest.fixture
-def errors() -> Iterator[list[Failure]]:
-    with logged_failures() as failures:
-        yield failures
-
-
-@pytest.fixture
-def accept(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    with accepting(turning) as make:
-        yield make
-
-
-@pytest.fixture
-def dial(turning: Turning) -> Iterator[Callable[..., Pair]]:
-    with dialling(turning) as make:
-        yield make
+pytest_plugins = ["tests.helpers.tcp_pair_fixtures"]
 
 
 @pytest.fixture(params=["server", "client"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from errno import EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from time import monotonic
 from typing import Any
@@ -17,14 +16,10 @@ from gateway.listeners.accepting_ports import AdoptedUnixPort, EagerPort, EagerU
 from gateway.logs import RepeatedWarnings
 from gateway.transport import EagerServer
 from tests.helpers.logged import logged
-from tests.helpers.tcp_pairs import Servers, Speaker, turning_by
+from tests.helpers.tcp_pairs import Servers, Speaker
 from tests.helpers.turning import Turning
 
-
-@pytest.fixture(params=[False, True], ids=["twisted's dispatch", "direct dispatch"])
-def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    with turning_by(direct_dispatch=request.param) as turning:
-        yield turning
+pytest_plugins = ["tests.helpers.tcp_pair_fixtures"]
 
 
 class Exhausted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from errno import EMFILE
 from pathlib import Path
 
@@ -12,14 +12,10 @@ from twisted.internet import tcp
 
 from gateway.descriptors import descriptors
 from gateway.upstreams.connector import EagerConnector
-from tests.helpers.tcp_pairs import Clients, Speaker, dialling, turning_by
+from tests.helpers.tcp_pairs import Clients, Pair, Speaker
 from tests.helpers.turning import Turning
 
-
-@pytest.fixture(params=[False, True], ids=["twisted's dispatch", "direct dispatch"])
-def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    with turning_by(direct_dispatch=request.param) as turning:
-        yield turning
+pytest_plugins = ["tests.helpers.tcp_pair_fixtures"]
 
 
 def test_a_refused_connect_is_reported_as_failed(turning: Turning) -> None:
@@ -45,12 +41,11 @@ def test_a_connect_that_needs_a_reserved_descriptor_fails_and_leaves_no_descript
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_the_kernel_detects_that_the_server_has_vanished(turning: Turning) -> None:
-    with dialling(turning) as dial:
-        speaker, _ = dial()
-        sock = speaker.transport.socket
-        time_out_ms = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-        assert time_out_ms == int(EagerConnector.vanished_s * 1000)
+def test_the_kernel_detects_that_the_server_has_vanished(dial: Callable[[], Pair]) -> None:
+    speaker, _ = dial()
+    sock = speaker.transport.socket
+    time_out_ms = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert time_out_ms == int(EagerConnector.vanished_s * 1000)
 
 
 def test_twisted_calls_the_overridden_method() -> None:
