@@ -35,6 +35,8 @@ class ReplacedPublishers(SessionObserver):
         self._clock = clock
         # The newest publisher's alias, and when its stream began.
         self._publishing: dict[Name, tuple[str, float]] = {}
+        # By alias: a session may publish another stream later, which is not recognised.
+        self._names: dict[str, Name] = {}
         # Told the alias, name and time of each new publisher, for other workers' ``replace_older``.
         self.announce: Callable[[str, Name, float], object] = _ignore
 
@@ -44,6 +46,7 @@ class ReplacedPublishers(SessionObserver):
         name, now = _name_of(summary), self._clock()
         self.replace_older(name, now)
         self._publishing[name] = summary.alias, now
+        self._names[summary.alias] = name
         self.announce(summary.alias, name, now)
 
     def replace_older(self, name: Name, since: float) -> None:
@@ -54,8 +57,8 @@ class ReplacedPublishers(SessionObserver):
             self._replace(alias)
 
     def ended(self, summary: Summary) -> None:
-        name = _name_of(summary)
-        if self._publishing.get(name, ("", 0.0))[0] == summary.alias:
+        name = self._names.pop(summary.alias, None)
+        if name is not None and self._publishing.get(name, ("", 0.0))[0] == summary.alias:
             del self._publishing[name]
 
 

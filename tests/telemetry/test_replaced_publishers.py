@@ -62,6 +62,13 @@ def test_a_publisher_that_has_ended_is_not_replaced(bench: Bench) -> None:
     assert bench.replaced == []
 
 
+def test_a_publisher_that_has_ended_with_another_stream_is_forgotten(bench: Bench) -> None:
+    bench.publishers.stream_began(publisher("n-1"))
+    bench.publishers.ended(publisher("n-1", stream="other"))
+    bench.publishers.stream_began(publisher("n-2"))
+    assert bench.replaced == []
+
+
 def test_each_publisher_is_announced_to_other_workers_with_its_time(bench: Bench) -> None:
     bench.publishers.stream_began(publisher("n-1"))
     assert bench.announced == [("n-1", NAME, 100.0)]
