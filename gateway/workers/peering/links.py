@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Final, final
 
@@ -97,7 +98,7 @@ class PeerLink:
     def dataReceived(self, data: bytes) -> None:
         try:
             for type_, request, payload in self._reader.receive(data):
-                self._answered(type_, request, payload)
+                self._deliver(partial(self._answered, type_, request, payload))
         except OutOfStep as error:
             _log.error("another worker's answers make no sense: {error}", error=error)
             self._transport.abortConnection()
@@ -107,7 +108,7 @@ class PeerLink:
         self._lost(self, reason)
         replies, self._replies = self._replies, {}
         for reply in replies.values():
-            reply.refuse(UnknownSession("the session's worker has ended"))
+            self._deliver(partial(reply.refuse, UnknownSession("the session's worker has ended")))
 
     def pauseProducing(self) -> None:
         self.is_full = True
@@ -157,6 +158,13 @@ class PeerLink:
     def close(self) -> None:
         if self._transport is not None:
             self._transport.loseConnection()
+
+    def _deliver(self, answer: Callable[[], None]) -> None:
+        """A fault is that of one client's connection: all clients share this one."""
+        try:
+            answer()
+        except Exception:
+            _log.failure("The answer of another worker could not be delivered")
 
     def _answered(self, type_: int, request: int, payload: bytes) -> None:
         if type_ == KEEPING:

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import RequestRefused, UnknownSession
+from gateway.errors import BadRequest, RequestRefused, UnknownSession
 from gateway.protocols.peering import (
     ACCEPTED,
     ANSWER,
@@ -151,7 +151,7 @@ class PeerConnection:
         now = self._clock()
         try:
             for type_, request, payload in self._reader.receive(data):
-                self._received(type_, request, payload, now)
+                self._receive(type_, request, payload, now)
             if not self._is_accepted and self._reader.is_greeted:
                 self._is_accepted = True
                 if self._says_accepted:
@@ -195,6 +195,18 @@ class PeerConnection:
             self._batch.write(frame(KEEPING, request))
 
     # Frames
+
+    def _receive(self, type_: int, request: int, payload: bytes, now: float) -> None:
+        """Raises OutOfStep. Any other fault is that of one command: all clients share the connection."""
+        try:
+            self._received(type_, request, payload, now)
+        except OutOfStep:
+            raise
+        except Exception:
+            _log.failure("A command of another worker failed")
+            if type_ == COMMAND:
+                # Its client's connection is closed, as for a request that fails here.
+                self.refuse(request, BadRequest("a fault of the session's worker"))
 
     def _received(self, type_: int, request: int, payload: bytes, now: float) -> None:
         if type_ == COMMAND:

@@ -10,10 +10,12 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from gateway.protocols.peering import ANSWER, frame
 from gateway.protocols.reasons import EndReason
 from gateway.workers.peering.links import PeerLink, Peers, RemoteSession
 from gateway.workers.peering.owner import PeerConnection
 from tests.helpers.http_conversation import Gateway, Wire
+from tests.helpers.logged import logged
 
 
 class Pipe:
@@ -247,3 +249,62 @@ def test_a_vanished_client_ends_its_session(two: TwoWorkers) -> None:
     RemoteSession(two.link, two.session_id).client_vanished(source, two.owner.clock())
     two.run()
     assert two.session.ended is EndReason.CLIENT_VANISHED
+
+
+# --- Faults ---
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("a fault")
+
+
+def test_a_command_that_fails_at_its_sessions_worker_ends_its_clients_connection_only(
+    two: TwoWorkers,
+) -> None:
+    wire, other = two.here.accept(), two.here.accept()
+    two.upstream.write = fail  # type: ignore[method-assign]
+    with logged() as lines:
+        two.post(wire, b"send", 0, b"up")
+    assert [line.partition("\n")[0] for line in lines] == [
+        "critical: A command of another worker failed"
+    ]
+    assert b"".join(wire.writes).startswith(b"HTTP/1.1 400 ")
+    two.post(other, b"idle", 1)
+    two.upstream.says(b"data")
+    two.run()
+    assert [body[1:] for body in bodies(other)] == [b"data"]
+
+
+class Answered:
+    """A reply that records its answers, and fails if it ``is_broken``."""
+
+    blocks = False
+
+    def __init__(self, is_broken: bool) -> None:
+        self.is_broken = is_broken
+        self.answers: list[object] = []
+
+    def answer(self, body: object) -> None:
+        if self.is_broken:
+            fail()
+        self.answers.append(body)
+
+    refuse = answer
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_answer_that_cannot_be_delivered_does_not_keep_others_from_theirs(
+    two: TwoWorkers, is_lost: bool
+) -> None:
+    replies: Any = [Answered(is_broken=True), Answered(is_broken=False)]
+    for request, reply in enumerate(replies):
+        two.link.expect(request, reply)
+    with logged() as lines:
+        if is_lost:
+            two.link.connectionLost(Failure(ConnectionDone()))
+        else:
+            two.link.dataReceived(b"".join(frame(ANSWER, n, b"data") for n in (0, 1)))
+    assert [line.partition("\n")[0] for line in lines] == [
+        "critical: The answer of another worker could not be delivered"
+    ]
+    assert len(replies[1].answers) == 1
