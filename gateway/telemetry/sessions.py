@@ -27,7 +27,7 @@ from gateway.telemetry.measurement.history import SAMPLE_S, SAMPLED, History
 from gateway.telemetry.measurement.latency import SLICE_S
 from gateway.telemetry.measurement.silence import Silences
 from gateway.telemetry.measurement.totals import Totals
-from gateway.telemetry.observer import SessionObserver
+from gateway.telemetry.observer import Observers, SessionObserver
 from gateway.telemetry.summary import Measured, Summary, summarise
 
 _GROUPS: Final = 300
@@ -95,7 +95,7 @@ class Sessions:
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._records = tuple(records)
+        self._records = Observers(records)
         self._enabled = enabled
         self._media = media
         self._keep_ended = keep_ended
@@ -138,8 +138,7 @@ class Sessions:
         self.opened[_labels(session)] += 1
         if self._records:
             summary = summarise(session, now, self._wall_clock())
-            for record in self._records:
-                record.opened(summary)
+            self._records.opened(summary)
             self._notice_stream(session)
 
     def session_ended(self, session: Measured, reason: EndReason) -> None:
@@ -152,14 +151,12 @@ class Sessions:
         if session.figures is not None:
             session.figures.facts.noticed = None
         summary = summarise(session, self._clock(), self._wall_clock(), reason)
-        for record in self._records:
-            record.ended(summary)
+        self._records.ended(summary)
         self._remember(summary)
 
     def open_refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
         self.refused[cause_of(type(error))] += 1
-        for record in self._records:
-            record.refused(error, address, ingress)
+        self._records.refused(error, address, ingress)
 
     # Called by the worker's timer
 
@@ -286,11 +283,10 @@ class Sessions:
     def _notice_stream(self, session: Measured) -> None:
         def tell() -> None:
             summary = summarise(session, self._clock(), self._wall_clock())
-            for record in self._records:
-                if summary.action:
-                    record.stream_began(summary)
-                else:
-                    record.stream_unknown(summary)
+            if summary.action:
+                self._records.stream_began(summary)
+            else:
+                self._records.stream_unknown(summary)
 
         facts = session.figures.facts if session.figures is not None else None
         if facts is None or facts.action or facts.unreadable:

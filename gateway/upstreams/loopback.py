@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import RTMPError
 from gateway.protocols.port_test.loopback import SESSION_S, LoopbackServer
 from gateway.protocols.port_test.measuring import BLOCK_BYTES
 from gateway.protocols.rtmp.handshake import RANDOM_BYTES, ServerHandshake
+
+_log = Logger()
 
 # The name of the server, where sessions have one.
 NAME: Final = "port-test"
@@ -57,7 +60,12 @@ class Loopback:
     def sweep(self, now: float) -> None:
         """Send what is due, and end sessions that last too long."""
         for transport in tuple(self.transports):
-            transport.sweep(now)
+            try:
+                transport.sweep(now)
+            except Exception:
+                # Other sessions must still get what is due.
+                _log.failure("A session of the port test failed and ends")
+                transport.abortConnection()
 
 
 @final

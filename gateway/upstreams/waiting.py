@@ -11,6 +11,7 @@ from typing import Any, Final, final
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from gateway.errors import UpstreamFull
 
@@ -64,7 +65,14 @@ class WaitingLine:
     def _look(self) -> None:
         now = self._clock()
         for waiting in tuple(self._waiting):
-            if waiting.has_place():
+            try:
+                has_place = waiting.has_place()
+            except Exception:
+                # It is that one's: the others must not wait for ever.
+                self._waiting.remove(waiting)
+                waiting.released.errback(Failure())
+                continue
+            if has_place:
                 self._waiting.remove(waiting)
                 waiting.released.callback(None)
             elif waiting.until <= now:

@@ -14,9 +14,11 @@ from gateway.protocols.reasons import EndReason
 from gateway.protocols.streaming import StreamedTotals
 from gateway.telemetry.exposition.merging import PREFIX
 from gateway.telemetry.measurement.latency import SLICE_S
+from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.sessions import COUNTS, TURN_S, SessionFilter, add_living
 from gateway.telemetry.summary import Summary
 from tests.helpers.fabricated_telemetry import Node
+from tests.helpers.logged import logged
 
 
 class Notes:
@@ -132,6 +134,34 @@ def test_active_sessions_are_counted_by_protocol(node: Node) -> None:
     assert node.sessions.active == {"rtmpt": 1, "rtmpts": 1}
     first.dismiss(EndReason.CLIENT_LOST)
     assert node.sessions.active == {"rtmpt": 0, "rtmpts": 1}
+
+
+class Faulty(SessionObserver):
+    """An observer that fails at each event."""
+
+    def opened(self, summary: Summary) -> None:
+        raise RuntimeError("a fault")
+
+    def refused(self, error: RequestRefused, address: str, ingress: Ingress) -> None:
+        raise RuntimeError("a fault")
+
+    stream_began = stream_unknown = ended = opened
+
+
+def test_a_fault_of_an_observer_is_logged_and_changes_nothing_else() -> None:
+    notes: Any = Notes()
+    node = Node(records=[Faulty(), notes])
+    with logged() as lines:
+        tunnel = node.open()
+        tunnel.figures.facts.action = "play"
+        tunnel.figures.facts.notice()
+        tunnel.dismiss(EndReason.CLIENT_LOST)
+        node.sessions.open_refused(CapacityReached("full"), "192.0.2.1", Ingress())
+    assert [what for what, _ in notes.told] == ["opened", "play", "ended", "refused"]
+    assert [line.partition("\n")[0] for line in lines] == [
+        "critical: An observer of sessions failed"
+    ] * 4
+    assert [each.alias for each in node.sessions.just_ended()] == [tunnel.alias]
 
 
 def test_a_session_is_of_its_server_until_its_client_has_all_data(node: Node) -> None:

@@ -18,11 +18,12 @@ from gateway.protocols.rtmp.commands import Command
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES, HANDSHAKE_BYTES
 from gateway.protocols.rtmp.messages import Message, MessageType
 from gateway.upstreams.loopback import NAME, Loopback
+from tests.helpers.logged import logged
 
 HELLO = b"\3" + bytes(BLOCK_BYTES)
 
 
-@define
+@define(slots=False)
 class Tunnel:
     """The upstream side of a session."""
 
@@ -179,3 +180,25 @@ def test_no_session_lasts_longer_than_its_time() -> None:
     assert not room.tunnel.lost
     room.passes(0.2)
     assert room.tunnel.lost == [ConnectionDone]
+
+
+def test_a_session_that_fails_ends_and_does_not_keep_others_from_what_is_due() -> None:
+    room, others = Room(), [Tunnel(), Tunnel()]
+    for other in others:
+        Deferred.fromCoroutine(
+            room.loopback.connect(other, SimpleNamespace(address="192.0.2.2"))
+        ).addCallback(str)
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a fault")
+
+    room.shakes()
+    room.measures(DOWN)
+    room.tunnel.dataReceived = fail  # type: ignore[method-assign]
+    with logged() as lines:
+        room.passes(0.05)
+        room.passes(SESSION_S)
+    assert len(lines) == 1
+    assert room.tunnel.lost == [ConnectionAborted]
+    assert [other.lost for other in others] == [[ConnectionDone]] * 2
+    assert not room.loopback.transports

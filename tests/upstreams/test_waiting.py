@@ -97,3 +97,20 @@ def test_nothing_runs_while_nothing_waits() -> None:
     bench.free(1)
     assert bench.served == ["a", "b"]
     assert not bench.clock.getDelayedCalls()
+
+
+def test_a_fault_of_one_that_waits_is_its_own() -> None:
+    bench = Bench()
+
+    def fail() -> bool:
+        raise RuntimeError("a fault")
+
+    failed: list[Any] = []
+    Deferred.fromCoroutine(bench.line.wait(fail, inf)).addErrback(failed.append)
+    bench.join("a")
+    bench.free(1)
+    assert bench.served == ["a"]
+    assert [failure.type for failure in failed] == [RuntimeError]
+    bench.join("b")
+    bench.free(1)
+    assert bench.served == ["a", "b"]
