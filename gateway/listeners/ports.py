@@ -100,13 +100,22 @@ def listen(
     """
     try:
         port = _listen(reactor, address, factory, environment, socket_mode)
-        options.set_on(port.socket)
+        _set_options(port, options)
         return port
     except CannotListenError as error:
         cause = cause_of(address, error.socketError)
     except OSError as error:
         cause = cause_of(address, error)
     raise ConfigurationError(f'"{address}": {cause}')
+
+
+def _set_options(port: Any, options: SocketOptions) -> None:
+    """Raises OSError, after which the port is closed."""
+    try:
+        options.set_on(port.socket)
+    except OSError:
+        port.stopListening()
+        raise
 
 
 def cause_of(address: ListenAddress, error: OSError) -> str:

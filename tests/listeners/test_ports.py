@@ -139,6 +139,16 @@ def test_an_unknown_congestion_control_is_refused_with_the_list_of_available_one
         check_congestion_control("nonesuch")
 
 
+def test_a_port_whose_options_cannot_be_set_is_closed(turning: Turning, echoes: Echoes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = TcpAddress("127.0.0.1", free.getsockname()[1])
+    options = SocketOptions(congestion_control="nonesuch")
+    with pytest.raises(ConfigurationError, match="cannot be listened on"):
+        listen(turning.reactor, address, echoes, {}, options=options)
+    turning.turn()
+    assert address_of(listen(turning.reactor, address, echoes, {})) == address
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 def test_a_listener_on_an_ipv6_address_accepts_connections(
     turning: Turning, echoes: Echoes
