@@ -115,8 +115,6 @@ class Generations:
         try:
             workers = [self._start_worker(new) for _ in range(new.worker_count)]
             await gatherResults([worker.ready for worker in workers], consumeErrors=True)
-            for worker in workers:
-                await self._have_drained(worker)
         except Exception as error:
             self._discard(new)
             raise _first_cause(error) from None
@@ -227,6 +225,8 @@ class Generations:
         self._add_worker(generation, worker)
         late = self._reactor.callLater(_START_S, worker.kill)
         worker.ready.addBoth(partial(_cancel, late))
+        # At once, since it accepts clients from then on.
+        worker.ready.addCallback(lambda _: self._have_drained(worker))
         return worker
 
     def _add_worker(self, generation: Generation, worker: WorkerProcess) -> None:
@@ -291,14 +291,23 @@ class Generations:
             self._replace_later(generation)
         else:
             _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
-            await self._have_drained(worker)
 
-    async def _have_drained(self, worker: WorkerProcess) -> None:
-        """Tell a new worker what the operator has asked for."""
-        if self.draining:
-            await worker.channel.call("drain", True)
+    def _have_drained(self, worker: WorkerProcess) -> None:
+        """Tell a new worker what the operator has asked for.
+
+        It receives every call: one that is answered late is no failure, and no reason not to make the next.
+        """
+        calls: list[tuple[Any, ...]] = [("drain", True)] if self.draining else []
         if self.drained_upstreams or self.downed_upstreams:
-            await worker.channel.call("close_upstreams", *self.closed_upstreams)
+            calls.append(("close_upstreams", *self.closed_upstreams))
+        for call in calls:
+            Deferred.fromCoroutine(worker.channel.call(*call)).addErrback(
+                lambda failure: _log.warn(
+                    "worker {prefix} has not confirmed what the operator asked for: {error}",
+                    prefix=worker.prefix,
+                    error=failure.getErrorMessage(),
+                )
+            )
 
     @property
     def closed_upstreams(self) -> tuple[list[str], list[str]]:

@@ -278,8 +278,11 @@ class Supervisor:
 
     @property
     def may_be_replaced_now(self) -> bool:
-        """Whether nothing waits to be sent to a worker, and none is starting."""
-        return all(worker.is_ready and worker.is_idle for worker in self.generations.workers)
+        """Whether nothing waits to be sent to a worker, none is starting, and no reload is running."""
+        workers = self.generations.workers
+        return not self._changing.locked and all(
+            worker.is_ready and worker.is_idle for worker in workers
+        )
 
     def hand_over(self) -> State:
         """The state for this program's successor in the same process."""

@@ -167,9 +167,12 @@ class WorkerProcess:
             self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _factory_of(protocol))
 
     def retire(self, seconds: float) -> None:
-        """Have it accept no more clients, and end with its last session."""
+        """Have it accept no more clients, and end with its last session, unless it stops already."""
         if not self.is_ready:
             self.discard()
+            return
+        if self.is_stopping:
+            # A second request would end its sessions at once.
             return
         self.is_retiring = True
         self.channel.tell("retire", seconds)

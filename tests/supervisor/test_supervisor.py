@@ -19,6 +19,7 @@ from gateway.supervisor import generations, supervisor
 from gateway.supervisor.generation import Generation, worker_count
 from gateway.supervisor.succession import State
 from gateway.supervisor.supervisor import Supervisor
+from gateway.workers.channel import CallFailed
 from gateway.workers.setup import ConfigurationText
 
 TEXT = ConfigurationText(listen=("127.0.0.1:0",), upstream=("media",))
@@ -59,6 +60,8 @@ class FakeWorker:
         self.channel = self
         self.told: list[str] = []
         self.called: list[tuple[Any, ...]] = []
+        # None answers at once.
+        self.answer: Deferred[None] | None = None
         self.sockets: list[int] = []
         self.made.append(self)
 
@@ -84,6 +87,8 @@ class FakeWorker:
 
     async def call(self, name: str, *values: Any) -> None:
         self.called.append((name, *values))
+        if self.answer is not None:
+            await self.answer
 
     @property
     def is_idle(self) -> bool:
@@ -216,6 +221,48 @@ def test_a_worker_that_is_starting_does_not_make_a_reload_of_certificates_fail(
     assert started.reload(TEXT) == [["certificates"]]
     called = [worker.called for worker in started.workers]
     assert called == [[("reload_certificates",)], [], []]
+
+
+def drained(started: Started) -> None:
+    started.supervisor.generations.draining = True
+    started.supervisor.generations.drained_upstreams = {"media:1935"}
+
+
+_DRAINED = [("drain", True), ("close_upstreams", ["media:1935"], [])]
+
+
+def test_a_worker_started_instead_of_a_failed_one_is_drained_even_if_it_answers_late(
+    started: Started,
+) -> None:
+    drained(started)
+    started.workers[1].ends()
+    started.clock.advance(0.2)
+    late = started.workers[2]
+    late.answer = Deferred()
+    late.begins()
+    assert late.called == _DRAINED
+    late.answer.errback(CallFailed("drain: no answer within 1 s"))
+
+
+def test_a_reload_drains_each_new_worker_as_soon_as_it_accepts_clients(started: Started) -> None:
+    drained(started)
+    outcome = started.reload()
+    first, second = started.workers[2:]
+    first.answer = Deferred()
+    first.begins()
+    assert first.called == _DRAINED
+    second.begins()
+    assert outcome == [["configuration"]]
+    assert second.called == _DRAINED
+
+
+def test_the_program_is_not_replaced_during_a_reload(started: Started) -> None:
+    answer = started.workers[0].answer = Deferred()
+    outcome = started.reload(TEXT)
+    assert not started.supervisor.may_be_replaced_now
+    answer.callback(None)
+    assert outcome == [["certificates"]]
+    assert started.supervisor.may_be_replaced_now
 
 
 def test_another_version_replaces_workers_and_reports_the_upgrade(

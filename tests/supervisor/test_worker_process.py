@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.core import CounterMetricFamily
+from twisted.internet.task import Clock
 
 from gateway.supervisor.retired_totals import RetiredTotals
 from gateway.supervisor.worker_process import HandedOver, WorkerProcess
@@ -152,3 +153,15 @@ def test_signals_for_the_supervisor_do_not_end_a_worker_that_starts(turning: Tur
         assert end is None or end.si_code == os.CLD_EXITED
     finally:
         worker.kill()
+
+
+def test_a_worker_that_stops_is_not_told_to_retire(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sessions would end at once, as with a second request to stop."""
+    setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
+    worker = WorkerProcess(Clock(), setup, "", print, print, print)  # type: ignore[arg-type]
+    worker.is_ready = True
+    told: list[str] = []
+    monkeypatch.setattr(worker.channel, "tell", lambda event, *_: told.append(event))
+    worker.stop()
+    worker.retire(60.0)
+    assert told == ["stop"]
