@@ -1,13 +1,24 @@
 """Reloads that signals ask for, one after another; and the replacement of the supervisor's program.
 
 Signals that arrive while the program is replaced wait in the kernel, because the signal mask survives an
-exec: SIGHUP would otherwise end a process that has not installed its handler yet.
+exec: SIGHUP would otherwise end a process that has not installed its handler yet. All other threads block
+them too: the kernel would give a signal to one that does not, and the exec would end it with the signal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from signal import SIG_BLOCK, SIG_UNBLOCK, SIGHUP, SIGINT, SIGTERM, SIGUSR2, pthread_sigmask
+from signal import (
+    SIG_BLOCK,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
+    SIGHUP,
+    SIGINT,
+    SIGTERM,
+    SIGUSR2,
+    pthread_sigmask,
+)
+from threading import Thread
 from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred
@@ -25,6 +36,22 @@ _log = Logger()
 _PACKAGE: Final = "rtmpt-gateway"
 _SIGNALS: Final = (SIGHUP, SIGINT, SIGTERM, SIGUSR2)
 _LOOK_S: Final = 0.05
+
+
+class _Thread(Thread):
+    """It inherits the signal mask of the thread that starts it."""
+
+    def start(self) -> None:
+        before = pthread_sigmask(SIG_BLOCK, _SIGNALS)
+        try:
+            super().start()
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+
+
+def keep_signals_from_threads(reactor: Any) -> None:
+    """Have only the main thread receive signals. Must be called before the reactor has started threads."""
+    reactor.getThreadPool().threadFactory = _Thread
 
 
 def accept_signals() -> None:

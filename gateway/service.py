@@ -43,7 +43,7 @@ from gateway.errors import ConfigurationError, GatewayError
 from gateway.logs import debugging
 from gateway.periodic_calls import periodic_call
 from gateway.reactor_time import use_monotonic_time
-from gateway.reloading import Reloader, accept_signals
+from gateway.reloading import Reloader, accept_signals, keep_signals_from_threads
 from gateway.supervisor import configured_files, succession
 from gateway.supervisor.supervisor import Supervisor
 from gateway.systemd_notify import SystemdNotify
@@ -307,6 +307,7 @@ def makeService(options: Options) -> service.IService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    keep_signals_from_threads(reactor)
     unraisable.install()
     debugging.enabled = options.configuration.log.level == "debug"
     configuration = options.configuration

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from signal import SIG_BLOCK, pthread_sigmask
 from typing import Any
 
@@ -103,3 +106,39 @@ def test_signals_are_received_after_a_fault_of_the_replacement(
     reloaded.clock.pump([0.1] * 10)
     assert len(logged) == 1
     assert blocked() == before
+
+
+# A process whose reactor has a thread that waits, as for a name server, and that gets a signal while the
+# main thread blocks it.
+_WITH_THREAD = """
+import os, signal, threading
+from twisted.internet import reactor
+from gateway.reloading import keep_signals_from_threads
+keep_signals_from_threads(reactor)
+received = []
+signal.signal(signal.SIGUSR2, lambda number, frame: received.append(number))
+waits, goes_on, ends = threading.Event(), threading.Event(), threading.Event()
+def upgrade():
+    reactor.callInThread(lambda: (waits.set(), goes_on.wait(20), ends.set()))
+    assert waits.wait(20)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    os.kill(os.getpid(), signal.SIGUSR2)
+    goes_on.set()
+    assert ends.wait(20)
+    print(received, signal.SIGUSR2 in signal.sigpending())
+    reactor.stop()
+reactor.callWhenRunning(upgrade)
+reactor.run()
+"""
+
+
+def test_a_signal_before_the_program_is_executed_is_left_to_the_successor() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_THREAD],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[] True\n", "")
