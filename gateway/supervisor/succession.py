@@ -122,9 +122,7 @@ def execute_successor(state: State, pid_file: str) -> None:
     """Execute the program anew. Does not return. Raises GatewayError if it cannot be executed."""
     descriptor = os.memfd_create("rtmpt-gateway-state", 0)
     os.write(descriptor, json.dumps(cattrs.unstructure(state)).encode())
-    # systemd's own descriptors are in the state.
-    environment = {name: value for name, value in os.environ.items() if name != "LISTEN_PID"}
-    environment[_VARIABLE] = str(descriptor)
+    environment = {**os.environ, _VARIABLE: str(descriptor)}
     sys.stdout.flush()
     sys.stderr.flush()
     before = _working_folder()

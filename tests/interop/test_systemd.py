@@ -88,6 +88,22 @@ def test_signals_during_a_reload_and_an_upgrade_are_neither_lost_nor_fatal(
     assert "Traceback" not in gateway.log
 
 
+def test_a_socket_of_systemd_that_is_configured_after_an_upgrade_is_found(
+    programs: Programs, tmp_path: Path, configuration: Path
+) -> None:
+    with closing(Systemd(programs, tmp_path, ("http", "later"))) as systemd:
+        gateway = systemd.start(configuration)
+        systemd.hears("READY=1")
+        gateway.send(signal.SIGUSR2)
+        gateway.says("the supervisor continues")
+        with configuration.open("a") as file:
+            file.write('[[listener]]\naddress = "systemd:later"\n')
+        gateway.send(signal.SIGHUP)
+        until(lambda: gateway.log.count("reloaded ") == 2, "it has reloaded")
+        for port in systemd.ports.values():
+            NumberedSession(port, keeps=True).finish()
+
+
 def opened_elsewhere(port: int, old: set[str]) -> bool:
     """Whether a new session is in none of the old workers."""
     session = NumberedSession(port, keeps=False)
