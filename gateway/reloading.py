@@ -8,6 +8,7 @@ them too: the kernel would give a signal to one that does not, and the exec woul
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from signal import (
     SIG_BLOCK,
     SIG_SETMASK,
@@ -144,7 +145,9 @@ class Reloader:
         """Does not return if it succeeds."""
         self._replaces = False
         _log.info("the supervisor's program is replaced by the installed one")
+        pid_file = self._twistd.get("pidfile") or ""
         try:
-            succession.execute_successor(supervisor.hand_over(), self._twistd.get("pidfile") or "")
+            with ExitStack() as closing:
+                succession.execute_successor(supervisor.hand_over(closing), pid_file)
         except GatewayError as error:
             _log.error("the supervisor's program cannot be replaced: {error}", error=error)

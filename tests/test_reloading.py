@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIG_BLOCK, pthread_sigmask
 from typing import Any
@@ -28,12 +29,15 @@ class FakeSupervisor:
         self.is_stopping = False
         self.upgraded: Any = None
         self.fault: Exception | None = None
+        # The states whose descriptors have been closed.
+        self.taken_back: list[str] = []
 
     async def reload(self, replaces_workers: bool) -> list[str]:
         self.reloads += 1
         return []
 
-    def hand_over(self) -> str:
+    def hand_over(self, closing: ExitStack) -> str:
+        closing.callback(self.taken_back.append, "state")
         if self.fault is not None:
             raise self.fault
         return "state"
@@ -73,6 +77,7 @@ def test_the_program_is_replaced_once_the_supervisor_is_idle(reloaded: Reloaded)
     reloaded.supervisor.may_be_replaced_now = True
     reloaded.clock.pump([0.1] * 10)
     assert reloaded.executed == ["state"]
+    assert reloaded.supervisor.taken_back == ["state"]
     assert reloaded.supervisor.reloads == 1
     assert blocked() == before
 
@@ -105,6 +110,7 @@ def test_signals_are_received_after_a_fault_of_the_replacement(
     reloaded.reloader.reload(replaces_program=True)
     reloaded.clock.pump([0.1] * 10)
     assert len(logged) == 1
+    assert reloaded.supervisor.taken_back == ["state"]
     assert blocked() == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from time import monotonic, time
 from typing import Any, final
 
@@ -94,9 +95,11 @@ class AdminServer:
         port, self._port, self._settings = self._port, None, None
         return succeed(None) if port is None else port.stopListening()
 
-    def hand_over(self) -> int:
-        """A copy of the listening socket that survives an exec; -1 if there is none."""
-        return -1 if self._port is None else inheritable_copy(self._port.fileno())
+    def hand_over(self, closing: ExitStack) -> int:
+        """A copy of the listening socket that survives an exec, and that ``closing`` closes; -1 if there is
+        none.
+        """
+        return -1 if self._port is None else inheritable_copy(self._port.fileno(), closing)
 
     def _listen(self, configuration: Config, settings: Admin, factory: Any) -> Any:
         with configuration.source.at("admin", "address"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Final, final
 
 import attrs
@@ -114,10 +115,10 @@ class DatagramSockets:
         for key in keys:
             self._sockets.pop(key).close()
 
-    def hand_over(self) -> list[HandedOverDatagramSocket]:
-        """Copies that survive an exec."""
+    def hand_over(self, closing: ExitStack) -> list[HandedOverDatagramSocket]:
+        """Copies that survive an exec, and that ``closing`` closes."""
         return [
-            HandedOverDatagramSocket(*key, inheritable_copy(each.fileno()))
+            HandedOverDatagramSocket(*key, inheritable_copy(each.fileno(), closing))
             for key, each in self._sockets.items()
         ]
 

@@ -8,6 +8,7 @@ fails is replaced, after a pause that doubles with each failure in a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, final
 
@@ -142,13 +143,13 @@ class Generations:
 
     # Succession
 
-    def hand_over(self) -> list[HandedOverGeneration]:
-        """Describe the generations for ``adopt``."""
+    def hand_over(self, closing: ExitStack) -> list[HandedOverGeneration]:
+        """Describe the generations for ``adopt``. ``closing`` closes the workers' descriptors."""
         return [
             HandedOverGeneration(
                 each.text,
                 each.is_current,
-                [worker.hand_over() for worker in each.workers if not worker.has_ended],
+                [worker.hand_over(closing) for worker in each.workers if not worker.has_ended],
                 each.version,
             )
             for each in self._generations

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -117,10 +117,10 @@ class ListeningSockets:
         ports, self._ports = self._ports, {}
         return DeferredList([port.stopListening() for port in ports.values() if port.connected])
 
-    def hand_over(self) -> list[HandedOverSocket]:
-        """Copies that survive an exec."""
+    def hand_over(self, closing: ExitStack) -> list[HandedOverSocket]:
+        """Copies that survive an exec, and that ``closing`` closes."""
         return [
-            HandedOverSocket(*key, inheritable_copy(port.fileno()))
+            HandedOverSocket(*key, inheritable_copy(port.fileno(), closing))
             for key, port in self._ports.items()
         ]
 

@@ -120,13 +120,13 @@ def obstacle(twistd: Mapping[str, Any] | None) -> str:
 
 def execute_successor(state: State, pid_file: str) -> None:
     """Execute the program anew. Does not return. Raises GatewayError if it cannot be executed."""
-    descriptor = os.memfd_create("rtmpt-gateway-state", 0)
-    os.write(descriptor, json.dumps(cattrs.unstructure(state)).encode())
-    environment = {**os.environ, _VARIABLE: str(descriptor)}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    text = json.dumps(cattrs.unstructure(state)).encode()
     before = _working_folder()
+    descriptor = os.memfd_create("rtmpt-gateway-state", 0)
+    environment = {**os.environ, _VARIABLE: str(descriptor)}
     try:
+        os.write(descriptor, text)
+        _flush_outputs()
         if pid_file:
             # twistd refuses to start if the process in the file runs, even if it is its own.
             Path(pid_file).unlink(missing_ok=True)
@@ -139,6 +139,13 @@ def execute_successor(state: State, pid_file: str) -> None:
             with suppress(OSError):
                 Path(pid_file).write_text(str(os.getpid()), encoding="ascii")
         raise GatewayError(f"{error.filename or sys.executable}: {error.strerror}") from None
+
+
+def _flush_outputs() -> None:
+    """A disk that is full, or a closed pipe, is no reason to keep the program."""
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            output.flush()
 
 
 def _enter(folder: Path | None) -> None:

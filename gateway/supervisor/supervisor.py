@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, final
 
@@ -284,11 +285,14 @@ class Supervisor:
             worker.is_ready and worker.is_idle for worker in workers
         )
 
-    def hand_over(self) -> State:
-        """The state for this program's successor in the same process."""
+    def hand_over(self, closing: ExitStack) -> State:
+        """The state for this program's successor in the same process. ``closing`` closes its descriptors if
+        the program is not replaced.
+        """
         generations = self.generations
         if generations.folder is None:
             raise RuntimeError("the supervisor has not started")
+        closing.callback(os.set_inheritable, self._memory, False)
         os.set_inheritable(self._memory, True)
         return State(
             memory=self._memory,
@@ -301,10 +305,10 @@ class Supervisor:
             downed_upstreams=sorted(generations.downed_upstreams),
             reloads=self.reloads,
             totals=[plain_family(each) for each in generations.totals.families],
-            admin=self._admin.hand_over(),
-            sockets=self._sockets.hand_over(),
-            generations=generations.hand_over(),
-            datagram_sockets=self._datagram_sockets.hand_over(),
+            admin=self._admin.hand_over(closing),
+            sockets=self._sockets.hand_over(closing),
+            generations=generations.hand_over(closing),
+            datagram_sockets=self._datagram_sockets.hand_over(closing),
             unanswered=self._view.unanswered,
             checks=self._health.hand_over(),
         )

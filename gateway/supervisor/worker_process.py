@@ -213,9 +213,13 @@ class WorkerProcess:
         """Whether nothing waits to be sent to the worker."""
         return not has_unsent(self.channel.transport)
 
-    def hand_over(self) -> HandedOver:
-        """Describe the worker for ``adopted``. The descriptors are copies that survive an exec."""
-        output, errors, channel = map(_copy_of_connection, self._transports())
+    def hand_over(self, closing: ExitStack) -> HandedOver:
+        """Describe the worker for ``adopted``. The descriptors are copies that survive an exec, and that
+        ``closing`` closes.
+        """
+        output, errors, channel = (
+            _copy_of_connection(each, closing) for each in self._transports()
+        )
         return HandedOver(
             setup=self.setup,
             node=self.node,
@@ -381,22 +385,25 @@ def _factory_of(protocol: Any) -> Any:
     return factory
 
 
-def _copy_of_connection(transport: Any) -> int:
+def _copy_of_connection(transport: Any, closing: ExitStack) -> int:
     """A copy of a connection's descriptor that survives an exec. For one that the worker has closed, since
     it is ending: the descriptor of one without a peer, so that the successor notices the end.
     """
     descriptor: int = transport.fileno()
     if descriptor >= 0:
-        return inheritable_copy(descriptor)
+        return inheritable_copy(descriptor, closing)
     ended, peer = socket.socketpair()
     peer.close()
-    ended.set_inheritable(True)
-    return ended.detach()
+    with ended:
+        return inheritable_copy(ended.fileno(), closing)
 
 
-def inheritable_copy(descriptor: int) -> int:
-    """A copy that survives an exec."""
+def inheritable_copy(descriptor: int, closing: ExitStack) -> int:
+    """A copy that survives an exec. ``closing`` closes it if the program is not replaced: workers that are
+    started later would inherit it.
+    """
     copy = os.dup(descriptor)
+    closing.callback(os.close, copy)
     os.set_inheritable(copy, True)
     return copy
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -66,10 +67,21 @@ def test_an_address_in_use_is_refused_with_its_place_and_opens_nothing(
     assert sockets.of(configuration("127.0.0.1:0"), 2) == [[]]
 
 
+def test_the_kernel_selects_no_copy_that_a_failed_upgrade_has_made(
+    sockets: DatagramSockets,
+) -> None:
+    ((own,),) = sockets.open(configuration("127.0.0.1:0"), 1)
+    with ExitStack() as closing_copies:
+        (copy,) = sockets.hand_over(closing_copies)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copy.descriptor)
+    assert own.fileno() >= 0
+
+
 def test_a_successor_has_the_same_sockets(sockets: DatagramSockets) -> None:
     (before,) = sockets.open(configuration("127.0.0.1:0"), 2)
     with closing(DatagramSockets()) as successor:
-        successor.adopt(sockets.hand_over())
+        successor.adopt(sockets.hand_over(ExitStack()))
         sockets.close()
         (after,) = successor.open(configuration("127.0.0.1:0"), 2)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

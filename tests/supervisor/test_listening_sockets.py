@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -77,7 +78,7 @@ def test_no_socket_of_an_unusable_configuration_stays_open(
 
 def test_listening_sockets_are_handed_over_to_a_successor(sockets: ListeningSockets) -> None:
     (port,) = sockets.open(configuration("127.0.0.1:0"))
-    handed_over = sockets.hand_over()
+    handed_over = sockets.hand_over(ExitStack())
     assert all(os.get_inheritable(each.descriptor) for each in handed_over)
     successor = ListeningSockets(reactor, {})
     successor.adopt(handed_over)
@@ -92,7 +93,7 @@ def test_a_successor_removes_the_files_of_unix_sockets(
     path = tmp_path / "socket"
     sockets.open(configuration(f"unix:{path}"))
     successor = ListeningSockets(reactor, {})
-    successor.adopt(sockets.hand_over())
+    successor.adopt(sockets.hand_over(ExitStack()))
     assert path.is_socket()
     successor.close_others([])
     reactor.runUntilCurrent()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,7 +72,7 @@ class FakeWorker:
         self.begins()
         return self
 
-    def hand_over(self) -> Any:
+    def hand_over(self, closing: ExitStack) -> Any:
         """It as far as a successor of the supervisor uses it."""
         return SimpleNamespace(setup=self.setup)
 
@@ -143,7 +144,7 @@ class Started:
 
     def upgrade(self) -> None:
         """Replace the supervisor by its successor. ``workers`` are those that it adopts, and starts."""
-        state = self.supervisor.hand_over()
+        state = self.supervisor.hand_over(ExitStack())
         FakeWorker.made = []
         self._start(state)
 

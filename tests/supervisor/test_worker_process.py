@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -99,7 +100,12 @@ def test_a_worker_that_is_ending_is_handed_over_and_its_end_is_noticed(turning: 
         theirs.close()
     turning.until(lambda: worker.channel.transport.fileno() < 0)
     assert not worker.has_ended
-    successor = adopted(turning, worker.hand_over())
+    before = open_descriptors()
+    with ExitStack() as closing:
+        worker.hand_over(closing)
+    # An upgrade has failed.
+    assert open_descriptors() == before
+    successor = adopted(turning, worker.hand_over(ExitStack()))
     os.close(lets_go)
     turning.until(lambda: successor.has_ended)
 
