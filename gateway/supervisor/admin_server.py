@@ -10,6 +10,7 @@ from typing import Any, final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -54,23 +55,26 @@ class AdminServer:
         # Twisted's IListeningPort; None without [admin].
         self._port: Any = None
 
-    def prepare(self, configuration: Config, descriptor: int = -1) -> Prepared:
-        """Read the files and open the address, without accepting connections. Raises ConfigurationError.
+    def adopt(self, configuration: Config, descriptor: int) -> None:
+        """Take over what ``hand_over`` gave. Connections wait until ``use``."""
+        settings = configuration.admin
+        if settings is None or descriptor < 0:
+            return
+        owns_file = isinstance(settings.address, UnixAddress)
+        self._port = adopt(self._reactor, descriptor, ServerFactory(), owns_file)
+        self._port.stopReading()
+        os.close(descriptor)
+        self._settings = settings
 
-        ``descriptor``: a socket that is listening on the address already; -1 for none. It is closed.
-        """
+    def prepare(self, configuration: Config) -> Prepared:
+        """Read the files and open the address, without accepting connections. Raises ConfigurationError."""
         settings = configuration.admin
         if settings is None:
             return Prepared(None)
         factory = self._make_factory(configuration, settings)
         if self._settings is not None and self._settings.address == settings.address:
             return Prepared(settings, factory)
-        if descriptor >= 0:
-            owns_file = isinstance(settings.address, UnixAddress)
-            port = adopt(self._reactor, descriptor, factory, owns_file)
-            os.close(descriptor)
-        else:
-            port = self._listen(configuration, settings, factory)
+        port = self._listen(configuration, settings, factory)
         port.stopReading()
         return Prepared(settings, factory, port)
 

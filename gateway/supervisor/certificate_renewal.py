@@ -27,8 +27,11 @@ class CertificateRenewal:
         self._store: CertificateStore | None = None
 
     def watch(self, configuration: Config) -> None:
-        """Watch this configuration's files, which workers have just read. Raises ConfigurationError."""
+        """Watch this configuration's files. Raises ConfigurationError."""
         self._store = certificates(configuration, time())
+        if self._store is not None:
+            # They may have been renewed since the workers have read them.
+            self._tell()
 
     def look(self) -> None:
         """Check the files. Must be called every ``RENEWAL_S``."""

@@ -56,9 +56,17 @@ def warnings(configuration: Config) -> Iterator[str]:
             cause = "false: other machines can pose as the servers, and read and change all streams"
             yield configuration.source.line(("upstream", index, "tls_verify"), cause)
     for place, path in places.items():
-        if Path(path).stat().st_mode & S_IROTH:
+        if _is_readable_by_all(Path(path)):
             cause = f"{path}: its private key is readable by all users; chmod o-r it"
             yield configuration.source.line(place, cause)
+
+
+def _is_readable_by_all(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & S_IROTH)
+    except OSError:
+        # It was there when it was read, and is being renewed.
+        return False
 
 
 def _reads(configuration: Config, now: float) -> Iterator[Callable[[], object]]:

@@ -186,16 +186,22 @@ class HealthChecks:
                 self._adopted[name] = counts
 
     def watch(self, configuration: Config) -> None:
-        """Check the servers of this configuration, whose files have been read before, from now on. Those
-        known already keep their state.
+        """Check the servers of this configuration from now on. Those known already keep their state.
+
+        Raises ConfigurationError, after which nothing has changed.
         """
+        clients = [
+            None
+            if check_of(upstream, configuration) is None
+            else client_tls(configuration, index, time())
+            for index, upstream in enumerate(configuration.upstreams)
+        ]
         self._timeout_s = configuration.limits.upstream_connect_s
         before, self._checked, self._services = self._checked, {}, []
-        for index, upstream in enumerate(configuration.upstreams):
+        for upstream, tls in zip(configuration.upstreams, clients, strict=True):
             kind = check_of(upstream, configuration)
             if kind is None:
                 continue
-            tls = client_tls(configuration, index, time())
             for server in upstream.servers:
                 checks = partial(_Checked, upstream=upstream, kind=kind, tls=tls)
                 if server.address.is_service:

@@ -25,6 +25,7 @@ from gateway.supervisor import configured_files
 from gateway.supervisor.admin_server import AdminServer, Prepared
 from gateway.supervisor.certificate_renewal import RENEWAL_S, CertificateRenewal
 from gateway.supervisor.datagram_sockets import DatagramSockets
+from gateway.supervisor.file_uses import FileUses
 from gateway.supervisor.generation import Generation, handed_over_count, worker_count
 from gateway.supervisor.generations import Generations
 from gateway.supervisor.health_checks import LOOK_S, HealthChecks
@@ -89,6 +90,7 @@ class Supervisor:
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
         self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
+        self._file_uses = FileUses()
         # The calls that are made periodically.
         self._looking_after = periodic_call(self._look_after, reactor)
         self._timers = {
@@ -125,11 +127,14 @@ class Supervisor:
             self._datagram_sockets.adopt(self._state.datagram_sockets)
         _warn(configuration)
         self._open_sockets(self._first)
-        admin = -1 if self._state is None else self._state.admin
-        self._first_admin = self._admin.prepare(configuration, admin)
+        if self._state is None:
+            self._first_admin = self._admin.prepare(configuration)
+        else:
+            self._admin.adopt(configuration, self._state.admin)
 
     async def start(self) -> None:
         """Start the workers. Returns when all accept clients. Raises GatewayError if one cannot."""
+        others: list[Callable[[Config], object]] = []
         if self._state is None:
             self.generations.folder = WorkerFolder.make(self._environment)
             await self._changing.acquire()
@@ -142,12 +147,14 @@ class Supervisor:
                 return
             finally:
                 self._changing.release()
+            self._admin.use(self._first_admin)
         else:
             self._adopt(self._state)
-        self._admin.use(self._first_admin)
+            others.append(self._serve_admin)
         _log.info("ready: {workers}", workers=_workers(len(self.generations.running)))
         current = self.generations.current
-        self._watch(self._first.configuration if current is None else current.configuration)
+        first = self._first.configuration if current is None else current.configuration
+        self._watch(first, *others)
         for timer, seconds in self._timers.items():
             timer.start(seconds, now=False)
 
@@ -257,10 +264,15 @@ class Supervisor:
         log = [] if configuration.log.access is None else ["access log"]
         return [*log, "certificates"]
 
-    def _watch(self, configuration: Config) -> None:
-        """Look after the certificates and media servers of this configuration from now on."""
-        self._renewal.watch(configuration)
-        self._health.watch(configuration)
+    def _watch(self, configuration: Config, *others: Callable[[Config], object]) -> None:
+        """Look after the certificates and media servers of this configuration from now on, and make the
+        other uses of its files.
+        """
+        uses = (*others, self._renewal.watch, self._health.watch)
+        self._file_uses.begin(partial(use, configuration) for use in uses)
+
+    def _serve_admin(self, configuration: Config) -> None:
+        self._admin.use(self._admin.prepare(configuration))
 
     def _tell_all(self, event: str, *values: object) -> None:
         for worker in self.generations.running:
@@ -268,6 +280,7 @@ class Supervisor:
 
     def _look_after(self) -> None:
         repeated.flush()
+        self._file_uses.look()
         self.generations.kill_dead()
 
     # Succession

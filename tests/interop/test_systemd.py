@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.helpers.interop.as_systemd import Systemd
 from tests.helpers.interop.echo import echo_server
 from tests.helpers.interop.numbered import NumberedSession
 from tests.helpers.interop.programs import Programs, until
+from tests.helpers.interop.secure import make_authority
 
 _CONFIGURATION = """workers = 2
 [[listener]]
@@ -85,6 +87,40 @@ def test_signals_during_a_reload_and_an_upgrade_are_neither_lost_nor_fatal(
         sleep(0.2)
     until(lambda: gateway.log.count("reloaded ") > before + 2, "and twice more")
     NumberedSession(systemd.port, keeps=True).finish()
+    assert "Traceback" not in gateway.log
+
+
+def test_a_token_and_a_certificate_that_are_renewed_during_an_upgrade_do_not_end_the_gateway(
+    systemd: Systemd, configuration: Path, tmp_path: Path
+) -> None:
+    token, admin = tmp_path / "token", tmp_path / "admin"
+    token.touch(0o600)
+    token.write_text("0123456789abcdef")
+    pem = make_authority(tmp_path).certify("site.pem", "localhost")
+    certificate = pem.read_bytes()
+    with configuration.open("a") as file:
+        file.write(f'[tls]\ncertificates = ["{pem}"]\n[admin]\naddress = "unix:{admin}"\n')
+        file.write(f'token_file = "{token}"\n[[listener]]\naddress = "127.0.0.1:0"\ntls = true\n')
+    gateway = systemd.start(configuration)
+    systemd.hears("READY=1")
+    gateway.send(signal.SIGUSR2)
+    gateway.says("the supervisor's program is replaced")
+    # After the check of the files, and before the successor reads them.
+    token.write_text("")
+    pem.write_bytes(b"")
+    session = NumberedSession(systemd.port, keeps=True)
+    gateway.says("the supervisor continues")
+    gateway.says("it is read again every second")
+    session.step()
+    session.finish()
+    pem.write_bytes(certificate)
+    token.write_text("fedcba9876543210")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(admin))
+        client.sendall(b"GET /sessions HTTP/1.1\r\nAuthorization: Bearer fedcba9876543210\r\n")
+        client.sendall(b"Host: localhost\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
     assert "Traceback" not in gateway.log
 
 

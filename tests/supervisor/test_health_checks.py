@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from twisted.internet.task import Clock
 
 from gateway.configuration.loading import from_text
 from gateway.configuration.sections import Config
-from gateway.errors import UpstreamUnavailable
+from gateway.errors import ConfigurationError, UpstreamUnavailable
 from gateway.protocols.service_records import Target
 from gateway.supervisor.health_checks import HealthChecks, check_of
 from gateway.upstreams.dial import Server
@@ -143,6 +144,21 @@ def test_a_reload_keeps_the_state_of_a_server() -> None:
     checks.checks.watch(configured("check_s = 2\n", (_OTHER, "127.0.0.1:1003")))
     checks.run(1)
     assert checks.states == {_OTHER: True, "127.0.0.1:1003": True}
+
+
+def test_a_configuration_whose_files_cannot_be_read_changes_no_state(tmp_path: Path) -> None:
+    checks = Checks(configured("check_s = 1\n"))
+    checks.dead.add(_ONE)
+    checks.run(10)
+    authorities = tmp_path / "authorities.pem"
+    later = configured(
+        f'check_s = 2\ntls_authorities = "{authorities}"\n', (f"rtmps://{_ONE}", _OTHER)
+    )
+    with pytest.raises(ConfigurationError):
+        checks.checks.watch(later)
+    checks.checks.watch(configured("check_s = 2\n"))
+    checks.run(1)
+    assert checks.states == {_ONE: False, _OTHER: True}
 
 
 def test_the_durations_of_checks_are_counted_by_outcome_and_kept_over_a_reload() -> None:
