@@ -37,16 +37,17 @@ async def measured(
     try:
         async with asyncio.timeout(2 * seconds + timeout_s):
             return await _measured(await path(), requests, timeout_s, seconds)
-    except TrialFailed as failure:
-        return Throughput(cause=_cause_of(failure))
-    except TimeoutError:
+    except (TrialFailed, TimeoutError):
         return Throughput(cause=Unmeasured.FAILED)
 
 
 async def _measured(path: Path, requests: Requests, timeout_s: float, seconds: float) -> Throughput:
     tunnel = TunnelCarrier(await path.open(), path, requests, HeldIdles())
     try:
-        await tunnel.open()
+        try:
+            await tunnel.open()
+        except TrialFailed as failure:
+            return Throughput(cause=_cause_of_refusal(failure))
         dialogue = Dialogue(os.urandom(RANDOM_BYTES))
         conversation = Conversation(tunnel, dialogue, HeldIdles())
         end = asyncio.get_running_loop().time() + timeout_s
@@ -59,7 +60,8 @@ async def _measured(path: Path, requests: Requests, timeout_s: float, seconds: f
     return Throughput(up, down, dialogue.limit_bytes_per_s, cause)
 
 
-def _cause_of(failure: TrialFailed) -> Unmeasured:
+def _cause_of_refusal(failure: TrialFailed) -> Unmeasured:
+    """``failure``: of the open. Later ones say nothing of what the server offers."""
     if failure.status in _BUSY:
         return Unmeasured.BUSY
     if failure.kind in (Kind.STATUS, Kind.NOT_A_TUNNEL):

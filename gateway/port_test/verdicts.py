@@ -33,7 +33,7 @@ _UNMEASURED: Final = {
         " [port_test]"
     ),
     Unmeasured.BUSY: "the server permits no measurement of throughput now; try again in a few minutes",
-    Unmeasured.FAILED: "the measurement of throughput did not complete",
+    Unmeasured.FAILED: "the measurement of throughput did not complete; try again",
 }
 
 _LOOK_UP: Final[_Rows] = {
@@ -102,7 +102,7 @@ _HANDSHAKE: Final[_Rows] = {
     Kind.SPEAKS_TLS: "the port speaks TLS: use rtmps on it",
     Kind.SPEAKS_OTHER: "the port answers but does not speak RTMP ({detail}): use another port",
     Kind.STATUS: "the tunnel opens, but its next command gets {status}: a balancer sends it to"
-    " another server",
+    " another server, or the server has been restarted meanwhile: test again",
 }
 _APPLICATION: Final[_Rows] = {
     Kind.NO_ANSWER: "RTMP passes, but the server does not answer to connect in time",

@@ -108,7 +108,8 @@ class WorkerPortTest:
         self._rates = Rates(_MEASUREMENTS, of_all)
         self._loopback = Loopback(clock, later, self._may_measure)
         self._tunnel_counts = TunnelCounts()
-        admission = Admission(limits, limits.sessions * 2 * _BUFFER_BYTES, _OwnCount())
+        self._own = _OwnCount()
+        admission = Admission(limits, limits.sessions * 2 * _BUFFER_BYTES, self._own)
         self._tunnels = SessionTable(
             *(limits, configuration.tunnel.hold_s, admission, ids, self._loopback.connect, clock),
             self._tunnel_counts,
@@ -130,6 +131,11 @@ class WorkerPortTest:
             return self._tunnels.find_own(session_id) if of_test else find(session_id)
 
         return find_either
+
+    @property
+    def tunnels(self) -> int:
+        """The number of open tunnels. They end within half a minute."""
+        return self._own.total
 
     def sweep(self, now: float) -> None:
         self._loopback.sweep(now)

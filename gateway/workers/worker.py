@@ -304,6 +304,11 @@ class Worker:
         """Whether no session is active, and no ended one has unsent data for its upstream."""
         return not self._admission.living and not self._sessions.owes
 
+    def _is_unused(self) -> bool:
+        """Whether nothing is left: no session, no tunnel of the port test, and no connection."""
+        is_testing = self._port_test is not None and self._port_test.tunnels
+        return self._is_drained() and not is_testing and not len(self._connections)
+
     async def _drain(self) -> None:
         seconds = self._configuration.limits.drain_s
         _log.info(
@@ -370,7 +375,7 @@ class Worker:
             self._port_test.sweep(now)
         if self._drained is not None and self._is_drained():
             self.hurry()
-        if self._retired is not None and self._is_drained() and not len(self._connections):
+        if self._retired is not None and self._is_unused():
             self._end_retirement()
 
     def _sweep_sessions(self) -> Deferred[None]:

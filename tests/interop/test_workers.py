@@ -8,10 +8,10 @@ import re
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -79,6 +79,33 @@ def test_sessions_of_the_port_test_are_reached_by_its_own_requests_alone(
         ordinary = post(one, "/open/1")[1]
         assert post(other, f"/port-test/idle/{ordinary}/0")[0] == 404
         assert post(other, f"/idle/{ordinary}/0")[0] == 200
+
+
+def test_a_session_of_the_port_test_survives_a_reload_between_its_connections(
+    programs: Programs, tmp_path: Path, echo: int
+) -> None:
+    gateway = Gateway(programs, tmp_path, echo, "[port_test]\nenabled = true\n")
+    session_id = post_once(gateway.port, "/port-test/open/1")[1]
+    numbers = count()
+
+    def lives_and(condition: Callable[[], bool]) -> bool:
+        number = next(numbers)
+        assert post_once(gateway.port, f"/port-test/idle/{session_id}/{number}")[0] == 200
+        return condition()
+
+    gateway.configure(sessions=200, more="[port_test]\nenabled = true\n")
+    gateway.program.send(signal.SIGHUP)
+    until(lambda: lives_and(lambda: gateway.states() == (2, 1)), "one old worker retires")
+    for _ in range(3):
+        assert lives_and(lambda: gateway.states() == (2, 1))
+    assert post_once(gateway.port, f"/port-test/close/{session_id}/{next(numbers)}")[0] == 200
+    gateway.await_workers()
+
+
+def post_once(port: int, path: str) -> tuple[int, str]:
+    """As ``post``, on a connection of its own."""
+    with closing(HTTPConnection(LOOPBACK, port)) as connection:
+        return post(connection, path)
 
 
 def post(connection: HTTPConnection, path: str) -> tuple[int, str]:

@@ -91,6 +91,21 @@ def test_a_server_without_a_measurement_is_told(handler: Handler, cause: Unmeasu
     assert throughput(handler).cause is cause
 
 
+class RestartedTunnel(LoopbackTunnel):
+    """The server is restarted during the measurement, and does not know the session then."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        again = saying(page("404 Not Found")) if self.commands else super().__call__
+        await again(reader, writer)
+
+    async def _obey(self, target: str, body: bytes) -> bytes | None:
+        return await super()._obey(target, body) if len(self.commands) < 3 else None
+
+
+def test_a_server_that_is_restarted_during_a_measurement_has_offered_it() -> None:
+    assert throughput(RestartedTunnel()).cause is Unmeasured.FAILED
+
+
 def measured_trial(found: Throughput) -> Trial:
     trial = works("rtmpt")
     trial.throughput = found
