@@ -100,11 +100,18 @@ class Reloader:
         try:
             while self._is_due:
                 self._is_due = False
-                if await self._reload_once():
-                    await self._replace_program()
+                await self._reload_and_replace()
         finally:
             self._is_reloading = False
             self._systemd.ready(self._supervisor.status)
+
+    async def _reload_and_replace(self) -> None:
+        """A fault does not prevent the next reload, which may have been asked for meanwhile."""
+        try:
+            if await self._reload_once():
+                await self._replace_program()
+        except Exception:
+            _log.failure("the reload failed")
 
     async def _reload_once(self) -> bool:
         """Returns whether it succeeded."""

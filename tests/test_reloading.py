@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from signal import SIG_BLOCK, pthread_sigmask
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from twisted.internet.task import Clock
@@ -29,11 +30,16 @@ class FakeSupervisor:
         self.is_stopping = False
         self.upgraded: Any = None
         self.fault: Exception | None = None
+        # Called once.
+        self.during_reload: Callable[[], object] | None = None
         # The states whose descriptors have been closed.
         self.taken_back: list[str] = []
 
     async def reload(self, replaces_workers: bool) -> list[str]:
         self.reloads += 1
+        if self.during_reload is not None:
+            during_reload, self.during_reload = self.during_reload, None
+            during_reload()
         return []
 
     def hand_over(self, closing: ExitStack) -> str:
@@ -98,6 +104,20 @@ def test_a_stop_is_not_undone_by_the_replacement(reloaded: Reloaded) -> None:
     reloaded.clock.pump([0.1] * 10)
     assert not reloaded.executed
     assert not reloaded.clock.getDelayedCalls()
+
+
+def test_a_reload_that_was_asked_for_during_a_faulty_one_is_made(
+    reloaded: Reloaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_and_fail() -> NoReturn:
+        reloaded.reloader.reload()
+        raise RuntimeError("a fault")
+
+    logged: list[Any] = []
+    monkeypatch.setattr("gateway.reloading._log.failure", lambda *values: logged.append(values))
+    reloaded.supervisor.during_reload = ask_and_fail
+    reloaded.reloader.reload()
+    assert (reloaded.supervisor.reloads, len(logged)) == (2, 1)
 
 
 def test_signals_are_received_after_a_fault_of_the_replacement(

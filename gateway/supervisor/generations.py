@@ -123,6 +123,17 @@ class Generations:
             if old is not new and old.is_current:
                 self._retire(old, new.configuration.limits.reload_drain_s)
 
+    def tell_all(self, event: str, *values: Any) -> None:
+        """Send an event to all workers; to one that is starting, once it accepts clients, since it may have
+        read already what has changed.
+        """
+        for worker in self.workers:
+            tell = partial(worker.channel.tell, event, *values)
+            if worker.is_ready:
+                tell()
+            else:
+                worker.ready.addCallback(partial(_call, tell))
+
     async def tell_others(self, prefix: str, call: str, *values: Any) -> None:
         """Make a call to all workers but that with ``prefix``. Returns when all have answered or failed."""
         calls = [
@@ -265,7 +276,7 @@ class Generations:
         self.totals.add(worker.families, worker.sessions)
         if not generation.workers and not generation.is_current:
             self._generations.remove(generation)
-        if generation.is_current and worker.is_ready and not self.is_stopping:
+        if worker.is_ready and self._needs_worker(generation):
             lasted = self._reactor.seconds() - worker.started_at >= _LASTING_S
             self._pause_s = _FIRST_PAUSE_S if lasted else self._longer_pause()
             self._replace_later(generation)
@@ -280,18 +291,25 @@ class Generations:
 
     async def _replace(self, generation: Generation) -> None:
         await deferLater(self._reactor, self._pause_s)
-        if not generation.is_current or self.is_stopping:
+        if not self._needs_worker(generation):
             return
         self.restarts += 1
         try:
             worker = self._start_worker(generation)
             await worker.ready
         except (GatewayError, OSError) as error:
+            if not self._needs_worker(generation):
+                # It was not needed any more, and has been ended.
+                return
             _log.error("a worker cannot start: {error}", error=str(error))
             self._pause_s = self._longer_pause()
             self._replace_later(generation)
         else:
             _log.info("worker {prefix} has been started instead", prefix=worker.prefix)
+
+    def _needs_worker(self, generation: Generation) -> bool:
+        """Whether a worker that has failed must be replaced."""
+        return generation.is_current and not self.is_stopping
 
     def _have_drained(self, worker: WorkerProcess) -> None:
         """Tell a new worker what the operator has asked for.
@@ -354,6 +372,10 @@ class Generations:
             )
         known.update(zip(new, free, strict=False))
         return {name: known[name] for name in names}
+
+
+def _call(call: Callable[[], object], _: None) -> None:
+    call()
 
 
 def _cancel(late: Any, result: Any) -> Any:

@@ -76,7 +76,7 @@ class Supervisor:
         os.set_inheritable(self._memory, False)
         self._sockets = ListeningSockets(reactor, environment)
         self._datagram_sockets = DatagramSockets()
-        self._health = HealthChecks(reactor, partial(self._tell_all, "health"))
+        self._health = HealthChecks(reactor, self._tell_health)
         self.generations = Generations(
             *(reactor, self._memory, threshold, is_journal, write_line, self._health.suspect)
         )
@@ -89,7 +89,7 @@ class Supervisor:
         self._first_admin = Prepared(None)
         # Held while a generation starts: a reload waits for the start, or for another reload.
         self._changing = DeferredLock()
-        self._renewal = CertificateRenewal(partial(self._tell_all, "renew_certificates"))
+        self._renewal = CertificateRenewal(partial(self.generations.tell_all, "renew_certificates"))
         self._file_uses = FileUses()
         # The calls that are made periodically.
         self._looking_after = periodic_call(self._look_after, reactor)
@@ -199,7 +199,7 @@ class Supervisor:
         if self.generations.is_stopping:
             raise GatewayError("the gateway stops")
         # For logrotate; also if the configuration cannot be used, and in workers that retire.
-        self._tell_all("reopen_logs")
+        self.generations.tell_all("reopen_logs")
         try:
             configuration, text = self._read()
             new = _new_generation(configuration, text)
@@ -274,9 +274,10 @@ class Supervisor:
     def _serve_admin(self, configuration: Config) -> None:
         self._admin.use(self._admin.prepare(configuration))
 
-    def _tell_all(self, event: str, *values: object) -> None:
+    def _tell_health(self, states: dict[str, bool]) -> None:
+        """Every second; to workers that have started."""
         for worker in self.generations.running:
-            worker.channel.tell(event, *values)
+            worker.channel.tell("health", states)
 
     def _look_after(self) -> None:
         repeated.flush()

@@ -226,8 +226,7 @@ class GatewayView:
         if self._threshold is not None:
             self._threshold.level = level
             _log.info("logging from {least} on, as the operator asked", least=level)
-        for worker in self._workers.running:
-            worker.channel.tell("log_level", level)
+        self._workers.tell_all("log_level", level)
 
     async def _of_owner(self, alias: str, call: str) -> Any:
         """The answer of the session's worker; None if there is no such worker."""

@@ -83,7 +83,7 @@ class FakeWorker:
             self.made.remove(self)
             raise self.failure
 
-    def tell(self, event: str) -> None:
+    def tell(self, event: str, *values: Any) -> None:
         self.told.append(event)
 
     async def call(self, name: str, *values: Any) -> None:
@@ -222,6 +222,35 @@ def test_a_worker_that_is_starting_does_not_make_a_reload_of_certificates_fail(
     assert started.reload(TEXT) == [["certificates"]]
     called = [worker.called for worker in started.workers]
     assert called == [[("reload_certificates",)], [], []]
+
+
+def test_a_worker_that_is_starting_learns_of_renewed_files_once_it_is_ready(
+    started: Started,
+) -> None:
+    started.workers[1].ends()
+    started.clock.advance(0.2)
+    starting = started.workers[2]
+    started.supervisor.generations.tell_all("renew_certificates")
+    assert [worker.told for worker in started.workers] == [["renew_certificates"], [], []]
+    starting.begins()
+    assert starting.told == ["renew_certificates"]
+
+
+def test_a_worker_that_a_reload_has_ended_while_it_started_is_no_failure(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Any] = []
+    monkeypatch.setattr(generations._log, "error", lambda *_, **fields: errors.append(fields))
+    started.workers[1].ends()
+    started.clock.advance(0.2)
+    starting = started.workers[2]
+    outcome = started.reload()
+    for worker in started.workers[3:]:
+        worker.begins()
+    assert outcome == [["configuration"]]
+    assert starting.retired_s is not None
+    starting.fails()
+    assert not errors
 
 
 def drained(started: Started) -> None:
