@@ -319,14 +319,22 @@ class Generations:
         calls: list[tuple[Any, ...]] = [("drain", True)] if self.draining else []
         if self.drained_upstreams or self.downed_upstreams:
             calls.append(("close_upstreams", *self.closed_upstreams))
-        for call in calls:
-            Deferred.fromCoroutine(worker.channel.call(*call)).addErrback(
-                lambda failure: _log.warn(
-                    "worker {prefix} has not confirmed what the operator asked for: {error}",
-                    prefix=worker.prefix,
-                    error=failure.getErrorMessage(),
-                )
+        for name, *values in calls:
+            self._make_call(worker, name, *values)
+
+    def call_once_ready(self, worker: WorkerProcess, name: str, *values: Any) -> None:
+        """Make a call to a worker that is starting, once it accepts clients. A failure is logged."""
+        worker.ready.addCallback(lambda _: self._make_call(worker, name, *values))
+
+    @staticmethod
+    def _make_call(worker: WorkerProcess, name: str, *values: Any) -> None:
+        Deferred.fromCoroutine(worker.channel.call(name, *values)).addErrback(
+            lambda failure: _log.warn(
+                "worker {prefix}, which has just started: {error}",
+                prefix=worker.prefix,
+                error=failure.getErrorMessage(),
             )
+        )
 
     @property
     def closed_upstreams(self) -> tuple[list[str], list[str]]:

@@ -255,10 +255,14 @@ class Supervisor:
         """The configuration is the same: read the files again that it names."""
         configuration = current.configuration
         admin = self._admin.prepare(configuration)
-        # One that is starting reads them then.
-        for worker in self.generations.running:
-            if worker in current.workers:
+        for worker in tuple(current.workers):
+            if worker.has_ended:
+                continue
+            if worker.is_ready:
                 await worker.channel.call("reload_certificates")
+            else:
+                # It may have read them already.
+                self.generations.call_once_ready(worker, "reload_certificates")
         self._admin.use(admin)
         self._watch(configuration)
         log = [] if configuration.log.access is None else ["access log"]

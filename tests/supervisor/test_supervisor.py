@@ -222,6 +222,9 @@ def test_a_worker_that_is_starting_does_not_make_a_reload_of_certificates_fail(
     assert started.reload(TEXT) == [["certificates"]]
     called = [worker.called for worker in started.workers]
     assert called == [[("reload_certificates",)], [], []]
+    # It may have read them before the reload.
+    started.workers[2].begins()
+    assert started.workers[2].called == [("reload_certificates",)]
 
 
 def test_a_worker_that_is_starting_learns_of_renewed_files_once_it_is_ready(
