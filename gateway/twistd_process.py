@@ -15,6 +15,18 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.logs.line_observer import Output, make_observer
 
 
+class _LogFile(LogFile):
+    """One that is opened again after a rotation that has failed, as on a full disk: Twisted's stays closed,
+    and would log nothing until the next start.
+    """
+
+    def write(self, data: str | bytes) -> None:
+        """Raises OSError."""
+        if self._file.closed:
+            self._openFile()  # type: ignore[no-untyped-call]
+        super().write(data)  # type: ignore[no-untyped-call]
+
+
 def output_of(twistd: Mapping[str, Any] | None) -> Output | None:
     """The output for the program's log; None if twistd's options select another log, or syslog."""
     if twistd is None or twistd.get("logger") or twistd.get("syslog"):
@@ -23,7 +35,7 @@ def output_of(twistd: Mapping[str, Any] | None) -> Output | None:
     if name == "-" or (not name and twistd.get("nodaemon")):
         # twistd replaces ``sys.stdout`` later; this is the real one.
         return sys.stdout
-    file: Output = LogFile.fromFullPath(name or "twistd.log")
+    file: Output = _LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]
     return file
 
 
