@@ -23,6 +23,7 @@ from gateway.supervisor.datagram_sockets import DatagramSockets
 from gateway.supervisor.generation import Generation, handed_over_count
 from gateway.supervisor.listening_sockets import ListeningSockets
 from gateway.supervisor.retired_totals import RetiredTotals
+from gateway.supervisor.shared_numbers import free_slot, number_servers
 from gateway.supervisor.succession import HandedOverGeneration
 from gateway.supervisor.worker_folder import WorkerFolder
 from gateway.supervisor.worker_process import FIRST_DESCRIPTOR, HandedOver, WorkerProcess
@@ -30,7 +31,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.tunnels.ids import base36
 from gateway.workers.place import NUMBERS
 from gateway.workers.setup import Setup
-from gateway.workers.shared_counts import SERVERS, SLOTS, SharedCounts
+from gateway.workers.shared_counts import SharedCounts
 
 _log = Logger()
 
@@ -212,7 +213,7 @@ class Generations:
             self._reactor,
             Setup(
                 number=self._free_number(generation.configuration.node.id),
-                slot=self._free_slot(),
+                slot=free_slot(self.workers),
                 configuration=generation.text,
                 folder=self._the_folder.path,
                 sockets=tuple(range(first_socket, first_socket + len(sockets))),
@@ -221,7 +222,7 @@ class Generations:
                 is_journal=self._is_journal,
                 is_first=not generation.workers,
                 workers=generation.worker_count,
-                servers=self._number_servers(generation.configuration),
+                servers=number_servers(self.workers, generation.configuration),
                 index=index,
             ),
             generation.configuration.node.id,
@@ -355,31 +356,6 @@ class Generations:
             prefix = node + base36(self.number, 2)
             if prefix not in used and not self._the_folder.is_used(prefix):
                 return self.number
-
-    def _free_slot(self) -> int:
-        used = {worker.setup.slot for worker in self.workers}
-        free = set(range(SLOTS)) - used
-        if not free:
-            raise GatewayError(
-                f"{SLOTS} workers run already; wait until those of earlier reloads have ended"
-            )
-        return min(free)
-
-    def _number_servers(self, configuration: Config) -> dict[str, int]:
-        """The number of each server in the shared counts; a server that workers know keeps its own."""
-        known = {
-            name: number for worker in self.workers for name, number in worker.setup.servers.items()
-        }
-        names = [str(server) for upstream in configuration.upstreams for server in upstream.servers]
-        free = sorted(set(range(SERVERS)) - set(known.values()))
-        new = [name for name in names if name not in known]
-        if len(new) > len(free):
-            raise GatewayError(
-                f"{len(known)} media servers have sessions still; wait until workers of earlier reloads"
-                " have ended"
-            )
-        known.update(zip(new, free, strict=False))
-        return {name: known[name] for name in names}
 
 
 def _call(call: Callable[[], object], _: None) -> None:
