@@ -122,7 +122,7 @@ IMPURE_STANDARD = {
     *("logging", "warnings", "atexit", "importlib"),
 }
 # The composition roots of the three kinds of process.
-_ROOTS = ("gateway.service", "gateway.workers.process", "gateway.client.service")
+_ROOTS = ("gateway.service", "gateway.workers.run", "gateway.client.service")
 # These may use other packages, but run without a reactor.
 NO_TWISTED = (
     *PURE,

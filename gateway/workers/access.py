@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from twisted.internet.defer import Deferred
 
@@ -25,8 +25,10 @@ from gateway.protocols.networks import Networks
 from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.summary import Summary
 from gateway.tunnels.access_control import AccessControl, Controlled
-from gateway.upstreams.callbacks import Callbacks, CallbackSettings
 from gateway.workers.stream_secrets import stream_keys
+
+if TYPE_CHECKING:
+    from gateway.upstreams.callbacks import Callbacks
 
 
 @final
@@ -41,7 +43,7 @@ class Access:
         self._rules = AccessRules(map(_rule, configuration.access))
         self._keys = stream_keys(configuration)
         callback = configuration.callback
-        self.callbacks = None if callback is None else Callbacks(reactor, _settings(callback))
+        self.callbacks = None if callback is None else _callbacks(reactor, callback)
         self._is_configured = bool(configuration.access or self._keys or callback)
 
     def control(self, session: Controlled, visitor: Visitor) -> AccessControl | None:
@@ -111,16 +113,20 @@ def _rule(rule: sections.AccessRule) -> AccessRule:
     )
 
 
-def _settings(callback: sections.Callback) -> CallbackSettings:
+def _callbacks(reactor: Any, callback: sections.Callback) -> Callbacks:
+    # Here, because most workers have no callbacks, and the import of Twisted's HTTP client takes 20 ms.
+    from gateway.upstreams.callbacks import Callbacks, CallbackSettings
+
     urls = {
         "connect": callback.on_connect,
         "publish": callback.on_publish,
         "play": callback.on_play,
         "done": callback.on_done,
     }
-    return CallbackSettings(
+    settings = CallbackSettings(
         {name: url for name, url in urls.items() if url is not None},
         callback.method,
         callback.timeout_s,
         callback.on_failure == "allow",
     )
+    return Callbacks(reactor, settings)

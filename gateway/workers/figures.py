@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, thread_time, time
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from gateway.configuration.sections import Config
 from gateway.listeners.certificates import CertificateStore
@@ -35,11 +35,13 @@ from gateway.telemetry.measurement.totals import UpstreamCounts
 from gateway.telemetry.observer import SessionObserver
 from gateway.telemetry.replaced_publishers import ReplacedPublishers
 from gateway.telemetry.sessions import Sessions
-from gateway.upstreams.callbacks import Callbacks
 from gateway.upstreams.pool import Pool
 from gateway.workers.access import EndedStreams
 from gateway.workers.configured_files import writing_access_log
 from gateway.workers.peering.other_workers import OtherWorkers
+
+if TYPE_CHECKING:
+    from gateway.upstreams.callbacks import Callbacks
 
 
 @final

@@ -1,81 +1,59 @@
-"""The end of a worker process."""
+"""The start of a worker process."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import pytest
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from gateway.workers.process import stop_once_sent
-from tests.helpers.turning import Turning
+from gateway.workers.run import start
 
-# More than the buffers of a UNIX socket.
-_LARGE = bytes(1024 * 1024)
-
-
-class Channel:
-    """A connection with a supervisor that does not read by itself. ``stops``: of the reactor."""
-
-    def __init__(self) -> None:
-        self.turning = Turning()
-        self.stops: list[None] = []
-        self.turning.reactor.stop = lambda: self.stops.append(None)
-        ours, self.theirs = socket.socketpair()
-        self.theirs.setblocking(False)
-        ours.setblocking(False)
-        protocol: Any = Protocol()
-        factory: Any = Factory.forProtocol(lambda: protocol)
-        factory.noisy = False
-        self.turning.reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        ours.close()
-        self.transport = protocol.transport
-
-    def read(self) -> int:
-        """The number of bytes that could be read."""
-        try:
-            return len(self.theirs.recv(len(_LARGE)))
-        except BlockingIOError:
-            return 0
-
-    def stop_within(self, seconds: float) -> None:
-        reactor = self.turning.reactor
-        stop_once_sent(reactor, self.transport, reactor.seconds() + seconds)
-
-    def close(self) -> None:
-        self.theirs.close()
-        self.turning.close()
+ROOT = Path(__file__).resolve().parents[2]
+# What few workers use, and takes long to import.
+_HEAVY = ("twisted.web.client", "twisted.internet.endpoints", "twisted.application.internet")
 
 
-@pytest.fixture
-def channel() -> Iterator[Channel]:
-    channel = Channel()
-    yield channel
-    channel.close()
+def run_python(code: str) -> str:
+    """The output of this code in a new process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
 
 
-def test_a_worker_ends_after_its_supervisor_has_got_all(channel: Channel) -> None:
-    channel.transport.write(_LARGE)
-    channel.stop_within(60.0)
-    # Longer than a worker waits if nothing is unsent.
-    waited: list[None] = []
-    channel.turning.reactor.callLater(0.3, waited.append, None)
-    channel.turning.until(lambda: waited)
-    assert not channel.stops
-    received = 0
-
-    def read() -> bool:
-        nonlocal received
-        received += channel.read()
-        return received == len(_LARGE)
-
-    channel.turning.until(read)
-    channel.turning.until(lambda: channel.stops)
+def test_a_worker_imports_no_http_client_and_no_endpoints_unless_they_are_configured() -> None:
+    code = "import sys, gateway.workers.run; print(*sys.modules, sep='\\n')"
+    assert not set(_HEAVY) & set(run_python(code).split())
 
 
-def test_a_worker_does_not_wait_without_end_for_its_supervisor(channel: Channel) -> None:
-    channel.transport.write(_LARGE)
-    channel.stop_within(0.1)
-    channel.turning.until(lambda: channel.stops)
+def test_no_garbage_is_collected_while_a_worker_is_imported() -> None:
+    code = (
+        "import gc, gateway.workers.process as process\n"
+        "try: process.main()\n"
+        "except OSError: print(gc.isenabled(), len(gc.get_objects(0)) > 50_000)"
+    )
+    # Descriptor 3 is not open: there is no supervisor.
+    assert run_python(code).split() == ["False", "True"]
+
+
+def test_a_worker_that_is_ready_collects_garbage() -> None:
+    async def started() -> None:
+        pass
+
+    told: list[str] = []
+    worker: Any = SimpleNamespace(bind=lambda: None, start=started)
+    channel = SimpleNamespace(tell=lambda event, _: told.append(event))
+    control: Any = SimpleNamespace(channel=channel, report=lambda: None)
+    gc.disable()
+    try:
+        Deferred.fromCoroutine(start(worker, control, Clock(), lambda: None))
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert told == ["ready"]

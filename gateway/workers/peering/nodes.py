@@ -13,8 +13,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Final, final
 
-from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, ServerFactory
 from twisted.logger import Logger
@@ -49,12 +47,17 @@ class _NodeEndpoint:
     def __init__(
         self, reactor: Any, peer: Peer, tls: NodeTls, failed: Callable[[Failure], object]
     ) -> None:
+        # Here and below: most gateways have no other nodes, and these imports take 15 ms.
+        from twisted.internet.endpoints import HostnameEndpoint
+
         self._endpoint = HostnameEndpoint(reactor, peer.address.host, peer.address.port)
         self._host = peer.address.host
         self._tls = tls
         self._failed = failed
 
     def connect(self, protocolFactory: Any) -> Any:
+        from twisted.internet.endpoints import wrapClientTLS
+
         endpoint = wrapClientTLS(self._tls.for_client(self._host), self._endpoint)
         return endpoint.connect(protocolFactory).addErrback(self._report)
 
@@ -68,6 +71,8 @@ class NodeLink:
     """The connection to one other node, which is made again whenever it is lost. ``link`` is None then."""
 
     def __init__(self, reactor: Any, peer: Peer, tls: NodeTls, counts: Counter[str]) -> None:
+        from twisted.application.internet import ClientService, backoffPolicy
+
         self.node = peer.node
         self._counts = counts
         self.link: PeerLink | None = None
