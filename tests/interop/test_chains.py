@@ -96,10 +96,12 @@ def start_chain(programs: Programs, upstream: Upstream, server: str, more: str =
     return Chain(programs, upstream, near, near_gateway)
 
 
-@pytest.fixture
-def far(programs: Programs, nginx: Upstream) -> int:
+@pytest.fixture(scope="module")
+def far(lasting_programs: Programs, tapped_nginx: Upstream) -> Iterator[int]:
     """The port of the far gateway, in front of nginx-rtmp."""
-    return start_gateway(programs, *ANY_PORT, "--upstream", nginx.server)[1]
+    program, port = start_gateway(lasting_programs, *ANY_PORT, "--upstream", tapped_nginx.server)
+    yield port
+    program.stop()
 
 
 def carry(
@@ -116,17 +118,26 @@ def carry(
     assert len(packets) - len(got) <= lost
 
 
+@pytest.fixture(scope="module")
+def lasting_near(lasting_programs: Programs, far: int) -> Iterator[tuple[Program, int]]:
+    """A gateway in front of the far one, and its port."""
+    program, port = start_near(lasting_programs, f"rtmpt://{LOOPBACK}:{far}")
+    yield program, port
+    program.stop()
+
+
 @pytest.mark.parametrize("way", ["rtmp", "rtmpt"])
 def test_media_arrives_unchanged_through_two_gateways(
     programs: Programs,
     nginx: Upstream,
-    far: int,
+    lasting_near: tuple[Program, int],
     way: str,
     stream: str,
     clip: Path,
     packets: list[Packet],
 ) -> None:
-    chain = start_chain(programs, nginx, f"rtmpt://{LOOPBACK}:{far}")
+    near_gateway, near = lasting_near
+    chain = Chain(programs, nginx, near, near_gateway)
     carry(chain, way, stream, clip, packets, LOST_BY_FFMPEG if way == "rtmpt" else 0)
     assert "Traceback" not in chain.near_gateway.log
 

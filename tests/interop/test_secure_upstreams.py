@@ -102,7 +102,6 @@ def door(programs: Programs, tap: Tap, authority: Authority) -> Iterator[Door]:
         yield Door(programs, listening, tap.port, authority)
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_every_packet_arrives_unchanged_by_tls_with_a_client_certificate(
     programs: Programs,
@@ -111,7 +110,6 @@ def test_every_packet_arrives_unchanged_by_tls_with_a_client_certificate(
     stream: str,
     clip: Path,
     packets: list[Packet],
-    way: str,
     version: str,
 ) -> None:
     own = door.authority.certify("gateway.pem", "gateway.example")
@@ -119,14 +117,16 @@ def test_every_packet_arrives_unchanged_by_tls_with_a_client_certificate(
     bind = f"ca-file {ca} verify required ssl-min-ver TLSv{version} ssl-max-ver TLSv{version}"
     door.opens(bind=bind)
     program, gateway = door.gateway(f'tls_certificate = "{own}"\ncheck = "rtmp"\ncheck_s = 1')
-    source = url(way, gateway, stream)
-    player = FFmpegPlayer(programs, source)
-    tap.players(1)
-    assert publish(programs, clip, source).ends(_ENDS_S) == 0
-    assert player.program.ends(_ENDS_S) == 0
-    got = player.packets()
-    assert got == packets[: len(got)]
-    assert len(packets) - len(got) <= LOST_BY_FFMPEG
+    sources = [url(way, gateway, f"{stream}-{way}") for way in ("rtmpt", "rtmp")]
+    players = [FFmpegPlayer(programs, source) for source in sources]
+    tap.players(len(players))
+    publishers = [publish(programs, clip, source) for source in sources]
+    for player, publisher in zip(players, publishers, strict=True):
+        assert publisher.ends(_ENDS_S) == 0
+        assert player.program.ends(_ENDS_S) == 0
+        got = player.packets()
+        assert got == packets[: len(got)]
+        assert len(packets) - len(got) <= LOST_BY_FFMPEG
     assert " is down" not in program.log
 
 

@@ -35,6 +35,18 @@ _ROWS = "document.querySelectorAll('#sessions tr')"
 
 @pytest.fixture
 def gateway(programs: Programs) -> WatchedGateway:
+    return start_with_publisher(programs)
+
+
+@pytest.fixture(scope="module")
+def lasting_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedGateway]:
+    """As ``gateway``, for the tests that end neither it nor its session."""
+    programs = Programs(tmp_path_factory.mktemp("shared"))
+    yield start_with_publisher(programs)
+    programs.stop()
+
+
+def start_with_publisher(programs: Programs) -> WatchedGateway:
     """A gateway with a publisher whose stream name contains markup."""
     gateway = start_watched_gateway(programs)
     programs.start(
@@ -70,8 +82,9 @@ def show(browser: Browser, gateway: WatchedGateway, path: str = "/") -> None:
 
 
 def test_the_page_shows_a_session_and_treats_its_name_as_text(
-    gateway: WatchedGateway, browser: Browser
+    lasting_gateway: WatchedGateway, browser: Browser
 ) -> None:
+    gateway = lasting_gateway
     browser.resize(1280, 900)
     show(browser, gateway)
     browser.until(f"{_ROWS}.length === 1 && {_ROWS}[0].textContent.includes('publish')")
@@ -116,8 +129,9 @@ def test_the_page_shows_uptime_bit_rate_and_ended_sessions(
 
 
 def test_formatted_times_have_the_order_of_the_times(
-    gateway: WatchedGateway, browser: Browser
+    lasting_gateway: WatchedGateway, browser: Browser
 ) -> None:
+    gateway = lasting_gateway
     show(browser, gateway)
     browser.until(f"{_ROWS}.length === 1")
     shown = browser.evaluate(
@@ -139,8 +153,9 @@ def test_formatted_times_have_the_order_of_the_times(
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_fits_the_screen_of_a_phone(
-    gateway: WatchedGateway, browser: Browser, dark: bool
+    lasting_gateway: WatchedGateway, browser: Browser, dark: bool
 ) -> None:
+    gateway = lasting_gateway
     browser.resize(360, 740, dark)
     show(browser, gateway)
     browser.until(f"{_ROWS}.length === 1 && {_ROWS}[0].textContent.includes('publish')")
@@ -190,8 +205,9 @@ def test_a_sessions_page_shows_the_cause_of_delay_and_can_end_it(
 
 
 def test_the_chart_of_the_last_ten_minutes_has_a_legend_and_complete_labels(
-    gateway: WatchedGateway, browser: Browser
+    lasting_gateway: WatchedGateway, browser: Browser
 ) -> None:
+    gateway = lasting_gateway
     browser.resize(1280, 900)
     show(browser, gateway)
     browser.until(f"{_ROWS}.length === 1")
@@ -244,7 +260,10 @@ def test_the_page_names_the_media_server_that_is_down(
     browser.until(f"{state}?.startsWith('down; ')")
 
 
-def test_the_page_can_start_and_end_a_drain(gateway: WatchedGateway, browser: Browser) -> None:
+def test_the_page_can_start_and_end_a_drain(
+    lasting_gateway: WatchedGateway, browser: Browser
+) -> None:
+    gateway = lasting_gateway
     browser.resize(1280, 900)
     show(browser, gateway)
     browser.until("document.querySelector('#state')?.textContent === 'ready'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,25 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def gateway(programs: Programs, origin: Upstream, authority: Authority) -> Gateway:
+    return start_with_two(programs, origin, authority)
+
+
+@pytest.fixture(scope="module")
+def lasting_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def lasting_gateway(
+    lasting_programs: Programs, tapped_origin: Upstream, lasting_authority: Authority
+) -> Iterator[Gateway]:
+    """As ``gateway``, for the tests that change no certificate."""
+    gateway = start_with_two(lasting_programs, tapped_origin, lasting_authority)
+    yield gateway
+    gateway.program.stop()
+
+
+def start_with_two(programs: Programs, origin: Upstream, authority: Authority) -> Gateway:
     files = [
         authority.certify("a.pem", NAME),
         authority.certify("b.pem", "b.example", "*.c.example"),
@@ -59,7 +79,10 @@ def serial(gateway: Gateway, authority: Authority, name: str) -> str:
     return str(certificate["serialNumber"])
 
 
-def test_a_client_gets_the_certificate_of_the_requested_server_name(gateway, authority) -> None:
+def test_a_client_gets_the_certificate_of_the_requested_server_name(
+    lasting_gateway, lasting_authority
+) -> None:
+    gateway, authority = lasting_gateway, lasting_authority
     serials = {
         name: serial(gateway, authority, name) for name in (NAME, "b.example", "x.c.example")
     }
@@ -174,7 +197,10 @@ def hello_with_no_name(authority: Authority) -> bytes:
     return up.read().replace(name, b"\xff" * 60)
 
 
-def test_an_invalid_server_name_gets_a_certificate_and_no_log_line(gateway, authority) -> None:
+def test_an_invalid_server_name_gets_a_certificate_and_no_log_line(
+    lasting_gateway, lasting_authority
+) -> None:
+    gateway, authority = lasting_gateway, lasting_authority
     said = hello_with_no_name(authority)
     before = len(gateway.program.log)
     for _ in range(20):
@@ -186,7 +212,10 @@ def test_an_invalid_server_name_gets_a_certificate_and_no_log_line(gateway, auth
     assert gateway.program.log[before:] == ""
 
 
-def test_invalid_server_names_in_several_segments_cause_one_warning(gateway, authority) -> None:
+def test_invalid_server_names_in_several_segments_cause_one_warning(
+    lasting_gateway, lasting_authority
+) -> None:
+    gateway, authority = lasting_gateway, lasting_authority
     said = hello_with_no_name(authority)
     before = len(gateway.program.log)
     for _ in range(20):
@@ -232,7 +261,10 @@ def renegotiate(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("misbehave", [hang, say_nonsense, say_nonsense_inside, renegotiate])
-def test_a_faulty_tls_client_affects_no_other(gateway, authority, stream, misbehave) -> None:
+def test_a_faulty_tls_client_affects_no_other(
+    lasting_gateway, lasting_authority, stream, misbehave
+) -> None:
+    gateway, authority = lasting_gateway, lasting_authority
     context = authority.client_context()
     with (
         connected("rtmps", gateway.ports[SECURE], context, NAME) as up,

@@ -74,12 +74,11 @@ def start(programs: Programs, folder: Path, *servers: int, more: str = "") -> tu
     return start_gateway(programs, "--config", str(file))
 
 
-@pytest.mark.parametrize("way", ["rtmpt", "rtmp"])
 @pytest.mark.parametrize(
     ("version", "through"), [("v1", ""), ("v2", "haproxy"), ("v1", "nginx"), ("v2", "nginx")]
 )
 def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
-    *, programs: Programs, tmp_path: Path, stream: str, way: str, version: str, through: str
+    programs: Programs, tmp_path: Path, stream: str, version: str, through: str
 ) -> None:
     if through == "nginx" and not _STREAM_MODULE.exists():
         pytest.skip("libnginx-mod-stream is not installed")
@@ -94,18 +93,20 @@ def test_a_media_server_logs_the_clients_address_and_applies_its_rules_to_it(
         )
     _, gateway = start(programs, tmp_path, server, more=f'proxy_protocol = "{version}"')
     context = ssl.create_default_context()
-    with connected(way, gateway, context, "", _OTHER) as up:
-        talk = Talk(up)
-        talk.start("publish", stream)
-        # nginx ends the connection behind its answer.
-        with pytest.raises(AssertionError):
-            talk.media()
-    with connected(way, gateway, context, "", _CLIENT) as up:
-        talk = Talk(up)
-        talk.start("publish", f"{stream}-allowed")
-        talk.end()
-    until(lambda: "-allowed" in log.read_text(), "nginx logs the publisher")
-    assert log.read_text().splitlines()[-1].startswith(f"{_CLIENT} ")
+    for way in ("rtmpt", "rtmp"):
+        with connected(way, gateway, context, "", _OTHER) as up:
+            talk = Talk(up)
+            talk.start("publish", f"{stream}-{way}")
+            # nginx ends the connection behind its answer.
+            with pytest.raises(AssertionError):
+                talk.media()
+        with connected(way, gateway, context, "", _CLIENT) as up:
+            talk = Talk(up)
+            talk.start("publish", f"{stream}-{way}-allowed")
+            talk.end()
+        allowed = f"-{way}-allowed"
+        until(lambda allowed=allowed: allowed in log.read_text(), "nginx logs the publisher")
+        assert log.read_text().splitlines()[-1].startswith(f"{_CLIENT} ")
 
 
 def test_all_players_reach_the_publishers_server_by_default(

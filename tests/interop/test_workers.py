@@ -36,13 +36,38 @@ def echo() -> Iterator[int]:
 def gateway(programs: Programs, tmp_path: Path, echo: int) -> Iterator[Gateway]:
     started = Gateway(programs, tmp_path, echo)
     yield started
+    stop(programs, started)
+
+
+def stop(programs: Programs, gateway: Gateway) -> None:
     began = monotonic()
     programs.stop()
     assert monotonic() - began < 15
-    assert "Traceback" not in started.program.log
+    assert "Traceback" not in gateway.program.log
 
 
-def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> None:
+@pytest.fixture(scope="module")
+def lasting_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("shared")
+    programs = Programs(folder)
+    with echo_server() as echo:
+        started = Gateway(programs, folder, echo)
+        yield started
+        stop(programs, started)
+
+
+@pytest.fixture
+def shared_gateway(lasting_gateway: Gateway) -> Iterator[Gateway]:
+    """A gateway that serves several tests. Each leaves it with two workers, and without sessions."""
+    yield lasting_gateway
+    lasting_gateway.await_workers()
+    assert lasting_gateway.total("rtmpt_gateway_sessions") == 0
+
+
+def test_commands_reach_their_session_from_every_worker(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
+    before = {name: gateway.metrics()[name] for name in (FORWARDED, TAKEN)}
+    bytes_before = gateway.total("rtmpt_gateway_bytes_total")
     sessions = [
         NumberedSession(gateway.port, keeps=number % 4 == 0, announces=number % 4 == 1)
         for number in range(20)
@@ -53,13 +78,13 @@ def test_commands_reach_their_session_from_every_worker(gateway: Gateway) -> Non
     assert len({session.worker for session in sessions}) == 2
     assert {each["alias"][:4] for each in gateway.sessions()} == {each.worker for each in sessions}
     assert gateway.total("rtmpt_gateway_sessions") == 20
-    assert gateway.metrics()[FORWARDED] > 20
-    assert gateway.metrics()[TAKEN] > 20
+    assert gateway.metrics()[FORWARDED] > before[FORWARDED] + 20
+    assert gateway.metrics()[TAKEN] > before[TAKEN] + 20
     for session in sessions:
         session.finish()
     assert gateway.total("rtmpt_gateway_sessions") == 0
     sent = sum(len(session.sent) for session in sessions)
-    assert gateway.total("rtmpt_gateway_bytes_total") == 2 * sent
+    assert gateway.total("rtmpt_gateway_bytes_total") == bytes_before + 2 * sent
 
 
 def test_sessions_of_the_port_test_are_reached_by_its_own_requests_alone(
@@ -138,7 +163,8 @@ def test_reloads_cut_no_session_and_refuse_no_open(gateway: Gateway) -> None:
     assert len(gateway.worker_pids) == 2
 
 
-def test_workers_survive_signals_for_the_supervisor(gateway: Gateway) -> None:
+def test_workers_survive_signals_for_the_supervisor(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
     session = NumberedSession(gateway.port, keeps=True)
     pids = gateway.worker_pids
     for pid in pids:
@@ -149,7 +175,9 @@ def test_workers_survive_signals_for_the_supervisor(gateway: Gateway) -> None:
     assert gateway.worker_pids == pids
 
 
-def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
+def test_a_wrong_configuration_changes_nothing(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
+    valid = gateway.file.read_text()
     session = NumberedSession(gateway.port, keeps=False)
     pids = gateway.worker_pids
     gateway.configure(more="[tunnel]\nlatency = 17\n")
@@ -160,6 +188,7 @@ def test_a_wrong_configuration_changes_nothing(gateway: Gateway) -> None:
     session.finish()
     assert gateway.worker_pids == pids
     assert gateway.metrics()['rtmpt_gateway_reloads_total{outcome="failed"}'] == 1
+    gateway.file.write_text(valid)
 
 
 def test_the_admin_server_reloads_and_reports_errors(gateway: Gateway) -> None:
@@ -350,14 +379,16 @@ def test_a_server_set_down_stays_down_over_a_reload_and_an_upgrade_until_it_is_s
     NumberedSession(gateway.port, keeps=False).finish()
 
 
-def test_a_command_of_an_unknown_worker_is_404_and_counted(gateway: Gateway) -> None:
+def test_a_command_of_an_unknown_worker_is_404_and_counted(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
+    unknown = 'rtmpt_gateway_forwarded_commands_total{outcome="unknown_worker"}'
+    before = gateway.metrics()[unknown]
     with closing(HTTPConnection("127.0.0.1", gateway.port, timeout=10)) as connection:
         for session_id in ("00zzunknown", "zz01unknown", "0001unknown", "none"):
             connection.request("POST", f"/send/{session_id}/1", b"data")
             answer = connection.getresponse()
             assert (answer.status, answer.read()) == (404, b"")
-    unknown = 'rtmpt_gateway_forwarded_commands_total{outcome="unknown_worker"}'
-    assert gateway.metrics()[unknown] >= 3
+    assert gateway.metrics()[unknown] >= before + 3
     assert gateway.total("rtmpt_gateway_sessions") == 0
 
 
@@ -386,7 +417,8 @@ def test_a_supervisor_of_one_worker_is_replaced_too(gateway: Gateway) -> None:
     gateway.await_workers(1)
 
 
-def test_a_drained_gateway_stays_drained_over_a_reload(gateway: Gateway) -> None:
+def test_a_drained_gateway_stays_drained_over_a_reload(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
     session = NumberedSession(gateway.port, keeps=True)
     gateway.change("POST", "/drain")
     gateway.reload()
@@ -412,7 +444,10 @@ def test_limits_hold_over_all_workers(gateway: Gateway) -> None:
     NumberedSession(gateway.port, keeps=True).finish()
 
 
-def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(gateway: Gateway) -> None:
+def test_a_killed_worker_takes_its_own_sessions_alone_and_is_replaced(
+    shared_gateway: Gateway,
+) -> None:
+    gateway = shared_gateway
     sessions = [NumberedSession(gateway.port, keeps=False) for _ in range(12)]
     for session in sessions:
         session.step()
@@ -516,13 +551,15 @@ def test_no_counter_falls_when_the_supervisors_program_is_replaced(
     }
 
 
-def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(gateway: Gateway) -> None:
+def test_a_worker_that_hangs_is_left_out_and_the_others_go_on(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
     before = gateway.total("rtmpt_gateway_sessions_opened_total")
+    unanswered = gateway.total("rtmpt_gateway_workers_unanswered_total")
     hanging = gateway.worker_pids[0]
     os.kill(hanging, signal.SIGSTOP)
     try:
         began = monotonic()
-        assert gateway.total("rtmpt_gateway_workers_unanswered_total") >= 1
+        assert gateway.total("rtmpt_gateway_workers_unanswered_total") >= unanswered + 1
         # A second for each question that it does not answer.
         assert monotonic() - began < 5
         for _ in range(5):
@@ -574,7 +611,8 @@ def test_a_start_that_fails_in_a_worker_is_one_line(programs: Programs, tmp_path
     assert lines
 
 
-def test_connections_spread_evenly(gateway: Gateway) -> None:
+def test_connections_spread_evenly(shared_gateway: Gateway) -> None:
+    gateway = shared_gateway
     with ExitStack() as stack:
         for _ in range(1000):
             connection = socket.create_connection(("127.0.0.1", gateway.port))
