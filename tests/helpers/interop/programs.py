@@ -31,7 +31,9 @@ _PATH = os.pathsep.join(
 )
 # More than any of them takes on a busy machine: a server that is killed leaves its worker behind.
 _STOP_S = 20.0
-_LOOK_EVERY_S = 0.005
+# A look can cost the gateway a scrape of its metrics, and the programs that are waited for need the
+# processor: the pause grows with the time that has passed.
+_LEAST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_SHARE = 0.005, 0.05, 0.1
 _AGAIN_S = 0.5
 
 
@@ -65,11 +67,12 @@ def squid(configuration: Path) -> tuple[str, ...]:
 
 def until(condition: Callable[[], _Value], what: str, deadline_s: float = 30.0) -> _Value:
     """Wait for ``condition`` to be true, and return its result."""
-    end = monotonic() + deadline_s
+    began = monotonic()
     while not (value := condition()):
-        if monotonic() > end:
+        passed_s = monotonic() - began
+        if passed_s > deadline_s:
             pytest.fail(f"not within {deadline_s} s: {what}")
-        sleep(_LOOK_EVERY_S)
+        sleep(min(max(_LEAST_PAUSE_S, _PAUSE_SHARE * passed_s), _LONGEST_PAUSE_S))
     return value
 
 
