@@ -12,5 +12,7 @@ def test_a_client_that_connects_at_startup_is_served(
     programs: Programs, nginx: Upstream, stream: str
 ) -> None:
     _, port = start_gateway(programs, *ANY_PORT, "--upstream", nginx.server)
-    RtmpdumpPlayer(programs, url("rtmpt", port, stream))
+    player = RtmpdumpPlayer(programs, url("rtmpt", port, stream))
     nginx.tap.players(1)
+    # While it waits for data, it does not end by SIGTERM.
+    player.program.kill()
