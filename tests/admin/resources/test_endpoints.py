@@ -350,9 +350,14 @@ def test_no_step_of_an_answer_about_5000_sessions_takes_long(
     busy_server: AdminServer, target: str, end: bytes
 ) -> None:
     """All other connections wait for one step. The fastest run counts, as other load varies."""
-    runs = [steps_of(busy_server, target, end) for _ in range(5)]
-    assert min(map(len, runs)) > 4
-    assert min(map(max, runs)) < 0.005
+    longest = []
+    for _ in range(5):
+        steps = steps_of(busy_server, target, end)
+        assert len(steps) > 4
+        longest.append(max(steps))
+        if longest[-1] < 0.005:
+            break
+    assert min(longest) < 0.005
 
 
 def test_the_history_of_a_session_is_available_until_the_session_ends(server: AdminServer) -> None:

@@ -344,11 +344,14 @@ def test_a_scrape_of_5000_sessions_is_quick_and_never_blocks_for_long() -> None:
         (lambda accept: session_exposition(sessions, accept), 30),
     ):
         for accept, factor in (("", 1), (OPEN_METRICS, 2)):
-            runs = [measure(scrape(accept)) for _ in range(2)]
-            slices = [min(times) for times in zip(*runs, strict=True)]
-            assert sum(slices) < factor * most * known
             # 3.2 ms where the known work takes 32 ms, as on an AMD EPYC.
-            assert max(slices) < 0.1 * known
+            longest = 0.1 * known
+            slices = measure(scrape(accept))
+            if sum(slices) >= factor * most * known or max(slices) >= longest:
+                again = measure(scrape(accept))
+                slices = [min(times) for times in zip(slices, again, strict=True)]
+            assert sum(slices) < factor * most * known
+            assert max(slices) < longest
 
 
 def test_a_scrape_of_5000_sessions_does_not_trigger_the_garbage_collector() -> None:
