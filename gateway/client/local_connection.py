@@ -29,7 +29,7 @@ from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import Way
 from gateway.protocols.limits import Limits
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES
-from gateway.protocols.sniff import Speech, speech_of
+from gateway.protocols.sniff import WireProtocol, wire_protocol_of
 from gateway.protocols.way_memory import Remembered
 from gateway.protocols.way_race import STAGGER_S, WayRace
 
@@ -69,7 +69,7 @@ class Table(Protocol):
     def refused(self, connection: LocalConnection, failures: dict[Way, Failure]) -> None:
         """No way gets through. The connection is about to be closed."""
 
-    def no_rtmp(self, connection: LocalConnection, speech: Speech) -> None:
+    def no_rtmp(self, connection: LocalConnection, protocol: WireProtocol) -> None:
         """The program does not speak RTMP. The connection is about to be closed."""
 
     def left(self, connection: LocalConnection) -> None:
@@ -168,13 +168,13 @@ class LocalConnection:
     # The inside
 
     def _greet(self) -> None:
-        speech = speech_of(self.hello)
-        if speech is None:
+        protocol = wire_protocol_of(self.hello)
+        if protocol is None:
             return
         self._is_greeted = True
         self._timer.cancel()
-        if speech not in (Speech.RTMP, Speech.RTMPE):
-            self._table.no_rtmp(self, speech)
+        if protocol not in (WireProtocol.RTMP, WireProtocol.RTMPE):
+            self._table.no_rtmp(self, protocol)
             self.close()
             return
         self._began_at = self._table.clock()

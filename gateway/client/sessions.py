@@ -26,7 +26,7 @@ from gateway.port_test.observations import Failure
 from gateway.port_test.ways import Way
 from gateway.protocols.limits import Limits
 from gateway.protocols.reasons import EndReason
-from gateway.protocols.sniff import Speech
+from gateway.protocols.sniff import WireProtocol
 from gateway.protocols.way_memory import Remembered
 from gateway.telemetry.logs.formatting import duration
 from gateway.tunnels.relay import Relay
@@ -45,10 +45,10 @@ _REASONS: Final[Mapping[EndReason, str]] = {
     EndReason.UPSTREAM_STALLED: "the gateway took no more data",
     EndReason.DRAINED: "this program stops",
 }
-_HINTS: Final[Mapping[Speech, str]] = {
-    Speech.HTTP: "it speaks HTTP; use rtmp://, not rtmpt://, in the local program",
-    Speech.TLS: "it speaks TLS; use rtmp://, not rtmps://, in the local program",
-    Speech.UNKNOWN: "it does not speak RTMP",
+_HINTS: Final[Mapping[WireProtocol, str]] = {
+    WireProtocol.HTTP: "it speaks HTTP; use rtmp://, not rtmpt://, in the local program",
+    WireProtocol.TLS: "it speaks TLS; use rtmp://, not rtmps://, in the local program",
+    WireProtocol.UNKNOWN: "it does not speak RTMP",
 }
 
 
@@ -174,13 +174,13 @@ class Sessions(ServerFactory):
             tried=_listed(": ", failures),
         )
 
-    def no_rtmp(self, connection: LocalConnection, speech: Speech) -> None:
+    def no_rtmp(self, connection: LocalConnection, protocol: WireProtocol) -> None:
         self._metrics.refused("no_rtmp")
         repeated.warn(
             self._log,
-            f"speech {speech.value}",
+            f"protocol {protocol.value}",
             "local connection refused: {hint}",
-            hint=_HINTS[speech],
+            hint=_HINTS[protocol],
         )
 
     def left(self, connection: LocalConnection) -> None:

@@ -36,7 +36,7 @@ from gateway.logs import debugging
 from gateway.protocols.limits import Limits
 from gateway.protocols.networks import Admission, Networks
 from gateway.protocols.proxy import ProxyHeaderReader
-from gateway.protocols.sniff import Speech, speech_of
+from gateway.protocols.sniff import WireProtocol, wire_protocol_of
 from gateway.tls import TLSConnection, of_server
 
 # Prefix of an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
@@ -163,9 +163,9 @@ class ProtocolDetection:
         if not data:
             return
         self._first += data
-        speech = speech_of(self._first)
-        if speech is not None:
-            _HAND_OVER[speech](self)
+        protocol = wire_protocol_of(self._first)
+        if protocol is not None:
+            _HAND_OVER[protocol](self)
 
     def connectionLost(self, reason: Failure) -> None:
         if self._handshaking:
@@ -331,11 +331,11 @@ _WORDS: Final = {
     **dict.fromkeys(("bad_proxy_header", "denied", "full", "untrusted_proxy"), "refused: {what}"),
 }
 
-_HAND_OVER: dict[Speech, Callable[[ProtocolDetection], None]] = {
-    Speech.HTTP: ProtocolDetection._speak_http,
-    Speech.RTMP: ProtocolDetection._speak_rtmp,
-    Speech.RTMPE: ProtocolDetection._speak_rtmp,
-    Speech.TLS: ProtocolDetection._speak_tls,
-    Speech.POLICY: ProtocolDetection._speak_policy,
-    Speech.UNKNOWN: ProtocolDetection._speak_unknown,
+_HAND_OVER: dict[WireProtocol, Callable[[ProtocolDetection], None]] = {
+    WireProtocol.HTTP: ProtocolDetection._speak_http,
+    WireProtocol.RTMP: ProtocolDetection._speak_rtmp,
+    WireProtocol.RTMPE: ProtocolDetection._speak_rtmp,
+    WireProtocol.TLS: ProtocolDetection._speak_tls,
+    WireProtocol.POLICY: ProtocolDetection._speak_policy,
+    WireProtocol.UNKNOWN: ProtocolDetection._speak_unknown,
 }

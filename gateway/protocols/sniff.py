@@ -22,7 +22,7 @@ from typing import Final
 from gateway.protocols.flash_policy import SOCKET_REQUEST
 
 
-class Speech(Enum):
+class WireProtocol(Enum):
     """The value is the label that logs and metrics show."""
 
     RTMP = "rtmp"
@@ -50,31 +50,31 @@ _CLIENT_HELLO: Final = (
 )
 
 # The allowed values of each position.
-_ROWS: Final[tuple[tuple[Speech, tuple[bytes, ...]], ...]] = (
-    (Speech.RTMP, (b"\x03",)),
-    (Speech.RTMPE, (b"\x06\x08\x09",)),
-    (Speech.HTTP, (_LETTER, _SPACE)),
-    (Speech.HTTP, (_LETTER, _LETTER, _SPACE)),
-    (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _SPACE)),
-    (Speech.HTTP, (_LETTER, _LETTER, _LETTER, _LETTER)),
-    (Speech.TLS, _CLIENT_HELLO),
+_ROWS: Final[tuple[tuple[WireProtocol, tuple[bytes, ...]], ...]] = (
+    (WireProtocol.RTMP, (b"\x03",)),
+    (WireProtocol.RTMPE, (b"\x06\x08\x09",)),
+    (WireProtocol.HTTP, (_LETTER, _SPACE)),
+    (WireProtocol.HTTP, (_LETTER, _LETTER, _SPACE)),
+    (WireProtocol.HTTP, (_LETTER, _LETTER, _LETTER, _SPACE)),
+    (WireProtocol.HTTP, (_LETTER, _LETTER, _LETTER, _LETTER)),
+    (WireProtocol.TLS, _CLIENT_HELLO),
     # No other protocol begins so.
-    (Speech.POLICY, tuple(bytes([octet]) for octet in SOCKET_REQUEST)),
+    (WireProtocol.POLICY, tuple(bytes([octet]) for octet in SOCKET_REQUEST)),
 )
 
 DECIDING_BYTES: Final = max(len(places) for _, places in _ROWS)
 
 
-def speech_of(first_bytes: bytes) -> Speech | None:
+def wire_protocol_of(first_bytes: bytes) -> WireProtocol | None:
     """The protocol of a connection; None if more bytes are required.
 
     ``first_bytes``: all bytes from the connection's first one on; those after ``DECIDING_BYTES`` are
     ignored.
     """
     undecided = False
-    for speech, places in _ROWS:
+    for protocol, places in _ROWS:
         if all(byte in place for byte, place in zip(first_bytes, places, strict=False)):
             if len(first_bytes) >= len(places):
-                return speech
+                return protocol
             undecided = True
-    return None if undecided else Speech.UNKNOWN
+    return None if undecided else WireProtocol.UNKNOWN

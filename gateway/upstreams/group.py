@@ -17,7 +17,7 @@ from typing import Final, Literal, final
 from gateway.upstreams import hashing
 from gateway.upstreams.member import Member
 from gateway.upstreams.services import Service
-from gateway.upstreams.waiting import WaitingLine
+from gateway.upstreams.waiting import WaitingQueue
 
 # As ``[[upstream]] choose`` has them.
 Choice = Literal["first", "round_robin", "fewest_sessions", "hash"]
@@ -29,7 +29,7 @@ HashBy = Literal["application", "stream"]
 class Group:
     """``sources``: servers, and services, whose servers are members while they are in the records; when
     these change, ``update`` must be called. ``name``: by which a session can be kept to this group; "" for
-    none. ``balance_factor``: of the hash; 0.0 for no bound. ``line``: of the sessions that wait for a
+    none. ``balance_factor``: of the hash; 0.0 for no bound. ``queue``: of the sessions that wait for a
     place; None to refuse them. ``is_named_only``: whether it gets only sessions that are kept to it by its
     name. ``hash_by``: which key of a session it is given.
     """
@@ -40,14 +40,14 @@ class Group:
         choose: Choice = "first",
         name: str = "",
         balance_factor: float = 0.0,
-        line: WaitingLine | None = None,
+        queue: WaitingQueue | None = None,
         is_named_only: bool = False,
         hash_by: HashBy = "application",
     ) -> None:
         self.name = name
         self.hash_by = hash_by
         self.sources = sources
-        self.line = line
+        self.queue = queue
         self.is_named_only = is_named_only
         self._balance_factor = balance_factor
         self._choose = _CHOICES[choose]

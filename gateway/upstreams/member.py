@@ -180,7 +180,7 @@ class Member:
         if is_up and was_down:
             self._up_since = self._clock()
 
-    def close_to_sessions(self, is_drained: bool, is_down: bool) -> None:
+    def set_by_operator(self, is_drained: bool, is_down: bool) -> None:
         """What the operator has asked for."""
         was_down, self.is_down_by_operator = self.is_down_by_operator, is_down
         self.is_drained = is_drained

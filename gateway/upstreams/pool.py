@@ -68,7 +68,7 @@ class Health:
     """The health of a server. ``up``: it accepted the last connection, or has had none yet. ``due``: it is
     not tried last. ``tried_at``: when it was last connected to, by the clock; 0.0 for never. ``drained``:
     whether the operator has new sessions kept from it. ``state``: as ``Member.state``. ``sessions``:
-    those of this worker. ``group``: the name of its group, and how many ``waiting`` in its line.
+    those of this worker. ``group``: the name of its group, and how many are ``waiting`` in its queue.
     ``addresses``: its IP addresses. ``failed_look_ups``: of its name, and ``stale``: whether the last one
     has failed. ``service``: the name of the SRV records that it is from, or empty. ``named_only``: whether
     it gets only what is sent to its group by name, such as streams that are mirrored.
@@ -193,14 +193,14 @@ class Pool:
         has_waited = False
         while (found := request.find()) is not None and self._clock() < request.deadline:
             group, members = found
-            if members and (has_waited or group.line is None or not group.line.is_claimed):
+            if members and (has_waited or group.queue is None or not group.queue.is_claimed):
                 member = group.choose(members, request.keys[group.hash_by])
                 member.count.add(1)
                 request.tried.add(member)
                 return member
-            if group.line is None:
+            if group.queue is None:
                 raise UpstreamFull("all servers have as many sessions as they may")
-            await group.line.wait(request.has_place, request.deadline)
+            await group.queue.wait(request.has_place, request.deadline)
             has_waited = True
         return None
 
@@ -236,7 +236,7 @@ class Pool:
         """Keep new sessions from these servers only, as the operator asked."""
         self._closed = drained, down
         for member in self.members:
-            member.close_to_sessions(member.name in drained, member.name in down)
+            member.set_by_operator(member.name in drained, member.name in down)
 
     def health(self) -> list[Health]:
         """The health of each server."""
@@ -244,7 +244,7 @@ class Pool:
             Health(
                 *(each.name, each.is_up, not each.is_avoided, each.tried_at, each.is_drained),
                 *(each.state, each.weight, each.count.own),
-                *(group.name, 0 if group.line is None else len(group.line)),
+                *(group.name, 0 if group.queue is None else len(group.queue)),
                 addresses=each.server.hosts,
                 failed_look_ups=each.failed_look_ups,
                 stale=each.is_stale,

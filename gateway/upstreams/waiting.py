@@ -1,7 +1,7 @@
-"""The line of opens that wait for a place on a server, in the order in which they have come.
+"""The queue of opens that wait for a place on a server, in order of arrival.
 
-Places of other workers' sessions become free without notice, since counts are shared in memory. So the line
-looks for places regularly, as long as something waits in it.
+Counts are shared in memory, so the end of another worker's session is not notified. The queue therefore
+looks for places regularly, as long as an open waits in it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Waiting:
 
 
 @final
-class WaitingLine:
+class WaitingQueue:
     """``most``: the number that may wait; others are refused. ``seconds``: how long each may wait.
     ``clock`` returns monotonic seconds.
     """
@@ -44,14 +44,14 @@ class WaitingLine:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether there is a place for one that waits, so that another one must not take it."""
+        """Whether there is a place for a waiting open, so that a new open must not take it."""
         return any(waiting.has_place() for waiting in self._waiting)
 
     async def wait(self, has_place: Callable[[], bool], deadline: float) -> None:
-        """Return once ``has_place``, when all before have got theirs or have found none. The caller must
-        take the place before it waits for anything else.
+        """Return once ``has_place``, unless an earlier open can take the place. The caller must take it
+        before it waits for anything else.
 
-        Raises UpstreamFull after the seconds of the line, or at ``deadline``, by the clock.
+        Raises UpstreamFull after the seconds of the queue, or at ``deadline``, by the clock.
         """
         if len(self._waiting) >= self._most:
             raise UpstreamFull("all servers are full, and no more may wait for a place")

@@ -34,7 +34,7 @@ from gateway.upstreams.origin import listen_origin
 from gateway.upstreams.pool import Pool, Ready, Telemetry
 from gateway.upstreams.services import Service
 from gateway.upstreams.tls_client import ClientTLS
-from gateway.upstreams.waiting import WaitingLine
+from gateway.upstreams.waiting import WaitingQueue
 from gateway.upstreams.website_connections import WebsiteConnections
 from gateway.workers import proxy_loops
 from gateway.workers.place import Place
@@ -173,7 +173,7 @@ class Backends:
                 upstream.choose,
                 upstream.name or str(number),
                 upstream.balance_factor,
-                self._line(upstream),
+                self._queue(upstream),
                 upstream.name in of_mirrors,
                 upstream.hash_by,
             )
@@ -243,10 +243,10 @@ class Backends:
             count,
         )
 
-    def _line(self, upstream: Upstream) -> WaitingLine:
-        """Each worker has its share of the places in it."""
+    def _queue(self, upstream: Upstream) -> WaitingQueue:
+        """The queue of this worker, which has an equal share of the upstream's places."""
         most = -(-upstream.queue // self._place.workers)
-        return WaitingLine(self._reactor, monotonic, most, upstream.queue_s)
+        return WaitingQueue(self._reactor, monotonic, most, upstream.queue_s)
 
     def _start_origin(self) -> ServerAddress:
         replaces = self._configuration.origin.second_publisher == "replace"

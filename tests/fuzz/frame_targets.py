@@ -19,7 +19,7 @@ from gateway.protocols.offers import MalformedOffer, Offer, read_offer
 from gateway.protocols.proxy import ProxyHeader, ProxyHeaderReader
 from gateway.protocols.service_records import MOST_TARGETS, usable
 from gateway.protocols.service_records import Target as ServiceTarget
-from gateway.protocols.sniff import DECIDING_BYTES, Speech, speech_of
+from gateway.protocols.sniff import DECIDING_BYTES, WireProtocol, wire_protocol_of
 from tests.fuzz.inputs import COMPARED_BYTES, in_pieces
 from tests.fuzz.target import Target
 from tests.helpers.certificate_makers import NOW, issue
@@ -42,10 +42,10 @@ def _first_bytes(data: bytes) -> None:
     """The first bytes of a connection."""
     assert _header(in_pieces(data)) == _header(iter([data[1:]]))
     content = data[1:]
-    speech = speech_of(content)
-    assert speech == speech_of(content[:DECIDING_BYTES])
+    protocol = wire_protocol_of(content)
+    assert protocol == wire_protocol_of(content[:DECIDING_BYTES])
     for at in range(min(len(content), DECIDING_BYTES)):
-        assert speech_of(content[:at]) in (None, speech, Speech.UNKNOWN)
+        assert wire_protocol_of(content[:at]) in (None, protocol, WireProtocol.UNKNOWN)
     name = server_name_of(content)
     assert name is None or name in content
 

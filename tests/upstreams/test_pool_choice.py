@@ -181,11 +181,11 @@ def test_each_state_of_a_server_has_a_name(network: Network) -> None:
     member.note_checks(True)
     states.append(member.state)
     for drained, down in ((True, False), (True, True)):
-        member.close_to_sessions(drained, down)
+        member.set_by_operator(drained, down)
         states.append(member.state)
     assert states == ["up", "down", "slow_start", "drained", "set_down"]
     assert set(states) == set(SERVER_STATES)
-    member.close_to_sessions(False, False)
+    member.set_by_operator(False, False)
     assert member.state == "slow_start"
     network.now += 10.0
     assert member.state == "up"

@@ -15,7 +15,7 @@ from gateway.protocols.limits import Limits
 from gateway.upstreams import hashing
 from gateway.upstreams.group import Group
 from gateway.upstreams.pool import Pool, Telemetry
-from gateway.upstreams.waiting import WaitingLine
+from gateway.upstreams.waiting import WaitingQueue
 from tests.upstreams.network import TURN_S, TURNS, Network
 
 
@@ -42,9 +42,9 @@ def test_a_server_gets_no_more_sessions_than_its_cap(network: Network) -> None:
 
 
 def test_an_open_waits_for_a_place_and_takes_it_in_its_turn(network: Network) -> None:
-    line = WaitingLine(network.reactor, lambda: network.now, 10, 2.0)
+    queue = WaitingQueue(network.reactor, lambda: network.now, 10, 2.0)
     member = network.member(network.server(), max_sessions=1)
-    pool = network.pool_of(Group([member], line=line))
+    pool = network.pool_of(Group([member], queue=queue))
     first = Protocol()
     network.result_of(pool.connect(first))
     results: list[str] = []
@@ -75,10 +75,10 @@ def turn_until(network: Network, is_done: Callable[[], bool]) -> None:
 
 def test_an_open_does_not_wait_for_a_server_that_has_failed(network: Network) -> None:
     """The only one that is up is full; when it fails, the backup is used."""
-    line = WaitingLine(network.reactor, lambda: network.now, 10, 2.0)
+    queue = WaitingQueue(network.reactor, lambda: network.now, 10, 2.0)
     full = network.member(network.server(), max_sessions=1)
     backup = network.member(network.server(), is_backup=True)
-    pool = network.pool_of(Group([full, backup], line=line))
+    pool = network.pool_of(Group([full, backup], queue=queue))
     network.connect(pool)
     results: list[str] = []
     Deferred.fromCoroutine(pool.connect(Protocol())).addCallback(results.append)

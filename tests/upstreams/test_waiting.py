@@ -1,4 +1,4 @@
-"""The line for a place on a server: in order, bounded, and for a limited time."""
+"""The queue for a place on a server: in order, bounded, and for a limited time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from gateway.errors import UpstreamFull
-from gateway.upstreams.waiting import LOOK_S, WaitingLine
+from gateway.upstreams.waiting import LOOK_S, WaitingQueue
 
 
 class Bench:
-    """A line of four for two seconds, and places that are taken by the one who gets them."""
+    """A queue of four for two seconds, and places that are taken by the one who gets them."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.line = WaitingLine(self.clock, self.clock.seconds, 4, 2.0)
+        self.queue = WaitingQueue(self.clock, self.clock.seconds, 4, 2.0)
         self.places = 0
         self.served: list[str] = []
         self.refused: dict[str, float] = {}
@@ -26,7 +26,7 @@ class Bench:
     def join(self, name: str, deadline: float = inf, needs: int = 1) -> None:
         async def wait() -> None:
             try:
-                await self.line.wait(lambda: self.places >= needs, deadline)
+                await self.queue.wait(lambda: self.places >= needs, deadline)
             except UpstreamFull:
                 self.refused[name] = self.clock.seconds()
             else:
@@ -51,16 +51,16 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
     bench.join("e")
     bench.free(2)
     assert bench.served == ["a", "b", "c", "d"]
-    assert len(bench.line) == 1
+    assert len(bench.queue) == 1
 
 
 def test_one_for_whom_there_is_no_place_does_not_keep_others_from_theirs() -> None:
     bench = Bench()
     bench.join("a", needs=2)
     bench.join("b")
-    assert not bench.line.is_claimed
+    assert not bench.queue.is_claimed
     bench.places = 1
-    assert bench.line.is_claimed
+    assert bench.queue.is_claimed
     bench.free(0)
     assert bench.served == ["b"]
     bench.free(2)
@@ -76,7 +76,7 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
     assert bench.served == ["a", "b", "c", "d"]
 
 
-def test_the_wait_ends_with_the_lines_seconds_or_the_deadline_of_the_open() -> None:
+def test_the_wait_ends_with_the_queues_seconds_or_the_deadline_of_the_open() -> None:
     bench = Bench()
     bench.join("a")
     bench.join("b", deadline=1.0)
@@ -84,7 +84,7 @@ def test_the_wait_ends_with_the_lines_seconds_or_the_deadline_of_the_open() -> N
         bench.clock.advance(LOOK_S)
     assert 1.0 <= bench.refused["b"] <= 1.0 + 2 * LOOK_S
     assert 2.0 <= bench.refused["a"] <= 2.0 + 2 * LOOK_S
-    assert not len(bench.line)
+    assert not len(bench.queue)
 
 
 def test_nothing_runs_while_nothing_waits() -> None:

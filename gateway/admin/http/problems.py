@@ -41,7 +41,7 @@ class ForeignOrigin(Problem):
     status = 403
 
 
-class NothingHere(Problem):
+class UnknownResource(Problem):
     """An unknown path or session."""
 
     status = 404
@@ -54,7 +54,7 @@ class WrongMethod(Problem):
     status = 405
 
 
-class NotOurs(Problem):
+class NotSupported(Problem):
     """The gateway cannot do this with the options that it was started with."""
 
     status = 409

@@ -269,13 +269,13 @@ def _verdict(summary: Summary, cause: Cause) -> str:
 
 def _words(summary: Summary, parts: dict[Cause, float], cause: Cause) -> dict[str, str]:
     return {
-        "part": spoken(parts.get(cause, 0.0)),
-        "delay": spoken(sum(parts.values())),
-        "gap": spoken(_latency(summary, "poll_gap").p95_s),
+        "part": time_in_words(parts.get(cause, 0.0)),
+        "delay": time_in_words(sum(parts.values())),
+        "gap": time_in_words(_latency(summary, "poll_gap").p95_s),
         "via": f" ({', '.join(summary.proxies)})" if summary.proxies else "",
         "upstream": summary.upstream,
-        "pause": spoken(pause_of(summary)),
-        "unanswered": spoken(summary.unanswered_s),
+        "pause": time_in_words(pause_of(summary)),
+        "unanswered": time_in_words(summary.unanswered_s),
     }
 
 
@@ -284,13 +284,14 @@ def _notes(summary: Summary) -> list[str]:
     found = []
     if _has_resumed(summary) and summary.resumed_s is not None:
         found.append(
-            f"The stream resumed {spoken(summary.resumed_s)} ago after a pause of "
-            f"{spoken(summary.pause_s)}: media that had waited came at once."
+            f"The stream resumed {time_in_words(summary.resumed_s)} ago after a pause of "
+            f"{time_in_words(summary.pause_s)}: media that had waited came at once."
         )
     wait = _latency(summary, "downstream_wait")
     if summary.action != "publish" and wait.p50_s < NOTICEABLE_S <= wait.p95_s:
         found.append(
-            f"The wait is sudden, not steady: half of the answers wait for less than {spoken(wait.p50_s)}."
+            "The wait is sudden, not steady: half of the answers wait for less than "
+            f"{time_in_words(wait.p50_s)}."
         )
     if summary.action == "play" and summary.protocol in TUNNELLED:
         found.extend(_delivery(summary))
@@ -306,7 +307,7 @@ def _notes(summary: Summary) -> list[str]:
         )
     if summary.upstream_connect_s >= _SLOW_CONNECT_S:
         found.append(
-            f"The media server took {spoken(summary.upstream_connect_s)} to accept the connection, "
+            f"The media server took {time_in_words(summary.upstream_connect_s)} to accept the connection, "
             "which delayed only the start."
         )
     if _media_late(summary):
@@ -314,7 +315,7 @@ def _notes(summary: Summary) -> list[str]:
             "publisher's" if summary.action == "publish" else "media server's, or its publisher's,"
         )
         found.append(
-            f"Media comes {spoken(_media_late(summary))} late by its own timestamps: the {whose} "
+            f"Media comes {time_in_words(_media_late(summary))} late by its own timestamps: the {whose} "
             "network or machine is too slow for what it sends."
         )
     return found
@@ -328,7 +329,7 @@ def _delivery(summary: Summary) -> list[str]:
     return []
 
 
-def spoken(seconds: float) -> str:
+def time_in_words(seconds: float) -> str:
     """A time as ``0 ms``, ``85 ms``, ``1.4 s`` or ``4 min``."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from gateway.admin.http.problems import CannotReload, NothingHere, NotOurs, WrongMethod
+from gateway.admin.http.problems import CannotReload, NotSupported, UnknownResource, WrongMethod
 from gateway.admin.http.responses import EVENTS, TEXT, Response, json_list, json_response
 from gateway.admin.resources.event_streams import EventStreams, detail, mirror_of, row, server_of
 from gateway.admin.resources.gateway_interface import Gateway
@@ -110,20 +110,20 @@ class Endpoints:
         parse_query(call.query, ())
         summary = await self._gateway.session(call.alias)
         if summary is None:
-            raise NothingHere
+            raise UnknownResource
         return json_response(detail(summary, await self._gateway.busy_share()))
 
     async def show_history(self, call: Call) -> Response:
         parse_query(call.query, ())
         found = await self._gateway.history(call.alias)
         if found is None:
-            raise NothingHere
+            raise UnknownResource
         return json_response(found)
 
     async def end_session(self, call: Call) -> Response:
         parse_query(call.query, ())
         if not await self._gateway.end_session(call.alias):
-            raise NothingHere
+            raise UnknownResource
         return Response(204)
 
     async def list_upstreams(self, call: Call) -> Response:
@@ -154,7 +154,7 @@ class Endpoints:
         """Change the server that the path names, and list all."""
         parse_query(call.query, ())
         if not await change(call.alias):
-            raise NothingHere
+            raise UnknownResource
         return await self.list_upstreams(call)
 
     async def show_drain(self, call: Call) -> Response:
@@ -213,7 +213,7 @@ class Endpoints:
     async def _own_log_level(self) -> str:
         level = await self._gateway.log_level()
         if level is None:
-            raise NotOurs("twistd was told how to log; start it without --logger and --syslog")
+            raise NotSupported("twistd was told how to log; start it without --logger and --syslog")
         return level
 
 
@@ -250,17 +250,17 @@ _VARIABLES: Final = (("/sessions/", "{alias}", _ALIAS), ("/upstreams/", "{server
 
 
 def _find(path: str) -> tuple[Methods, str]:
-    """The methods of a path, and its variable part. Raises NothingHere."""
+    """The methods of a path, and its variable part. Raises UnknownResource."""
     for before, name, form in _VARIABLES:
         if path.startswith(before):
             written, slash, rest = path.removeprefix(before).partition("/")
             variable = unquote_to_bytes(written).decode("latin-1")
             route = before + name + slash + rest
             if route not in ROUTES or not form.fullmatch(variable):
-                raise NothingHere
+                raise UnknownResource
             return ROUTES[route], variable
     if path not in ROUTES or "{" in path:
-        raise NothingHere
+        raise UnknownResource
     return ROUTES[path], ""
 
 

@@ -151,7 +151,7 @@ class AccessLog(SessionObserver):
     def _put(self, values: dict[str, str]) -> None:
         if self._file is None or not self._bucket.take():
             return
-        left_out = self._bucket.take_left_out()
+        left_out = self._bucket.take_refusals()
         moment = datetime.fromtimestamp(self._wall_clock(), UTC)
         values |= {"date": f"{moment:%Y-%m-%d}", "time": f"{moment:%H:%M:%S}", "tz": "UTC"}
         values["x-pid"] = str(os.getpid())

@@ -70,7 +70,7 @@ class Bucket:
         self._tokens -= 1
         return True
 
-    def take_left_out(self) -> int:
+    def take_refusals(self) -> int:
         """The number of refusals since the last call."""
         count, self.left_out = self.left_out, 0
         return count
@@ -98,7 +98,7 @@ class LineObserver:
         reserve = _RESERVES.get(event.get("log_level", LogLevel.info), _FOR_ERRORS)
         if not self._bucket.take(reserve):
             return
-        left_out = self._bucket.take_left_out()
+        left_out = self._bucket.take_refusals()
         if left_out:
             self._write({**event, **_left_out(left_out)})
         self._write(event)

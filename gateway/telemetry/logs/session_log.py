@@ -61,7 +61,7 @@ class SessionStartLog(SessionObserver):
         found = summary.as_dict()
         self._log.info(
             "session {alias}: {log_words}",
-            log_words=who_and_what(summary),
+            log_words=session_in_words(summary),
             **{name: found[name] for name in _FIELDS},
         )
 
@@ -79,7 +79,7 @@ class SessionEndLog(SessionObserver):
             self._log.debug("; ".join(_parts(summary)), **found)
 
 
-def who_and_what(summary: Summary) -> str:
+def session_in_words(summary: Summary) -> str:
     """Such as ``192.0.2.7 plays "live/test" by RTMPT on 0.0.0.0:80, from 127.0.0.1:1935 (FMLE/3.0)``."""
     stream = "/".join(filter(None, (summary.application, summary.stream)))
     does = f"{_VERBS[summary.action]} {in_quotes(stream)}" if summary.action else "connected"
@@ -100,7 +100,7 @@ def _in_short(summary: Summary) -> str:
         f"{size(summary.bytes_up)} up, {size(summary.bytes_down)} down",
     ]
     if not summary.action:
-        parts.append(who_and_what(summary))
+        parts.append(session_in_words(summary))
     name = "upstream_delay" if summary.action == "publish" else "downstream_wait"
     found = summary.latencies.get(name)
     if found is not None:

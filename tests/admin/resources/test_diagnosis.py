@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from gateway.admin.resources.diagnosis import Cause, diagnose, spoken
+from gateway.admin.resources.diagnosis import Cause, diagnose, time_in_words
 from gateway.protocols.stream_policy import Delivery
 from gateway.telemetry.measurement.latency import Estimate
 from tests.helpers.admin_server import summary
@@ -147,7 +147,7 @@ def test_a_clients_text_cannot_imitate_the_diagnosis() -> None:
     [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (1.44, "1.4 s"), (239, "4 min")],
 )
 def test_times_are_formatted_as_text(seconds: float, words: str) -> None:
-    assert spoken(seconds) == words
+    assert time_in_words(seconds) == words
 
 
 def test_a_sudden_delay_is_distinguished_from_a_steady_delay() -> None:
