@@ -1,1 +1,1 @@
-"""RTMPT gateway: RTMP in HTTP on the outside, plain RTMP connections to a media server inside."""
+"""RTMPT gateway: clients connect with RTMP in HTTP; the media server gets RTMP connections."""

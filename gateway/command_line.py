@@ -1,4 +1,4 @@
-"""What the command lines of the programs share: wrong arguments, and options for connections to servers."""
+"""Command-line parsing that the programs share: wrong arguments, and options for connections to servers."""
 
 from __future__ import annotations
 

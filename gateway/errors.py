@@ -19,7 +19,7 @@ class ConfigurationError(GatewayError):
 
 
 class RequestRefused(GatewayError):
-    """A request is answered with ``status``; ``closes`` tells whether the connection is closed after it."""
+    """A request is answered with ``status``; ``closes``: whether the connection is closed after it."""
 
     status: ClassVar[int] = 400
     closes: ClassVar[bool] = False

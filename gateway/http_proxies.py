@@ -1,7 +1,7 @@
 """HTTP proxies as users write them: URLs, and the variables of the environment.
 
 RTMPT is sent to the proxy of ``http_proxy`` with absolute targets; the proxy of ``https_proxy`` connects to
-the server for all other protocols. ``all_proxy`` is for both, where they have none of their own, and
+the server for all other protocols. ``all_proxy`` is used in place of each of these that is not set, and
 ``no_proxy`` excludes hosts: names with those below them, addresses, networks, or ``*``.
 
 Credentials are percent-decoded. They are in no representation, and in no error. Parsers raise ValueError.

@@ -62,7 +62,7 @@ def accept_signals() -> None:
 
 @final
 class Reloader:
-    """``twistd``: its options, with which the program is executed anew."""
+    """``twistd``: its options, with which the program is executed again."""
 
     def __init__(
         self,

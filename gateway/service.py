@@ -1,7 +1,7 @@
 """twistd's options and service for the gateway: the composition root, and the exit status.
 
-This is the only file that imports the reactor, and it does so inside a function: twistd imports this file
-while it parses its own options, among them ``--reactor``.
+The reactor is imported inside a function: twistd imports this file while it parses its own options, among
+them ``--reactor``.
 
 An expected error is reported with one line for each problem on standard error and a non-zero exit status,
 without a traceback. How it is raised depends on the time of the error:
@@ -74,10 +74,10 @@ _CHECK = (
 )
 
 
-# How often systemd is told the number of sessions.
+# How often the number of sessions is sent to systemd.
 _STATUS_S = 10.0
 
-# Of workers whose lines are not written to an output of ours.
+# Logs the lines of workers if twistd's options select another log.
 _workers_log = Logger()
 
 

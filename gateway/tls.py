@@ -100,7 +100,7 @@ class TLSConnection(WrappedTransport):
         self._transport = transport
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._deaf:
@@ -226,7 +226,7 @@ class TLSConnection(WrappedTransport):
         self._close(cause)
 
     def _close(self, cause: Exception) -> None:
-        """Close without waiting for the peer to read; the protocol is told of ``cause``."""
+        """Close without waiting for the peer to read; the protocol is notified of ``cause``."""
         self._lost = Failure(cause)
         self._close_without_waiting()
 

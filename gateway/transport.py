@@ -76,7 +76,7 @@ class EagerWrites:
     """Mixed in before ``tcp.Connection``'s descendants.
 
     ``high_water_bytes``: a registered streaming producer is paused while more than this is unsent, and
-    resumed when nothing is. 0 means: told as soon as the kernel does not take everything.
+    resumed when nothing is. With 0, it is paused as soon as the kernel does not accept all data.
     """
 
     bufferSize = READ_BYTES
@@ -221,7 +221,8 @@ class EagerWrites:
 
         Nothing is sent to the peer, and the protocol is not notified. Nothing may be unsent.
         """
-        # Of a descriptor that is open elsewhere, epoll would go on to report events after the close.
+        # epoll would continue to report events of a closed descriptor whose connection is open in another
+        # process.
         self.stopReading()
         self.stopWriting()
         self.connected, self.disconnected = 0, 1

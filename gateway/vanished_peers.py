@@ -9,7 +9,7 @@ from typing import Final
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-# Errors of a connection whose peer has vanished: the time-out of the probes, or an ICMP or neighbour
+# Errors of a connection whose peer has vanished: the timeout of the probes, or an ICMP or neighbour
 # discovery error in the meantime.
 VANISHED: Final = frozenset((ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN))
 

@@ -7,8 +7,8 @@ from typing import Any, Final, final
 
 from twisted.internet.task import deferLater
 
-# Others wait for as long, and for the last step of a slice. Shorter ones cost more iterations of the event
-# loop.
+# Other events wait for this time, and for the last step of a slice. Shorter ones cost more iterations of
+# the event loop.
 SLICE_S: Final = 0.0005
 
 

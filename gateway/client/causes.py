@@ -1,5 +1,5 @@
-"""Why a way does not get through: failures by Twisted's errors and the server's first bytes, and a sentence
-for each, which is the port tester's where it has one.
+"""Causes of failed ways, from Twisted's errors and the server's first bytes, with a sentence for each: the
+port tester's where it has one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One way of a race: its connection, the local program's handshake on it, and the server's answer.
 
-It ends by one call of its owner: the server's S0 and S1 have arrived, or the way has failed. What the
+It ends with one call to its owner: the server's S0 and S1 have arrived, or the way has failed. What the
 server has sent until then is kept, and belongs to the local program if this way wins.
 """
 
@@ -104,7 +104,7 @@ class Contestant:
             transport.write(self._hello)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         owner = self._owner

@@ -14,7 +14,7 @@ from gateway.telemetry.logs.formatting import duration, size
 from gateway.telemetry.measurement.tcp_info import read_tcp_info
 from gateway.upstreams.tunnel_transport import TunnelTransport
 
-# The gateway is told at every fifth sample: each costs it a command.
+# The figures are sent to the gateway at every fifth sample, because each time costs a command.
 _TOLD_SAMPLES: Final = 5
 
 
@@ -71,7 +71,8 @@ class Figures:
         if isinstance(transport, TunnelTransport):
             self._tunnel = transport
             self._times = transport.answer_times = AnswerTimes()
-        # Since the gateway was told: the number of samples, and the longest time of an answer.
+        # Since figures were last sent to the gateway: the number of samples, and the longest time of an
+        # answer.
         self._untold = 0
         self._longest_s: float | None = None
         self.answers = AnswerFigures()
@@ -89,7 +90,7 @@ class Figures:
     def sample(self) -> None:
         """Read the kernel's figures, while the connection is open, and the times of answers.
 
-        A gateway at the other end of a tunnel is told of them.
+        Sends them to the gateway at the other end of a tunnel.
         """
         info = read_tcp_info(self._transport)
         if info is not None:

@@ -109,7 +109,7 @@ class LocalConnection:
         self._timer = self._reactor.callLater(_FIRST_BYTES_S, self.close)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_over:
@@ -129,7 +129,7 @@ class LocalConnection:
         self._end()
         self._table.left(self)
 
-    # The table calls
+    # Called by the table
 
     @property
     def early(self) -> bytes:
@@ -146,7 +146,7 @@ class LocalConnection:
         self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
 
-    # The contestants call
+    # Called by the contestants
 
     def answered(self, contestant: Contestant) -> None:
         race = self._race
@@ -165,7 +165,7 @@ class LocalConnection:
         if self._race is not None and not self._is_over:
             self._begin(self._race.fail(contestant.way, failure, self._table.clock()))
 
-    # The inside
+    # Internal
 
     def _greet(self) -> None:
         protocol = wire_protocol_of(self.hello)
@@ -203,7 +203,7 @@ class LocalConnection:
         return found + [way for way in self._ways if way not in found], head_start_s
 
     def _begin(self, ways: Sequence[Way]) -> None:
-        """Begin these ways, and go on with the race."""
+        """Begin these ways, and continue the race."""
         race = self._race
         if race is None:
             return

@@ -1,5 +1,5 @@
-"""The network that this machine is in, as a key: by the source address towards the gateway, and the default
-routes.
+"""A key for the network that this machine is in, from the source address towards the gateway and the
+default routes.
 
 Two networks with the same addresses have the same key. Then the remembered way of one is tried first in the
 other, which costs its head start if it does not get through.

@@ -56,7 +56,7 @@ class _Reader:
         transport.abortConnection()
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         """Not called: the connection has been aborted."""

@@ -27,7 +27,7 @@ from gateway.upstreams.names import addresses_of
 from gateway.upstreams.race import Contender, Race
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed
 
-# Longer than a resolver's time-out for one of its servers, 5 s (resolv.conf(5)), would leave no time to
+# Longer than a resolver's timeout for one of its servers, 5 s (resolv.conf(5)), would leave no time to
 # connect.
 _LOOK_UP_S: Final = 5.0
 # For the gateway's name beside that of a proxy. Where a proxy is the only way out, name servers may not

@@ -35,7 +35,7 @@ from gateway.telemetry.logs.level_filter import LevelFilter
 from gateway.telemetry.versions import version_of
 from gateway.twistd_process import is_one_output, observer_of, output_of, print_error
 
-# How often systemd is told the number of streams.
+# How often the number of streams is sent to systemd.
 _STATUS_S: Final = 10.0
 _LINES_PER_S: Final = 20.0
 

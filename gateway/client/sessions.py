@@ -205,7 +205,7 @@ class Sessions(ServerFactory):
         if self._stopped is not None and not self._relays:
             self._stopped.callback(None)
 
-    # The inside
+    # Internal
 
     @property
     def _network(self) -> str:

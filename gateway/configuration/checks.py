@@ -1,4 +1,4 @@
-"""Checks of keys against each other, which no key can be checked for alone.
+"""Checks that compare several keys.
 
 Each check takes a configuration whose keys are valid by themselves, and yields its problems. Nothing is
 opened, read or resolved here: the modules that use a port, file or host name report what is wrong with it.

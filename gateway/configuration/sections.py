@@ -143,7 +143,7 @@ class Website:
 
 @frozen
 class PortTest:
-    """``[port_test]``: the page ``/port-test`` and its loop-back. ``public_ports``: empty for those of the
+    """``[port_test]``: the page ``/port-test`` and its loopback. ``public_ports``: empty for those of the
     listeners.
     """
 
@@ -222,7 +222,7 @@ class Node:
     """``[node]``: the identity of this gateway in a group of gateways.
 
     ``address`` is where other nodes connect, with certificates that ``authorities`` have signed.
-    ``public_address``: the host that clients are told to connect to.
+    ``public_address``: the host in the answers to clients' ident requests.
     """
 
     id: NodeId = DEFAULT_NODE

@@ -67,7 +67,7 @@ class Upstream:
     tls_server_name: ServerName | None = None
 
     def decrypts(self, server: UpstreamServer) -> bool:
-        """Whether the gateway decrypts the RTMPE of clients for this server of its own."""
+        """Whether the gateway decrypts the RTMPE of clients for this server of the upstream."""
         return self.rtmpe == "terminate" or server.address.is_rtmpe
 
     @property

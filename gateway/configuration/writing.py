@@ -67,7 +67,7 @@ def _unset(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 def _tables(table: dict[str, Any], name: str = "") -> str:
-    """The table's values, and then the tables in it, each under a header of its own.
+    """The table's values, and then the tables in it, each under a separate header.
 
     tomli_w alone would write short tables of an array in one line, which the documentation does not show.
     """

@@ -69,12 +69,13 @@ class ConnectionSet:
         self._counted.add(connection.address, -1)
 
     def sweep(self, now: float) -> None:
-        """Let every connection whose deadline has passed do what is due."""
+        """Call ``expire`` of every connection whose deadline has passed."""
         due = [connection for connection in self._connections if connection.deadline <= now]
         for connection in due:
             try:
                 connection.expire(now)
             except Exception:
-                # It must not keep the others from their deadlines, now or at the next sweep.
+                # The exception must not prevent the deadlines of other connections, in this sweep or the
+                # next.
                 connection.deadline = inf
                 _log.failure("A connection's deadline failed")

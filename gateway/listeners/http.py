@@ -43,7 +43,7 @@ class HTTPConnection(RequestProcessing):
         self._service.connections.add(self)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         now = self._service.clock()
@@ -149,7 +149,7 @@ class HTTPConnection(RequestProcessing):
             self._proceed(now)
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     # The sweep calls
 

@@ -1,7 +1,8 @@
 """A connection that is offered to another worker, until that worker has taken or declined it.
 
 While it is offered, nothing is read from it here, because the other worker may be reading already. If it is
-declined, or the other worker ends before it has answered, it goes on here as if it had never been offered.
+declined, or the other worker ends before it has answered, it is handled here as if it had never been
+offered.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class OfferedConnection:
     """The protocol of the connection meanwhile.
 
     ``offer(self, first)`` offers it with the bytes read so far, and returns whether ``taken`` or
-    ``declined`` will be called. ``make_http`` returns the protocol with which it goes on here.
+    ``declined`` will be called. ``make_http`` returns its protocol if it stays here.
     """
 
     __slots__ = (
@@ -60,7 +61,7 @@ class OfferedConnection:
         self._connections.add(self)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         self._first = data
@@ -90,7 +91,7 @@ class OfferedConnection:
             self._leave().give_away()
 
     def declined(self) -> None:
-        """The connection goes on here."""
+        """The connection stays here."""
         if self._transport is not None:
             transport = self._leave()
             transport.protocol = http = self._make_http()

@@ -25,7 +25,8 @@ from gateway.listeners.response_heads import (
 from gateway.protocols.limits import is_slow
 from gateway.transport import JOIN_BYTES
 
-# How long a connection of ours that is closed may still be sent to; nginx's lingering_timeout is 5 s.
+# How long a connection that the gateway has closed may still receive data; nginx's lingering_timeout is 5
+# s.
 LINGER_S = 2.0
 
 

@@ -1,7 +1,7 @@
 """HTTP resources that the gateway serves itself, beside tunnel commands: documents, and preflights.
 
-``OwnResources.by_path`` is the table of their paths. They take precedence over the website, and are there
-only if the configuration has them.
+``OwnResources.by_path`` is the table of their paths. They take precedence over the website, and exist only
+if the configuration has them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class OwnResources:
         return self.by_path.get(resource_path(target))
 
     def ident(self) -> Resource:
-        """The answer to ``/fcs/ident2``. Raises NotFound, which lets clients go on."""
+        """The answer to ``/fcs/ident2``. Raises NotFound without an address: clients then continue with the
+        same host.
+        """
         resource = self.by_path.get(IDENT2)
         if resource is None:
             raise NotFound("no public_address is configured")

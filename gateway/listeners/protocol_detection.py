@@ -155,7 +155,7 @@ class ProtocolDetection:
         self._listener_state.connections.add(self)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._proxy is not None:

@@ -148,7 +148,7 @@ def _seconds(text: str) -> float:
 
 
 def _prepare_output() -> None:
-    # asyncio logs errors of its own with tracebacks.
+    # asyncio logs its errors with tracebacks.
     logging.getLogger("asyncio").disabled = True
     if isinstance(sys.stdout, TextIOWrapper):
         # Names of issuers may not fit into the terminal's encoding.

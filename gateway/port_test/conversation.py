@@ -75,7 +75,7 @@ class Conversation:
             await self._exchange(end)
 
     async def measure_up(self, seconds: float) -> float | None:
-        """The throughput of sends, in bytes a second; None if the loop-back permits no measurement."""
+        """The throughput of sends, in bytes a second; None if the loopback permits no measurement."""
         if not await self._is_permitted(UP):
             return None
         noise = os.urandom(BLOCK_BYTES)

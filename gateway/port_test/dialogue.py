@@ -102,7 +102,7 @@ class Dialogue:
         return self._writer.write(user_control(UserControl.PING_REQUEST, time_ms))
 
     def measure(self, direction: str) -> bytes:
-        """Ask a gateway's loop-back for a measurement; its answer is in ``permitted``."""
+        """Ask a gateway's loopback for a measurement; its answer is in ``permitted``."""
         self.permitted = None
         return self._write(Command(MEASURE, _MEASURE, None, (direction,)))
 
@@ -111,7 +111,7 @@ class Dialogue:
         return self._writer.write(set_chunk_size(BLOCK_BYTES))
 
     def block(self, noise: bytes) -> bytes:
-        """A message of ``BLOCK_BYTES`` that the loop-back ignores."""
+        """A message of ``BLOCK_BYTES`` that the loopback ignores."""
         return self._writer.write(Message(MessageType.AUDIO, noise))
 
     def receive(self, data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from gateway.port_test.observations import Delivery, Holding
 
 # Between the first and the last byte of an answer: more than the segments of one answer need on most paths.
 _STREAMED_MS: Final = 100.0
-# The least wait that counts as one: less than any server's or proxy's time-out.
+# The least wait that counts as one: less than any server's or proxy's timeout.
 _CLOSING_MS: Final = 100.0
 # Longer than the interval of frames, and than servers collect media for an answer.
 _LATE_MS: Final = 250.0

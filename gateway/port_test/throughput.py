@@ -1,6 +1,6 @@
-"""The throughput of a way, against the loop-back of a gateway that has a port test.
+"""The throughput of a way, against the loopback of a gateway that has a port test.
 
-The loop-back is reached by tunnels only, under the path of the port test (``protocols/port_test``). What is
+The loopback is reached by tunnels only, under the path of the port test (``protocols/port_test``). What is
 measured is that of one client which sends one request after another, as RTMPT programs do.
 """
 

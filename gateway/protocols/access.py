@@ -18,7 +18,9 @@ from gateway.protocols.networks import NO_NETWORKS, Networks
 
 
 class Action(Enum):
-    """What a client asks for. The value is its name in the configuration, in metrics and in callbacks."""
+    """A kind of request of a client. The value is its name in the configuration, in metrics and in
+    callbacks.
+    """
 
     CONNECT = "connect"
     PUBLISH = "publish"

@@ -40,7 +40,7 @@ class Client:
     """A client program. ``framing`` is None if it uses only complete answers.
 
     ``tries_again``: whether it retries a failed command as FFmpeg does (``retries``). ``resumes``: whether
-    it asks for more than RTMPT has (``tunnel_options``).
+    it asks for the extensions of ``tunnel_options``.
     """
 
     framing: Framing | None = None

@@ -8,12 +8,12 @@ from typing import Final
 from attrs import frozen
 
 PROTOCOLS: Final = ("rtmpt", "rtmpts", "rtmp", "rtmps")
-# Relayed datagrams, on listeners of their own.
+# Relayed datagrams, which have separate listeners.
 UDP: Final = "udp"
 # In front of the server's name in labels and logs of sessions by UDP: a media server can have the same
 # address and port over TCP.
 UDP_SCHEME: Final = "udp://"
-# Server names are the clients' choice.
+# Clients choose the server names, so their number must be bounded.
 _SHARED: Final = 256
 
 

@@ -1,4 +1,4 @@
-"""The field by which a client and a gateway agree on more than RTMPT requires.
+"""Extensions of RTMPT, which a client and a gateway agree on by a header field.
 
     open request   ``RTMPT-Options: resume``
     its answer     ``RTMPT-Options: resume=32, hold=250, direct``

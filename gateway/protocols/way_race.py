@@ -64,13 +64,13 @@ class WayRace(Generic[WayT, FailureT]):
         return self.winner is not None or self.is_lost
 
     def expire(self, now: float) -> list[WayT]:
-        """Time has passed. At the end of the time-out nothing begins any more, and ``is_late`` holds."""
+        """Time has passed. At the end of the timeout nothing begins any more, and ``is_late`` holds."""
         if self.is_over or self.is_late(now) or not self._waiting or now < self._next_at:
             return []
         return self._begin(now)
 
     def is_late(self, now: float) -> bool:
-        """Whether the time-out has passed without an answer. The ways that run must then be failed."""
+        """Whether the timeout has passed without an answer. The ways that run must then be failed."""
         return self.winner is None and now >= self.end
 
     def fail(self, way: WayT, failure: FailureT, now: float) -> list[WayT]:

@@ -69,7 +69,9 @@ class WithheldAnswers(StreamingDownstream):
         self._choked = True
 
     def upstream_drained(self, now: float) -> None:
-        """The upstream's write buffer has drained: release the withheld answer, then go on."""
+        """The upstream's write buffer has drained: release the withheld answer, then process further
+        commands.
+        """
         self._choked = False
         if self._withheld != NONE:
             self._release_withheld(now)

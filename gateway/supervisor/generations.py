@@ -35,7 +35,7 @@ from gateway.workers.shared_counts import SharedCounts
 
 _log = Logger()
 
-# A worker starts within two seconds; with host names to be resolved, within their time-outs.
+# A worker starts within two seconds; with host names to be resolved, within their timeouts.
 _START_S: Final = 60.0
 # The pauses before a failed worker is replaced.
 _FIRST_PAUSE_S: Final = 0.1
@@ -72,9 +72,9 @@ class Generations:
         self._counts = SharedCounts(memory, 0)
         self._generations: list[Generation] = []
         self._pause_s = 0.0
-        # Of the workers' sockets; None before the start.
+        # The directory of the workers' sockets; None before the start.
         self.folder: WorkerFolder | None = None
-        # That of the last worker.
+        # The number of the worker that was started last.
         self.number = 0
         self.draining = False
         # The names of servers that get no new sessions, as the operator asked.

@@ -1,9 +1,10 @@
 """Checks of the media servers, for all workers together.
 
-A server is down after ``fall`` failed checks in a row, and up after ``rise`` successful ones. Workers are
-told every second, so that one that has just started knows soon. They are not told of a server before it has
-passed a check, or has failed often enough: they keep what they know while the supervisor's program is
-replaced. They give a server that is down no sessions while another one accepts them.
+A server is down after ``fall`` failed checks in a row, and up after ``rise`` successful ones. The results
+are sent to the workers every second, so that a worker that has just started gets them soon. The state of a
+server is not sent before it has passed a check, or has failed often enough: workers keep the last state
+while the supervisor's program is replaced. They give a server that is down no sessions while another one
+accepts them.
 
 Workers report failed connects, and sessions that a server has ended at birth. After ``fall`` of these the
 server is *suspected*: it is checked at once, by a handshake if it has answered one before, and is down if
@@ -101,7 +102,7 @@ class _Checked:
         return not self.is_running and (self.due_at <= now or self.is_suspected)
 
     def begin(self) -> tuple[Kind, bool]:
-        """How it is checked now, and whether that decides alone."""
+        """The kind of the check that begins now, and whether its failure alone takes the server down."""
         is_suspected, self.suspicions = self.is_suspected, 0
         if self.needs_handshake or (is_suspected and self.is_automatic and self.answers):
             return "rtmp", is_suspected

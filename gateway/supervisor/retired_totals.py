@@ -32,8 +32,8 @@ class RetiredTotals:
         self._passing: set[str] = set()
 
     def add(self, families: Iterable[Metric], lost_sessions: Mapping[str, int]) -> None:
-        """A worker has ended. ``families``: its metrics, as far as they are known. ``lost_sessions``: its
-        sessions that ended with it, by protocol.
+        """A worker has ended. ``families``: its last known metrics. ``lost_sessions``: its sessions that
+        ended with it, by protocol.
         """
         lasting = [family for family in families if family.type in _LASTING]
         self.families = merged([self.families, lasting, [_lost(lost_sessions)]])

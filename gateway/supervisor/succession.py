@@ -1,6 +1,6 @@
 """Replaces the supervisor's program in its running process, with its sockets, workers and totals.
 
-The process executes the installed program anew, under the same process id, as HAProxy's master does. The
+The process executes the installed program again, under the same process id, as HAProxy's master does. The
 state is a JSON document in memory whose descriptor the environment names; descriptors in it survive the
 exec. Sessions are not concerned: workers run on, and clients that connect meanwhile wait in the kernel.
 """

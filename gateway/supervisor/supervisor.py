@@ -41,7 +41,7 @@ from gateway.workers.shared_counts import make_memory
 
 _log = Logger()
 
-# A worker that has not reported for so long is late; systemd is not told then that the gateway is alive.
+# A worker that has not reported for this time is late; the watchdog message to systemd is then omitted.
 _LATE_S: Final = 10.0
 _LOOK_AFTER_S: Final = 1.0
 _PACKAGE: Final = "rtmpt-gateway"

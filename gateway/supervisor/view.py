@@ -181,7 +181,7 @@ class GatewayView:
     async def _close_upstream(
         self, server: str, words: str, drained: bool | None = None, down: bool | None = None
     ) -> bool:
-        """Change what the operator has asked for; None changes nothing."""
+        """Drain a server, set it down, or undo this; None leaves a state as it is."""
         if server not in {each.name for each in await self.upstreams()}:
             return False
         workers = self._workers

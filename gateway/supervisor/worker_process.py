@@ -189,7 +189,7 @@ class WorkerProcess:
         """End a worker that has no clients yet."""
         self.is_stopping = True
         self.kill()
-        # Nobody may be waiting for it any more.
+        # The failure may have no other errback.
         self.ready.addErrback(lambda _: None)
 
     def kill(self) -> None:

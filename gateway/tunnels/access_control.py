@@ -1,4 +1,4 @@
-"""Access control of a session: takes the client's bytes to the gate, and the gate's requests to a judge.
+"""Access control of a session: passes the client's bytes to the gate, and the gate's requests to a judge.
 
 A verdict can take time, as that of a callback does. Meanwhile the client's bytes are stored, and no more
 are read. A refused client gets the gate's answer, and its session ends.

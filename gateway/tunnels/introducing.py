@@ -1,4 +1,4 @@
-"""What an introduction works with: the two sides of a session, and the means of its worker."""
+"""Interfaces of an introduction: the two sides of a session, and what its worker provides."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ class Telemetry(Protocol):
 
 @frozen
 class Means:
-    """What all introductions of a worker use. ``later`` calls in the next iteration of the reactor."""
+    """Functions, limits and telemetry of a worker, for all of its introductions. ``later`` calls in the
+    next iteration of the reactor.
+    """
 
     connect: Connect
     limits: Limits

@@ -9,9 +9,9 @@ An introduction is in the place of the upstream's transport until the server of 
     passing     all that the client has sent after its handshake is written to the server
     over        the tunnel or relay has the server's transport itself, as if there had been no introduction
 
-If no server can be had (``joining``), the client gets an error for the command that it waits for. A stream
-that is not plain RTMP, nor RTMPE that was decrypted before, is passed to a server as it is. The client must
-send its connect within ``unused_session_s``; after that it may be idle, as at a server.
+If no server is available (``joining``), the client gets an error for the command whose answer it waits for.
+A stream that is not plain RTMP, nor RTMPE that was decrypted before, is passed to a server as it is. The
+client must send its connect within ``unused_session_s``; after that it may be idle, as at a server.
 
 At most ``_HELD_BYTES`` and one write of the client are held. Then it is not read until the server is known.
 """

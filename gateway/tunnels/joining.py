@@ -73,7 +73,7 @@ class Joining:
         )
 
     def passage(self) -> Passage:
-        """How the session goes on with the server. Raises RTMPError."""
+        """How the session continues with the server. Raises RTMPError."""
         return self._opening.passage(self._replay, self._rewriting, self._means.clock())
 
     def expire(self) -> None:

@@ -107,7 +107,7 @@ class RelayConnection:
         transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._relay.ended:
@@ -142,7 +142,7 @@ class RelayConnection:
             self.transport.startReading()
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     def readConnectionLost(self) -> None:
         if not self.ended:

@@ -50,7 +50,7 @@ class Router:
         return await self._means.connect(protocol, session.address, upstreams)
 
     def sweep(self, now: float) -> None:
-        """Let every introduction whose deadline has passed do what is due."""
+        """Call ``expire`` of every introduction whose deadline has passed."""
         for introduction in [each for each in self._introductions if each.deadline <= now]:
             try:
                 introduction.expire()

@@ -85,7 +85,7 @@ class ServerConnection:
             transport.write(self._handshake.hello)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._receiver is not None:
@@ -112,7 +112,7 @@ class ServerConnection:
         self._drained()
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     # The session's side calls
 
@@ -206,7 +206,7 @@ class ServerAttempts:
         self.current.makeConnection(transport)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     # Called by transports that keep the protocol that they were given.
 

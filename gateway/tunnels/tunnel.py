@@ -112,7 +112,7 @@ class Tunnel:
         transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         now = self._clock()
@@ -151,7 +151,7 @@ class Tunnel:
             self.session.upstream_drained(self._clock())
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     # The session calls
 

@@ -1,9 +1,9 @@
 """UDP sockets: those that listen, and the two of each flow.
 
-A listening socket gets the first datagram of each client. The flow then has a socket of its own at the same
-local address, connected to the client, and the kernel prefers that for all further datagrams: it is the
-better match. So datagrams reach the process that has the flow, whichever process reads the listening
-socket. SO_REUSEPORT permits several sockets at one address, all of the same user.
+A listening socket gets the first datagram of each client. The flow then has a separate socket at the same
+local address, connected to the client, which the kernel prefers for all further datagrams as the better
+match. So datagrams reach the process that has the flow, whichever process reads the listening socket.
+SO_REUSEPORT permits several sockets at one address, all of the same user.
 
 Each worker has a listening socket; the kernel selects one by a hash of the client's address and port. The
 supervisor opens them, and keeps them open while workers are replaced.

@@ -1,9 +1,9 @@
 """Clients that an address of the server has not answered.
 
-An address is silent because it leads nowhere, or because of the datagram: a server does not answer garbage,
-and garbage can have a forged source. So silence counts for the same client only, whose next session uses
-another address. It counts for all clients once that client has proved its address in such a session. By
-this, a client can at most have others use an address of the server that answers.
+An address can be silent because it leads nowhere, or because of the datagram: a server does not answer
+garbage, and garbage can have a forged source. So silence counts for the same client only, whose next
+session uses another address. It counts for all clients once that client has proved its address in such a
+session. So the most that a client can do is to make others use an address of the server that answers.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The server side: which RTMP server to take, and the connection to it."""
+"""The server side: choice of an RTMP server, and connections to it."""

@@ -6,7 +6,7 @@ and TLS.
     it is challenged   the same once more, on a new connection, with other credentials
     handshake ends     the attempt succeeds: the protocol gets its transport
 
-All have one deadline. The protocol learns nothing of an attempt that fails.
+All have one deadline. The protocol is not notified of an attempt that fails.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Settings:
 
 @final
 class _Announced:
-    """Sends ``header`` before the protocol learns of its connection."""
+    """Sends ``header`` before the protocol is connected."""
 
     def __init__(self, protocol: Any, header: bytes) -> None:
         self._protocol = protocol
@@ -90,7 +90,7 @@ class Attempt(ClientFactory):
         # The deadline's timer after TCP has connected, and the failure if it expires.
         self._late: Any = None
         self._lateness: Exception | None = None
-        # With the proxy, each on a connection of its own.
+        # With the proxy, each on a separate connection.
         self._handshakes = 0
         self._is_decided = False
         self.done: Deferred[None] = Deferred()
@@ -150,7 +150,7 @@ class Attempt(ClientFactory):
     def connectionLost(self, reason: Failure) -> None:
         self._fail(Failure(failure_of(reason.value)))
 
-    # The inside
+    # Internal
 
     def _connect(self) -> None:
         settings = self._settings

@@ -100,7 +100,7 @@ class Callbacks:
             self._begin(self._report(urlencode(parameters)))
 
     async def finish(self) -> None:
-        """Wait for the calls that have begun. They end within the time-out."""
+        """Wait for the calls that have begun. They end within the timeout."""
         await DeferredList(list(self._calls), consumeErrors=True)
 
     def _begin(self, call: Coroutine[Deferred[Any], Any, Verdict]) -> Deferred[Verdict]:

@@ -32,7 +32,7 @@ from gateway.upstreams.rtmpe_transport import RTMPETransport
 from gateway.upstreams.tls_client import ClientTLS, ServerTLS
 from gateway.upstreams.tunnel_transport import TunnelTransport
 
-# Of the gateway itself, for servers that expect to be told of a client.
+# The client's address in PROXY headers of the gateway's own connections.
 _OWN_ADDRESSES: Final = {False: "127.0.0.1", True: "::1"}
 # Shorter: more clients wait for an address that does not answer.
 _BEATEN_S: Final = 60.0

@@ -160,7 +160,7 @@ class _Resolver(client.Resolver):
         self._is_closed = False
 
     async def answers(self, name: str, kind: int, timeout_s: int) -> list[Any]:
-        """The records in the answer. Raises DomainError, and the errors of connects and time-outs."""
+        """The records in the answer. Raises DomainError, and the errors of connects and timeouts."""
         question = dns.Query(name, kind)
         answers, _, _ = await self.query(question, (timeout_s,))  # type: ignore[no-untyped-call]
         return list(answers)

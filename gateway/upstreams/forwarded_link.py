@@ -115,7 +115,7 @@ class ForwardedLink:
         if session is not None:
             session.link_lost(self, end, reason)
 
-    # The inside
+    # Internal
 
     def _new_link(self) -> TunnelLink:
         return TunnelLink(self._reactor, self, self.index, self._settings, self._host)

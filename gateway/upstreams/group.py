@@ -73,8 +73,8 @@ class Group:
         return [member for member in eligible if not member.is_full]
 
     def choose(self, members: Sequence[Member], key: str) -> Member:
-        """The one of these members, which have a place, that gets a session with this key. There must be at
-        least one.
+        """Choose the member that gets a session with this key, among members that have a place. There must
+        be at least one.
         """
         return self._choose(self, members, key)
 

@@ -1,7 +1,7 @@
 """HTTP proxies on the way to servers: CONNECT on a new connection, before TLS and everything else.
 
-A proxy connects to the server for RTMP, RTMPS and RTMPTS. The requests of RTMPT in plain HTTP are forwarded
-instead (``forwarded_link``), since proxies permit CONNECT to few ports.
+A proxy connects to the server (CONNECT) for RTMP, RTMPS and RTMPTS. The requests of RTMPT in plain HTTP are
+forwarded instead (``forwarded_link``), since proxies permit CONNECT to few ports.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ProxyHandshake:
         transport.write(self._connecting.request())
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._has_ended:

@@ -1,4 +1,4 @@
-"""The loop-back: replaces the media server for sessions of the port test, inside the gateway.
+"""The loopback: replaces the media server for sessions of the port test, inside the gateway.
 
 Each session has a ``LoopbackTransport`` instead of an upstream connection. The client's bytes are answered
 by ``protocols.port_test.loopback``, in the reactor's next iteration, because a session must not be called
@@ -28,7 +28,7 @@ NAME: Final = "port-test"
 
 @final
 class Loopback:
-    """The loop-back's sessions in this worker. ``may_measure``: whether the client at an address may
+    """The loopback's sessions in this worker. ``may_measure``: whether the client at an address may
     measure throughput now. ``later`` calls in the reactor's next iteration.
 
     ``bytes_up`` and ``bytes_down``: what all sessions have received and sent.
@@ -134,7 +134,7 @@ class LoopbackTransport:
 
     abort_now = abortConnection
 
-    # The loop-back and its owner call
+    # The loopback and its owner call
 
     @property
     def is_measuring(self) -> bool:

@@ -181,7 +181,7 @@ class Member:
             self._up_since = self._clock()
 
     def set_by_operator(self, is_drained: bool, is_down: bool) -> None:
-        """What the operator has asked for."""
+        """Set whether the operator has drained the server, or set it down."""
         was_down, self.is_down_by_operator = self.is_down_by_operator, is_down
         self.is_drained = is_drained
         if was_down and not is_down:

@@ -95,7 +95,7 @@ class MirrorConnection:
         self._publisher.begin()
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_closing:
@@ -125,7 +125,7 @@ class MirrorConnection:
             self._close_after_all()
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     # The publisher calls
 

@@ -1,7 +1,7 @@
 """Mirrors: publish the streams of clients to further servers, which the main server never waits for.
 
-A mirror has a connection and a queue of its own for each stream. Messages that a slow mirror cannot take
-are left out, up to a keyframe. A mirror that fails is connected again after a pause, which grows each time.
+A mirror has a separate connection and queue for each stream. Messages that a slow mirror cannot take are
+left out, up to a keyframe. A mirror that fails is connected again after a pause, which grows each time.
 """
 
 from __future__ import annotations

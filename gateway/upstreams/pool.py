@@ -189,7 +189,7 @@ class Pool:
         raise refusal
 
     async def _take(self, request: _Request) -> Member | None:
-        """The server to try next, which has one session more then; None if none is left."""
+        """Take the server to try next, and count the session for it; None if no server is left."""
         has_waited = False
         while (found := request.find()) is not None and self._clock() < request.deadline:
             group, members = found

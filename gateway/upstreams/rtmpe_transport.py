@@ -37,7 +37,7 @@ class HandshakeFailed(ConnectError):
 @final
 @implementer(IProtocol, IHalfCloseableProtocol)
 class RTMPETransport(WrappedTransport):
-    """``protocol`` is connected when the handshake is complete, and learns nothing of one that fails.
+    """``protocol`` is connected when the handshake is complete, and is not notified of one that fails.
 
     ``lost`` is called when a connection has ended whose handshake was complete. ``ready`` fires at the end
     of the handshake, or fails with HandshakeFailed.
@@ -61,7 +61,7 @@ class RTMPETransport(WrappedTransport):
         transport.write(self._rtmpe.hello)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._cause is not None:
@@ -123,7 +123,7 @@ class RTMPETransport(WrappedTransport):
         if down:
             self.protocol.dataReceived(down)
 
-    # The inside
+    # Internal
 
     def _shake_hands(self, data: bytes) -> None:
         answer = self._rtmpe.shake_hands(data)

@@ -44,7 +44,7 @@ class Link(Protocol):
     def start_reading(self) -> None: ...
 
     def close(self) -> None:
-        """Close after everything written. Nothing is reported from now on."""
+        """Close after everything written. No event is reported afterwards."""
 
 
 class Session(Protocol):
@@ -87,7 +87,7 @@ class TunnelLink:
             self._session.link_connected(self)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._session is not None:

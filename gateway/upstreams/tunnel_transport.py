@@ -62,7 +62,7 @@ class OpenFailed(ConnectError):
 @final
 class TunnelTransport:
     """``done``, ``lost`` and ``won`` are those of an ``Attempt``. ``settings``: of each connection; its
-    time-out is that of the open, too. ``losses``: connections of the open session that were lost or could
+    timeout is that of the open, too. ``losses``: connections of the open session that were lost or could
     not be established. ``answer_times``: measures them; None if they are not used.
     """
 
@@ -111,7 +111,7 @@ class TunnelTransport:
     def cancel(self) -> Deferred[None]:
         """Give up an open that has not succeeded; ``done`` does not fire.
 
-        If the open has been sent, its answer is awaited until the time-out, to close the session by it:
+        If the open has been sent, its answer is awaited until the timeout, to close the session by it:
         otherwise the server would keep a session without a client. Fires when the close has been sent, or
         when there is no session to close.
         """
@@ -291,7 +291,7 @@ class TunnelTransport:
         self._client.lost(link.index, self._now, end, reason.getErrorMessage())
         self._set_timer()
 
-    # The inside
+    # Internal
 
     @property
     def _now(self) -> float:

@@ -92,7 +92,7 @@ class WebConnection:
         transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         if self.user is not None:
@@ -126,7 +126,7 @@ class WebConnection:
             self.user.server_drained()
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     def _drop(self) -> None:
         self._forget(self)

@@ -62,7 +62,7 @@ class Access:
         return self.callbacks.judge(request, visitor)
 
     def permits_address(self, address: str) -> bool:
-        """Whether the rules permit a client to connect of which only the address is known."""
+        """Whether the rules permit a client to connect if only its address is known."""
         return not self._rules.judge(AccessRequest(Action.CONNECT, ""), address).refusal
 
     def reload(self) -> None:

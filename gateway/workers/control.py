@@ -41,7 +41,7 @@ class Control:
         self._ended = ended
         self._take_dropped = take_dropped
         self._is_ending = False
-        # Who has asked for the stop of the gateway: the supervisor, or a signal to this process.
+        # Whether the supervisor, and a signal to this process, have asked for the stop of the gateway.
         self._is_told = self._is_signalled = False
         view = worker.view
         self.channel = Channel(

@@ -16,7 +16,8 @@ from fcntl import LOCK_EX, LOCK_UN, lockf
 from hashlib import blake2b
 from typing import Final, final
 
-# More than the servers of 32 names with the most records. If all are taken, a worker counts by itself.
+# More than the servers of 32 names with the most records. If all are taken, a worker counts its sessions
+# alone.
 ROWS: Final = 1024
 _DIGEST_BYTES: Final = 8
 _CELL_BYTES: Final = 4

@@ -1,4 +1,4 @@
-"""What distinguishes a worker from the others, as the supervisor assigns it."""
+"""The identity of a worker, assigned by the supervisor: its number, sockets, and place in shared memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers and the supervisor tell each other, as values of JSON."""
+"""Values that workers and the supervisor exchange, in types of JSON."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The port test of a worker: its requests, and the loop-back that its tunnels end at, with their limits.
+"""The port test of a worker: its requests, and the loopback that its tunnels end at, with their limits.
 
-The loop-back's sessions have a table, an admission and counts of their own. They are in no list, log, limit
-or metric of clients' sessions, and cannot reach a media server. Their ids differ in form (``tunnels.ids``),
-so that other workers forward commands to them for requests of the port test alone, and these forward none
-to clients' sessions.
+The loopback's sessions have a separate table, admission and counts. They are in no list, log, limit or
+metric of clients' sessions, and cannot reach a media server. Their ids differ in form (``tunnels.ids``), so
+that other workers forward commands to them for requests of the port test alone, and these forward none to
+clients' sessions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MEASUREMENTS_AT_ONCE: Final = 8
 
 @final
 class _OwnCount:
-    """The loop-back's sessions of this worker."""
+    """The loopback's sessions of this worker."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -68,7 +68,7 @@ class _OwnCount:
 
 @final
 class TunnelCounts:
-    """Observer of the loop-back's sessions."""
+    """Observer of the loopback's sessions."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(("opened", "ended", "refused"), 0)
@@ -124,7 +124,7 @@ class WorkerPortTest:
         self.service.page = Page(configured or public_ports(places))
 
     def finder(self, find: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """``find``, and the loop-back's sessions of this worker."""
+        """``find``, and the loopback's sessions of this worker."""
 
         def find_either(session_id: bytes) -> Any:
             of_test = is_of_port_test(session_id)
@@ -176,7 +176,7 @@ def _find_among(of_test: bool, find: Callable[[bytes], Any], session_id: bytes) 
 def public_ports(places: Iterable[tuple[ListenerConfig, Sequence[TcpAddress]]]) -> tuple[str, ...]:
     """The ports that browsers can use, as ``http:80`` or ``https:443``.
 
-    Listeners behind a PROXY protocol have the ports of their proxy, which are not known here. Loop-back
+    Listeners behind a PROXY protocol have the ports of their proxy, which are not known here. Loopback
     addresses are left out, unless there is nothing else.
     """
     found = [

@@ -1,4 +1,6 @@
-"""The tables of a worker's sessions: tunnels and relays, with what decides on each new one."""
+"""The tables of a worker's sessions, tunnels and relays, created with their router, limits and access
+control.
+"""
 
 from __future__ import annotations
 

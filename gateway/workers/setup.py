@@ -1,4 +1,6 @@
-"""What the supervisor hands to a new worker, as a line of JSON on the channel before the first message."""
+"""The setup of a new worker: a line of JSON that the supervisor sends on the channel before the first
+message.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from gateway.configuration.sections import Config
 from gateway.errors import GatewayError
 from gateway.protocols import offers
 
-# Terminals and ``systemctl kill`` send signals to all processes; the supervisor tells workers what to do.
-# They are blocked when a worker starts, until it ignores them.
+# Terminals and ``systemctl kill`` send signals to all processes; workers follow the supervisor's events
+# instead. They are blocked when a worker starts, until it ignores them.
 SUPERVISORS_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _READ_BYTES: Final = 65536
@@ -50,8 +52,8 @@ class ConfigurationText:
 @frozen
 class Setup:
     """``sockets`` and ``memory``: descriptors in the worker. ``level``: of its log. ``is_journal``: whether
-    the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat what it
-    says at its start. ``workers``: their number in its generation. ``servers``: the number of each media
+    the supervisor's log goes to journald. ``is_first``: of its generation; the others do not repeat its log
+    lines of the start. ``workers``: their number in its generation. ``servers``: the number of each media
     server in the shared counts, by its name. ``index``: among the workers of its generation; a worker that
     is started instead of a failed one has the same.
     """
@@ -70,7 +72,7 @@ class Setup:
     index: int = 0
 
     def line(self) -> bytes:
-        """It as a line."""
+        """The setup as a line."""
         return json.dumps(cattrs.unstructure(self)).encode() + b"\n"
 
 

@@ -26,7 +26,7 @@ _COUNT_BYTES: Final = 4
 _COUNTS: Final = SLOTS * _COLUMNS * (1 + _BUCKETS)
 # Behind the counts: for each slot, whether its worker accepts connections.
 _MEMORY_BYTES: Final = _COUNT_BYTES * (_COUNTS + SLOTS)
-# A worker may have so many more connections than the one with the fewest, and a twentieth of its own.
+# A worker may have this many more connections than the one with the fewest, plus a twentieth of its number.
 _MORE: Final = 8
 _SHARE: Final = 20
 _KEY_BYTES: Final = 16

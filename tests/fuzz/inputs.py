@@ -64,7 +64,7 @@ def _rtmp_stream() -> bytes:
 
 
 def measuring_stream() -> bytes:
-    """A client of the loop-back."""
+    """A client of the loopback."""
     writer = ChunkWriter()
     messages = [
         Message(MessageType.USER_CONTROL, b"\0\x06\0\0\0\x01"),

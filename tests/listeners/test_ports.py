@@ -113,7 +113,7 @@ def test_accepted_connections_detect_a_vanished_peer(turning, echoes) -> None:
     assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 9000
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 3
-    # Linear time-outs of thin streams (linux/tcp.h).
+    # Linear timeouts of thin streams (linux/tcp.h).
     assert accepted.getsockopt(socket.IPPROTO_TCP, 16) == 1
 
 

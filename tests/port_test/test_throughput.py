@@ -1,4 +1,4 @@
-"""Throughput against a loop-back in the same event loop."""
+"""Throughput against a loopback in the same event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS = 0.2
 
 
 class LoopbackTunnel(Tunnel):
-    """A tunnel to a loop-back under the path of the port test, with the loop-back's rate."""
+    """A tunnel to a loopback under the path of the port test, with the loopback's rate."""
 
     def __init__(self, *, permits: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Callbacks: their parameters and answers, and time-outs. tests/interop/test_access.py has real calls."""
+"""Callbacks: their parameters and answers, and timeouts. tests/interop/test_access.py has real calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop-back's transports: answers in a later iteration, pauses, and their end."""
+"""The loopback's transports: answers in a later iteration, pauses, and their end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tunnel:
 
 
 class Room:
-    """A loop-back with one session."""
+    """A loopback with one session."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""The port test of a worker: public ports, tunnels to the loop-back, and their limits."""
+"""The port test of a worker: public ports, tunnels to the loopback, and their limits."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class RequestHandler:
             room.callback(None)
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``lost`` does what there is to do."""
+        """Part of IPushProducer; ``lost`` does the work."""
 
     async def _serve(self) -> None:
         request = self._request

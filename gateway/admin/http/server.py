@@ -39,7 +39,7 @@ _TOO_LARGE: Final = (
 
 @final
 class Site(HTTPFactory):
-    """``answer`` handles each request that ``guard`` admits, in ``time_slices`` of its own."""
+    """``answer`` handles each request that ``guard`` admits, in separate ``time_slices``."""
 
     noisy = False
 

@@ -77,17 +77,15 @@ class Gateway(Protocol):
         """All mirrors, with their streams."""
 
     async def drain_upstream(self, server: str, on: bool) -> bool:
-        """Keep new sessions from a server, or give it some again. Its sessions continue. Returns False if
-        there is no such server.
+        """Drain a server, or end its drain. A drained server gets no new sessions; its sessions continue.
+        Returns False if there is no such server.
         """
 
     async def down_upstream(self, server: str) -> bool:
-        """Treat a server as down, and never give it a new session. Otherwise as ``drain_upstream``."""
+        """As ``drain_upstream``; the server is also shown as down."""
 
     async def up_upstream(self, server: str) -> bool:
-        """End what ``drain_upstream`` and ``down_upstream`` have begun. Returns False if there is no such
-        server.
-        """
+        """Undo ``drain_upstream`` and ``down_upstream``. Returns False if there is no such server."""
 
     async def busy_share(self) -> float:
         """The event loop's busy share, of the busiest worker."""

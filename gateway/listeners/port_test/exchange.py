@@ -4,7 +4,7 @@
     RECEIVING  the body is read                               body_s: close
     HOLDING    the answer to a long poll is held              its time: the answer
     PIECES     an answer is sent piece by piece               the time of the next piece
-    WAITING    the loop-back's tunnel has no answer yet       silent_session_s: close
+    WAITING    the loopback's tunnel has no answer yet       silent_session_s: close
     DONE       the request is answered, or its client gone
 
 Requests of one connection are handled one at a time. An upload is not stored: only its checksum is kept.
@@ -139,7 +139,7 @@ class Exchange:
             self._refuse(error)
 
     def begin(self, first: bytes, length: int | None, is_direct: bool = False) -> bool:
-        raise NotImplementedError("answers of the loop-back are not streamed")
+        raise NotImplementedError("answers of the loopback are not streamed")
 
     def more(self, data: bytes) -> bool:
         raise NotImplementedError

@@ -4,7 +4,7 @@
 // what is received is shown as text only: nothing here makes markup out of a string.
 
 const PONG = "rtmpt-gateway port test\n";
-const REACH_MS = 8000;    // a browser's own time-out is a minute or more
+const REACH_MS = 8000;    // a browser's own timeout is a minute or more
 const ANSWER_MS = 8000;   // of any other request, beyond its own time
 const PINGS = 7;          // the first one has the connect, and is not counted
 const HOLDS_S = [1, 5, 15];
@@ -150,7 +150,7 @@ function failed(way, step, error, what) {
   note(way, `${what}: ${cause(error)}.`);
 }
 
-// The tunnel: RTMPT with the handshake of RTMP and its pings, to the gateway's loop-back
+// The tunnel: RTMPT with the handshake of RTMP and its pings, to the gateway's loopback
 
 class Tunnel {
   // A request to another port with this type would need a second one for permission each time, because each has

@@ -32,7 +32,7 @@ OUTCOMES: Final = ("answered", "refused", "limited")
 
 @final
 class PortTest:
-    """``tunnels``: those of the loop-back. ``page``: set before the first request. ``workers``: that share
+    """``tunnels``: those of the loopback. ``page``: set before the first request. ``workers``: that share
     the limits for all clients.
 
     ``counts``: of requests, by the resource's name and one of ``OUTCOMES``.
@@ -49,7 +49,7 @@ class PortTest:
         of_all = Rate(_REQUESTS_OF_ALL.burst / workers, _REQUESTS_OF_ALL.per_s / workers)
         self._rates = Rates(_REQUESTS, of_all)
         self._most = max(1, _AT_ONCE // workers)
-        # With their clients, as ``client_network`` tells them apart.
+        # With their clients, identified by ``client_network``.
         self._exchanges: dict[Exchange, str] = {}
         self._by_client: Counter[str] = Counter()
 

@@ -1,8 +1,8 @@
-"""The loop-back's side of an RTMP connection: the handshake, answers to pings, and measurements.
+"""The loopback's side of an RTMP connection: the handshake, answers to pings, and measurements.
 
-It replaces a media server, but has no applications and no streams: commands other than
-``measuring.MEASURE`` are ignored. A client that exceeds its limits is disconnected (RTMPError).
-The time, the random bytes and the permission for a measurement are parameters.
+It takes the place of a media server, but has no applications and no streams: commands other than
+``measuring.MEASURE`` are ignored. A client that exceeds its limits is disconnected (RTMPError). The time,
+the random bytes and the permission for a measurement are parameters.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class LoopbackServer:
             self._left_bytes -= received_bytes
             over = self._left_bytes < 0
         if over:
-            raise RTMPError("more bytes than the loop-back takes")
+            raise RTMPError("more bytes than the loopback takes")
 
     def _answer(self, message: Message, now: float) -> bytes:
         time = read_ping_request(message)

@@ -1,4 +1,4 @@
-"""Measurement of throughput against the loop-back: its messages and its limits, for both sides.
+"""Measurement of throughput against the loopback: its messages and its limits, for both sides.
 
     client   command "measureThroughput", transaction, null, "up" or "down"
     server   _result, transaction, null, {"bytes": B, "bytes_per_s": R}, or _error if it has no room now

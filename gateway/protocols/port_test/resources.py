@@ -5,7 +5,7 @@
     GET   /port-test/hold/N       the same after N seconds, one of ``HOLDS_S``: a long poll
     GET   /port-test/pieces       a chunked answer of ``PIECES`` pieces, one every ``PIECE_S``
     POST  /port-test/upload       the answer has the size of the body and its CRC-32
-    POST  /port-test/open/1, send, idle and close, as in RTMPT: a tunnel to the loop-back
+    POST  /port-test/open/1, send, idle and close, as in RTMPT: a tunnel to the loopback
     OPTIONS of each               CORS
 
 The last four are the tunnel commands of PROTOCOL.md with a prefix. The query is ignored: it can make a

@@ -45,7 +45,7 @@ from gateway.protocols.rtmp.handshake import HANDSHAKE_BYTES, VERSION
 from gateway.protocols.rtmp.messages import Message, MessageType
 
 _COMMAND_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
-# Any name that servers cannot cut short; handlers of NetStream.send have names of their own.
+# Any name that servers cannot cut short; the names of handlers of NetStream.send are arbitrary.
 _DATA_NAME: Final = re.compile(r"[ -~]{1,255}")
 _DATA: Final = frozenset({MessageType.DATA, MessageType.DATA_AMF3})
 _ACTIONS: Final = {
@@ -142,7 +142,7 @@ class AccessGate:
         return self._until_request(self._filter.resume(replacement))
 
     def refuse(self, description: str) -> bytes:
-        """The answer that tells the client of the refusal; empty if it cannot be inserted."""
+        """The answer with the refusal for the client; empty if it cannot be inserted."""
         request, command, down = self.request, self._command, self._down
         if request is None or command is None or down is None:
             return b""

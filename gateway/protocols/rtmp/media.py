@@ -124,9 +124,9 @@ def _enhanced_audio(payload: bytes) -> Packet:
 
 
 def _enhanced_type(payload: bytes, multitrack: int) -> tuple[int, int]:
-    """Packet type and track, past any ModEx; (-1, 0) if the payload ends before it says.
+    """Packet type and track, past any ModEx; (-1, 0) if the payload is too short.
 
-    Several tracks in one packet count as a track of their own, so that such headers are kept too.
+    Several tracks in one packet count as a separate track, so that such headers are kept too.
     """
     packet_type, at = _skip_modex(payload)
     if packet_type != multitrack or at >= len(payload):

@@ -52,8 +52,8 @@ _ENDS: Final = frozenset({"deleteStream", "closeStream", "FCUnpublish"})
 
 @final
 class MirrorReader:
-    """``is_mirrored(application, stream)`` tells whether a publish is mirrored. ``began`` is called when
-    the server has accepted it, and ``ended`` once after that.
+    """``is_mirrored(application, stream)``: whether a publish is mirrored. ``began`` is called when the
+    server has accepted it, and ``ended`` once after that.
 
     ``up`` and ``down`` return the reader, or None once it is done.
     """

@@ -26,8 +26,8 @@ from gateway.protocols.rtmp.translations import Translation
 
 @frozen
 class Passage:
-    """How a session goes on with its server. ``held``: the first bytes for the server. ``rest``: those for
-    the client. ``up`` and ``down`` translate all further bytes; None if they pass unchanged.
+    """How a session continues with its server. ``held``: the first bytes for the server. ``rest``: those
+    for the client. ``up`` and ``down`` translate all further bytes; None if they pass unchanged.
     """
 
     held: bytes
@@ -38,7 +38,7 @@ class Passage:
 
 @final
 class Opening:
-    """``needs_stream(application)`` tells whether the stream must be known too.
+    """``needs_stream(application)``: whether the stream must be known too.
 
     ``is_complete``: all that is needed is known. After that, ``hold`` takes further bytes.
     """

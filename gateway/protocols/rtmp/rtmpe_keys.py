@@ -101,7 +101,9 @@ def power(base: int, exponent: int) -> bytes:
 
 
 def peers_key(block: bytes, scheme: Place) -> bytes:
-    """The public key in a C1 or S1 of this scheme. Raises RTMPError if anybody knows its secrets."""
+    """The public key in a C1 or S1 of this scheme. Raises RTMPError for a key whose shared secrets are
+    predictable.
+    """
     at = _KEY_PLACES[scheme].offset(block)
     key = block[at : at + _KEY_BYTES]
     if not 1 < int.from_bytes(key, "big") < _PRIME - 1:

@@ -35,7 +35,7 @@ _HELLO_BYTES: Final = 1 + BLOCK_BYTES
 class RTMPETermination:
     """The termination of one connection. ``time_ms`` is any clock; ``random`` must be secret.
 
-    ``is_plain``: the client does not use RTMPE. Its bytes need not pass through here any more.
+    ``is_plain``: the client does not use RTMPE. Its bytes need not pass through here from then on.
     """
 
     __slots__ = ("_answer", "_c2_left", "_hello", "_random", "_server", "_time_ms", "is_plain")

@@ -1,8 +1,8 @@
 """The responses of one connection to pipelined commands, in order.
 
-An answer must declare its length or be chunked: the end of one that ends with its connection could not be
-told from a cut. The page of a refusal that does so is not read. Equal heads are parsed once: most answers
-have one byte.
+An answer must declare its length or be chunked: if an answer ended with its connection, its end could not
+be distinguished from a cut. The page of a refusal that does so is not read. Equal heads are parsed once:
+most answers have one byte.
 
 This module does not know which command a response belongs to.
 """

@@ -1,4 +1,4 @@
-"""Whether something between client and server keeps streamed answers until their end.
+"""Detection of a proxy between client and server that keeps streamed answers until their end.
 
 A streamed answer of a server that resumes can be recognised (``tunnel_options``). It begins when there is
 data, and goes on while there is more, or until the server has paused for as long as it holds answers. So

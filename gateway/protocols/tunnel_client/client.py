@@ -44,9 +44,9 @@ _MOST_ID_BYTES: Final = 130
 _FIRST_POLL_S: Final = 1.0
 # A paused session is polled at this part of the time after which servers end a silent one.
 _ALIVE: Final = 3
-# After as much data, or for as long as it arrives, the server is told what has arrived. With more, a
-# server would have to keep more than it does for 10 Mbit/s over a round trip of 0.1 s; with less, polls
-# would cost more. Streamed answers last longer than this time and a round trip.
+# After as much data, or for as long as it arrives, an idle tells the server which answers have arrived.
+# With more, a server would have to keep more than it does for 10 Mbit/s over a round trip of 0.1 s; with
+# less, polls would cost more. Streamed answers last longer than this time and a round trip.
 _AHEAD_BYTES: Final = 32 * 1024
 _AHEAD_S: Final = 0.2
 
@@ -118,7 +118,7 @@ class TunnelClient:
         self._pending = Backlog()
         self._next = 0
         self._is_paused = False
-        # What the next idle tells the server.
+        # What the next idle acknowledges or asks for.
         self._figures: ClientFigures | None = None
         self.refusal = 0
         # When to poll next; infinite while a command is under way, unless the session is paused.
@@ -168,7 +168,7 @@ class TunnelClient:
         self._advance(now)
 
     def tell(self, figures: ClientFigures, now: float) -> None:
-        """Tell the server what was measured, if it has agreed to more than RTMPT requires."""
+        """Send the server what was measured, if it accepts the extensions of ``tunnel_options``."""
         if self._exchange.resumes:
             self._figures = figures
             self._advance(now)
@@ -183,7 +183,7 @@ class TunnelClient:
         self._advance(now)
 
     def abort(self) -> None:
-        """End the session at once. The server is told, but its answer is not awaited."""
+        """End the session at once. A close is sent, but its answer is not awaited."""
         last = b""
         if self._state is _OPEN or self._state is _CLOSING:
             last = self._requests.close_at_once(self._exchange.session_id)

@@ -109,14 +109,15 @@ class Exchange:
         self._send_waiting(now)
 
     def pause(self, is_paused: bool, now: float) -> None:
-        """The connections are not read, or again: answers cannot be late meanwhile."""
+        """The connections are not read, or are read again. Answers are not late while they are not read."""
         self._is_paused = is_paused
         for command in self.in_flight:
             command.due_at = now + self._limits.silent_session_s
         for lane in self._lanes:
             lane.heard_at = now
         if not self._waiting:
-            # Otherwise a loss after a long pause would find its time for recovery over.
+            # Otherwise the time for recovery would have passed already if a connection is lost after a long
+            # pause.
             self._failures, self._recover_by = 0, inf
 
     def stop(self, last: bytes) -> None:

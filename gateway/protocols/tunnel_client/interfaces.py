@@ -11,9 +11,9 @@ class End(Enum):
 
     # By a close that was answered, or by the server, after all of its data.
     CLOSED = "closed"
-    # By this side, without waiting for anything.
+    # By this side, without waiting for an answer.
     ABORTED = "aborted"
-    # A connection was lost, or no answer came in time, and could not be made up for.
+    # A connection was lost, or no answer came in time, and recovery failed.
     LOST = "lost"
     # The same, because the peer stopped acknowledging data.
     VANISHED = "vanished"

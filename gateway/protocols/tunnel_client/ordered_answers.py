@@ -37,7 +37,7 @@ class Owner(Protocol):
         """The server refuses the oldest command."""
 
     def failed(self, end: End, cause: str) -> None:
-        """The exchange cannot go on."""
+        """The exchange cannot continue."""
 
 
 @final

@@ -35,8 +35,8 @@ _PORT_TEST: Final = (
         "Requests of the port test: answered, refused, or refused because of its limits.",
         ["resource", "outcome"],
     ),
-    ("tunnels", "Tunnels to the port test's loop-back: opened, ended, or refused.", ["event"]),
-    ("bytes", "RTMP bytes that the loop-back has received (up) and sent (down).", ["direction"]),
+    ("tunnels", "Tunnels to the port test's loopback: opened, ended, or refused.", ["event"]),
+    ("bytes", "RTMP bytes that the loopback has received (up) and sent (down).", ["direction"]),
 )
 
 

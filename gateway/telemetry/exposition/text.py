@@ -58,7 +58,7 @@ def cheaper(accept: str) -> str:
 
 
 def exposition(families: Iterable[Metric | None], accept: str = "") -> Iterator[bytes]:
-    """The text of ``families``, each in a piece of its own. None gives an empty piece."""
+    """The text of ``families``, each in a separate piece. None gives an empty piece."""
     writer = Writer(accept)
     for family in families:
         yield b"" if family is None else writer.family(family)

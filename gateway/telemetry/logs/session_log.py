@@ -80,7 +80,7 @@ class SessionEndLog(SessionObserver):
 
 
 def session_in_words(summary: Summary) -> str:
-    """Such as ``192.0.2.7 plays "live/test" by RTMPT on 0.0.0.0:80, from 127.0.0.1:1935 (FMLE/3.0)``."""
+    """Text such as ``192.0.2.7 plays "live/test" by RTMPT on 0.0.0.0:80, from 127.0.0.1:1935 (FMLE)``."""
     stream = "/".join(filter(None, (summary.application, summary.stream)))
     does = f"{_VERBS[summary.action]} {in_quotes(stream)}" if summary.action else "connected"
     by = f"by {summary.protocol.upper()} on {summary.listener}"

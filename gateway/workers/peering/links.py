@@ -93,7 +93,7 @@ class PeerLink:
         transport.write(GREETING)
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         try:
@@ -117,7 +117,7 @@ class PeerLink:
         self.is_full = False
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     # Sessions call
 

@@ -1,5 +1,5 @@
-"""Connections with the other nodes of a group (``[[peer]]``), for balancers that cannot send commands to
-the node in the session id.
+"""Connections with the other nodes of a group (``[[peer]]``), for balancers that cannot select the node by
+the session id.
 
 Nodes authenticate each other by certificates. Each worker keeps a connection to each other node, and
 forwards commands on it as to this node's other workers (``links``). A node executes commands of its own

@@ -3,7 +3,7 @@
 Later commands of a connection that was taken are local ones. There is one connection to each other worker,
 on a UNIX socket that keeps the boundaries of messages; a message carries a client connection's descriptor
 and the bytes read so far (``protocols.offers``). If the socket is full, or too many offers are unanswered,
-the client's connection goes on here, and its commands are forwarded.
+the client's connection stays here, and its commands are forwarded.
 
 A worker that retires closes its socket: connections that it took would end with it, and could open no
 session any more.

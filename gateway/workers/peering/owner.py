@@ -145,7 +145,7 @@ class PeerConnection:
         """Part of IPushProducer; ``connectionLost`` does what there is to do."""
 
     def connectionMade(self) -> None:
-        """Part of IProtocol; ``makeConnection`` has done what there is to do."""
+        """Part of IProtocol; ``makeConnection`` has done the work."""
 
     def dataReceived(self, data: bytes) -> None:
         now = self._clock()

@@ -2,7 +2,7 @@
 request.
 
 An offer is answered before anything is read from the connection or written to it here: the other worker
-goes on with the connection unless it has been taken. This worker declines connections while it has more
+continues with the connection unless it has been taken. This worker declines connections while it has more
 than its share of them, or no descriptors for them.
 """
 

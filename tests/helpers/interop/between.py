@@ -1,7 +1,7 @@
 """Programs between a client and a gateway that disturb: TLS inspection, buffered answers, HTTP proxies.
 
 ``python -m tests.helpers.interop.between inspect|buffer PORT TO_PORT [PEM]`` listens on all addresses of
-its network namespace, and forwards to the port ``TO_PORT`` of its loop-back address. With port 0 the system
+its network namespace, and forwards to the port ``TO_PORT`` of its loopback address. With port 0 the system
 chooses one, which is printed.
 """
 

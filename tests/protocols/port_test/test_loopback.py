@@ -1,4 +1,4 @@
-"""The loop-back's side of RTMP: handshake, pings, measurements and limits."""
+"""The loopback's side of RTMP: handshake, pings, measurements and limits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gateway.protocols.rtmp.messages import (
 
 
 class Client:
-    """A client whose handshake is complete. ``sends`` returns the loop-back's messages."""
+    """A client whose handshake is complete. ``sends`` returns the loopback's messages."""
 
     def __init__(self, *, permits: bool = True) -> None:
         self.asked = 0
