@@ -42,7 +42,7 @@ _REASONS: Final[Mapping[EndReason, str]] = {
     EndReason.UPSTREAM_CLOSED: "closed by the gateway",
     EndReason.UPSTREAM_LOST: "the connection to the gateway was lost",
     EndReason.UPSTREAM_VANISHED: "the gateway does not answer any more",
-    EndReason.UPSTREAM_STALLED: "the gateway took no more data",
+    EndReason.UPSTREAM_STALLED: "the gateway accepted no more data",
     EndReason.DRAINED: "this program stops",
 }
 _HINTS: Final[Mapping[WireProtocol, str]] = {

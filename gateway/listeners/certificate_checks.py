@@ -144,7 +144,7 @@ def _check_times(file: Unchecked, now: datetime) -> Iterator[str]:
     for certificate in file.chain:
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now < start:
-            yield f"{_shown(certificate)} begins on {start:{_TIME}}; wait, or set the clock right"
+            yield f"{_shown(certificate)} begins on {start:{_TIME}}; wait, or correct the clock"
         if now > end:
             yield f"{_shown(certificate)} expired on {end:{_TIME}}; renew it"
 

@@ -43,7 +43,7 @@ _LOW_PORT_CAUSES = {
 _UNIX_CAUSES = {
     EADDRINUSE: "in use: another program listens there; stop it, or use another path",
     EEXIST: "a file that is no socket is there; remove it, or use another path",
-    ENOENT: "its folder is not there; make it, or use another path",
+    ENOENT: "its folder does not exist; create it, or use another path",
     EACCES: "permission denied; the gateway's user must be able to write in its folder",
 }
 

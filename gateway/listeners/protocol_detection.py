@@ -325,8 +325,8 @@ def _cause_of(failure: Failure) -> str:
 _WORDS: Final = {
     "tls": "TLS handshake done",
     "tls_failed": "TLS handshake failed",
-    "left": "closed before it said what it speaks",
-    "silent": "closed: it said nothing in time",
+    "left": "closed before its protocol was known",
+    "silent": "closed: it sent nothing in time",
     "unknown": "closed: its first bytes are no protocol of this listener",
     **dict.fromkeys(("bad_proxy_header", "denied", "full", "untrusted_proxy"), "refused: {what}"),
 }

@@ -170,7 +170,9 @@ class Path:
             connection.abort()
             if isinstance(outcome, Refused):
                 raise TrialFailed(Kind.STATUS, outcome.advice, outcome.status)
-        raise TrialFailed(Kind.STATUS, "it asks again and again", AUTHENTICATION_REQUIRED)
+        raise TrialFailed(
+            Kind.STATUS, "it asks for credentials repeatedly", AUTHENTICATION_REQUIRED
+        )
 
     async def secure(self, connection: Connection) -> None:
         """Start TLS, if the protocol has it. Raises TrialFailed."""

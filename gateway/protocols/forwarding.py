@@ -183,7 +183,7 @@ def _target_of(request: Request) -> tuple[bytes, bytes]:
         return b"", target
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None or not HOST.fullmatch(match[1]):
-        raise BadRequest("a target of no form that is taken here")
+        raise BadRequest("a target in a form that is not accepted")
     path = match[2] or b"/"
     return match[1], path if path.startswith(b"/") else b"/" + path
 

@@ -30,7 +30,7 @@ _TICKET_READS: Final = 4
 
 # X509_V_ERR_* of openssl/x509_vfy.h.
 _VERIFICATIONS: Final[Mapping[int, str]] = {
-    9: "its certificate is not valid yet; set the clocks right",
+    9: "its certificate is not valid yet; correct the clocks",
     10: "its certificate has expired; renew it",
     **dict.fromkeys(
         (2, 18, 19, 20, 21),

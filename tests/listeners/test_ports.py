@@ -287,7 +287,7 @@ def test_a_file_that_is_not_a_socket_is_not_removed(
 @_leaves_a_socket_open
 def test_a_missing_folder_is_reported(turning: Turning, echoes: Echoes, path: Path) -> None:
     assert refusal(turning, echoes, UnixAddress(f"{path}/x")) == (
-        f'"unix:{path}/x": its folder is not there; make it, or use another path'
+        f'"unix:{path}/x": its folder does not exist; create it, or use another path'
     )
 
 

@@ -322,8 +322,8 @@ def converse(doorway: Doorway, said: bytes, end: str) -> None:
         (HTTP, "", "speaks http"),
         (RTMP, "", "speaks rtmp"),
         (b"SSH-2.0-x", "", "closed: its first bytes are no protocol of this listener"),
-        (b"", "silence", "closed: it said nothing in time"),
-        (b"", "resets", "closed before it said what it speaks"),
+        (b"", "silence", "closed: it sent nothing in time"),
+        (b"", "resets", "closed before its protocol was known"),
     ],
 )
 def test_a_connection_has_a_debug_line_with_its_protocol(said: bytes, end: str, words: str) -> None:

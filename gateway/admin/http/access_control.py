@@ -58,7 +58,7 @@ class AccessControl:
     def _check_host(self, host: str) -> None:
         found = _HOST.fullmatch(host.lower())
         if found is None or not (found[1] in self._hosts or _is_this_machine(found[1])):
-            raise WrongHost("this is not called so; name it in [admin], hosts, if it is")
+            raise WrongHost("unknown host name; add it to [admin], hosts, if it is of this server")
 
     def _knows_token(self, authorization: str) -> bool:
         scheme, _, credentials = authorization.strip().partition(" ")
@@ -94,7 +94,7 @@ def _check_origin(own: str, head: Head) -> None:
         origin = head("origin")
         allowed = origin is None or origin.lower() == own.lower()
     if not allowed:
-        raise ForeignOrigin("changes are not for pages of other sites to ask for")
+        raise ForeignOrigin("pages of other sites must not request changes")
 
 
 def _is_this_machine(host: str) -> bool:

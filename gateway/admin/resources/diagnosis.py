@@ -247,11 +247,11 @@ _UNANSWERED: Final = (
 # Why answers are not streamed (protocols/stream_policy.py, Delivery).
 _WHOLE: Final = {
     "not_playing": "no play is under way yet",
-    "client": "its client is not known to use an answer before its end",
+    "client": "its client is not known to use an unfinished answer",
     "proxy": "a proxy is on the way, which may hold an unfinished answer back",
     "connections": "its commands come over changing connections, or ones that other sessions share",
     "buffered": "its client has noticed that something on the way keeps answers until their end",
-    "off": "the configuration has turned them off",
+    "off": "the configuration disables them",
 }
 
 

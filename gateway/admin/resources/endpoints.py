@@ -213,7 +213,7 @@ class Endpoints:
     async def _own_log_level(self) -> str:
         level = await self._gateway.log_level()
         if level is None:
-            raise NotSupported("twistd was told how to log; start it without --logger and --syslog")
+            raise NotSupported("twistd's options configure the log; omit --logger and --syslog")
         return level
 
 

@@ -161,7 +161,7 @@ class Exchange:
         self._test.enter(self, request.client)
         most = 0 if request.method == b"OPTIONS" else resource.body_bytes
         if request.fields.content_length > most or (request.fields.chunked and not most):
-            raise BodyTooLarge("more than the resource takes")
+            raise BodyTooLarge("more than the resource accepts")
 
     def _advance(self) -> None:
         """Read the received part of the body, and answer once it is complete."""
@@ -177,7 +177,7 @@ class Exchange:
         while resource is not None and (piece := self._reader.next_piece()):
             self._size += len(piece)
             if self._size > resource.body_bytes:
-                raise BodyTooLarge("more than the resource takes")
+                raise BodyTooLarge("more than the resource accepts")
             if resource.name is Name.UPLOAD:
                 self._checksum = crc32(piece, self._checksum)
             else:

@@ -114,7 +114,7 @@ class LoopbackServer:
             self._left_bytes -= received_bytes
             over = self._left_bytes < 0
         if over:
-            raise RTMPError("more bytes than the loopback takes")
+            raise RTMPError("more bytes than the loopback accepts")
 
     def _answer(self, message: Message, now: float) -> bytes:
         time = read_ping_request(message)
