@@ -31,9 +31,9 @@ from gateway.udp.reader import DatagramReader
 
 _log = Logger()
 
-# What has ended, its descriptor, and the event.
+# A transport that has ended, its descriptor, and the event.
 _End = tuple[Any, int, int]
-# Those that read without a log context.
+# Classes of transports whose reads need no log context.
 _DIRECT: Final = (EagerWrites, DatagramReader)
 # Longer: data of live sessions waits longer if many others end. Shorter: the iterations that ends need, one
 # for each at worst, cost more than the ends.

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-# Of the fields of proc(5), /proc/pid/stat, behind the command's name, which is the second one: arg_start.
+# The index of arg_start among the fields of /proc/pid/stat (proc(5)) behind the command's name, the second
+# field.
 _ARGUMENTS_AT: Final = 48 - 3
 
 

@@ -110,7 +110,7 @@ class Options(usage.Options):
         self.upstream: list[str] = []
         self.configuration = Config()
         self.text = ConfigurationText()
-        # Of the program that this one replaces in its process.
+        # The state of the program that this one replaces in its process.
         self.state: succession.State | None = None
         self._path: Path | None = None
 

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
-# Of the source address: the usual size of a local network, and of an IPv6 subnet.
+# The part of the source address that is used: the usual size of a local network, and of an IPv6 subnet.
 _PREFIX_BITS: Final = {socket.AF_INET: 24, socket.AF_INET6: 64}
 _ROUTES: Final = (Path("/proc/net/route"), Path("/proc/net/ipv6_route"))
 # The tables of a router can be larger; the rest is not read.

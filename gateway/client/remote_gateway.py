@@ -90,7 +90,8 @@ class RemoteGateway:
         }
         tls = ClientTLS(context)
         self._servers = {way: self._server(way, tls) for way in ways}
-        # Of attempts that were given up. An open that was sent is closed by its answer.
+        # The ends of attempts that were given up: a tunnel whose open was sent is closed when its answer
+        # arrives.
         self._endings: set[Deferred[None]] = set()
 
     @property

@@ -80,7 +80,7 @@ HealthCheck = Literal["auto", "off", "tcp", "rtmp"]
 DEFAULT_CONGESTION_CONTROL: Final = CongestionControl("")
 ANY_NAME: Final = Pattern("*")
 DEFAULT_NODE: Final = NodeId("00")
-# Those on which Flash Player tries RTMP.
+# The ports on which Flash Player tries RTMP.
 DEFAULT_SOCKET_PORTS: Final = (Port(80), Port(443), Port(1935))
 ONE_WORKER_A_CORE: Final = WorkerCount(0)
 MOST_PORT: Final = 0xFFFF

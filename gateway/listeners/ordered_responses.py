@@ -49,7 +49,7 @@ class PendingResponse:
     def __init__(self, connection: OrderedResponses, answers: ResponseHeads) -> None:
         self._connection = connection
         self._answers = answers
-        # Of a streamed answer.
+        # For a streamed answer: its framing and transport.
         self._chunked = False
         self._transport: Any = None
         # Whether later requests have to wait for this response.

@@ -88,8 +88,8 @@ class RequestProcessing(OrderedResponses):
         # The id of the session whose command came last.
         self._seen = b""
         self._reader = RequestReader(service.limits)
-        # Of the request whose head was read last: its fields, until it is processed, its command, and
-        # without one the gateway's own resource that it is for.
+        # The request whose head was read last: its fields, until it is processed; its command; and if it
+        # has none, the gateway's own resource that it is for.
         self._fields: Fields | None = None
         self._command: Command | None = None
         self._resource: Resource | None = None

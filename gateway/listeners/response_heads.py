@@ -103,7 +103,8 @@ class ResponseHeads:
         return b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, self._field)
 
 
-# By whether the connection persists, and whether the response must say so.
+# Values of the Connection field: the connection closes; it persists; it persists, and the response must say
+# so.
 _CLOSES, _STAYS, _STAYS_AS_ASKED = b"Connection: close\r\n", b"", b"Connection: keep-alive\r\n"
 
 CLOSES = ResponseHeads(_CLOSES)

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway.port_test.observations import Certificate
 
-# By these people recognise an authority.
+# The attributes by which people recognise an authority.
 _NAMED_BY: Final = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
 _SHOWN_CHARACTERS: Final = 120
 # RFC 1035, 2.3.4. Public authorities put 100 names into a certificate at most.

@@ -53,7 +53,7 @@ def errors_as_failures() -> Iterator[None]:
     except ssl.SSLError as error:
         raise TrialFailed(kind_of_tls_error(error.reason), error.reason or "") from None
     except TimeoutError as error:
-        # Of the kernel; asyncio's own has no number.
+        # The kernel's error has a number; asyncio's has none.
         if error.errno is None:
             raise
         raise TrialFailed(Kind.NO_ANSWER) from None

@@ -23,7 +23,7 @@ from gateway.protocols.rtmp.handshake import VERSION
 _PINGS: Final = 3
 # Servers that answer pings do so at once. Some never do.
 _PINGS_S: Final = 0.6
-# Of a measurement in one send.
+# The number of blocks in one send of a measurement.
 _BLOCKS: Final = SEND_BYTES // BLOCK_BYTES
 
 

@@ -13,7 +13,7 @@ from gateway.port_test.ways import Protocol, Route, Target
 # Each layer costs: TLS a round trip, a tunnel the time of its polls.
 _PROTOCOLS: Final = (Protocol.RTMP, Protocol.RTMPS, Protocol.RTMPT, Protocol.RTMPTS)
 _SAME_PATH_MS: Final = 50
-# By how far they came.
+# The order of failed ways: by the step that they have reached.
 _STEPS: Final = tuple(Step)
 _ALL: Final = frozenset(Protocol)
 

@@ -43,7 +43,7 @@ from gateway.protocols.rtmp.handshake import RANDOM_BYTES
 _LATEST: Final = {Step.LOOK_UP: 0.4, Step.CONNECT: 0.7, Step.PROXY: 0.8, Step.TLS: 0.9}
 # Held idles are watched for this part of the time: long enough to see a proxy that cuts at 1 s.
 _WATCHED: Final = 0.6
-# Of the whole time, for media after the answer to play.
+# The part of the whole time for media after the answer to play.
 _MEDIA: Final = 0.3
 
 

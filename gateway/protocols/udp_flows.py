@@ -121,9 +121,9 @@ class FlowTable:
         self._limits = limits
         self._permits = permits
         self._flows: dict[Address, Flow] = {}
-        # In the order of their opening.
+        # Unproven flows, in the order of their opening.
         self._unproven: dict[Address, Flow] = {}
-        # By ``Flow.client``, and in the order of their opening.
+        # All flows by ``Flow.client``, in the order of their opening.
         self._of_client: dict[str, dict[Address, Flow]] = {}
         self.up = Counts()
         self.down = Counts()

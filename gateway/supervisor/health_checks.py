@@ -172,7 +172,7 @@ class HealthChecks:
         self._timeout_s = 0.0
         self._checked: dict[str, _Checked] = {}
         self._services: list[_CheckedService] = []
-        # Of the program before, until their servers are checked.
+        # The durations of the program before, until their servers are checked.
         self._adopted: dict[str, dict[str, list[int]]] = {}
 
     def hand_over(self) -> dict[str, dict[str, list[int]]]:

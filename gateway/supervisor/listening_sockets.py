@@ -25,7 +25,7 @@ from gateway.supervisor.worker_process import inheritable_copy
 
 _log = Logger()
 
-# With this, addresses of UNIX sockets begin; those of systemd do not.
+# The beginning of the addresses of UNIX sockets, but not of systemd's.
 _UNIX: Final = "unix:"
 # The modes of UNIX sockets' files. A peer on one with the PROXY protocol can claim to be any client, and
 # has no address of its own that could be trusted or not: it must be of the gateway's user or group.

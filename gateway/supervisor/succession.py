@@ -36,7 +36,8 @@ def _working_folder() -> Path | None:
         return None
 
 
-# Of the program's start: its arguments can have relative paths. twistd changes it later, for --rundir.
+# The working directory at the program's start, because its arguments can have relative paths. twistd
+# changes it later, for --rundir.
 _FOLDER: Final = _working_folder()
 
 

@@ -45,8 +45,8 @@ class Controlled(Protocol):
 
 @final
 class AccessControl:
-    """Of one session. ``later`` calls a function in the reactor's next iteration: a session must not end
-    while it passes its client's bytes here.
+    """The access control of one session. ``later`` calls a function in the reactor's next iteration: a
+    session must not end while it passes its client's bytes here.
     """
 
     __slots__ = (

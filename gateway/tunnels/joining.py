@@ -42,7 +42,7 @@ class Joining:
         self._candidates = candidates
         self._attempts = ServerAttempts(self._handshake)
         self._route: Route | None = None
-        # Of the server that is being tried.
+        # For the server that is being tried.
         self._rewriting: ConnectRewriting | None = None
         self._replay: OpeningReplay | None = None
         self._is_cancelled = False

@@ -29,7 +29,7 @@ class Router:
     def __init__(self, routes: Routes, means: Means) -> None:
         self._routes = routes
         self._means = means
-        # Those with a deadline.
+        # Introductions that have a deadline.
         self._introductions: set[Introduction] = set()
 
     async def connect(self, protocol: Any, session: OpeningSession) -> str:

@@ -123,10 +123,10 @@ class SessionTable:
         self._mirror = mirror
         self._find_elsewhere = find_elsewhere or self.find_own
         self._terminate = terminate
-        # Those whose handshake the gateway terminates, until it is complete.
+        # Tunnels whose RTMPE handshake the gateway terminates, until it is complete.
         self._shaking_hands: set[Tunnel] = set()
         self._tunnels: dict[bytes, Tunnel] = {}
-        # Those that have ended, oldest first, and the most that each keeps.
+        # Ended sessions, oldest first, with the most bytes that each keeps.
         self._ended: dict[bytes, int] = {}
         self._ended_bytes = 0
         # The buffer limit that all sessions had last.

@@ -41,7 +41,7 @@ class Terminated(Protocol):
 
 @final
 class RelayTermination:
-    """Of one relay."""
+    """The termination of RTMPE for one relay."""
 
     __slots__ = ("_relay", "_rtmpe")
 

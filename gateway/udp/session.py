@@ -65,7 +65,7 @@ class UdpSession:
         "server",
     )
 
-    # Of telemetry. Latencies are not measured: no datagram waits here, and their content is not known.
+    # For telemetry. Latencies are not measured: no datagram waits here, and their content is not known.
     figures = opening_fields = None
     sends = idles = closes = holds = empty_answers = filled_answers = repeats = early = 0
     streamed_answers = streamed_bytes = buffered_bytes = 0

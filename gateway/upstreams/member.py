@@ -68,7 +68,8 @@ class Member:
         self.name = server.name
         self.weight = weight
         self.is_backup = is_backup
-        # Of those that are no backups, or of the backups: those with the lowest are used first.
+        # Among servers that are no backups, and among backups, those with the lowest priority are used
+        # first.
         self.priority = 0
         # The SRV records that it is from; None if it is configured.
         self.service: Resolved | None = None

@@ -41,12 +41,12 @@ class Service(Resolved):
     ) -> None:
         super().__init__("upstream", str(address))
         self.address = address
-        # In the order of their priorities and names, so that all workers have the same one.
+        # In the order of their priorities and names, so that all workers have the same order.
         self.members: list[Member] = []
         self._make_member = make_member
         self._forgotten = forgotten
         self._has_sessions = has_sessions
-        # With those that have left, but still have sessions.
+        # All members, and those that have left but still have sessions.
         self._known: dict[str, Member] = {}
 
     def knows(self, name: str) -> bool:

@@ -66,10 +66,10 @@ class Backends:
         self._telemetry = telemetry
         self._place = place
         self.pool: Pool | None = None
-        # Of each upstream; None for those without "rtmps://".
+        # The TLS settings of each upstream; None for those without "rtmps://".
         self._tls: list[ClientTLS | None] = []
         self.web: WebsiteConnections | None = None
-        # Of all upstreams. The same server can be in several.
+        # The servers and services of all upstreams. The same server can be in several.
         self._sources: list[Member | Service] = []
         self._terminations = _terminations(configuration)
         self.terminate = self._terminations.create
@@ -201,7 +201,7 @@ class Backends:
                 self._terminations.servers.add(str(address))
             count = self._count(str(address)) or self._place.counts.found_servers.take(str(address))
             if count is None:
-                # Of this worker alone, which has its share.
+                # This worker counts alone, and has an equal share of the limit.
                 most = -(-server.max_sessions // self._place.workers)
                 found = evolve(found, max_sessions=most)
             return self._member(found, upstream, tls, server.address.domain, count)

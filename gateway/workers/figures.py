@@ -66,7 +66,7 @@ class WorkerFigures:
         self._configuration = configuration
         self._access = _access_log(configuration)
         self._listener_states = listener_states
-        # By the configured address.
+        # The figures of UDP listeners by the configured address.
         self.udp: dict[str, DatagramFigures] = {}
         self.mirrors = mirrors
         self.pool: Pool | None = None

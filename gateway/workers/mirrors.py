@@ -22,7 +22,7 @@ _MOST_KEY_BYTES = 1024
 
 
 def mirror_settings(configuration: Config) -> tuple[MirrorSettings, ...]:
-    """Of all ``[[mirror]]``. Raises ConfigurationError if a file of one cannot be used."""
+    """The settings of all ``[[mirror]]``. Raises ConfigurationError if a file of one cannot be used."""
     return tuple(
         MirrorSettings(
             mirror.upstream,

@@ -32,7 +32,7 @@ from gateway.tunnels.ids import SessionIds, is_of_port_test
 from gateway.tunnels.table import SessionTable
 from gateway.upstreams.loopback import Loopback
 
-# Of the gateway, shared by its workers. A page has a tunnel for each port at once.
+# The limits of the whole gateway, divided by its workers. A page has a tunnel for each port at once.
 _SESSIONS: Final = 200
 _SESSIONS_PER_ADDRESS: Final = 16
 _BUFFER_BYTES: Final = 128 * 1024
@@ -51,7 +51,7 @@ class _OwnCount:
 
     def __init__(self) -> None:
         self.total = 0
-        # By ``client_network``.
+        # Sessions by ``client_network``.
         self._by_client: Counter[str] = Counter()
 
     def of_address(self, address: str) -> int:

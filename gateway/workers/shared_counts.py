@@ -88,7 +88,7 @@ class SharedCounts:
 
     def __init__(self, descriptor: int, slot: int) -> None:
         if os.fstat(descriptor).st_size < _ALL_BYTES:
-            # That of a supervisor of an earlier version.
+            # The memory was made by a supervisor of an earlier version.
             os.ftruncate(descriptor, _ALL_BYTES)
         self._memory = mmap(descriptor, _ALL_BYTES)
         self._accepting = memoryview(self._memory)[:_MEMORY_BYTES].cast("i")[_COUNTS:]

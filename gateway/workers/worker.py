@@ -382,7 +382,8 @@ class Worker:
         return Deferred.fromCoroutine(self._sweep_in_slices())
 
     async def _sweep_in_slices(self) -> None:
-        # Of thousands of sessions that were opened together, hundreds have to be answered at the same time.
+        # If thousands of sessions were opened together, hundreds of their deadlines expire at the same
+        # time.
         slices = TimeSlices(self._reactor, monotonic, _SWEEP_SLICE_S)
         for _ in self._sessions.sweep_in_steps(monotonic()):
             await slices.yield_to_reactor()

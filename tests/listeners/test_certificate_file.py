@@ -270,7 +270,10 @@ def test_a_malformed_certificate_is_reported_with_a_cause(tmp_path: Path, place:
     ("now", "said"),
     [
         (NOW + 31 * DAY, '"live.example" expired on 2026-07-01 00:00 UTC; renew it'),
-        (NOW - 2 * DAY, '"live.example" begins on 2026-05-31 00:00 UTC; wait, or correct the clock'),
+        (
+            NOW - 2 * DAY,
+            '"live.example" begins on 2026-05-31 00:00 UTC; wait, or correct the clock',
+        ),
     ],
 )
 def test_a_certificate_outside_its_validity_period_is_refused(

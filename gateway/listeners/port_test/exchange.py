@@ -74,7 +74,7 @@ class Exchange:
         self._heads = Heads(request.fields.version, closes=not request.fields.persistent)
         self._state = State.RECEIVING
         self._pieces = 0
-        # Of the body: its size, and its checksum or its content.
+        # The request's body: its size, and its checksum or its content.
         self._size = 0
         self._checksum = 0
         self._body = b""

@@ -25,7 +25,7 @@ _REQUESTS: Final = Rate(3000, 50)
 _REQUESTS_OF_ALL: Final = Rate(10_000, 400)
 # Requests at the same time; most of them are held or wait. Each has a few hundred bytes.
 _AT_ONCE: Final = 500
-# Of one IPv4 address or IPv6 /64. A browser has six connections to each port.
+# The same for one IPv4 address or IPv6 /64. A browser has six connections to each port.
 _AT_ONCE_EACH: Final = 100
 OUTCOMES: Final = ("answered", "refused", "limited")
 
@@ -49,7 +49,7 @@ class PortTest:
         of_all = Rate(_REQUESTS_OF_ALL.burst / workers, _REQUESTS_OF_ALL.per_s / workers)
         self._rates = Rates(_REQUESTS, of_all)
         self._most = max(1, _AT_ONCE // workers)
-        # With their clients, identified by ``client_network``.
+        # Exchanges with their clients, identified by ``client_network``.
         self._exchanges: dict[Exchange, str] = {}
         self._by_client: Counter[str] = Counter()
 

@@ -34,7 +34,7 @@ from gateway.protocols.rtmp.messages import (
     user_control,
 )
 
-# Of one session. The page's takes up to 20 s, the tester's two measurements and the steps before.
+# The longest session. The page's takes up to 20 s, the tester's two measurements and the steps before.
 SESSION_S: Final = 30.0
 # Beside the handshake and measurements: a hundred pings, or more commands than any client sends.
 _UNMEASURED_BYTES: Final = 16 * 1024

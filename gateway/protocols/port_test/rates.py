@@ -44,7 +44,7 @@ class Rates:
         self._all = all_
         self._most = addresses
         self._of_all: _Bucket | None = None
-        # In the order of their last use.
+        # The buckets by address, in the order of their last use.
         self._buckets: dict[str, _Bucket] = {}
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ COMMAND_BYTES: Final = 64 * 1024
 # Decoding 8 bytes of a command costs as much as reading a chunk, because every byte can be a value.
 COMMAND_BYTES_A_CHUNK: Final = 8
 _FORMAT_AMF0: Final = b"\0"
-# Of a description, in a log line or in the gateway's own error.
+# The length of a description in a log line or in the gateway's own error.
 _SHOWN_CHARACTERS: Final = 200
 
 

@@ -59,7 +59,7 @@ class ServerMemory:
         self._keepers: set[Keeper] = set()
         # The number of players that a payload is queued for, by its identity.
         self._waiting: dict[int, int] = {}
-        # In the order in which their transports became full.
+        # Connections in the order in which their transports became full.
         self._stalled: dict[Stalled, None] = {}
         self.unfinished_bytes = self.waiting_bytes = 0
 

@@ -7,7 +7,8 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-# Of a stream at a mirror. "waiting": for the next try after a failure; "ending": the rest of it is sent.
+# States of a stream at a mirror. "waiting": for the next try after a failure; "ending": the rest of the
+# stream is sent.
 STREAM_STATES: Final = ("connecting", "publishing", "waiting", "ending", "ended")
 # The streams of a mirror that are listed. More: the list delays other tunnels.
 SHOWN_STREAMS: Final = 500

@@ -36,7 +36,7 @@ from gateway.protocols.rtmp.memory import ServerMemory
 from gateway.protocols.rtmp.messages import Message, MessageType
 from gateway.protocols.rtmp.relay import LiveStream
 
-# As the embedded origin's, for the same media.
+# The limits of the embedded origin, because the media is the same.
 _UP_LIMITS: Final = ChunkLimits()
 _DOWN_LIMITS: Final = ChunkLimits(message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES)
 _MEDIA: Final = frozenset(

@@ -48,7 +48,7 @@ class OpeningReplay:
         self._received = received
         self._rewriting = rewriting
         self._awaited = deque(each for each in answered if each.is_awaited)
-        # Those that the server has answered.
+        # Commands that the server has answered.
         self._results: set[Answered] = set()
         # How many of the client's bytes have been sent.
         self._sent_bytes = 0

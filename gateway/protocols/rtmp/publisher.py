@@ -43,7 +43,7 @@ from gateway.protocols.rtmp.messages import (
 from gateway.protocols.rtmp.outbox import Outbox, Wire
 from gateway.protocols.rtmp.relay import Notices, Player
 
-# As that of the embedded origin: nearly every message fits into one chunk.
+# The chunk size of the embedded origin: nearly every message fits into one chunk.
 _CHUNK_SIZE: Final = 60_000
 _LIMITS: Final = ChunkLimits(message_bytes=COMMAND_BYTES, assembling_bytes=2 * COMMAND_BYTES)
 _SKIPPED: Final = frozenset(

@@ -54,7 +54,7 @@ from gateway.protocols.rtmp.messages import (
     window_acknowledgement_size,
 )
 
-# As the embedded origin's.
+# The limits of the embedded origin.
 _NET_STREAMS: Final = 16
 _COMMAND_CHUNKS: Final = 8
 _ACTIONS: Final = {"publish": Action.PUBLISH, "play": Action.PLAY, "play2": Action.PLAY}

@@ -60,7 +60,7 @@ class Exchange:
         self._options = Options()
         # Whether connections persist, as far as is known.
         self._persist = True
-        # Of ``in_flight``, those that are not under way.
+        # The commands of ``in_flight`` that are not under way.
         self._waiting: deque[Command] = deque()
         # Losses since the last complete answer, and the last one; when to connect again, and until when.
         self._failures = 0

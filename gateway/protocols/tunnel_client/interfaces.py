@@ -9,9 +9,9 @@ from typing import Protocol
 class End(Enum):
     """How a session ended, seen from its client."""
 
-    # By a close that was answered, or by the server, after all of its data.
+    # Ended by a close that was answered, or by the server after all of its data.
     CLOSED = "closed"
-    # By this side, without waiting for an answer.
+    # Ended by this side, without waiting for an answer.
     ABORTED = "aborted"
     # A connection was lost, or no answer came in time, and recovery failed.
     LOST = "lost"

@@ -61,7 +61,7 @@ class UpstreamHealth:
         return silent_s(self.unanswered_s, self.heard_s)
 
 
-# Of the port test: by the name of the counter, the counts by their labels' values.
+# The counters of the port test by name, each with its counts by label values.
 PortTestCounts = Mapping[str, Mapping[tuple[str, ...], int]]
 
 

@@ -265,7 +265,7 @@ class Peers:
         self._path_of = path_of
         self._link_to_node = link_to_node
         self._links: dict[bytes, PeerLink] = {}
-        # Of commands: forwarded ones, and those of workers that do not exist.
+        # Counts of commands: forwarded ones, and those for workers that do not exist.
         self.counts = Counter(forwarded=0, unknown_worker=0)
 
     def find(self, session_id: bytes) -> RemoteSession:

@@ -73,7 +73,7 @@ class OfferLink:
         self._lost = lost
         self._counts = counts
         self._reactor = reactor
-        # In the order in which they are answered.
+        # Offers in the order in which they are answered.
         self._offered: deque[Offered] = deque()
         reactor.addReader(self)
 
@@ -163,7 +163,7 @@ class OfferLinks:
         self._limits = limits
         self._path_of = path_of
         self._links: dict[bytes, OfferLink] = {}
-        # Of offers, by outcome.
+        # Counts of offers, by outcome.
         self.counts = Counter(taken=0, declined=0)
 
     def link_for(self, first: bytes) -> OfferLink | None:
