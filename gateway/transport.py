@@ -36,9 +36,10 @@ JOIN_BYTES = 16 * 1024
 _UNSENT_BYTES = 128 * 1024
 
 # The most that is read from a connection that was lost while reading was paused: the pending commands of a
-# client; and of a connection that carries a stream, the size of the receive buffer (tcp(7), tcp_rmem).
+# client; and of a connection that carries a stream, all that the kernel has. Its receive buffer is 6 MiB at
+# most by default, and 32 MiB on some systems (tcp(7), tcp_rmem). The limit only ends the loop.
 _LAST_BYTES = 256 * 1024
-LAST_BYTES_OF_STREAM = 8 * 1024 * 1024
+LAST_BYTES_OF_STREAM = 64 * 1024 * 1024
 
 _CLIENT_CONNECTION = "a client's connection"
 
