@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.descriptors": set(),
     "gateway.logs": set(),
     "gateway.process_arguments": set(),
-    "gateway.command_line": set(),
+    "gateway.command_line": {"gateway.standard_output"},
     "gateway.periodic_calls": set(),
     "gateway.reactor_time": set(),
     "gateway.regular_files": {"gateway.errors"},

@@ -12,7 +12,7 @@ from typing import Any, Final
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -24,6 +24,7 @@ from gateway.client.remote_gateway import RemoteGateway
 from gateway.client.sessions import Sessions
 from gateway.client.settings import Settings
 from gateway.client.state_file import StateFile
+from gateway.client.stop_signals import hurry_when_repeated
 from gateway.dispatch import dispatch_directly
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.listeners.ports import listen, places_of
@@ -109,6 +110,7 @@ class ClientService(service.Service):
         )
         self._systemd.ready(self._sessions.status)
         self._status.start(self._systemd.watchdog_s / 3 or _STATUS_S, now=False)
+        self._reactor.callWhenRunning(self._handle_signals)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -144,6 +146,11 @@ class ClientService(service.Service):
                 f"{name}: other machines can connect there; let the .socket unit listen on 127.0.0.1 or"
                 " [::1], or permit it by --allow-remote"
             )
+
+    def _handle_signals(self) -> None:
+        # A signal handler can interrupt any code, so the reactor calls ``hurry`` between events.
+        later = IReactorFromThreads(self._reactor).callFromThread
+        hurry_when_repeated(lambda: later(self._sessions.hurry))
 
     def _report(self) -> None:
         self._systemd.alive(self._sessions.status)

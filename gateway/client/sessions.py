@@ -81,6 +81,7 @@ class Sessions(ServerFactory):
         self._number = 0
         self._last = ""
         self._stopped: Deferred[None] | None = None
+        self._closing: Deferred[None] | None = None
         self._sweeping = periodic_call(self._sweep, reactor)
         metrics.watch(lambda: len(self._waiting), self._live)
 
@@ -97,15 +98,21 @@ class Sessions(ServerFactory):
         for relay in tuple(self._relays):
             relay.end(EndReason.DRAINED)
         self._stopped = Deferred()
-        closing = Deferred.fromCoroutine(self._gateway.close_given_up(_STOP_S))
+        self._closing = Deferred.fromCoroutine(self._gateway.close_given_up(_STOP_S))
         late = self._reactor.callLater(_STOP_S, self._abort)
         if self._relays:
             await self._stopped
-        await closing
+        await self._closing
         if late.active():
             late.cancel()
         if self._sweeping.running:
             self._sweeping.stop()
+
+    def hurry(self) -> None:
+        """Have ``stop``, if it waits, wait no longer."""
+        if self._closing is not None:
+            self._closing.cancel()
+            self._abort()
 
     def _abort(self) -> None:
         for relay in tuple(self._relays):

@@ -156,7 +156,7 @@ def _prepare_output() -> None:
 
 
 async def _run(plan: Plan, measures: bool, *, quiet: bool) -> list[Trial]:
-    if quiet or not sys.stdout.isatty():
+    if quiet or sys.stdout is None or not sys.stdout.isatty():
         return await _try_all(plan, measures, lambda trials: None)
     size = shutil.get_terminal_size()
     progress = Progress(sys.stdout, size.columns, size.lines)

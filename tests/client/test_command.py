@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -51,6 +52,63 @@ def test_the_help_text_names_the_command_and_the_defaults(
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: {name} ")
     assert "rtmp:1935, rtmps:443, rtmpt:80, rtmpts:443" in done.stdout
+
+
+def test_a_help_text_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", _COMMAND, "--help"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.stderr == "rtmpt-client: standard output: No space left on device\n"
+    assert done.returncode == 1
+
+
+# A shell's background ignores it.
+_ACCEPT_SIGINT = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+# The signal arrives during the imports.
+_INTERRUPTED = f"""
+import os, signal, sys
+{_ACCEPT_SIGINT}
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "twisted.scripts":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+{_COMMAND}
+"""
+
+
+def test_ctrl_c_during_the_start_is_no_traceback(tmp_path: Path) -> None:
+    done = process(tmp_path, _INTERRUPTED, "--gateway", "a.example", "--listen", "127.0.0.1:0")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 130)
+
+
+# The handlers of reactor and service are there in the first iteration.
+_SIGNALLED_TWICE = f"""
+import os, signal
+from twisted.internet import reactor
+{_ACCEPT_SIGINT}
+def send():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+reactor.callWhenRunning(lambda: reactor.callLater(0, send))
+{_COMMAND}
+"""
+
+
+def test_two_signals_at_once_stop_the_program_without_a_fault(tmp_path: Path) -> None:
+    words = ("--gateway", "a.example", "--listen", "127.0.0.1:0", "--state", "none")
+    done = process(tmp_path, _SIGNALLED_TWICE, *words)
+    assert [line.split()[2] for line in done.stdout.splitlines()] == [
+        *("listening", "ready:", "stopped"),
+    ]
+    assert done.returncode == -signal.SIGINT
 
 
 def test_an_address_that_cannot_be_listened_on_is_one_line_on_each_output(tmp_path: Path) -> None:

@@ -408,6 +408,32 @@ def test_a_stop_does_not_wait_for_an_open_that_is_never_answered(
     assert stage.network.reactor.seconds() - began_at < 5
 
 
+def test_a_second_signal_ends_the_wait_of_a_stop(stage: Stage) -> None:
+    lost, server = TunnelServer(opens=False), Server(answers())
+    stage.start(stage.way("rtmpt", lost), stage.way("rtmp", server))
+    program = stage.program()
+    stage.until(lambda: program.received == ANSWER and lost.commands)
+    sessions = stage.sessions
+    assert sessions is not None
+    stopped = stage.stop()
+    assert not stopped
+    before = stage.network.reactor.seconds()
+    sessions.hurry()
+    stage.until(lambda: stopped and program.is_lost)
+    assert stage.network.reactor.seconds() - before < 2.0
+
+
+def test_a_hurry_before_the_stop_ends_no_stream(stage: Stage) -> None:
+    server = Server(answers())
+    stage.start(stage.way("rtmp", server))
+    program = stage.program()
+    stage.until(lambda: program.received == ANSWER)
+    assert stage.sessions is not None
+    stage.sessions.hurry()
+    program.wire.write(MORE)
+    stage.until(lambda: server.connections[0].received == HELLO + MORE)
+
+
 def test_the_status_has_the_number_of_streams_and_the_last_way(stage: Stage) -> None:
     way = stage.way("rtmp", Server(answers()))
     stage.start(way)

@@ -137,5 +137,21 @@ def test_a_failed_write_is_reported_in_one_line() -> None:
     assert done.returncode == 1
 
 
+_RUN = "from gateway.port_test.command import main; main()"
+
+
+@pytest.mark.parametrize("words", [CLOSED_PORT, ("--json", *CLOSED_PORT), ("--help",)])
+def test_a_closed_standard_output_is_reported_in_one_line(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, sys; os.close(1); sys.stdout = None; {_RUN}", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == "rtmpt-port-test: standard output: Bad file descriptor\n"
+    assert done.returncode == 1
+
+
 def test_the_help_has_the_exit_statuses() -> None:
     assert "Exit status: 0 if some way works, 1 if none does, 2" in make_parser().format_help()
