@@ -169,7 +169,10 @@ def quoted(value: object) -> str:
     """The value as JSON in one short line, with control characters escaped."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     line = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 3] + "..."
+    if len(line) <= _SHOWN_CHARACTERS:
+        return line
+    end = '..."' if isinstance(value, str) else "..."
+    return line[: _SHOWN_CHARACTERS - len(end)] + end
 
 
 def parse_listen_address(text: object) -> ListenAddress:
@@ -331,11 +334,20 @@ def _host_and_port(written: str, server: str, default_port: int) -> tuple[str, i
     """Parse ``server``, which is a part of ``written``. Raises ValueError."""
     host, port = _split(server)
     if not (is_ipv6(host) if "[" in server else is_host(host)):
+        refuse_bare_ipv6(written, server)
         raise ValueError(f'{quoted(written)}: expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"')
     number = default_port if port is None else _port(written, port)
     if number == 0:
         raise ValueError(f"{quoted(written)}: expected a port from 1 to 65535")
     return host, number
+
+
+def refuse_bare_ipv6(written: str, server: str) -> None:
+    """Raise ValueError for an IPv6 address without brackets, with the address to write instead."""
+    if is_ipv6(server):
+        raise ValueError(
+            f"{quoted(written)}: expected the IPv6 address in brackets: {quoted(f'[{server}]')}"
+        )
 
 
 def is_host(host: str) -> bool:

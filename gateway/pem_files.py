@@ -26,8 +26,7 @@ def read_certificates(path: str) -> list[x509.Certificate]:
         content = read_regular_file(path, _MOST_BYTES)
     except OSError as error:
         raise ConfigurationError(
-            f"{path}: cannot be read: {error.strerror}; check the path, and that the gateway's user"
-            " may read it"
+            f"{path}: cannot be read: {error.strerror}; check the path, and the file's permissions"
         ) from None
     if _END not in content:
         raise ConfigurationError(

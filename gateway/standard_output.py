@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from errno import EBADF
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EBADF
 
 
 @contextmanager

@@ -216,7 +216,8 @@ def test_a_server_of_plain_rtmp_is_formatted_without_its_scheme() -> None:
         ("rtmp://", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
         ("rtmps://media:x", 'port "x" is not a number up to 65535'),
         ("rtmps://media:0", "expected a port from 1 to 65535"),
-        ("rtmps://::1", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
+        ("rtmps://::1", 'expected the IPv6 address in brackets: "[::1]"'),
+        ("rtmps://::x", 'expected "HOST:PORT", "IPV4:PORT" or "[IPV6]:PORT"'),
         (
             "http://media",
             (
@@ -291,4 +292,5 @@ def test_loopback_addresses_are_recognised(host: str, loopback: bool) -> None:
 
 def test_a_quoted_value_is_shortened_to_one_line() -> None:
     assert quoted("é\n\x1b[31m\x9b\u2028") == '"é\\n\\u001b[31m\\u009b\\u2028"'
-    assert len(quoted("x" * 1000)) == 60
+    assert quoted("x" * 1000) == f'"{"x" * 55}..."'
+    assert quoted(["x" * 1000]) == f'["{"x" * 55}...'

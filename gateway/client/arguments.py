@@ -15,6 +15,8 @@ from typing import Final, TypeVar
 from gateway.addresses import (
     ListenAddress,
     TcpAddress,
+    is_ipv4,
+    is_ipv6,
     parse_listen_address,
     parse_plain_server,
     parse_server,
@@ -42,6 +44,7 @@ NAME: Final = CLIENT_PRODUCT
 _MOST_WAYS: Final = 16
 _SHORTEST_S, _LONGEST_S = 1.0, 120.0
 _LEVELS: Final = ("debug", "info", "warn", "error")
+_SCHEMES: Final = tuple(each.value for each in Protocol)
 # Written instead of a file's path.
 _NO_FILE: Final = "none"
 _EPILOG: Final = f"""\
@@ -209,14 +212,23 @@ def is_local(address: ListenAddress) -> bool:
 def _gateway(text: str) -> tuple[str, tuple[Way, ...]]:
     """The host, and the ways by the port or URL."""
     if "://" in text:
-        server = parse_server(text)
-        return server.host, (Way(Protocol(server.scheme), server.port),)
+        return _gateway_of_url(text)
     # Without a port in the text, each gets its own default.
     with_default = parse_plain_server(text, DEFAULT_PORTS[Protocol.RTMP])
     without = parse_plain_server(text, DEFAULT_PORTS[Protocol.RTMPT])
     if with_default != without:
         return with_default.host, WAYS
     return with_default.host, tuple(Way(protocol, with_default.port) for protocol in Protocol)
+
+
+def _gateway_of_url(text: str) -> tuple[str, tuple[Way, ...]]:
+    server = parse_server(text)
+    if server.scheme not in _SCHEMES:
+        schemes = ", ".join(f"{each}://" for each in _SCHEMES)
+        raise ValueError(f"{quoted(text)}: expected one of {schemes}; RTMPE passes by all of them")
+    if server.is_service:
+        raise ValueError(f"{quoted(text)}: expected a host, not the name of SRV records")
+    return server.host, (Way(Protocol(server.scheme), server.port),)
 
 
 def _of_environment(parser: Parser, environment: Mapping[str, str], host: str) -> Proxies:
@@ -287,4 +299,11 @@ def _check(parser: Parser, settings: Settings) -> None:
 def _is_itself(host: str, port: int, address: ListenAddress) -> bool:
     if not isinstance(address, TcpAddress) or address.port != port:
         return False
-    return host in (address.host, "localhost")
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or (address.is_wildcard and _is_loopback(name)):
+        return True
+    return name == address.host
+
+
+def _is_loopback(host: str) -> bool:
+    return (is_ipv4(host) or is_ipv6(host)) and TcpAddress(host, 0).is_loopback

@@ -72,6 +72,8 @@ def failure_of(error: BaseException | None) -> Failure:
     if isinstance(error, OpenFailed):
         if error.status:
             return Failure(Step.OPEN, Kind.STATUS, status=error.status)
+        if error.is_closed:
+            return Failure(Step.OPEN, Kind.CLOSED)
         return Failure(Step.OPEN, Kind.INTERNAL, error.cause)
     number = getattr(error, "osError", None)
     kind = _CONNECT_KINDS.get(type(error)) or kind_of_system_error(  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from zope.interface import implementer
 
 from gateway.client.contestant import Contestant
+from gateway.client.proxied_ways import ProxiedWay
 from gateway.client.remote_gateway import RemoteGateway
 from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import Way
@@ -44,6 +45,12 @@ _MOST_HELLO_BYTES: Final = 64 * 1024
 # the time varies, and a way that no longer gets through should not cost a second.
 _PATIENCE: Final = 2.0
 _MOST_HEAD_START_S: Final = 1.0
+
+
+def _unknown_name(way: Way) -> Failure:
+    """The failure of a way without an address to connect to."""
+    step = Step.PROXY if isinstance(way, ProxiedWay) else Step.LOOK_UP
+    return Failure(step, Kind.UNKNOWN_NAME)
 
 
 @frozen
@@ -186,8 +193,7 @@ class LocalConnection:
             return
         self._ways = [way for way in self._ways if self._gateway.knows(way)] or self._ways
         if not self._gateway.knows(self._ways[0]):
-            unknown = Failure(Step.LOOK_UP, Kind.UNKNOWN_NAME)
-            self._refuse(dict.fromkeys(self._ways, unknown))
+            self._refuse({way: _unknown_name(way) for way in self._ways})
             return
         ways, head_start_s = self._order(self._table.recall())
         now = self._table.clock()

@@ -101,6 +101,11 @@ class RemoteGateway:
         return list(dict.fromkeys(found))
 
     @property
+    def name(self) -> str:
+        """The host as users write it: an IPv6 address is in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def proxy(self) -> str:
         """The names of the proxies; empty without any."""
         return ", ".join(proxy.name for proxy in self._proxies.values())

@@ -68,11 +68,11 @@ class ClientService(service.Service):
         agent = f"{NAME}/{version_of('rtmpt-gateway')}"
         self._state = StateFile(settings.state_file)
         self._metrics = Metrics(settings.ways)
-        gateway = RemoteGateway(
+        self._gateway = RemoteGateway(
             reactor, settings.host, settings.ways, settings.context, agent, settings.proxies
         )
         self._sessions = Sessions(
-            *(reactor, gateway, settings.ways, self._state, self._metrics),
+            *(reactor, self._gateway, settings.ways, self._state, self._metrics),
             *(settings.most_connections, settings.timeout_s),
         )
         self._ports: list[Any] = []
@@ -105,7 +105,7 @@ class ClientService(service.Service):
         self._log.info(
             "ready: {agent} connects to {gateway} by {ways}",
             agent=f"{NAME} {version_of('rtmpt-gateway')}",
-            gateway=settings.host,
+            gateway=self._gateway.name,
             ways=", ".join(map(str, settings.ways)),
         )
         self._systemd.ready(self._sessions.status)

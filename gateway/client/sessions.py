@@ -177,7 +177,7 @@ class Sessions(ServerFactory):
         self._metrics.refused("no_way")
         self._log.warn(
             "no way to {gateway} gets through{tried}; rtmpt-port-test {gateway} shows more",
-            gateway=self._gateway.host,
+            gateway=self._gateway.name,
             tried=_listed(": ", failures),
         )
 
@@ -242,5 +242,9 @@ class Sessions(ServerFactory):
 
 
 def _listed(introduction: str, failures: dict[Way, Failure]) -> str:
-    listed = "; ".join(f"{way}: {sentence_on(way, failure)}" for way, failure in failures.items())
+    # Each sentence once.
+    ways: dict[str, list[str]] = {}
+    for way, failure in failures.items():
+        ways.setdefault(sentence_on(way, failure), []).append(str(way))
+    listed = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in ways.items())
     return f"{introduction}{listed}" if listed else ""

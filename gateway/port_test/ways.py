@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from gateway.addresses import parse_plain_server, quoted
+from gateway.addresses import is_host, is_ipv6, parse_plain_server, quoted, refuse_bare_ipv6
 
 
 class Protocol(Enum):
@@ -102,6 +102,11 @@ def parse_target(text: str) -> Target:
     if separator:
         raise ValueError(f"{quoted(text)}: leave out {quoted(scheme + separator)}")
     host, _, path = text.partition("/")
+    name, _, _ = host.partition(":")
+    is_written_well = is_ipv6(host[1:].partition("]")[0]) if host[:1] == "[" else is_host(name)
+    if not is_written_well:
+        refuse_bare_ipv6(host, host)
+        raise ValueError(f'{quoted(host)}: expected a host name, an IPv4 address or "[IPV6]"')
     server = parse_plain_server(host, 0xFFFF)
     if str(server) != f"{host}:65535":
         raise ValueError(f"{quoted(text)}: give ports by --way, such as --way rtmp:{server.port}")

@@ -37,6 +37,7 @@ from gateway.upstreams.http_proxy import ProxyFailed
 from gateway.upstreams.tunnel_link import Link, TunnelLink
 
 _CONNECT_S: Final = Limits().upstream_connect_s
+_CLOSED: Final = "it closes the connection without an answer to open"
 _REASONS: Final[dict[End, Callable[[str], Exception]]] = {
     End.CLOSED: ConnectionDone,
     End.ABORTED: ConnectionAborted,
@@ -47,13 +48,14 @@ _REASONS: Final[dict[End, Callable[[str], Exception]]] = {
 
 class OpenFailed(ConnectError):
     """The server has not opened a session; the text is the cause. ``status``: of its answer; 0 if it has
-    not answered.
+    not answered. ``is_closed``: whether it has closed the connection instead.
     """
 
-    def __init__(self, cause: str, status: int = 0) -> None:
+    def __init__(self, cause: str, status: int = 0, is_closed: bool = False) -> None:
         super().__init__(string=cause)  # type: ignore[no-untyped-call]
         self.cause = cause
         self.status = status
+        self.is_closed = is_closed
 
     def __str__(self) -> str:
         return self.cause
@@ -267,7 +269,9 @@ class TunnelTransport:
         elif self._is_cancelled:
             self._given_up.callback(None)
         else:
-            self.done.errback(self._failure or Failure(OpenFailed(cause, self._client.refusal)))
+            is_closed = cause == _CLOSED
+            failed = OpenFailed(cause, self._client.refusal, is_closed)
+            self.done.errback(self._failure or Failure(failed))
 
     # The connections call
 
@@ -288,7 +292,9 @@ class TunnelTransport:
         self.losses += self._is_open
         if not self._is_open and (not link.was_established or reason.check(ProxyFailed)):
             self._failure = reason
-        self._client.lost(link.index, self._now, end, reason.getErrorMessage())
+        is_closed = not self._is_open and bool(reason.check(ConnectionDone, ConnectionLost))
+        cause = _CLOSED if is_closed else reason.getErrorMessage()
+        self._client.lost(link.index, self._now, end, cause)
         self._set_timer()
 
     # Internal

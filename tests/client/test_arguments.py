@@ -138,6 +138,20 @@ def test_addresses_that_other_machines_can_reach_must_be_permitted(
         (("--gateway", "a", "--log-level", "loud"), "argument --log-level: "),
         (("--gateway", "127.0.0.1"), "is this program's own --listen 127.0.0.1:1935"),
         (("--gateway", "localhost"), "is this program's own --listen 127.0.0.1:1935"),
+        (("--gateway", "LocalHost."), "is this program's own --listen 127.0.0.1:1935"),
+        (
+            ("--gateway", "127.0.0.2", "--listen", "0.0.0.0:1935", "--allow-remote"),
+            "is this program's own --listen 0.0.0.0:1935",
+        ),
+        (
+            ("--gateway", "rtmpe://a"),
+            '"rtmpe://a": expected one of rtmp://, rtmps://, rtmpt://, rtmpts://; RTMPE passes',
+        ),
+        (
+            ("--gateway", "rtmp://_rtmp._tcp.a.example"),
+            "expected a host, not the name of SRV records",
+        ),
+        (("--gateway", "::1"), 'expected the IPv6 address in brackets: "[::1]"'),
         (("--gateway", "a", "more"), "unrecognized arguments: more"),
     ],
 )
@@ -156,6 +170,12 @@ def test_a_file_that_cannot_be_used_is_one_line(
             file.write_text(text)
         line = refusal(capsys, "--gateway", "a", "--ca", str(file), status=1)
         assert cause in line
+        assert "gateway's user" not in line
+
+
+def test_another_address_of_a_port_is_not_this_programs_own() -> None:
+    words = ("--gateway", "192.0.2.1", "--listen", "0.0.0.0:1935", "--allow-remote")
+    assert parse(words, {}).host == "192.0.2.1"
 
 
 # --- Proxies ---

@@ -53,6 +53,7 @@ def cases() -> Iterator[tuple[BaseException | None, Step, Kind, str]]:
         yield errors.ConnectError(number), Step.CONNECT, kind, words
     yield None, Step.CONNECT, Kind.INTERNAL, "the connect fails: "
     yield OpenFailed("x", 404), Step.OPEN, Kind.STATUS, "speaks HTTP only, not RTMPT (404)"
+    yield OpenFailed("x", is_closed=True), Step.OPEN, Kind.CLOSED, "closed after the first bytes"
     yield OpenFailed("it is lost"), Step.OPEN, Kind.INTERNAL, "no tunnel is opened: it is lost"
     yield (
         verification(20),

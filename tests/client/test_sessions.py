@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.client import local_connection, sessions
-from gateway.port_test.ways import parse_way
+from gateway.client.proxied_ways import ProxiedWay
+from gateway.http_proxies import Proxies, parse_proxy
+from gateway.port_test.ways import Protocol, parse_way
 from gateway.protocols.way_memory import Remembered
 from tests.client.stage import AGENT, ANSWER, HELLO, Recorder, Server, Stage, TunnelServer, answers
 from tests.helpers.logged import logged
@@ -108,6 +110,16 @@ def test_a_server_that_closes_is_named(stage: Stage) -> None:
 # --- Tunnels ---
 
 
+def test_a_server_that_closes_without_an_answer_to_open_is_named(stage: Stage) -> None:
+    closing = Server(lambda it: it.wire.loseConnection())
+    with logged() as lines:
+        stage.start(stage.way("rtmpt", closing))
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    (line,) = [line for line in lines if "no way" in line]
+    assert "closed after the first bytes: a filter that inspects the protocol, or no RTMPT" in line
+
+
 def test_a_tunnel_carries_the_stream_under_the_name_of_the_client(stage: Stage) -> None:
     server = TunnelServer()
     stage.start(stage.way("rtmpt", server))
@@ -186,6 +198,36 @@ def test_an_unknown_name_is_a_failure_of_every_way(stage: Stage) -> None:
         program = stage.program()
         stage.until(lambda: program.is_lost)
     assert any("the name is unknown" in line for line in lines)
+
+
+def test_the_unknown_name_of_a_proxy_is_that_of_the_proxy(stage: Stage) -> None:
+    way = ProxiedWay(Protocol.RTMPT, 1)
+    proxy = parse_proxy("http://no.example:8080")
+    with logged() as lines:
+        stage.start(way, proxies=Proxies(proxy, proxy))
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    assert any(f"{way}: the proxy's name is unknown" in line for line in lines)
+
+
+def test_a_cause_that_several_ways_have_is_written_once(stage: Stage) -> None:
+    with logged() as lines:
+        stage.start(parse_way("rtmp:1"), parse_way("rtmpt:2"), host="no.example")
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    (line,) = [line for line in lines if "no way" in line]
+    assert "through: rtmp:1, rtmpt:2: the name is unknown" in line
+    assert line.count("the name is unknown") == 1
+
+
+def test_the_command_in_the_log_has_an_ipv6_address_in_brackets(stage: Stage) -> None:
+    with logged() as lines:
+        stage.start(parse_way("rtmp:1"), host="::1", timeout_s=0.1)
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    (line,) = [line for line in lines if "no way" in line]
+    assert line.startswith("warn: no way to [::1] gets through: ")
+    assert line.endswith("; rtmpt-port-test [::1] shows more")
 
 
 def test_a_name_that_is_no_longer_resolved_keeps_its_addresses(stage: Stage) -> None:

@@ -29,6 +29,13 @@ def test_a_target_is_host_application_and_stream(text: str, target: Target) -> N
         ("host:1935/live", "give ports by --way, such as --way rtmp:1935"),
         ("rtmp://host/live", "leave out"),
         ("host//stream", "expected HOST/APP/STREAM"),
+        ("::1/live", r'^"::1": expected the IPv6 address in brackets: "\[::1\]"$'),
+        # Not "HOST:PORT", which is refused, too.
+        ("a..b", r'^"a..b": expected a host name, an IPv4 address or "\[IPV6\]"$'),
+        ("[::x]", r'^"\[::x\]": expected a host name, an IPv4 address or "\[IPV6\]"$'),
+        ("", r'^"": expected a host name, an IPv4 address or "\[IPV6\]"$'),
+        ("host:99999", "is not a number up to 65535"),
+        ("[::1]:1935", "give ports by --way, such as --way rtmp:1935"),
     ],
 )
 def test_a_wrong_target_is_refused_with_its_cause(text: str, cause: str) -> None:
