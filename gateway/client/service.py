@@ -12,7 +12,11 @@ from typing import Any, Final
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+)
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -20,6 +24,7 @@ from twisted.python.components import Componentized
 from gateway.addresses import TcpAddress
 from gateway.client.arguments import NAME, parse
 from gateway.client.metrics import Metrics, metrics_site
+from gateway.client.name_resolver import NameResolver
 from gateway.client.remote_gateway import RemoteGateway
 from gateway.client.sessions import Sessions
 from gateway.client.settings import Settings
@@ -164,6 +169,7 @@ def makeService(options: Options) -> service.IService:
     settings = options.settings
     debugging.enabled = settings.log_level == "debug"
     dispatch_directly(reactor)
+    IReactorPluggableNameResolver(reactor).installNameResolver(NameResolver(reactor))
     output = output_of(options.parent)
     observer = None
     if output is not None:

@@ -111,6 +111,35 @@ def test_two_signals_at_once_stop_the_program_without_a_fault(tmp_path: Path) ->
     assert done.returncode == -signal.SIGINT
 
 
+# A name server that does not answer.
+_SIGNALLED_DURING_A_LOOK_UP = f"""
+import os, signal, socket, time
+begun = []
+socket.getaddrinfo = lambda *_, **__: (begun.append(True), time.sleep(600))
+from twisted.internet import reactor
+{_ACCEPT_SIGINT}
+def connect():
+    program = socket.socket(socket.AF_UNIX)
+    program.connect("local")
+    program.send(bytes([3]) + bytes(1536))
+    stop(program)
+def stop(program):
+    if begun:
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        reactor.callLater(0.01, stop, program)
+reactor.callWhenRunning(lambda: reactor.callLater(0, connect))
+{_COMMAND}
+"""
+
+
+def test_a_stop_does_not_wait_for_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
+    words = ("--gateway", "a.example", "--listen", f"unix:{tmp_path}/local", "--state", "none")
+    done = process(tmp_path, _SIGNALLED_DURING_A_LOOK_UP, *words)
+    assert done.stdout.endswith("stopped\n")
+    assert done.returncode == -signal.SIGINT
+
+
 def test_an_address_that_cannot_be_listened_on_is_one_line_on_each_output(tmp_path: Path) -> None:
     # Of no interface: TEST-NET-1 (RFC 5737).
     words = ("--gateway", "a.example", "--listen", "192.0.2.1:1935", "--allow-remote")
