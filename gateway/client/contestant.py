@@ -18,11 +18,14 @@ from gateway.client.remote_gateway import Opening, RemoteGateway
 from gateway.port_test.observations import Failure, Kind, Step
 from gateway.port_test.ways import Way
 from gateway.protocols.rtmp.handshake import BLOCK_BYTES
+from gateway.upstreams.race import Stage
 
 # S0 and S1, which are as long in RTMPE.
 _ANSWER_BYTES: Final = 1 + BLOCK_BYTES
 # How long a connection that is given up is read, so that the gateway gets the end of the stream.
 _LINGER_S: Final = 2.0
+
+_STEPS: Final = {Stage.CONNECT: Step.CONNECT, Stage.TLS: Step.TLS, Stage.OPEN: Step.OPEN}
 
 
 class Owner(Protocol):
@@ -59,13 +62,13 @@ class Contestant:
 
     @property
     def unanswered(self) -> Failure:
-        """The failure if the time for the race has passed."""
+        """The failure if the time for the race has passed. It has not been given up."""
         if self.transport is not None:
             step = Step.HANDSHAKE
+        elif isinstance(self.way, ProxiedWay):
+            step = Step.PROXY
         else:
-            step = Step.OPEN if self.way.protocol.tunnelled else Step.CONNECT
-            if isinstance(self.way, ProxiedWay):
-                step = Step.PROXY
+            step = _STEPS[self._opening.stage]
         return Failure(step, Kind.NO_ANSWER)
 
     # The owner calls

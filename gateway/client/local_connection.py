@@ -45,6 +45,8 @@ _MOST_HELLO_BYTES: Final = 64 * 1024
 # the time varies, and a way that no longer gets through should not cost a second.
 _PATIENCE: Final = 2.0
 _MOST_HEAD_START_S: Final = 1.0
+# A way has more time than is left for the race, so that the race ends it, which knows what it waits for.
+_LATER_S: Final = 1.0
 
 
 def _unknown_name(way: Way) -> Failure:
@@ -213,7 +215,7 @@ class LocalConnection:
         race = self._race
         if race is None:
             return
-        left_s = max(0.0, race.end - self._table.clock())
+        left_s = max(0.0, race.end - self._table.clock()) + _LATER_S
         hello = self.hello[:_HANDSHAKE_BYTES]
         for way in ways:
             contestant = Contestant(*(self._reactor, self._gateway, self, way, hello, left_s))
@@ -230,8 +232,9 @@ class LocalConnection:
             return
         if race.is_late(now):
             for contestant in list(self._contestants.values()):
+                failure = contestant.unanswered
                 contestant.give_up()
-                self.failed(contestant, contestant.unanswered)
+                self.failed(contestant, failure)
         else:
             self._begin(race.expire(now))
 

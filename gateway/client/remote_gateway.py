@@ -24,7 +24,7 @@ from gateway.port_test.ways import Way
 from gateway.upstreams.dial import Server, attempt
 from gateway.upstreams.http_proxy import HTTPProxy
 from gateway.upstreams.names import addresses_of
-from gateway.upstreams.race import Contender, Race
+from gateway.upstreams.race import Contender, Race, Stage
 from gateway.upstreams.tls_client import ClientTLS, TLSFailed
 
 # Longer than a resolver's timeout for one of its servers, 5 s (resolv.conf(5)), would leave no time to
@@ -45,6 +45,9 @@ class Opening(Protocol):
     @property
     def done(self) -> Deferred[Any]: ...
 
+    @property
+    def stage(self) -> Stage: ...
+
     def cancel(self) -> None: ...
 
 
@@ -56,6 +59,10 @@ class _Watched:
         self._attempt = attempt
         self._endings = endings
         self.done = attempt.done
+
+    @property
+    def stage(self) -> Stage:
+        return self._attempt.stage
 
     def cancel(self) -> Deferred[None]:
         ending = self._attempt.cancel()

@@ -25,6 +25,7 @@ from gateway.protocols.proxy_client.connecting import MOST_ATTEMPTS
 from gateway.tls import TLSConnection
 from gateway.upstreams.connector import EagerConnector
 from gateway.upstreams.http_proxy import Passage, ProxyFailed, ProxyHandshake
+from gateway.upstreams.race import Stage
 from gateway.upstreams.tls_client import ServerTLS, TLSFailed, failure_of
 
 VANISHED_S = Limits().vanished_s
@@ -93,6 +94,7 @@ class Attempt(ClientFactory):
         # With the proxy, each on a separate connection.
         self._handshakes = 0
         self._is_decided = False
+        self.stage = Stage.CONNECT
         self.done: Deferred[None] = Deferred()
 
     def connect(self, host: str) -> None:
@@ -172,6 +174,7 @@ class Attempt(ClientFactory):
             self._succeed()
             return self._behind_header(self._protocol)
         self._limit_time(TLSFailed("it does not complete the TLS handshake in time"))
+        self.stage = Stage.TLS
         tls = settings.tls.connection(self._handshaken)
         tls.protocol = self
         return self._behind_header(tls)

@@ -17,6 +17,7 @@ from gateway.protocols.proxy_client.forwarding import ForwardedRequests
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.http_proxy import Passage, ProxyFailed
+from gateway.upstreams.race import Stage
 from gateway.upstreams.tunnel_link import Link, Session, TunnelLink
 
 
@@ -47,6 +48,10 @@ class ForwardedLink:
         self._link = self._new_link()
 
     # The session calls
+
+    @property
+    def stage(self) -> Stage:
+        return self._link.stage
 
     @property
     def unsent(self) -> int:

@@ -13,6 +13,7 @@ them last for a while, so that only one client waits for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Any, Final, Protocol, final
 
 from twisted.internet.defer import Deferred
@@ -24,10 +25,22 @@ from twisted.python.failure import Failure
 STAGGER_S: Final = 0.25
 
 
+class Stage(IntEnum):
+    """What an attempt waits for."""
+
+    CONNECT = 0
+    TLS = 1
+    # The answer to the open of a tunnel.
+    OPEN = 2
+
+
 class Contender(Protocol):
     """An attempt that has begun. ``done`` fires, or fails with ConnectError, unless it is cancelled."""
 
     done: Deferred[None]
+
+    @property
+    def stage(self) -> Stage: ...
 
     def cancel(self) -> Deferred[None]:
         """Give it up. Fires when nothing is left of it at the server."""
@@ -52,6 +65,11 @@ class Race:
         self.failures: dict[str, ConnectError] = {}
         self.beaten: list[str] = []
         self.done: Deferred[str] = Deferred()
+
+    @property
+    def stage(self) -> Stage:
+        """That of the running attempt that has come furthest."""
+        return max((each.stage for each in self._running.values()), default=Stage.CONNECT)
 
     def start(self) -> None:
         """Begin the next attempt. There must be one."""

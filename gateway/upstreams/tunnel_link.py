@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from gateway.protocols.tunnel_client.interfaces import End
 from gateway.upstreams.attempt import Attempt, Settings
+from gateway.upstreams.race import Stage
 from gateway.vanished_peers import has_vanished
 
 # How long a connection that is closed is read, so that the peer gets what was written last.
@@ -24,6 +25,10 @@ class Link(Protocol):
 
     index: int
     was_established: bool
+
+    @property
+    def stage(self) -> Stage:
+        """What the open waits for."""
 
     @property
     def unsent(self) -> int:
@@ -72,9 +77,9 @@ class TunnelLink:
         self._linger: Any = None
         self.index = index
         self.was_established = False
-        attempt = Attempt(reactor, self, settings)
-        attempt.done.addErrback(self._fail)
-        attempt.connect(host)
+        self._attempt = Attempt(reactor, self, settings)
+        self._attempt.done.addErrback(self._fail)
+        self._attempt.connect(host)
 
     # Twisted calls
 
@@ -102,6 +107,10 @@ class TunnelLink:
             self._session.link_lost(self, end, reason)
 
     # The session calls
+
+    @property
+    def stage(self) -> Stage:
+        return Stage.OPEN if self.was_established else self._attempt.stage
 
     @property
     def unsent(self) -> int:

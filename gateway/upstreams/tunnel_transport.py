@@ -34,6 +34,7 @@ from gateway.transport import READ_BYTES
 from gateway.upstreams.attempt import Settings
 from gateway.upstreams.forwarded_link import ForwardedLink
 from gateway.upstreams.http_proxy import ProxyFailed
+from gateway.upstreams.race import Stage
 from gateway.upstreams.tunnel_link import Link, TunnelLink
 
 _CONNECT_S: Final = Limits().upstream_connect_s
@@ -102,6 +103,11 @@ class TunnelTransport:
         self.high_water_bytes = READ_BYTES
         self.done: Deferred[None] = Deferred()
         self._given_up: Deferred[None] = Deferred()
+
+    @property
+    def stage(self) -> Stage:
+        """What the open waits for."""
+        return max((link.stage for link in self._open_links()), default=Stage.CONNECT)
 
     def connect(self, host: str) -> None:
         """Open the session. Must be called once."""

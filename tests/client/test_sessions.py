@@ -182,6 +182,35 @@ def test_if_no_way_gets_through_the_program_is_closed_and_the_log_says_why(stage
     assert stage.count("rtmpt_client_refused_connections_total", cause="no_way") == 1
 
 
+@pytest.mark.parametrize("protocol", ["rtmp", "rtmps", "rtmpt", "rtmpts"])
+def test_a_way_whose_packets_are_dropped_is_named(stage: Stage, protocol: str) -> None:
+    full = stage.network.silent_server()
+    with logged() as lines:
+        stage.start(parse_way(f"{protocol}:{full.port}"), timeout_s=0.2)
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    assert any("packets vanish" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "cause"),
+    [
+        ("rtmp", "the port opens but RTMP gets no answer"),
+        ("rtmps", "the port opens but TLS gets no answer"),
+        ("rtmpt", "the port opens but HTTP gets no answer"),
+        ("rtmpts", "the port opens but TLS gets no answer"),
+    ],
+)
+def test_a_silent_server_is_named_by_the_step_that_it_does_not_answer(
+    stage: Stage, protocol: str, cause: str
+) -> None:
+    with logged() as lines:
+        stage.start(stage.way(protocol, silent()), timeout_s=0.2)
+        program = stage.program()
+        stage.until(lambda: program.is_lost)
+    assert any(cause in line for line in lines)
+
+
 def test_after_the_time_out_the_program_is_closed(stage: Stage) -> None:
     server = silent()
     with logged() as lines:
