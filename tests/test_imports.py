@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "gateway.protocols": {"gateway.errors"},
     "gateway.descriptors": set(),
+    "gateway.interrupts": set(),
     "gateway.logs": set(),
     "gateway.process_arguments": set(),
     "gateway.command_line": {"gateway.standard_output"},
@@ -101,12 +102,13 @@ ALLOWED: dict[str, set[str]] = {
         *("gateway.port_test.certificates", "gateway.process_arguments", "gateway.command_line"),
         *("gateway.port_test.verdicts", "gateway.port_test.ways", "gateway.systemd_notify"),
         *("gateway.telemetry.logs", "gateway.telemetry.measurement.tcp_info"),
-        *("gateway.telemetry.versions", "gateway.twistd_process"),
+        *("gateway.telemetry.versions", "gateway.twistd_process", "gateway.interrupts"),
     },
     # A client's program: it shares with the gateway what the bytes mean, and nothing else.
     "gateway.port_test": {
         *("gateway.addresses", "gateway.errors", "gateway.http_proxies", "gateway.protocols"),
         *("gateway.command_line", "gateway.process_arguments", "gateway.standard_output"),
+        "gateway.interrupts",
     },
 }
 
@@ -128,6 +130,7 @@ NO_TWISTED = (
     *PURE,
     *("gateway.addresses", "gateway.configuration", "gateway.http_proxies", "gateway.port_test"),
     *("gateway.process_arguments", "gateway.regular_files", "gateway.standard_output"),
+    "gateway.interrupts",
 )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.port_test.command import main, make_parser
+from gateway.port_test.command import main
+from gateway.port_test.program import make_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,6 +139,31 @@ def test_a_failed_write_is_reported_in_one_line() -> None:
 
 
 _RUN = "from gateway.port_test.command import main; main()"
+
+
+# The signal arrives during the imports.
+_INTERRUPTED = f"""
+import os, signal, sys
+# A shell's background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "ssl":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+{_RUN}
+"""
+
+
+def test_ctrl_c_during_the_start_is_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, *CLOSED_PORT],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 130)
 
 
 @pytest.mark.parametrize("words", [CLOSED_PORT, ("--json", *CLOSED_PORT), ("--help",)])

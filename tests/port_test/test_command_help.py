@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.port_test.command import make_parser
+from gateway.port_test.program import make_parser
 from tests.test_command_help import ROOT, options_of, plain, run
 
 MANUAL = ROOT / "deploy/man/rtmpt-port-test.1"
