@@ -1,12 +1,15 @@
 """The memory of ways as a file: read at the start, replaced in one step at each change.
 
+Several clients can use one file: each changes its own entry of it. Two that write at the same moment can
+lose one of the entries, which costs a race.
+
 A file that cannot be read or written is logged once, and costs nothing but a race at the next start.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
@@ -69,21 +72,34 @@ class StateFile:
         known = self._memory.recall(network)
         self._memory.remember(network, way, took_s)
         if known is None or known.way != way:
-            self._write()
+            self._write(lambda memory: memory.remember(network, way, took_s))
 
     def forget(self, network: str, way: str) -> None:
         """As ``WayMemory``."""
         if self._memory.forget(network, way):
-            self._write()
+            self._write(lambda memory: memory.forget(network, way))
 
-    def _write(self) -> None:
+    def _write(self, change: Callable[[WayMemory], object]) -> None:
+        """Change the entries of the file."""
         if self._path is None:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._path, self._memory.to_json())
+            memory = self._stored(self._path)
+            change(memory)
+            _replace(self._path, memory.to_json())
         except OSError as error:
             self._warn("written", error)
+
+    def _stored(self, path: Path) -> WayMemory:
+        """The entries of the file, or those in memory if it cannot be read."""
+        try:
+            text = read_regular_file(path, _MOST_BYTES).decode(errors="replace")
+        except OSError:
+            return self._memory
+        memory = WayMemory()
+        memory.read_json(text)
+        return memory
 
     def _warn(self, verb: str, error: OSError) -> None:
         if self._is_usable:

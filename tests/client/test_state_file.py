@@ -41,6 +41,23 @@ def test_a_way_that_is_forgotten_is_not_there_after_a_restart(tmp_path: Path) ->
     assert file_at(path).recall(KEY) is None
 
 
+def test_clients_that_share_a_file_keep_each_others_ways(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    first, second = file_at(path), file_at(path)
+    first.remember("aa", "rtmp:1935", 0.1)
+    second.remember("bb", "rtmpt:80", 0.2)
+    first.remember("cc", "rtmps:443", 0.3)
+    second.forget("bb", "rtmpt:80")
+    # The other one has found another way in the meantime.
+    third = file_at(path)
+    first.remember("aa", "rtmps:443", 0.4)
+    third.forget("aa", "rtmp:1935")
+    after = file_at(path)
+    assert after.recall("aa") == Remembered("rtmps:443", 0.4)
+    assert after.recall("cc") == Remembered("rtmps:443", 0.3)
+    assert after.recall("bb") is None
+
+
 def test_the_file_is_not_written_for_the_same_way_again(tmp_path: Path) -> None:
     path = tmp_path / "ways.json"
     file = file_at(path)
