@@ -106,7 +106,7 @@ def test_a_fault_of_one_that_waits_is_its_own() -> None:
         raise RuntimeError("a fault")
 
     failed: list[Any] = []
-    Deferred.fromCoroutine(bench.line.wait(fail, inf)).addErrback(failed.append)
+    Deferred.fromCoroutine(bench.queue.wait(fail, inf)).addErrback(failed.append)
     bench.join("a")
     bench.free(1)
     assert bench.served == ["a"]
