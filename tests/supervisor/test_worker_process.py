@@ -164,7 +164,10 @@ def test_signals_for_the_supervisor_do_not_end_a_worker_that_starts(turning: Tur
 def test_a_worker_that_stops_is_not_told_to_retire(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sessions would end at once, as with a second request to stop."""
     setup = Setup(1, 0, ConfigurationText(), "", (), 0, "info", False)
-    worker = WorkerProcess(Clock(), setup, "", print, print, print)  # type: ignore[arg-type]
+    worker = WorkerProcess(
+        *(Clock(), setup, "", print, print, print),  # type: ignore[arg-type]
+        RetiredTotals(),
+    )
     worker.is_ready = True
     told: list[str] = []
     monkeypatch.setattr(worker.channel, "tell", lambda event, *_: told.append(event))
