@@ -12,7 +12,6 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from typing import Any, Final, final
 
@@ -52,6 +51,8 @@ from gateway.workers.peering.batch import Batch
 _log = Logger()
 
 _REQUESTS: Final = 1 << 32
+# A fault of one client's connection: all clients share that of the link.
+_UNDELIVERED: Final = "The answer of another worker could not be delivered"
 # Above this, commands wait in their clients' connections: a send of the largest size.
 _HIGH_WATER_BYTES: Final = 1024 * 1024
 
@@ -97,18 +98,26 @@ class PeerLink:
 
     def dataReceived(self, data: bytes) -> None:
         try:
-            for type_, request, payload in self._reader.receive(data):
-                self._deliver(partial(self._answered, type_, request, payload))
+            frames = self._reader.receive(data)
         except OutOfStep as error:
             _log.error("another worker's answers make no sense: {error}", error=error)
             self._transport.abortConnection()
+            return
+        for type_, request, payload in frames:
+            try:
+                self._answered(type_, request, payload)
+            except Exception:
+                _log.failure(_UNDELIVERED)
 
     def connectionLost(self, reason: Failure) -> None:
         self._transport = None
         self._lost(self, reason)
         replies, self._replies = self._replies, {}
         for reply in replies.values():
-            self._deliver(partial(reply.refuse, UnknownSession("the session's worker has ended")))
+            try:
+                reply.refuse(UnknownSession("the session's worker has ended"))
+            except Exception:
+                _log.failure(_UNDELIVERED)
 
     def pauseProducing(self) -> None:
         self.is_full = True
@@ -158,13 +167,6 @@ class PeerLink:
     def close(self) -> None:
         if self._transport is not None:
             self._transport.loseConnection()
-
-    def _deliver(self, answer: Callable[[], None]) -> None:
-        """A fault is that of one client's connection: all clients share this one."""
-        try:
-            answer()
-        except Exception:
-            _log.failure("The answer of another worker could not be delivered")
 
     def _answered(self, type_: int, request: int, payload: bytes) -> None:
         if type_ == KEEPING:
