@@ -144,8 +144,6 @@ class TLSConnection(WrappedTransport):
         self._tls.write(data)
         self._flush()
 
-    write_unbuffered = write
-
     def write_two(self, first: bytes, second: bytes) -> None:
         self.write(first + second)
 

@@ -169,16 +169,6 @@ class EagerWrites:
         if sent < len(data):
             super().write(data[sent:] if sent else data)  # type: ignore[misc]
 
-    def write_unbuffered(self, data: bytes) -> None:
-        """As ``write``. The connection must be open, and nothing may be unsent."""
-        try:
-            sent = self.socket.send(data)
-        except OSError as refusal:
-            self._cause = refusal.errno
-            sent = 0
-        if sent < len(data):
-            super().write(data[sent:] if sent else data)  # type: ignore[misc]
-
     def write_two(self, first: bytes, second: bytes) -> None:
         """Send ``first`` and ``second`` as one write."""
         if len(second) <= JOIN_BYTES or self._must_queue():

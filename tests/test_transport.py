@@ -118,18 +118,6 @@ def test_partly_accepted_writes_are_completed_later(make, size: int, room: int) 
     assert bytes(peer.received) == before + parts[0] + parts[1] + b"last"
 
 
-@pytest.mark.parametrize("room", [0, 1, 50])
-def test_a_partly_accepted_unbuffered_write_is_completed_before_later_ones(make, room: int) -> None:
-    speaker, peer = make()
-    before = fill_kernel(speaker.transport)
-    if room:
-        peer.read(room)
-    speaker.transport.write_unbuffered(pattern(100))
-    speaker.transport.write(b"last")
-    peer.read_until(len(before) + 104)
-    assert bytes(peer.received) == before + pattern(100) + b"last"
-
-
 def test_the_unsent_count_shrinks_as_the_kernel_accepts_data(turning: Turning, make) -> None:
     speaker, peer = make()
     transport = speaker.transport

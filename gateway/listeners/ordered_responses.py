@@ -91,8 +91,7 @@ class PendingResponse:
         if not self._chunked:
             self._transport.write(data)
         elif size <= JOIN_BYTES:
-            # The session adds nothing while the write buffer is not empty.
-            self._transport.write_unbuffered(b"\r\n%x\r\n%b" % (size, data))
+            self._transport.write(b"\r\n%x\r\n%b" % (size, data))
         else:
             self._transport.write_two(next_chunk(size), data)
         return not self._connection.is_full

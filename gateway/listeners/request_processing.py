@@ -261,8 +261,7 @@ class RequestProcessing(OrderedResponses):
         if answer is not None:
             if len(answer) == 1 and not self._pending and not self._last:
                 # The same as ``_answer``, without its calls: nine of ten polls end here.
-                write = self._transport.write if self.is_full else self._transport.write_unbuffered
-                write(self._answers.one_byte[answer[0]])
+                self._transport.write(self._answers.one_byte[answer[0]])
             else:
                 self._answer(answer)
         else:

@@ -258,9 +258,8 @@ class SessionTable:
         if session.ended:
             self._refuse(opening, UpstreamUnavailable(session.ended.value))
             return
-        termination = self._terminate(tunnel.server)
-        if termination is not None:
-            tunnel.terminate(termination)
+        tunnel.termination = self._terminate(tunnel.server)
+        if tunnel.termination is not None:
             self._shaking_hands.add(tunnel)
         self._telemetry.session_opened(tunnel)
         self._tunnels[tunnel.session_id] = tunnel

@@ -50,7 +50,6 @@ class Tunnel:
         "_clock",
         "_ended",
         "_is_denied",
-        "_is_direct",
         "_is_full",
         "_owed",
         "_transport",
@@ -98,8 +97,6 @@ class Tunnel:
         self._ended = ended
         self._transport: Any = None
         self._bad_handshake = self._is_denied = False
-        # Whether data is only passed on, in both directions, because nothing reads or changes it.
-        self._is_direct = False
         # Whether the transport's write buffer is full.
         self._is_full = False
         # Unacknowledged bytes at the last check after the end of the session.
@@ -116,9 +113,6 @@ class Tunnel:
 
     def dataReceived(self, data: bytes) -> None:
         now = self._clock()
-        if self._is_direct:
-            self.session.upstream_data(data, now)
-            return
         if self.reading is not None:
             self.reading = self.reading.down(data, now)
         if self.access is not None:
@@ -129,7 +123,6 @@ class Tunnel:
             data = self._encrypt(self.termination, data)
             if not data:
                 return
-        self._look_for_observers()
         self.session.upstream_data(data, now)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -160,9 +153,6 @@ class Tunnel:
         return self._transport.unsent if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
-        if self._is_direct and self._transport is not None:
-            self._transport.write(data)
-            return
         if self.termination is not None:
             data = self._decrypt(self.termination, data)
             if not data:
@@ -177,7 +167,6 @@ class Tunnel:
             self._transport.write(data)
         if self.mirroring is not None:
             self.mirroring = self.mirroring.up(data, self._clock())
-        self._look_for_observers()
 
     def pause(self) -> None:
         if self._transport is not None:
@@ -209,14 +198,6 @@ class Tunnel:
             self.mirroring.end()
             self.mirroring = None
         self._ended(self, reason)
-
-    def _look_for_observers(self) -> None:
-        self._is_direct = (
-            self.reading is None
-            and self.access is None
-            and self.mirroring is None
-            and self.termination is None
-        )
 
     def _send_up(self, data: bytes) -> None:
         """Check bytes of the client, and send those that pass."""
@@ -271,11 +252,6 @@ class Tunnel:
         self.session.upstream_ended(EndReason.DENIED, now)
 
     # The table calls
-
-    def terminate(self, termination: RTMPETermination) -> None:
-        """Pass the bytes of both sides through ``termination`` from now on."""
-        self.termination = termination
-        self._is_direct = False
 
     def refuse_handshake(self, cause: str) -> None:
         """End the session for a bad handshake, after the present call.

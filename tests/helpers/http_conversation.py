@@ -135,11 +135,6 @@ class Wire:
             self._paused = True
             self._producer.pauseProducing()
 
-    def write_unbuffered(self, data: bytes) -> None:
-        assert not self.unsent
-        assert not self.aborted
-        self.write(data)
-
     def write_two(self, first: bytes, second: bytes) -> None:
         self.write(first + second)
 

@@ -70,7 +70,7 @@ def test_a_termination_changes_all_later_bytes_also_behind_plain_ones(joined: Jo
     joined.send(0, b"plain")
     joined.transport.say(b"plain too")
     joined.idle(1)
-    joined.tunnel.terminate(Inverter())  # type: ignore[arg-type]
+    joined.tunnel.termination = Inverter()  # type: ignore[assignment]
     joined.send(2, b"\0")
     joined.transport.say(b"\1")
     assert joined.transport.value() == b"plain\xff"

@@ -142,7 +142,7 @@ class PeerConnection:
             self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Part of IPushProducer; ``connectionLost`` does what there is to do."""
+        """Part of IPushProducer; ``connectionLost`` does the work."""
 
     def connectionMade(self) -> None:
         """Part of IProtocol; ``makeConnection`` has done the work."""
