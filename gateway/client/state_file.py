@@ -3,7 +3,8 @@
 Several clients can use one file: each changes its own entry of it. Two that write at the same moment can
 lose one of the entries, which costs a race.
 
-A file that cannot be read or written is logged once, and costs nothing but a race at the next start.
+A file that cannot be read or written is logged once, and costs nothing but a race at the next start. A file
+with other content is left as it is: its name was given by mistake.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import EINVAL
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Final, final
@@ -55,13 +57,9 @@ class StateFile:
         if self._path is None:
             return
         try:
-            text = read_regular_file(self._path, _MOST_BYTES).decode(errors="replace")
-        except FileNotFoundError:
-            return
+            self._memory = _stored(self._path) or self._memory
         except OSError as error:
             self._warn("read", error)
-            return
-        self._memory.read_json(text)
 
     def recall(self, network: str) -> Remembered | None:
         """As ``WayMemory``."""
@@ -85,21 +83,11 @@ class StateFile:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            memory = self._stored(self._path)
+            memory = _stored(self._path) or self._memory
             change(memory)
             _replace(self._path, memory.to_json())
         except OSError as error:
             self._warn("written", error)
-
-    def _stored(self, path: Path) -> WayMemory:
-        """The entries of the file, or those in memory if it cannot be read."""
-        try:
-            text = read_regular_file(path, _MOST_BYTES).decode(errors="replace")
-        except OSError:
-            return self._memory
-        memory = WayMemory()
-        memory.read_json(text)
-        return memory
 
     def _warn(self, verb: str, error: OSError) -> None:
         if self._is_usable:
@@ -110,6 +98,20 @@ class StateFile:
                 verb=verb,
                 cause=error.strerror,
             )
+
+
+def _stored(path: Path) -> WayMemory | None:
+    """The entries of the file, None if there is none. Raises OSError, also for a file of something else."""
+    try:
+        text = read_regular_file(path, _MOST_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    memory = WayMemory()
+    if text and not memory.read_json(text):
+        raise OSError(
+            EINVAL, "it holds something else; name another file with --state, or delete it"
+        )
+    return memory
 
 
 def _replace(path: Path, text: str) -> None:

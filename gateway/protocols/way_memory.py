@@ -65,16 +65,21 @@ class WayMemory:
         ]
         return json.dumps({"networks": networks}, indent=1) + "\n"
 
-    def read_json(self, text: str) -> None:
-        """Add the entries of a document. Those that are malformed are left out."""
+    def read_json(self, text: str) -> bool:
+        """Add the entries of a document. Those that are malformed are left out. Returns whether it is such
+        a document.
+        """
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
-            return
+            return False
         networks = document.get("networks") if isinstance(document, dict) else None
-        for entry in networks if isinstance(networks, list) else ():
+        if not isinstance(networks, list):
+            return False
+        for entry in networks:
             if isinstance(entry, dict) and _is_valid(entry):
                 self.remember(entry["network"], entry["way"], entry["took_ms"] / 1000)
+        return True
 
 
 def _is_valid(entry: dict[str, Any]) -> bool:

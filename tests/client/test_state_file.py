@@ -84,7 +84,27 @@ def test_a_file_that_cannot_be_read_is_no_failure(tmp_path: Path, kind: str) -> 
         os.mkfifo(path)
     with logged() as lines:
         assert file_at(path).recall(KEY) is None
-    assert len(lines) == (kind != "damaged")
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("content", [b"[[upstream]]\n", b'{"other": []}', b"x" * 100_000])
+def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "client.toml"
+    path.write_bytes(content)
+    with logged() as lines:
+        file = file_at(path)
+        file.remember(KEY, "rtmp:1935", 0.1)
+    assert path.read_bytes() == content
+    assert file.recall(KEY) == Remembered("rtmp:1935", 0.1)
+    (line,) = lines
+    assert line.startswith(f"warn: {path}: cannot be read: ")
+
+
+def test_an_empty_file_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "ways.json"
+    path.touch()
+    file_at(path).remember(KEY, "rtmp:1935", 0.1)
+    assert file_at(path).recall(KEY) == Remembered("rtmp:1935", 0.1)
 
 
 def test_a_file_that_cannot_be_written_is_logged_once(tmp_path: Path) -> None:
