@@ -43,7 +43,8 @@ from gateway.protocols.rtmp.handshake import RANDOM_BYTES
 _LATEST: Final = {Step.LOOK_UP: 0.4, Step.CONNECT: 0.7, Step.PROXY: 0.8, Step.TLS: 0.9}
 # Held idles are watched for this part of the time: long enough to see a proxy that cuts at 1 s.
 _WATCHED: Final = 0.6
-# The part of the whole time for media after the answer to play.
+# The part of the whole time for media after the answer to play, in a tunnel: media that comes while its
+# idles are watched counts too. Others wait until the end, because a server can wait for the next keyframe.
 _MEDIA: Final = 0.3
 
 
@@ -271,7 +272,9 @@ class _Run:
             pinged = await conversation.round_trip_ms(end)
         trial.round_trip_ms = trial.times_ms[Step.HANDSHAKE] if pinged is None else pinged
         if target.stream:
-            media_end = min(end, _now() + _MEDIA * self._plan.timeout_s)
+            media_end = end
+            if trial.way.protocol.tunnelled:
+                media_end = min(end, _now() + _MEDIA * self._plan.timeout_s)
             with suppress(TrialFailed):
                 async with self._step(Step.STREAM):
                     await conversation.play(target.stream, media_end)
