@@ -1,8 +1,8 @@
 """A thousand slow clients (slowhttptest) do not affect a running stream.
 
 A stream that does not pass the gateway is measured in turn with it: what the attack costs that one is not
-the gateway's. On a fast machine this is little, and the median before the attack differs by more, from 0.035
-to 0.125 ms; during attacks it is about 0.1 ms.
+the gateway's. On a fast machine this is little, and the median before the attack differs by more, from
+0.035 to 0.125 ms; during attacks it is about 0.1 ms.
 """
 
 from __future__ import annotations
